@@ -1,0 +1,228 @@
+"""Action spaces and the policies over them. A `head` is what a policy network says; sampling noise is an input.
+
+Because noise comes from outside, actors on different back ends (JAX, NumPy, ONNX) can be compared action by action, and
+a rollout draws all its noise at once. Every method takes any leading axes and works on `jax.numpy` and `numpy` arrays.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = Any
+NEVER = -1e9  # logit of an illegal action: finite, so that an all-illegal row is uniform instead of NaN
+
+
+class ActionSpace(Protocol):
+    """What the rest of the package asks of an action space. `legal` is `[..., a]` or None (everything is legal)."""
+
+    @property
+    def head(self) -> int:
+        """Numbers a policy network says per agent."""
+    @property
+    def width(self) -> int:
+        """Numbers in `encode(action)`; also the width of `legal`."""
+    def noise(self, key: Array, shape: tuple[int, ...]) -> Array: ...
+    def sample(self, head: Array, legal: Array | None, noise: Array) -> Array: ...
+    def mode(self, head: Array, legal: Array | None) -> Array: ...
+    def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array: ...
+    def entropy(self, head: Array, legal: Array | None) -> Array: ...
+    def encode(self, action: Array) -> Array: ...
+    def emit(self, action: Array) -> Array: ...
+
+
+def _masked(head: Array, legal: Array | None) -> Array:
+    return head if legal is None else head.__array_namespace__().where(legal, head, NEVER)
+
+
+def _log_softmax(x: Array) -> Array:
+    xp = x.__array_namespace__()
+    x = x - xp.max(x, axis=-1, keepdims=True)
+    return x - xp.log(xp.sum(xp.exp(x), axis=-1, keepdims=True))
+
+
+def _take(x: Array, index: Array) -> Array:
+    """`x[..., index]`, as a masked sum: cheaper than a gather on small last axes, forwards and backwards."""
+    xp = x.__array_namespace__()
+    return xp.sum(xp.where(xp.arange(x.shape[-1]) == index[..., None], x, 0), axis=-1)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """One of `size` actions, a categorical policy. Actions are int32 `[...]`; noise is Gumbel `[... size]`."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"Discrete.size is {self.size}: an action space needs at least one action")
+
+    @property
+    def head(self) -> int:
+        return self.size
+
+    @property
+    def width(self) -> int:
+        return self.size
+
+    def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        return jax.random.gumbel(key, (*shape, self.size))
+
+    def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
+        """The Gumbel-max trick: argmax of perturbed logits is a sample of their softmax."""
+        return self.mode(_masked(head, legal) + noise, None)
+
+    def mode(self, head: Array, legal: Array | None) -> Array:
+        xp = head.__array_namespace__()
+        return xp.argmax(_masked(head, legal), axis=-1).astype(np.int32)
+
+    def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array:
+        return _take(_log_softmax(_masked(head, legal)), action)
+
+    def entropy(self, head: Array, legal: Array | None) -> Array:
+        logp = _log_softmax(_masked(head, legal))
+        xp = logp.__array_namespace__()
+        return -xp.sum(xp.exp(logp) * logp, axis=-1)
+
+    def encode(self, action: Array) -> Array:
+        xp = action.__array_namespace__()
+        return (xp.arange(self.size) == action[..., None]).astype(np.float32)
+
+    def emit(self, action: Array) -> Array:
+        return action
+
+
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """Several independent choices at once. Actions are int32 `[... len(sizes)]`; `legal`, head and noise are concatenated, `[... sum(sizes)]`."""
+
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) < 1:
+            raise ValueError(f"MultiDiscrete.sizes is {self.sizes}: every choice needs at least one option")
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[Discrete, slice], ...]:
+        ends = np.cumsum(self.sizes)
+        return tuple((Discrete(s), slice(int(e) - s, int(e))) for s, e in zip(self.sizes, ends, strict=True))
+
+    @property
+    def head(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def width(self) -> int:
+        return sum(self.sizes)
+
+    def _each(self, legal: Array | None) -> list[tuple[int, Discrete, slice, Array | None]]:
+        return [(i, d, s, None if legal is None else legal[..., s]) for i, (d, s) in enumerate(self._parts)]
+
+    def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        return jax.random.gumbel(key, (*shape, self.head))
+
+    def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
+        xp = head.__array_namespace__()
+        return xp.stack([d.sample(head[..., s], ok, noise[..., s]) for _, d, s, ok in self._each(legal)], axis=-1)
+
+    def mode(self, head: Array, legal: Array | None) -> Array:
+        xp = head.__array_namespace__()
+        return xp.stack([d.mode(head[..., s], ok) for _, d, s, ok in self._each(legal)], axis=-1)
+
+    def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array:
+        return sum(d.log_prob(head[..., s], ok, action[..., i]) for i, d, s, ok in self._each(legal))
+
+    def entropy(self, head: Array, legal: Array | None) -> Array:
+        return sum(d.entropy(head[..., s], ok) for _, d, s, ok in self._each(legal))
+
+    def encode(self, action: Array) -> Array:
+        xp = action.__array_namespace__()
+        return xp.concat([d.encode(action[..., i]) for i, d, _, _ in self._each(None)], axis=-1)
+
+    def emit(self, action: Array) -> Array:
+        return action
+
+
+@dataclass(frozen=True)
+class Box:
+    """`size` numbers in (-1, 1): a diagonal Gaussian squashed by tanh (Haarnoja et al. 2018, appendix C).
+
+    The recorded action is the Gaussian's sample u, from which log-probs are exact; `emit` squashes it, and adapters
+    scale to the environment's own bounds. `legal` masks padded dimensions where agents differ in size.
+
+        log p(a) = sum_d [log N(u_d; mean_d, std_d) - log(1 - tanh(u_d)^2)]
+
+    Departure: `entropy` is the Gaussian's own plus the mean of the Jacobian at the mean action, since the squashed
+    entropy has no closed form.
+    """
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"Box.size is {self.size}: an action space needs at least one number")
+
+    @property
+    def head(self) -> int:
+        return 2 * self.size
+
+    @property
+    def width(self) -> int:
+        return self.size
+
+    def _split(self, head: Array) -> tuple[Array, Array]:
+        xp = head.__array_namespace__()
+        return head[..., : self.size], xp.clip(head[..., self.size :] - 0.5, -5.0, 1.0)
+
+    @staticmethod
+    def _log_slope(u: Array) -> Array:
+        """log(1 - tanh(u)^2), stable: 2 (log 2 - u - softplus(-2u))."""
+        xp = u.__array_namespace__()
+        return 2 * (math.log(2) - u - xp.logaddexp(-2 * u, xp.zeros_like(u)))
+
+    @staticmethod
+    def _sum(x: Array, legal: Array | None) -> Array:
+        xp = x.__array_namespace__()
+        return xp.sum(x if legal is None else xp.where(legal, x, 0), axis=-1)
+
+    def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        return jax.random.normal(key, (*shape, self.size))
+
+    def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
+        mean, log_std = self._split(head)
+        xp = head.__array_namespace__()
+        return mean + xp.exp(log_std) * noise
+
+    def mode(self, head: Array, legal: Array | None) -> Array:
+        return self._split(head)[0]
+
+    def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array:
+        mean, log_std = self._split(head)
+        xp = head.__array_namespace__()
+        gauss = -0.5 * ((action - mean) * xp.exp(-log_std)) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
+        return self._sum(gauss - self._log_slope(action), legal)
+
+    def entropy(self, head: Array, legal: Array | None) -> Array:
+        mean, log_std = self._split(head)
+        return self._sum(log_std + 0.5 * math.log(2 * math.pi * math.e) + self._log_slope(mean), legal)
+
+    def encode(self, action: Array) -> Array:
+        return self.emit(action)
+
+    def emit(self, action: Array) -> Array:
+        return action.__array_namespace__().tanh(action)
+
+
+def noise_of(spaces: list[ActionSpace], counts: list[int], key: Array, shape: tuple[int, ...]) -> tuple[Array, ...]:
+    """Sampling noise for every group, `[*shape n_g ...]`; one key per group, so that groups do not disturb each other."""
+    keys = jax.random.split(key, len(spaces))
+    return tuple(s.noise(k, (*shape, n)) for s, k, n in zip(spaces, keys, counts, strict=True))
+
+
+def along_agents(parts: list[Array]) -> Array:
+    """Per-group `[... n_g]` onto the one agent axis, `[... n]`."""
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)

@@ -1,0 +1,173 @@
+"""What an environment says and what an actor sends: `Spec`, `Step`, `Chunk`.
+
+Axes, always in this order: batch/env `b`, time `t`, agent `n`, then features. Observations, actions and parameters are
+dense per group, `[*t n_g ...]`; whatever is one number per agent lives on one agent axis `[*t n]`, the concatenation of
+the groups. A chunk has t+1 rows of `Step`: row t+1 carries the reward and the discount of the action at row t.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from marlstone.core.distributions import ActionSpace
+from marlstone.core.records import record, replace
+
+Array = Any  # jax.Array, a tracer, or numpy.ndarray: the same code serves devices and hosts
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One modality of an observation. `vector`: shape `(f,)`; `image`: shape `(h, w, c)`, numbers in 0..255 if `uint8`, else taken as they are."""
+
+    kind: Literal["vector", "image"]
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        rank = {"vector": 1, "image": 3}[self.kind]
+        if len(self.shape) != rank:
+            raise ValueError(f"observation leaf of kind {self.kind!r} has shape {self.shape}: expected {rank} dimension(s)")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Agents whose observations and actions have the same structure. Smaller ones are padded with zeros and masked.
+
+    Fields:
+      agents: names, in agent-axis order.
+      observation: leaves by name; nested Dicts are flattened with `/` (`"camera/front"`).
+      space: the padded action space; where agents differ, `Step.legal` masks what an agent lacks.
+      types: one name per agent; parameters are shared within a type under `sharing = "type"`.
+      features: per leaf and agent, how many leading features of a padded vector leaf are real; absent leaf = all.
+      default: the action that "did nothing special", for contributions (an index, or zeros for a Box).
+      clock: a group deciding every `clock` rows (managers); 1 for everyone else.
+    """
+
+    name: str
+    agents: tuple[str, ...]
+    observation: dict[str, Leaf]
+    space: ActionSpace
+    types: tuple[str, ...] = ()
+    features: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    default: Any = 0
+    clock: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.agents:
+            raise ValueError(f"group {self.name!r} has no agents: leave it out")
+        if not self.observation:
+            raise ValueError(f"group {self.name!r} has no observation: give it at least one leaf")
+        if not self.types:
+            object.__setattr__(self, "types", (self.name,) * len(self.agents))
+        if len(self.types) != len(self.agents):
+            raise ValueError(f"group {self.name!r} names {len(self.types)} types for {len(self.agents)} agents: give one per agent")
+
+    @property
+    def count(self) -> int:
+        return len(self.agents)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A declared true metric: what the team really wants, and which way is better. `reduce` says how rows make an episode's figure."""
+
+    better: Literal["up", "down"] = "up"
+    reduce: Literal["sum", "mean", "last"] = "sum"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is known of an environment before it runs.
+
+    Fields: `groups`; `state`, the length of the global state vector; `horizon`, the most joint steps an episode can
+    take (None: unknown); `metrics`, declared true metrics; `competing`, whether agents have opposed rewards.
+    """
+
+    groups: tuple[Group, ...]
+    state: int
+    horizon: int | None = None
+    metrics: dict[str, Metric] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        clocks = [g.clock > 1 for g in self.groups]
+        if clocks != sorted(clocks):
+            raise ValueError("managers (groups with clock > 1) come last, so that the team is a prefix of the agent axis: reorder `groups`")
+        names = [a for g in self.groups for a in g.agents]
+        if len(set(names)) != len(names):
+            raise ValueError(f"agent names repeat: {sorted({a for a in names if names.count(a) > 1})}")
+
+    @cached_property
+    def agents(self) -> tuple[str, ...]:
+        return tuple(a for g in self.groups for a in g.agents)
+
+    @property
+    def n(self) -> int:
+        return len(self.agents)
+
+    @cached_property
+    def team(self) -> "Spec":
+        """The groups that credit speaks for: everyone but managers."""
+        return replace(self, groups=tuple(g for g in self.groups if g.clock == 1))
+
+
+@record
+class Step:
+    """One row: what every agent sees now, and what the previous joint action earned.
+
+    Shapes (`*t` is any leading axes): obs: per group, leaf name -> `[*t n_g ...]`; state `[*t s]` (critics only, never
+    shipped); reward `[*t n]`, team_reward `[*t]`; discount `[*t n]`, 0 where that agent terminated; team_discount
+    `[*t]`, 0 only where the episode terminated (truncation keeps 1); first `[*t]`: an episode starts here and the
+    action before it was ignored (next-step autoreset); last `[*t]`: the episode ended here, by termination or
+    truncation, so the next row is a reset; legal: per group `[*t n_g a]` or None (all legal); present, deciding
+    `[*t n]`; metrics: declared true metrics, name -> `[*t]`.
+    """
+
+    obs: tuple[dict[str, Array], ...]
+    state: Array
+    reward: Array
+    team_reward: Array
+    discount: Array
+    team_discount: Array
+    first: Array
+    last: Array
+    legal: tuple[Array | None, ...]
+    present: Array
+    deciding: Array
+    metrics: dict[str, Array]
+
+
+@record
+class Chunk:
+    """What an actor sends a learner: T transitions of one environment. `step` has t+1 rows, `action` and `logp` t.
+
+    `logp` is under the acting policy, so that stale data can be corrected; `memory` is the recurrent state when the
+    chunk began (None for feed-forward bodies).
+    """
+
+    step: Step
+    action: tuple[Array, ...]
+    logp: Array
+    memory: Any
+
+    @property
+    def real(self) -> Array:
+        """`[t]`: rows that are not resets. Only these are joint environment steps."""
+        return ~self.step.first[1:]
+
+    @property
+    def acts(self) -> Array:
+        """`[t n]`: the only rows that may move a policy."""
+        return (self.step.present & self.step.deciding)[:-1] & self.real[:, None]
+
+    def of(self, team: Spec) -> "Chunk":
+        """The team's groups only."""
+        g, m, s = len(team.groups), team.n, self.step
+        if m == s.reward.shape[-1]:
+            return self
+        step = replace(
+            s,
+            obs=s.obs[:g],
+            legal=s.legal[:g],
+            **{k: getattr(s, k)[..., :m] for k in ("reward", "discount", "present", "deciding")},
+        )
+        return Chunk(step, self.action[:g], self.logp[..., :m], self.memory)

@@ -1,0 +1,40 @@
+"""The one protocol every environment is brought to, and its two vectorized forms.
+
+`Env` is one environment written in JAX: pure functions, no autoreset. `VectorEnv` is many stepped together, with
+next-step autoreset: the row after an end is a reset row (`first`), whose action is ignored. The fused runtime steps a
+`Vectorized` (JAX); the host runtime steps worker processes. Both answer in `Step` rows with a leading `[b]`.
+"""
+
+from typing import Any, Protocol
+
+from marlstone.core.types import Array, Spec, Step
+
+
+class Env(Protocol):
+    """One JAX environment. `action` is per group, as `ActionSpace.emit` gives it, `[n_g ...]`."""
+
+    @property
+    def spec(self) -> Spec: ...
+    def init(self, key: Array) -> tuple[Any, Step]:
+        """A fresh episode: `first` is True, rewards are 0, discounts 1."""
+    def step(self, state: Any, action: tuple[Array, ...], key: Array) -> tuple[Any, Step]:
+        """One joint step. Never called after a row whose `last` is True: the vectorizer resets instead."""
+
+
+class HostEnv(Protocol):
+    """One environment that only Python can step: the same rows, in NumPy."""
+
+    @property
+    def spec(self) -> Spec: ...
+    def reset(self, seed: int) -> Step: ...
+    def step(self, action: tuple[Array, ...]) -> Step: ...
+    def close(self) -> None: ...
+
+
+class VectorEnv(Protocol):
+    """`b` environments stepped together, autoresetting. State is opaque (None on the host, where it lives in processes)."""
+
+    @property
+    def spec(self) -> Spec: ...
+    def init(self, keys: Array) -> tuple[Any, Step]: ...
+    def step(self, state: Any, action: tuple[Array, ...], keys: Array) -> tuple[Any, Step]: ...
