@@ -1,0 +1,164 @@
+"""From the name of an environment, `source:name?option=value&...`, to the environment.
+
+    jumanji:LevelBasedForaging?task=8x8-2p-2f-coop     written in JAX: runs in the fused runtime
+    pettingzoo:mpe2.simple_spread_v3?N=3               written in Python: runs in worker processes
+    path/file.py:make_env?x=1                          a user's own factory, called with the options
+
+Adapters are imported only when asked for, so that a missing package costs nobody else anything, and says how to install it.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.protocol import Env, HostEnv
+
+__all__ = ["FILE", "Source", "UnknownEnvironment", "is_jax", "make", "parse", "sources"]
+
+FILE = "file"  # the source of a user's own file
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where environments come from, a line of `marlstone envs`.
+
+    Fields: `name`; `module`, the adapter in this package; `jax`, whether environments are pure JAX functions (fused
+    runtime) or Python objects (worker processes); `packages`, what must be importable; `extra`, the extra of this
+    package that brings them ("" when nothing is needed); `examples`, names that work; `about`, one line.
+    """
+
+    name: str
+    module: str
+    jax: bool
+    packages: tuple[str, ...]
+    extra: str
+    examples: tuple[str, ...]
+    about: str
+
+    @property
+    def installed(self) -> bool:
+        return not self.missing
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(p for p in self.packages if importlib.util.find_spec(p) is None)
+
+    @property
+    def install(self) -> str:
+        """The line that installs what this source needs ("" if nothing)."""
+        return f"pip install marlstone[{self.extra}]" if self.extra else ""
+
+
+def sources() -> tuple[Source, ...]:
+    """Every source, in the order `marlstone envs` shows them."""
+    here = "marlstone.envs."
+    return (
+        Source(
+            "jumanji", here + "jumanji", True, ("jumanji",), "jumanji",
+            ("jumanji:LevelBasedForaging?task=8x8-2p-2f-coop", "jumanji:RobotWarehouse?task=tiny-2ag"),
+            "level-based foraging and robot warehouse with the field's task names",
+        ),
+        Source(
+            "jaxmarl", here + "jaxmarl", True, ("jaxmarl",), "jaxmarl",
+            ("jaxmarl:MPE_simple_spread_v3", "jaxmarl:MPE_simple_tag_v3", "jaxmarl:MPE_simple_speaker_listener_v4"),
+            "the particle environments (MPE) and other JaxMARL games with vector or image observations",
+        ),
+        Source(
+            "proving", here + "proving", True, (), "",
+            ("proving:climbing", "proving:pair", "proving:dials", "proving:match"),
+            "tiny games with a known best return, for tests and first steps",
+        ),
+        Source(
+            "pettingzoo", here + "pettingzoo", False, ("pettingzoo",), "pettingzoo",
+            ("pettingzoo:mpe2.simple_spread_v3?N=3",),
+            "any PettingZoo environment, by the path of its module",
+        ),
+        Source(
+            "gymnasium", here + "gymnasium", False, ("gymnasium",), "gymnasium",
+            ("gymnasium:lbforaging?id=Foraging-8x8-2p-2f-coop-v3",),
+            "multi-agent Gymnasium packages with Tuple spaces",
+        ),
+        Source(
+            "sumo", here + "sumo", False, ("sumo_rl", "libsumo"), "sumo",
+            ("sumo:cologne3", "sumo:cologne8"),
+            "real city traffic: the RESCO networks shipped with sumo-rl",
+        ),
+        Source(
+            FILE, here + "user_file", False, (), "",
+            ("path/file.py:make_env?x=1",),
+            "your own: a function in a file that returns a PettingZoo ParallelEnv or AEC environment",
+        ),
+    )  # fmt: skip
+
+
+def _value(text: str) -> bool | int | float | str:
+    """`true`/`false`, an integer, a number, else the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def parse(name: str) -> tuple[str, str, dict[str, Any]]:
+    """`(source, target, options)` of a name; for a user's file, source `file` and target `path/file.py:factory`.
+
+    Raises `UnknownEnvironment`, naming what does not read and how to write it.
+    """
+    head, _, query = name.strip().partition("?")
+    options: dict[str, Any] = {}
+    for item in query.split("&") if query else ():
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise UnknownEnvironment(f"environment {name!r}: option {item!r} does not read: write ?option=value&option=value")
+        if key in options:
+            raise UnknownEnvironment(f"environment {name!r}: option {key!r} is given twice: give it once")
+        options[unquote(key)] = _value(unquote(text))
+    path, _, factory = head.rpartition(":")
+    if head.endswith(".py") or path.endswith(".py"):
+        if not factory or head.endswith(".py"):
+            raise UnknownEnvironment(f"environment {name!r} names a file but no function in it: write {head.rstrip(':')}:make_env")
+        return FILE, head, options
+    source, colon, target = head.partition(":")
+    known = {s.name for s in sources()} - {FILE}
+    if not colon or not target:
+        raise UnknownEnvironment(
+            f"environment {name!r} does not read: write source:name?option=value, for example {sources()[0].examples[0]} "
+            f"(sources: {', '.join(sorted(known))}, or path/file.py:make_env)"
+        )
+    if source not in known:
+        raise UnknownEnvironment(f"environment {name!r}: unknown source {source!r}: {suggestion(source, known)}; or path/file.py:make_env")
+    return source, target, options
+
+
+def _source(name: str) -> Source:
+    return next(s for s in sources() if s.name == name)
+
+
+def is_jax(name: str) -> bool:
+    """Whether `make(name)` gives an `Env` (fused runtime) rather than a `HostEnv` (worker processes). Imports nothing."""
+    return _source(parse(name)[0]).jax
+
+
+def make(name: str, extra: Mapping[str, Any] | None = None) -> Env | HostEnv:
+    """The environment called `name`; `extra` adds options that are not written in it.
+
+    Raises `UnknownEnvironment` for a source, name, task or option that does not exist, and `ModuleNotFoundError` with
+    the install line for a source whose package is missing.
+    """
+    source, target, options = parse(name)
+    where, options = _source(source), {**options, **(extra or {})}
+    if where.missing:
+        raise ModuleNotFoundError(f"environment {name!r} needs {' and '.join(where.missing)}: {where.install}")
+    adapter = importlib.import_module(where.module)
+    if source == FILE:
+        path, _, factory = target.rpartition(":")
+        return adapter.make(path, factory, options)
+    return adapter.make(target, options)

@@ -1,0 +1,43 @@
+"""Rows in which every agent is present and decides: what most team games say at every step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from marlstone.core.types import Array, Step
+
+
+def team_row(
+    obs: tuple[dict[str, Array], ...],
+    state: Array,
+    reward: Array,
+    legal: tuple[Array | None, ...],
+    *,
+    terminated: Any = False,
+    truncated: Any = False,
+    first: bool = False,
+    team_reward: Array | None = None,
+    metrics: Mapping[str, Array] | None = None,
+) -> Step:
+    """A row of one environment whose agents live and die together.
+
+    Shapes: `reward` `[n]`, `terminated` and `truncated` scalars. Termination wins over truncation: discounts are 0
+    exactly when `terminated`. `team_reward` defaults to the sum over agents.
+    """
+    everyone = jnp.ones(reward.shape, bool)
+    going = 1.0 - jnp.asarray(terminated, jnp.float32)
+    return Step(
+        obs=obs,
+        state=state,
+        reward=reward,
+        team_reward=jnp.sum(reward) if team_reward is None else team_reward,
+        discount=jnp.broadcast_to(going, reward.shape),
+        team_discount=going,
+        first=jnp.asarray(first, bool),
+        last=jnp.asarray(terminated, bool) | jnp.asarray(truncated, bool),
+        legal=legal,
+        present=everyone,
+        deciding=everyone,
+        metrics=dict(metrics or {}),
+    )
