@@ -1,0 +1,63 @@
+# make demo: from a bare machine to agents that learned. make test: what CI runs. make check: everything before a merge.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test check docs clean
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# A stamp is named after what it was installed from: set-up is skipped until pyproject.toml or constraints.txt changes.
+SUM := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+DEMO := .venv/.demo-$(SUM)
+FULL := .venv/.full-$(SUM)
+ARGS ?=
+
+help:
+	@echo 'make demo   install, train on examples/demo.toml, print the table and the picture (about 5 minutes)'
+	echo 'make test   install everything, run every test (ARGS="-k name" passes arguments to pytest)'
+	echo 'make check  format, lint, types, layering, tests, docs'
+	echo 'make docs   build the documentation into site/'
+	echo 'make clean  remove the environment and what was built'
+
+$(BIN)/python:
+	@for python in python3.11 python3.12 python3.13 python3; do
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+	    echo "setting up .venv with $$python" >&2
+	    "$$python" -m venv .venv && exit 0
+	  fi
+	done
+	echo 'Marlstone needs Python 3.11 or newer: install it, then run make again' >&2
+	exit 1
+
+$(FULL): | $(BIN)/python
+	@echo 'installing marlstone with every optional part (once)' >&2
+	$(PIP) -e '.[all,dev]'
+	rm -f .venv/.full-* .venv/.demo-*
+	touch $(FULL) $(DEMO)
+
+$(DEMO): | $(BIN)/python
+	@echo 'installing marlstone (once)' >&2
+	$(PIP) -e '.[jumanji]'
+	rm -f .venv/.full-* .venv/.demo-*
+	touch $(DEMO)
+
+demo: | $(DEMO)
+	@$(BIN)/marlstone train examples/demo.toml $(ARGS)
+
+test: | $(FULL)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: | $(FULL)
+	@$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/mkdocs build --strict --quiet
+
+docs: | $(FULL)
+	@$(BIN)/mkdocs build --strict
+
+clean:
+	@rm -rf .venv site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
