@@ -2,6 +2,7 @@
 
 Because noise comes from outside, actors on different back ends (JAX, NumPy, ONNX) can be compared action by action, and
 a rollout draws all its noise at once. Every method takes any leading axes and works on `jax.numpy` and `numpy` arrays.
+JAX is imported only where noise is drawn, so that worker processes can read a `Spec` without it.
 """
 
 import math
@@ -9,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 Array = Any
@@ -70,6 +69,8 @@ class Discrete:
         return self.size
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        import jax
+
         return jax.random.gumbel(key, (*shape, self.size))
 
     def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
@@ -123,6 +124,8 @@ class MultiDiscrete:
         return [(i, d, s, None if legal is None else legal[..., s]) for i, (d, s) in enumerate(self._parts)]
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        import jax
+
         return jax.random.gumbel(key, (*shape, self.head))
 
     def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
@@ -190,6 +193,8 @@ class Box:
         return xp.sum(x if legal is None else xp.where(legal, x, 0), axis=-1)
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        import jax
+
         return jax.random.normal(key, (*shape, self.size))
 
     def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
@@ -219,10 +224,12 @@ class Box:
 
 def noise_of(spaces: list[ActionSpace], counts: list[int], key: Array, shape: tuple[int, ...]) -> tuple[Array, ...]:
     """Sampling noise for every group, `[*shape n_g ...]`; one key per group, so that groups do not disturb each other."""
+    import jax
+
     keys = jax.random.split(key, len(spaces))
     return tuple(s.noise(k, (*shape, n)) for s, k, n in zip(spaces, keys, counts, strict=True))
 
 
 def along_agents(parts: list[Array]) -> Array:
     """Per-group `[... n_g]` onto the one agent axis, `[... n]`."""
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+    return parts[0] if len(parts) == 1 else parts[0].__array_namespace__().concat(parts, axis=-1)
