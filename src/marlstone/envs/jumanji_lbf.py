@@ -24,7 +24,7 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.names import UnknownEnvironment, settle
-from marlstone.envs.rows import team_row
+from marlstone.envs.rows import others, team_row
 
 MOVES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], np.int32)  # noop, up, down, left, right, load
 LOAD = 5
@@ -167,10 +167,9 @@ class Foraging:
             place = jnp.where(visible[..., None], spot + corner[:, None], -1)
             return jnp.concatenate([place, jnp.where(visible, level, 0)[..., None]], axis=-1)
 
-        order = np.array([[i, *(j for j in range(self.agents) if j != i)] for i in range(self.agents)])
         food = seen(jnp.broadcast_to(state.food, (self.agents, self.food, 2)), state.food_level, ~state.eaten)
         team = jnp.concatenate([state.agent, state.level[:, None]], axis=-1)
-        team = jnp.sum(jnp.where((order[..., None] == np.arange(self.agents))[..., None], team, 0), axis=2)
+        team = jnp.concatenate([team[:, None], others(team)], axis=1)
         team = seen(team[..., :2], team[..., 2], True)
         return jnp.concatenate([food, team], axis=1).reshape(self.agents, -1).astype(jnp.float32)
 

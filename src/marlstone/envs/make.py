@@ -58,9 +58,9 @@ def sources() -> tuple[Source, ...]:
     here = "marlstone.envs."
     return (
         Source(
-            "jumanji", here + "jumanji", True, ("jumanji",), "jumanji",
+            "jumanji", here + "jumanji", True, (), "",
             ("jumanji:LevelBasedForaging?task=8x8-2p-2f-coop", "jumanji:RobotWarehouse?task=tiny-2ag"),
-            "level-based foraging and robot warehouse with the field's task names",
+            "level-based foraging and robot warehouse by jumanji's rules, with the field's task names",
         ),
         Source(
             "jaxmarl", here + "jaxmarl", True, ("jaxmarl",), "jaxmarl",
@@ -73,14 +73,14 @@ def sources() -> tuple[Source, ...]:
             "tiny games with a known best return, for tests and first steps",
         ),
         Source(
-            "pettingzoo", here + "pettingzoo", False, ("pettingzoo",), "pettingzoo",
+            "pettingzoo", here + "pettingzoo", False, ("pettingzoo",), "",
             ("pettingzoo:mpe2.simple_spread_v3?N=3",),
-            "any PettingZoo environment, by the path of its module",
+            "any PettingZoo environment, by the path of its module (the example: marlstone[mpe])",
         ),
         Source(
-            "gymnasium", here + "gymnasium", False, ("gymnasium",), "gymnasium",
+            "gymnasium", here + "gymnasium", False, ("gymnasium",), "",
             ("gymnasium:lbforaging?id=Foraging-8x8-2p-2f-coop-v3",),
-            "multi-agent Gymnasium packages with Tuple spaces",
+            "multi-agent Gymnasium packages with Tuple spaces (the example: marlstone[lbforaging])",
         ),
         Source(
             "sumo", here + "sumo", False, ("sumo_rl", "libsumo"), "sumo",
@@ -156,7 +156,7 @@ def make(name: str, extra: Mapping[str, Any] | None = None) -> Env | HostEnv:
     source, target, options = parse(name)
     where, options = _source(source), {**options, **(extra or {})}
     if where.missing:
-        raise ModuleNotFoundError(f"environment {name!r} needs {' and '.join(where.missing)}: {where.install}")
+        raise ModuleNotFoundError(f"environment {name!r} needs {' and '.join(where.missing)}: {where.install or 'pip install marlstone'}")
     adapter = importlib.import_module(where.module)
     if source == FILE:
         path, _, factory = target.rpartition(":")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from marlstone.core.types import Array, Step
 
@@ -41,3 +42,10 @@ def team_row(
         deciding=everyone,
         metrics=dict(metrics or {}),
     )
+
+
+def others(x: Array) -> Array:
+    """`[n ...]` -> `[n n-1 ...]`: what belongs to everybody else, in order. A select between two shifts: no gather."""
+    n = x.shape[0]
+    before = np.arange(n - 1) < np.arange(n)[:, None]
+    return jnp.where(before.reshape(n, n - 1, *(1,) * (x.ndim - 1)), x[None, :-1], x[None, 1:])
