@@ -151,13 +151,13 @@ class Chunk:
 
     @property
     def real(self) -> Array:
-        """`[t]`: rows that are not resets. Only these are joint environment steps."""
-        return ~self.step.first[1:]
+        """`[*b t]`: rows that are not resets. Only these are joint environment steps."""
+        return ~self.step.first[..., 1:]
 
     @property
     def acts(self) -> Array:
-        """`[t n]`: the only rows that may move a policy."""
-        return (self.step.present & self.step.deciding)[:-1] & self.real[:, None]
+        """`[*b t n]`: the only rows that may move a policy."""
+        return (self.step.present & self.step.deciding)[..., :-1, :] & self.real[..., None]
 
     def of(self, team: Spec) -> "Chunk":
         """The team's groups only."""
@@ -171,3 +171,15 @@ class Chunk:
             **{k: getattr(s, k)[..., :m] for k in ("reward", "discount", "present", "deciding")},
         )
         return Chunk(step, self.action[:g], self.logp[..., :m], self.memory)
+
+
+@record
+class Views:
+    """What parts tell each other of a batch, one number per agent and row; None where nobody asked.
+
+    `logp` of the recorded action and `entropy`, `[*b t n]`; `value`, denormalized, `[*b t+1 n]`: the last row bootstraps.
+    """
+
+    logp: Any = None
+    entropy: Any = None
+    value: Any = None

@@ -1,0 +1,124 @@
+"""What lies between a network's first layer and its head: feed-forward or recurrent.
+
+A body first advances to its core, which actor and critic may share, then finishes, which they never do. Time,
+where there is any, is the axis before agents: `[... t n f]`. Step by step or a whole sequence at once is the same code:
+`first` has a time axis or it has none.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marlstone.core.gru import Gru as GruParameters
+from marlstone.core.gru import gru_cell, gru_init, gru_scan
+from marlstone.core.layers import Activation, Dense, activate, dense, dense_init, gain, own
+
+Array = Any
+
+
+class Body(Protocol):
+    """`intake` is the width of the first layer, made elsewhere (`encoders.fuse`); `end` of the finished features."""
+
+    activation: Activation
+
+    @property
+    def intake(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    def init(self, key: Array, sets: int) -> tuple[Any, tuple[Dense, ...]]: ...
+    def memory(self, n: int) -> Array | None: ...
+    def advance(self, p: Any, x: Array, first: Array, memory: Array | None, owners: np.ndarray) -> tuple[Array, Array | None]: ...
+    def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray) -> Array: ...
+
+
+def _chain(key: Array, sizes: tuple[int, ...], sets: int, activation: Activation) -> tuple[Dense, ...]:
+    keys = jax.random.split(key, max(len(sizes) - 1, 1))
+    return tuple(dense_init(k, i, o, sets, gain(activation)) for k, i, o in zip(keys, sizes, sizes[1:], strict=False))
+
+
+def _run(layers: tuple[Dense, ...], x: Array, activation: Activation, owners: np.ndarray) -> Array:
+    for p in layers:
+        x = activate(dense(p, x, owners), activation)
+    return x
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """Fully connected layers of `hidden` units."""
+
+    kind: ClassVar[str] = "mlp"
+    hidden: tuple[int, ...] = (128, 128)
+    activation: Activation = "relu"
+
+    def __post_init__(self) -> None:
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"Mlp.hidden is {self.hidden}: give at least one positive width, e.g. (128, 128)")
+
+    @property
+    def intake(self) -> int:
+        return self.hidden[0]
+
+    @property
+    def end(self) -> int:
+        return self.hidden[-1]
+
+    def init(self, key: Array, sets: int) -> tuple[Any, tuple[Dense, ...]]:
+        return _chain(key, self.hidden, sets, self.activation), ()
+
+    def memory(self, n: int) -> None:
+        return None
+
+    def advance(self, p: Any, x: Array, first: Array, memory: None, owners: np.ndarray) -> tuple[Array, None]:
+        return _run(p, activate(x, self.activation), self.activation, owners), None
+
+    def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray) -> Array:
+        return y
+
+
+@dataclass(frozen=True)
+class Gru:
+    """A layer of `before` units, `hidden` recurrent ones, layers of `after` units. Memory is forgotten where an episode starts."""
+
+    kind: ClassVar[str] = "gru"
+    before: int = 128
+    hidden: int = 128
+    after: tuple[int, ...] = (128,)
+    activation: Activation = "relu"
+
+    @property
+    def intake(self) -> int:
+        return self.before
+
+    @property
+    def end(self) -> int:
+        return (self.hidden, *self.after)[-1]
+
+    def init(self, key: Array, sets: int) -> tuple[Any, tuple[Dense, ...]]:
+        k1, k2 = jax.random.split(key)
+        return gru_init(k1, self.before, self.hidden, sets), _chain(k2, (self.hidden, *self.after), sets, self.activation)
+
+    def memory(self, n: int) -> Array:
+        return jnp.zeros((n, self.hidden))
+
+    def advance(self, p: GruParameters, x: Array, first: Array, memory: Array, owners: np.ndarray) -> tuple[Array, Array]:
+        """x `[b (t) n before]`, first `[b (t)]`, memory `[b n hidden]` -> `[b (t) n hidden]` and the last memory."""
+        x = dense(p.x, activate(x, self.activation), owners)
+        u, b = own(p.u, owners, 2), own(p.b, owners, 1)
+        keep = 1.0 - first.astype(x.dtype)
+        stacked, (lead, n) = u.ndim > 2, (memory.shape[:-2], memory.shape[-2])
+        # rows of one product: every agent of every environment; where parameters differ, agents stay apart in front
+        rows = (lambda y: jnp.moveaxis(y, -2, 0).reshape(n, -1, y.shape[-1])) if stacked else (lambda y: y.reshape(-1, y.shape[-1]))
+        back = (lambda y: jnp.moveaxis(y.reshape(n, *lead, -1), 0, -2)) if stacked else (lambda y: y.reshape(*lead, n, -1))
+        each = lambda k: jnp.broadcast_to(k[..., None, None], (*k.shape, n, 1))
+        if first.ndim == len(lead):
+            h, _ = gru_cell(u, b, rows(x), rows(memory) * rows(each(keep)))
+            return back(h), back(h)
+        time = lambda y: jnp.moveaxis(y, -3, 0)
+        ys = gru_scan(u, b, jax.vmap(rows)(time(x)), jax.vmap(rows)(time(each(keep))), rows(memory))
+        return jnp.moveaxis(jax.vmap(back)(ys), 0, -3), back(ys[-1])
+
+    def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray) -> Array:
+        return _run(p, y, self.activation, owners)

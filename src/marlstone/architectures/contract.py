@@ -1,0 +1,147 @@
+"""What an architecture decides: who sees what, who shares parameters. Networks are built here once for all of them."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import jax
+import numpy as np
+
+from marlstone.architectures.body import Body, Mlp
+from marlstone.core.layers import Dense, dense, dense_init
+from marlstone.core.normalize import Moments, normalized
+from marlstone.core.records import record, replace
+from marlstone.core.types import Group, Spec, Step
+from marlstone.encoders.fuse import Fuse, FuseParameters
+from marlstone.encoders.image import Image
+
+Array = Any
+Sharing = Literal["all", "type", "none"]
+
+
+@record
+class Network:
+    """Parameters of one network of one group; `fuse` and `core` are None where another network's core is used."""
+
+    fuse: FuseParameters | None
+    core: Any
+    after: tuple[Dense, ...]
+    head: Dense
+
+
+@record
+class Memory:
+    """Recurrent state per group, `[b n_g h]`; None where the body has none. The critic's is needed in training only."""
+
+    actor: tuple[Array | None, ...]
+    critic: tuple[Array | None, ...]
+
+
+@record
+class Seen:
+    """Moments that normalize what networks see: per group, leaf -> `[(k) f]`; and the state's."""
+
+    obs: tuple[dict[str, Moments], ...]
+    state: Moments | None
+
+
+@lru_cache(maxsize=256)
+def owners(types: tuple[str, ...], sharing: Sharing) -> tuple[int, ...]:
+    """Whose parameters each agent of a group uses: `[n]`, counting from 0."""
+    if sharing == "all":
+        return (0,) * len(types)
+    return tuple(range(len(types))) if sharing == "none" else tuple(sorted(set(types), key=types.index).index(t) for t in types)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Networks for actors and critics of every group. Subclasses say what critics see.
+
+    Fields: `body` of both networks; `sharing`: parameters shared by `all` agents of a group, by `type`, or not at all;
+    `agent_ids`: agents that share are told whom they speak for; `trunk`: whether actor and critic share their core;
+    `image`: the encoder of image leaves.
+    """
+
+    body: Body = field(default_factory=Mlp)
+    sharing: Sharing = "all"
+    agent_ids: bool = True
+    trunk: Literal["separate", "shared"] = "separate"
+    image: Image = field(default_factory=Image)
+
+    provides: ClassVar[frozenset[str]] = frozenset({"value"})
+    central: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("sharing", ("all", "type", "none")), ("trunk", ("separate", "shared"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
+
+    # what each network sees
+    def owners(self, group: Group) -> tuple[int, ...]:
+        return owners(group.types, self.sharing)
+
+    def refuses(self, spec: Spec) -> str | None:
+        """Why this architecture cannot serve an environment, or None."""
+        return None
+
+    def _actor_fuse(self, group: Group) -> Fuse:
+        return Fuse(group, self.body.intake, self.owners(group), self.image, tuple(group.observation), 0, self.agent_ids)
+
+    def _critic_fuse(self, group: Group, spec: Spec) -> Fuse:
+        return self._actor_fuse(group)
+
+    # parameters
+    def init(self, spec: Spec, key: Array) -> tuple[tuple[Network, ...], tuple[Network, ...]]:
+        """Actor and critic networks per group. Policies start near uniform (head gain 0.01, Andrychowicz et al. 2021)."""
+        keys = jax.random.split(key, (2, len(spec.groups)))
+        actor = tuple(self._network(self._actor_fuse(g), g.space.head, 0.01, k, True) for g, k in zip(spec.groups, keys[0], strict=True))
+        critic = tuple(
+            self._network(self._critic_fuse(g, spec), 1, 1.0, k, self.trunk == "separate") for g, k in zip(spec.groups, keys[1], strict=True)
+        )
+        return actor, critic
+
+    def _network(self, fuse: Fuse, out: int, scale: float, key: Array, whole: bool) -> Network:
+        k1, k2, k3 = jax.random.split(key, 3)
+        core, after = self.body.init(k2, fuse.sets)
+        head = dense_init(k3, self.body.end, out, fuse.sets, scale)
+        return Network(fuse.init(k1) if whole else None, core if whole else None, after, head)
+
+    def memory(self, spec: Spec, b: int) -> Memory:
+        """Recurrent state at the start of an episode, for `b` environments."""
+        fresh = lambda: tuple(jax.tree.map(lambda x: x[None].repeat(b, 0), self.body.memory(g.count)) for g in spec.groups)
+        return Memory(fresh(), (None,) * len(spec.groups) if self.trunk == "shared" else fresh())
+
+    # forward: leading axes `b` or `b t`
+    def policy(self, spec: Spec, actor: tuple[Network, ...], seen: Seen, step: Step, memory: Memory) -> tuple[tuple[Array, ...], tuple[Array, ...], Memory]:
+        """Heads `[b (t) n_g head]` per group, the cores they came from, and memory after them."""
+        heads, cores, after = [], [], []
+        for g, p, obs, m, h in zip(spec.groups, actor, step.obs, seen.obs, memory.actor, strict=True):
+            own = np.array(self.owners(g))
+            core, h = self.body.advance(p.core, self._actor_fuse(g)(p.fuse, obs, m, None), step.first, h, own)
+            heads.append(dense(p.head, self.body.finish(p.after, core, own), own))
+            cores.append(core)
+            after.append(h)
+        return tuple(heads), tuple(cores), replace(memory, actor=tuple(after))
+
+    def value(
+        self, spec: Spec, critic: tuple[Network, ...], seen: Seen, step: Step, memory: Memory, cores: tuple[Array, ...] | None
+    ) -> tuple[tuple[Array, ...], Memory]:
+        """Normalized values `[b (t) n_g]` per group, and memory after them. A shared trunk reads the actor's `cores`."""
+        values, after = [], []
+        for i, (g, p, h) in enumerate(zip(spec.groups, critic, memory.critic, strict=True)):
+            own = np.array(self.owners(g))
+            if self.trunk == "shared":
+                core = cores[i]
+            else:
+                fuse = self._critic_fuse(g, spec)
+                state = self._state(seen, step) if fuse.state else None
+                core, h = self.body.advance(p.core, fuse(p.fuse, step.obs[i], seen.obs[i], state), step.first, h, own)
+            values.append(dense(p.head, self.body.finish(p.after, core, own), own)[..., 0])
+            after.append(h)
+        return tuple(values), replace(memory, critic=tuple(after))
+
+    def _state(self, seen: Seen, step: Step) -> Array:
+        return step.state if seen.state is None else normalized(seen.state, step.state)
+
+    def recurrent_critic(self) -> bool:
+        return self.trunk == "separate" and self.body.memory(1) is not None

@@ -1,0 +1,72 @@
+"""The few layers every network is made of, written against an array namespace, with their parameters apart.
+
+A layer's parameters are shared by every agent of a group, `w [i o]`, or stacked, one per agent, `w [n i o]`. Inputs are
+`[... n i]`. Under sharing by type the stack is `[k i o]` and `owners [n]` says whose parameters an agent uses.
+"""
+
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marlstone.core.records import record
+
+Array = Any
+Activation = Literal["relu", "tanh"]
+
+
+@record
+class Dense:
+    """`x @ w + b`. Shapes `w [i o]`, `b [o]`, with a leading set axis where parameters are not shared by all."""
+
+    w: Array
+    b: Array
+
+
+def activate(x: Array, kind: Activation) -> Array:
+    xp = x.__array_namespace__()
+    return xp.maximum(x, 0) if kind == "relu" else xp.tanh(x)
+
+
+def gain(kind: Activation) -> float:
+    """The orthogonal gain that keeps activations' variance (Saxe et al. 2014): sqrt 2 for relu, 5/3 for tanh."""
+    return math.sqrt(2) if kind == "relu" else 5 / 3
+
+
+def orthogonal(key: Array, i: int, o: int, scale: float) -> Array:
+    """A scaled random matrix with orthonormal rows or columns (Saxe et al. 2014), `[i o]`."""
+    q, r = jnp.linalg.qr(jax.random.normal(key, (max(i, o), min(i, o))))
+    q = q * jnp.sign(jnp.diagonal(r))
+    return scale * (q if i >= o else q.T)
+
+
+def stacked(make: Any, key: Array, sets: int) -> Any:
+    """`make(key)` once if parameters are shared by all, else one per set, stacked on a leading axis."""
+    return make(key) if sets == 1 else jax.vmap(make)(jax.random.split(key, sets))
+
+
+def dense_init(key: Array, i: int, o: int, sets: int, scale: float) -> Dense:
+    return stacked(lambda k: Dense(orthogonal(k, i, o, scale), jnp.zeros(o)), key, sets)
+
+
+def own(x: Array, owners: np.ndarray | None, rank: int) -> Array:
+    """Parameters by agent: `[k ...] -> [n ...]`; shared ones (of rank `rank`) and one-per-agent ones pass through."""
+    if x.ndim == rank or owners is None or np.array_equal(owners, np.arange(x.shape[0])):
+        return x
+    return x[owners]
+
+
+def product(x: Array, w: Array, owners: np.ndarray | None = None) -> Array:
+    """`[... n i] -> [... n o]`: one large product if shared, else one batched over agents."""
+    xp = x.__array_namespace__()
+    w = own(w, owners, 2)
+    if w.ndim == 2:
+        return x @ w
+    y = xp.moveaxis(x, -2, 0).reshape(w.shape[0], -1, x.shape[-1]) @ w
+    return xp.moveaxis(y.reshape(w.shape[0], *x.shape[:-2], w.shape[-1]), 0, -2)
+
+
+def dense(p: Dense, x: Array, owners: np.ndarray | None = None) -> Array:
+    return product(x, p.w, owners) + own(p.b, owners, 1)

@@ -1,0 +1,40 @@
+"""Counted quantities. Prices are applied later, from a versioned table; nothing here is estimated from time."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a run has consumed so far, per training seed. Python integers: nothing overflows.
+
+    `steps`: joint environment steps (reset rows excluded); `rows`: environment interactions, resets included; `flops`:
+    of the networks' products, multiply and add counted apart, in acting and learning; `bytes`: chunks handed from
+    actors to learners; `messages`: between agents (none without a channel).
+    """
+
+    steps: int = 0
+    rows: int = 0
+    episodes: int = 0
+    flops: int = 0
+    bytes: int = 0
+    messages: int = 0
+
+    def plus(self, **more: int) -> "Ledger":
+        unknown = set(more) - set(asdict(self))
+        if unknown:
+            raise ValueError(f"Ledger does not count {sorted(unknown)}: it counts {sorted(asdict(self))}")
+        return Ledger(**{k: v + int(more.get(k, 0)) for k, v in asdict(self).items()})
+
+
+def forward_flops(parameters: Any, agents: int, stacked: bool, positions: int = 1) -> int:
+    """FLOPs of one forward pass of one group's network for one row: two per weight and agent, biases not counted.
+
+    `stacked`: parameters carry a leading set axis, so an agent uses one slice of it.
+    """
+    rank = 2 + stacked
+    sets = lambda w: w.shape[0] if stacked else 1
+    return sum(2 * agents * positions * int(np.prod(w.shape)) // sets(w) for w in jax.tree.leaves(parameters) if w.ndim == rank)

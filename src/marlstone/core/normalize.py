@@ -1,0 +1,78 @@
+"""Running moments of observations and of value targets: state in `Train`, frozen into the exported actor.
+
+Moments are kept per parameter set, so that agents who share no parameters share no statistics either.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from marlstone.core.records import record
+
+Array = Any
+CLIP = 10.0  # normalized observations are clipped here, in standard deviations
+
+
+@record
+class Moments:
+    """Of observations, over everything seen so far: `mean`, `var` `[(k) f]`, `count [(k) 1]`."""
+
+    mean: Array
+    var: Array
+    count: Array
+
+
+def moments(shape: tuple[int, ...]) -> Moments:
+    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros((*shape[:-1], 1)))
+
+
+def absorb(m: Moments, x: Array, weight: Array, axes: tuple[int, ...]) -> Moments:
+    """Merge rows `x` with 0/1 `weight` (broadcast against x) over `axes` (Chan et al. 1979's parallel update)."""
+    count = weight.sum(axes)
+    safe = jnp.maximum(count, 1)
+    mean = (x * weight).sum(axes) / safe
+    var = (weight * (x - jnp.expand_dims(mean, axes)) ** 2).sum(axes) / safe
+    total = m.count + count
+    share = count / jnp.maximum(total, 1)
+    gap = mean - m.mean
+    merged = Moments(m.mean + gap * share, m.var * (1 - share) + var * share + gap**2 * share * (1 - share), total)
+    return Moments(merged.mean, jnp.where(total > 0, merged.var, m.var), total)
+
+
+def normalized(m: Moments, x: Array) -> Array:
+    """Zero mean, unit variance, clipped at 10 standard deviations."""
+    xp = x.__array_namespace__()
+    return xp.clip((x - m.mean) / xp.sqrt(m.var + 1e-6), -CLIP, CLIP)
+
+
+@record
+class Targets:
+    """Exponential moments of value targets per parameter set, `[k]` each, with their weight so far (to remove the bias to zero)."""
+
+    mean: Array
+    square: Array
+    weight: Array
+
+    @property
+    def mu(self) -> Array:
+        return jnp.where(self.weight > 0, self.mean / jnp.maximum(self.weight, 1e-8), 0.0)
+
+    @property
+    def sigma(self) -> Array:
+        var = self.square / jnp.maximum(self.weight, 1e-8) - self.mu**2
+        return jnp.where(self.weight > 0, jnp.sqrt(jnp.maximum(var, 1e-6)), 1.0)
+
+
+def targets(sets: int) -> Targets:
+    return Targets(*(jnp.zeros(sets) for _ in range(3)))
+
+
+def follow(t: Targets, x: Array, mask: Array, members: np.ndarray, rate: float) -> Targets:
+    """Move towards the batch's moments: x, mask `[b t n]`; `members [n k]` says whose figures belong together."""
+    count = jnp.einsum("btn,nk->k", mask.astype(jnp.float32), members)
+    some = count > 0
+    mean = jnp.einsum("btn,nk->k", jnp.where(mask, x, 0), members) / jnp.maximum(count, 1)
+    square = jnp.einsum("btn,nk->k", jnp.where(mask, x * x, 0), members) / jnp.maximum(count, 1)
+    step = jnp.where(some, rate, 0.0)
+    return Targets(t.mean + step * (mean - t.mean), t.square + step * (square - t.square), t.weight + step * (1 - t.weight))

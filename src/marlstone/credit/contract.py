@@ -1,0 +1,89 @@
+"""Credit assignment: how a team outcome becomes each agent's learning signal. Five questions, each with a neutral answer.
+
+A method is one frozen dataclass. It answers what it has an opinion on and inherits the neutral answer elsewhere; what it
+needs is checked when an algorithm is built. `p` is what `init` made: arrays only. `views` and `chunk` are one
+environment's, `[t n]`, the team's agents only (managers keep their own pay).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from marlstone.core.types import Chunk, Spec, Views
+
+Array = Any
+QUESTIONS = ("reward", "mix", "advantage", "loss", "contribution")
+
+
+class Credit:
+    """The contract. Subclass as a frozen dataclass, in one file, and name it `kind = "file.py:Class"`.
+
+    `needs`: views that training needs; `audits`: views that only `contribution` needs.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    audits: ClassVar[frozenset[str]] = frozenset()
+
+    def init(self, spec: Spec, key: Array) -> Any:
+        """The method's own parameters, arrays only."""
+        return None
+
+    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
+        """What is each agent paid, and until when? Pay and discount, `[t n]` each. Neutral: its own."""
+        return chunk.step.reward[1:], chunk.step.discount[1:]
+
+    def mix(self, p: Any, chosen: Array, best: Array, state: Array) -> Array:
+        """What predicts the team's return? `[t n], [t n], [t s] -> [t]`. Neutral: each agent's value predicts its own."""
+        raise NotImplementedError
+
+    def advantage(self, p: Any, views: Views, chunk: Chunk, td: Array) -> Array:
+        """What moves each policy? `[t n]`. Neutral: the lambda-return's advantage `td`."""
+        return td
+
+    def loss(self, p: Any, views: Views, chunk: Chunk) -> Array:
+        """What must the method itself learn? `[t]`. Neutral: nothing."""
+        return jnp.zeros(chunk.logp.shape[0])
+
+    def contribution(self, p: Any, views: Views, chunk: Chunk) -> Array | None:
+        """Estimated change of the team's return had agent i played its declared default, `[t n]`. None: no claim."""
+        return None
+
+    def answers(self) -> frozenset[str]:
+        return frozenset(q for q in QUESTIONS if getattr(type(self), q) is not getattr(Credit, q))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Credit as the learner meets it: it speaks for the team, over a batch `[b t n]`; managers keep their own pay."""
+
+    credit: Credit
+    p: Any
+    team: Spec
+
+    def _ask(self, question: Any, views: Views, chunk: Chunk, *more: Array) -> Any:
+        m = self.team.n
+        mine = lambda x: jax.tree.map(lambda a: a[..., :m], x)
+        return jax.vmap(lambda v, c, *x: question(self.p, v, c, *x))(mine(views), jax.vmap(lambda c: c.of(self.team))(chunk), *mine(more))
+
+    def _everyone(self, team: Array, everyone: Array) -> Array:
+        m = self.team.n
+        return team if everyone.shape[-1] == m else jnp.concatenate([team, everyone[..., m:]], -1)
+
+    def reward(self, views: Views, chunk: Chunk) -> tuple[Array, Array]:
+        own = chunk.step.reward[:, 1:], chunk.step.discount[:, 1:]
+        if "reward" not in self.credit.answers():
+            return own
+        return tuple(map(self._everyone, self._ask(self.credit.reward, views, chunk), own))
+
+    def advantage(self, views: Views, chunk: Chunk, td: Array) -> Array:
+        if "advantage" not in self.credit.answers():
+            return td
+        return self._everyone(self._ask(self.credit.advantage, views, chunk, td), td)
+
+    def loss(self, views: Views, chunk: Chunk) -> Array | None:
+        return self._ask(self.credit.loss, views, chunk) if "loss" in self.credit.answers() else None
+
+    def contribution(self, views: Views, chunk: Chunk) -> Array | None:
+        return self._ask(self.credit.contribution, views, chunk) if "contribution" in self.credit.answers() else None

@@ -1,0 +1,107 @@
+"""One observation, however many modalities, to one vector per agent: encode each leaf, project, add.
+
+The first layer of a network over the concatenation of its inputs is a sum of one product per input. Written so, an
+agent's identity is a row looked up instead of a one-hot product, and the global state is projected once per row of the
+environment instead of once per agent.
+
+    h_n = sum_leaf e_leaf(x_n) W_leaf  +  s W_state  +  I_n  +  b
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marlstone.core.layers import orthogonal, own, product, stacked
+from marlstone.core.normalize import Moments, normalized
+from marlstone.core.records import record
+from marlstone.core.types import Group, Leaf
+from marlstone.encoders.image import Image
+
+Array = Any
+
+
+@record
+class FuseParameters:
+    """`encoders`: per image leaf, its filters; `leaves`: per leaf `[f h]`; `state [s h]` and `agent [n h]` or None; `b [h]`."""
+
+    encoders: dict[str, Any]
+    leaves: dict[str, Array]
+    state: Array | None
+    agent: Array | None
+    b: Array
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """The first layer of every network. `width` numbers out; `state` is the length of the global state it also sees (0: none)."""
+
+    group: Group
+    width: int
+    owners: tuple[int, ...]
+    image: Image
+    leaves: tuple[str, ...]
+    state: int = 0
+    agent_ids: bool = True
+    scale: float = 2**0.5
+
+    @property
+    def sets(self) -> int:
+        return max(self.owners) + 1
+
+    def _features(self, leaf: Leaf) -> int:
+        return leaf.shape[0] if leaf.kind == "vector" else self.image.width(leaf)
+
+    @property
+    def _identifies(self) -> bool:
+        """Agents that share parameters are told whom they speak for; an agent alone in its set would learn a second bias."""
+        return self.agent_ids and any(self.owners.count(k) > 1 for k in self.owners)
+
+    def init(self, key: Array) -> FuseParameters:
+        """Orthogonal over all inputs together, as if they were concatenated."""
+        kinds = {name: self.group.observation[name] for name in self.leaves}
+        widths = [self._features(leaf) for leaf in kinds.values()]
+        extra = [self.state] * (self.state > 0) + [self.group.count] * self._identifies
+        cuts = np.cumsum([*widths, *extra])[:-1]
+
+        def one(key: Array) -> FuseParameters:
+            first, rest = jax.random.split(key)
+            parts = jnp.split(orthogonal(first, sum(widths) + sum(extra), self.width, self.scale), cuts)
+            images = {n: leaf for n, leaf in kinds.items() if leaf.kind == "image"}
+            keys = jax.random.split(rest, max(len(images), 1))
+            return FuseParameters(
+                encoders={n: self.image.init(leaf, k) for (n, leaf), k in zip(images.items(), keys, strict=False)},
+                leaves=dict(zip(kinds, parts, strict=False)),
+                state=parts[len(kinds)] if self.state else None,
+                agent=parts[-1] if self._identifies else None,
+                b=jnp.zeros(self.width),
+            )
+
+        return stacked(one, key, self.sets)
+
+    def __call__(self, p: FuseParameters, obs: dict[str, Array], moments: dict[str, Moments], state: Array | None) -> Array:
+        """obs leaves `[... n f]` or `[... n h w c]`, state `[... s]` -> `[... n width]`, before its activation."""
+        owners, h = np.array(self.owners), 0.0
+        for name in self.leaves:
+            x, leaf = obs[name], self.group.observation[name]
+            if leaf.kind == "image":
+                x = self._encode(p.encoders[name], leaf, x, owners)
+            elif name in moments:
+                m = moments[name]
+                x = normalized(Moments(own(m.mean, owners, 1), own(m.var, owners, 1), m.count), x)
+            h = h + product(x, p.leaves[name], owners)
+        if p.state is not None:
+            w = own(p.state, owners, 2)
+            h = h + ((state @ w)[..., None, :] if w.ndim == 2 else jnp.einsum("...s,nsh->...nh", state, w))
+        if p.agent is not None:
+            h = h + (p.agent if p.agent.ndim == 2 else p.agent[owners, np.arange(self.group.count)])
+        h = h + own(p.b, owners, 1)
+        return jnp.broadcast_to(h, (*h.shape[:-2], self.group.count, self.width))
+
+    def _encode(self, p: Any, leaf: Leaf, x: Array, owners: np.ndarray) -> Array:
+        if self.sets == 1:
+            return self.image.apply(p, leaf, x)
+        mine = jax.tree.map(lambda a: a[owners], p)
+        return jax.vmap(lambda q, y: self.image.apply(q, leaf, y), (0, -4), -2)(mine, x)

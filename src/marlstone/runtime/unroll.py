@@ -1,0 +1,63 @@
+"""One rollout for every runtime: only `scan` differs. `lax.scan` where the environment is JAX, `host_scan` where it is not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from marlstone.algorithm import Algorithm, Policy
+from marlstone.architectures.contract import Memory
+from marlstone.core.distributions import noise_of
+from marlstone.core.records import record
+from marlstone.core.types import Chunk, Step
+from marlstone.envs.protocol import VectorEnv
+
+Array = Any
+
+
+@record
+class Acting:
+    """Where `b` environments stand between chunks: their state, their last row, the policy's memory."""
+
+    env: Any
+    step: Step
+    memory: Memory
+
+
+def draw(algorithm: Algorithm, key: Array, length: int, b: int) -> tuple[tuple[Array, ...], Array]:
+    """All a rollout's randomness at once: sampling noise per group `[t b n_g ...]` and environment keys `[t b]`."""
+    k1, k2 = jax.random.split(key)
+    groups = algorithm.spec.groups
+    return noise_of([g.space for g in groups], [g.count for g in groups], k1, (length, b)), jax.random.split(k2, (length, b))
+
+
+def unroll(
+    env: VectorEnv, algorithm: Algorithm, policy: Policy, acting: Acting, noise: tuple[Array, ...], keys: Array, scan: Callable[..., Any] = lax.scan
+) -> tuple[Acting, Chunk]:
+    """T joint steps of `b` environments -> where they stand now, and a batch of chunks `[b t ...]`."""
+
+    def tick(now: Acting, row: tuple[tuple[Array, ...], Array]) -> tuple[Acting, tuple[Step, tuple[Array, ...], tuple[Array, ...]]]:
+        noise, keys = row
+        heads, memory = algorithm.heads(policy, now.step, now.memory)
+        action = algorithm.sample(heads, now.step.legal, noise)
+        state, following = env.step(now.env, algorithm.emit(action), keys)
+        return Acting(state, following, memory), (now.step, action, heads)
+
+    after, (steps, action, heads) = scan(tick, acting, (noise, keys))
+    steps = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), steps, after.step)
+    steps, action, heads = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, action, heads))
+    legal = tuple(None if ok is None else ok[:, :-1] for ok in steps.legal)
+    return after, Chunk(steps, action, algorithm.log_prob(heads, legal, action), acting.memory)
+
+
+def host_scan(tick: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tuple[Any, Any]:
+    """`lax.scan`'s signature, for what only Python can step: rows are stacked in NumPy."""
+    length = len(jax.tree.leaves(xs)[0])
+    rows = []
+    for t in range(length):
+        carry, row = tick(carry, jax.tree.map(lambda x: x[t], xs))  # noqa: B023
+        rows.append(row)
+    return carry, jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
