@@ -1,0 +1,196 @@
+"""From Gymnasium spaces per agent to groups, and a compiled writer from dictionaries to dense rows.
+
+Agents with the same leaves (names, kinds, shapes of images) and the same kind of action form one group; smaller vectors
+and action spaces are padded, and masked through `Group.features` and `Step.legal`. Everything that can be decided once is
+decided in `arrange`, so that a joint step costs a few microseconds per agent.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from marlstone.core.types import Array, Group, Leaf
+from marlstone.envs.guards import Report
+from marlstone.envs.spaces import Actuator, Part, actuate, padded_space, perceive
+
+
+def type_of(agent: str) -> str:
+    """`"adversary_0"` -> `"adversary"`: agents that differ by a number only are of one type."""
+    return re.sub(r"_\d+$", "", agent)
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where one agent sits: its group, its place there, its place on the agent axis, its parts and its actuator."""
+
+    agent: str
+    group: int
+    place: int
+    axis: int
+    parts: tuple[Part, ...]
+    actuator: Actuator
+    masked: bool
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Groups and seats, in agent-axis order, and how rows are written there.
+
+    Fields: `groups`; `seats`; `structural`, per group the legal mask by size alone (None: all alike); `maskable`, per
+    group whether masks come from the environment, so that `legal` changes from row to row.
+    """
+
+    groups: tuple[Group, ...]
+    seats: tuple[Seat, ...]
+    structural: tuple[np.ndarray | None, ...]
+    maskable: tuple[bool, ...]
+    _sizes: tuple[tuple[int, ...], ...]
+    _plan: list[Any] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        for s in self.seats:
+            leaves = self.groups[s.group].observation
+            entries = [(p.name, p.path, p.shape, p.leaf.shape[0], p.encode, *_accepts(p), p.leaf.kind == "image") for p in s.parts]
+            assert all(p.name in leaves for p in s.parts)
+            self._plan.append((s.agent, s.group, s.place, entries))
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        return tuple(s.agent for s in self.seats)
+
+    @property
+    def state(self) -> int:
+        """Length of the default state: every agent's real vector features, in agent-axis order."""
+        return sum(p.leaf.shape[0] for s in self.seats for p in s.parts if p.leaf.kind == "vector")
+
+    def blank(self) -> tuple[dict[str, np.ndarray], ...]:
+        """Zeros for every leaf, `[n_g ...]`."""
+        return tuple({k: np.zeros((g.count, *leaf.shape), leaf.dtype) for k, leaf in g.observation.items()} for g in self.groups)
+
+    def write(self, observations: Mapping[str, Any], into: tuple[dict[str, np.ndarray], ...], report: Report) -> None:
+        """Write what agents see into `blank()` arrays; who sees nothing stays zero. Wrong shapes and dtypes are reported and stay zero."""
+        for agent, group, place, entries in self._plan:
+            seen = observations.get(agent)
+            if seen is None:
+                continue
+            leaves = into[group]
+            for name, path, shape, size, encode, kinds, wanted, image in entries:
+                x = seen
+                try:
+                    for key in path:
+                        x = x[key]
+                    if type(x) is not np.ndarray:
+                        x = np.asarray(x)
+                except (KeyError, IndexError, TypeError, ValueError) as error:
+                    report("wrong_shape", agent, f"observation {name!r}", f"{type(error).__name__} {error} (expected shape {shape})")
+                    continue
+                if x.shape != shape:
+                    report("wrong_shape", agent, f"observation {name!r}", f"shape {x.shape} (expected {shape})")
+                elif x.dtype.kind not in kinds:
+                    report("wrong_dtype", agent, f"observation {name!r}", f"dtype {x.dtype} (expected {wanted})")
+                elif image:
+                    leaves[name][place] = x
+                else:
+                    leaves[name][place, :size] = x if encode is None else encode(x)
+
+    def default_state(self, obs: tuple[dict[str, np.ndarray], ...]) -> np.ndarray:
+        """`[s]` float32: what `write` wrote, unpadded, agent after agent."""
+        pieces = [
+            obs[group][name][place, :size]
+            for _, group, place, entries in self._plan
+            for name, _, _, size, _, _, _, image in entries
+            if not image
+        ]
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
+    def legal(self, masks: Mapping[str, Any], report: Report) -> tuple[tuple[np.ndarray | None, ...], list[int]]:
+        """Per group `[n_g a]` or None, and the agent-axis places of agents whose mask allows nothing: they wait.
+
+        `masks` holds the environment's own masks by agent; an agent without one may do whatever its size allows.
+        """
+        out = [self.structural[g].copy() if self.maskable[g] else self.structural[g] for g in range(len(self.groups))]
+        waiting: list[int] = []
+        if any(self.maskable):
+            for s in self.seats:
+                mask = masks.get(s.agent)
+                if mask is None or not self.maskable[s.group]:
+                    continue
+                try:
+                    row = s.actuator.legal(self._sizes[s.group], mask)
+                except (ValueError, TypeError) as error:
+                    report("wrong_shape", s.agent, "action_mask", error)
+                    continue
+                if row.any():
+                    out[s.group][s.place] = row
+                else:
+                    waiting.append(s.axis)
+        return tuple(out), waiting
+
+    def act(self, action: tuple[Array, ...]) -> list[Any]:
+        """What each agent does, in agent-axis order, as its environment takes it. `action` is per group, emitted, `[n_g ...]`."""
+        rows = [np.asarray(a).tolist() if g.space.__class__.__name__ == "Discrete" else a for g, a in zip(self.groups, action, strict=True)]
+        return [s.actuator.act(rows[s.group][s.place]) for s in self.seats]
+
+
+def _accepts(part: Part) -> tuple[str, str]:
+    """Kinds of dtype a part takes, and how to say it. Whole numbers become floats freely, never the other way round."""
+    return ("fiub", "real numbers") if part.real else ("iub", "whole numbers")
+
+
+def _signature(parts: tuple[Part, ...], actuator: Actuator) -> tuple[Any, ...]:
+    leaves = tuple(sorted((p.name, p.leaf.kind, (p.leaf.shape, p.leaf.dtype) if p.leaf.kind == "image" else None) for p in parts))
+    return (leaves, *actuator.signature)
+
+
+def _name(types: list[str], taken: set[str], kind: str) -> str:
+    """A group's name: its only type, a few types joined by `+`, or `agents`; the kind of action is added where that is taken."""
+    distinct = list(dict.fromkeys(types))
+    name = "+".join(distinct) if len(distinct) <= 3 else "agents"
+    for candidate in (name, f"{name}.{kind.lower()}"):
+        if candidate not in taken:
+            return candidate
+    return f"{name}.{len(taken)}"
+
+
+def arrange(
+    agents: list[str],
+    observation_spaces: Mapping[str, Any],
+    action_spaces: Mapping[str, Any],
+    *,
+    masked: bool = False,
+    types: Mapping[str, str] | None = None,
+) -> Arrangement:
+    """Groups for `agents`, in their order. `masked`: masks may also come in `info`. Raises `UnsupportedSpace`, naming agent and field."""
+    known = {a: (*perceive(observation_spaces.get(a), a), actuate(action_spaces.get(a), a)) for a in agents}
+    members: dict[Any, list[str]] = {}
+    for a, (parts, _, actuator) in known.items():
+        members.setdefault(_signature(parts, actuator), []).append(a)
+    groups, seats, structural, maskable, sizes = [], [], [], [], []
+    for g, names in enumerate(members.values()):
+        actuators = [known[a][2] for a in names]
+        kind = actuators[0].kind
+        room = tuple(max(k) for k in zip(*(x.sizes for x in actuators), strict=True))
+        leaves: dict[str, Leaf] = {}
+        features: dict[str, tuple[int, ...]] = {}
+        for part in known[names[0]][0]:
+            each = [next(p.leaf for p in known[a][0] if p.name == part.name) for a in names]
+            leaves[part.name] = part.leaf
+            if part.leaf.kind == "vector":
+                widths = tuple(leaf.shape[0] for leaf in each)
+                leaves[part.name] = Leaf("vector", (max(widths),))
+                if min(widths) < max(widths):
+                    features[part.name] = widths
+        kinds = [(types or {}).get(a) or type_of(a) for a in names]
+        name = _name(kinds, {x.name for x in groups}, kind)
+        groups.append(Group(name, tuple(names), leaves, padded_space(kind, room), tuple(kinds), features))
+        masks = masked or any(known[a][1] for a in names)
+        mask = np.stack([x.legal(room) for x in actuators])
+        structural.append(mask if masks or not mask.all() else None)
+        maskable.append(masks and kind != "Box")
+        sizes.append(room)
+        for i, a in enumerate(names):
+            seats.append(Seat(a, g, i, len(seats), known[a][0], known[a][2], known[a][1]))
+    return Arrangement(tuple(groups), tuple(seats), tuple(structural), tuple(maskable), tuple(sizes))

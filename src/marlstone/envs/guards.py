@@ -1,0 +1,138 @@
+"""What to do when an environment misbehaves: one configuration, one list of named faults, one filter over rows.
+
+Every fault is counted under one of the names in `FAULTS`. `survive` repairs what can be repaired (a number becomes 0, a
+reward is clipped) and ends the episode where it cannot (an environment that raises, hangs or dies); `refuse` stops with
+a `BadRow` that names agent, field and value.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from marlstone.core.records import replace
+from marlstone.core.types import Array, Spec, Step
+
+FAULTS = ("nan_observation", "nan_reward", "reward_bounds", "wrong_shape", "wrong_dtype", "raised", "hung", "died")
+VALUES = FAULTS[:3]  # found by `sanitize`, in any array; the others only where Python steps the environment
+
+Report = Callable[[str, str, str, Any], None]  # (fault, agent, field, value); returning means: put 0 there and go on
+
+
+class BadRow(ValueError):
+    """A row that no learner should see. `fault` is one of `FAULTS`; `agent` and `field` say where, `value` what was there."""
+
+    def __init__(self, fault: str, agent: str, field: str, value: Any, remedy: str = "") -> None:
+        self.fault, self.agent, self.field, self.value = fault, agent, field, value
+        end = f": {remedy}" if remedy else ": mend the environment, or set guards on_bad=survive to put 0 there and count it"
+        super().__init__(f"{fault}: agent {agent!r}, {field}, got {value!s:.200}{end}")
+
+
+def refuse(fault: str, agent: str, field: str, value: Any) -> None:
+    """The report that stops at the first fault."""
+    raise BadRow(fault, agent, field, value)
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What is a fault, and what follows.
+
+    Fields:
+      on_bad: `survive` (repair, count, go on) or `refuse` (stop and name agent, field and value).
+      reward_bounds: rewards outside are clipped and counted; None: any finite reward is fine.
+      timeout: seconds one environment may take for one step before its process is ended and started anew.
+      start_timeout: seconds one environment may take to be built, or to be reset.
+      restarts: how many processes may be started anew, and how many episodes given up, before training stops.
+    """
+
+    on_bad: Literal["survive", "refuse"] = "survive"
+    reward_bounds: tuple[float, float] | None = None
+    timeout: float = 60.0
+    start_timeout: float = 120.0
+    restarts: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.on_bad not in ("survive", "refuse"):
+            raise ValueError(f"Guards.on_bad is {self.on_bad!r}: choose 'survive' or 'refuse'")
+        for field in ("timeout", "start_timeout"):
+            if not getattr(self, field) > 0:
+                raise ValueError(f"Guards.{field} is {getattr(self, field)}: give a positive number of seconds")
+        if self.restarts < 0:
+            raise ValueError(f"Guards.restarts is {self.restarts}: give 0 or more")
+        if self.reward_bounds is not None and not self.reward_bounds[0] <= self.reward_bounds[1]:
+            raise ValueError(f"Guards.reward_bounds is {self.reward_bounds}: give (lowest, highest)")
+
+
+def _finite(x: Array) -> tuple[Array, Array]:
+    """`x` with 0 where it was NaN or infinite, and how many numbers that were."""
+    xp = x.__array_namespace__()
+    good = xp.isfinite(x)
+    return xp.where(good, x, xp.zeros_like(x)), xp.sum(~good)
+
+
+def sanitize(step: Step, guards: Guards) -> tuple[Step, dict[str, Array]]:
+    """`step` without NaN, infinities and out-of-bounds rewards, and the counts of what was mended, by name.
+
+    One code for NumPy and `jax.numpy`, so it also stands inside `jit`; any leading axes. Counts are whole numbers of
+    elements: `nan_observation` (observations, state and metrics), `nan_reward` and `reward_bounds` (per-agent and team
+    rewards). Under jit nothing can be raised, so with `on_bad = "refuse"` the host reads the counts and then calls
+    `name_fault` on the row as it was. With bounds [low, high] per agent, the team's are [n low, n high].
+    """
+    seen, paid, bounds = [], [], []
+    obs = []
+    for group in step.obs:
+        clean = {}
+        for name, x in group.items():
+            clean[name], bad = _finite(x) if _is_float(x) else (x, 0)
+            seen.append(bad)
+        obs.append(clean)
+    state, bad = _finite(step.state)
+    seen.append(bad)
+    metrics = {}
+    for name, x in step.metrics.items():
+        metrics[name], bad = _finite(x)
+        seen.append(bad)
+    reward, bad = _finite(step.reward)
+    team, bad_team = _finite(step.team_reward)
+    paid += [bad, bad_team]
+    xp = reward.__array_namespace__()
+    if guards.reward_bounds is not None:
+        (low, high), n = guards.reward_bounds, reward.shape[-1]
+        for x, k in ((reward, 1), (team, n)):
+            bounds.append(xp.sum((x < k * low) | (x > k * high)))
+        reward, team = xp.clip(reward, low, high), xp.clip(team, n * low, n * high)
+    counts = {"nan_observation": sum(seen), "nan_reward": sum(paid), "reward_bounds": sum(bounds)}
+    done = replace(step, obs=tuple(obs), state=state, reward=reward, team_reward=team, metrics=metrics)
+    return done, counts
+
+
+def name_fault(step: Step, spec: Spec, guards: Guards) -> BadRow | None:
+    """The first value `sanitize` would mend in a row of NumPy arrays `[*t ...]`, by agent and field; None if there is none."""
+    import numpy as np
+
+    for group, leaves in zip(spec.groups, step.obs, strict=True):
+        for name, x in leaves.items():
+            if _is_float(x) and not np.isfinite(x).all():
+                axes = len(x.shape) - 1 - len(group.observation[name].shape)
+                where = np.argwhere(~np.isfinite(x))[0]
+                return BadRow("nan_observation", group.agents[where[axes]], f"observation {name!r}", x[tuple(where)])
+    low, high = guards.reward_bounds or (-np.inf, np.inf)
+    for fault, bad in (("nan_reward", ~np.isfinite(step.reward)), ("reward_bounds", (step.reward < low) | (step.reward > high))):
+        if bad.any():
+            where = np.argwhere(bad)[0]
+            return BadRow(fault, spec.agents[where[-1]], "reward", step.reward[tuple(where)])
+    for fault, field, x in (
+        ("nan_observation", "state", step.state),
+        ("nan_reward", "team_reward", step.team_reward),
+        *(("nan_observation", f"metric {k!r}", v) for k, v in step.metrics.items()),
+    ):
+        if not np.isfinite(x).all():
+            return BadRow(fault, "team", field, np.asarray(x)[~np.isfinite(x)][0])
+    k = spec.n
+    if ((step.team_reward < k * low) | (step.team_reward > k * high)).any():
+        return BadRow("reward_bounds", "team", "team_reward", step.team_reward)
+    return None
+
+
+def _is_float(x: Array) -> bool:
+    """Whether `x` can hold a NaN at all (images of bytes cannot). Works without knowing whose array it is."""
+    return "float" in str(x.dtype)

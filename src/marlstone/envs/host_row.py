@@ -1,0 +1,65 @@
+"""Rows of environments stepped by Python: NumPy, checked number by number, with everybody's fate on the agent axis."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from marlstone.core.types import Step
+from marlstone.envs.guards import Report
+
+Observations = tuple[dict[str, np.ndarray], ...]
+
+
+def number(value: Any, agent: str, field: str, report: Report) -> float:
+    """`value` as one float; what is not one number is reported and counts as 0. NaN passes: `sanitize` finds it."""
+    if type(value) is float:
+        return value
+    try:
+        x = np.asarray(value)
+    except ValueError as error:  # ragged nested lists
+        report("wrong_shape", agent, field, error)
+        return 0.0
+    if x.dtype.kind not in "fiub":
+        report("wrong_dtype", agent, field, f"{value!r} of type {type(value).__name__} (expected a number)")
+    elif x.size != 1:
+        report("wrong_shape", agent, field, f"shape {x.shape} (expected one number)")
+    else:
+        return float(x.reshape(-1)[0])
+    return 0.0
+
+
+def host_row(
+    obs: Observations,
+    state: np.ndarray,
+    legal: tuple[np.ndarray | None, ...],
+    reward: np.ndarray,
+    *,
+    discount: np.ndarray | None = None,
+    team_discount: float = 1.0,
+    first: bool = False,
+    last: bool = False,
+    present: np.ndarray | None = None,
+    deciding: np.ndarray | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> Step:
+    """One row; whatever is not given says: everyone is there, everyone decides, nobody terminated.
+
+    Shapes: `reward`, `discount`, `present`, `deciding` `[n]`; the others are scalars. `team_reward` is the sum over agents.
+    """
+    n = reward.shape[0]
+    here = np.ones(n, bool) if present is None else present
+    return Step(
+        obs=obs,
+        state=state,
+        reward=reward,
+        team_reward=reward.sum(),
+        discount=np.ones(n, np.float32) if discount is None else discount,
+        team_discount=np.float32(team_discount),
+        first=np.bool_(first),
+        last=np.bool_(last),
+        legal=legal,
+        present=here,
+        deciding=here if deciding is None else deciding,
+        metrics={k: np.float32(v) for k, v in (metrics or {}).items()},
+    )
