@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: help demo test check docs clean
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # A stamp is named after what it was installed from: set-up is skipped until pyproject.toml or constraints.txt changes.
 SUM := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 DEMO := .venv/.demo-$(SUM)
@@ -38,7 +38,7 @@ $(FULL): | $(BIN)/python
 
 $(DEMO): | $(BIN)/python
 	@echo 'installing marlstone (once)' >&2
-	$(PIP) -e '.[jumanji]'
+	$(PIP) -e .
 	rm -f .venv/.full-* .venv/.demo-*
 	touch $(DEMO)
 

@@ -1,0 +1,1 @@
+"""A run's records: its directory, metrics store, checkpoints and learning curve. Import from the modules."""

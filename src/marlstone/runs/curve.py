@@ -1,0 +1,74 @@
+"""The learning curve: team return against joint env steps, as a picture that needs no further words."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from marlstone.evaluate.statistics import interval
+from marlstone.runs.files import PARTIAL
+from marlstone.runs.store import Series
+
+POINTS = 60
+
+
+def on_grid(series: Sequence[Series], points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """`(steps [k], returns [seeds k])` on the steps every seed has reached, each seed averaged over the bins between.
+
+    A bin in which a seed finished no episode takes its previous value (NaN before its first).
+    """
+    present = [s for s in series if np.isfinite(s.value).any()]
+    if not present:
+        return np.zeros(0), np.zeros((0, 0))
+    end = min(int(s.step[-1]) for s in present)
+    most = max(int(np.sum(s.step <= end)) for s in present)
+    edges = np.linspace(0, end, min(points, max(most, 1)) + 1)
+    rows = []
+    for s in present:
+        real = np.isfinite(s.value)
+        place = np.searchsorted(edges, s.step[real], side="left") - 1
+        row = np.full(len(edges) - 1, np.nan)
+        for k in range(len(row)):
+            here = s.value[real][place == k]
+            row[k] = here.mean() if here.size else (row[k - 1] if k else np.nan)
+        rows.append(row)
+    return edges[1:], np.array(rows)
+
+
+def draw(path: Path, series: Sequence[Series], title: str, ylabel: str = "team return per episode (undiscounted)") -> Path | None:
+    """Draw the IQM over seeds with its 95% band and each seed as a thin line, to a PNG at `path`, atomically.
+
+    `series`: one per seed, steps in joint env steps per seed. With one seed there is no band. Returns None, and draws
+    nothing, where no episode was finished.
+    """
+    steps, returns = on_grid(series)
+    shown = np.isfinite(returns).all(0) if returns.size else np.zeros(0, bool)
+    if not shown.any():
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and needed once a run
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    summary = [interval(list(column[:, None])) for column in returns[:, shown].T]
+    center, low, high = (np.array(x) for x in ([c for c, _ in summary], [b[0] for _, b in summary], [b[1] for _, b in summary]))
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for i, row in enumerate(returns):
+        axes.plot(steps, row, color="0.6", linewidth=0.7, label="each seed" if i == 0 else None, zorder=1)
+    count = len(returns)
+    if count > 1:
+        axes.fill_between(steps[shown], low, high, color="#1f77b4", alpha=0.2, linewidth=0, label="95% CI", zorder=2)
+    axes.plot(steps[shown], center, color="#1f77b4", linewidth=2, label=f"IQM of {count} seeds" if count > 1 else "one seed", zorder=3)
+    axes.set(title=title, xlabel="joint environment steps per seed", ylabel=ylabel)
+    span = max(float(np.ptp(returns[np.isfinite(returns)])), 1e-9)
+    axes.set_ylim(float(np.nanmin(returns)) - 0.08 * span, float(np.nanmax(returns)) + 0.08 * span)
+    axes.set_xlim(0, float(steps[-1]))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, loc="best")
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    figure.savefig(partial, format="png", dpi=130)
+    os.replace(partial, path)
+    return path

@@ -1,0 +1,139 @@
+"""A run is one directory: it alone says what was done, and it alone continues it.
+
+    config.toml     the resolved configuration: `marlstone train RUN/config.toml` repeats the run
+    versions.json   Python, packages, machine
+    metrics.sqlite  what was measured (runs.store)
+    checkpoints/    the whole train state (runs.checkpoint)
+    result.json     the record that `--json` printed
+    curve.png       the learning curve
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marlstone.core.errors import UserError
+from marlstone.runs.files import sweep, write_atomic
+from marlstone.runs.versions import versions
+
+CONFIG = "config.toml"
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON has it: NumPy numbers and arrays become Python's, and NaN or inf, which JSON lacks, null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def one_line(record: Mapping[str, Any]) -> str:
+    """A record as one line of JSON."""
+    return json.dumps(plain(record), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run's directory. `path` is absolute; every file of the run lies inside it."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | Path, config: str) -> "RunDirectory":
+        """Start a run at `path` with its resolved configuration (TOML text).
+
+        Raises `UserError` where something is already there: a run is never overwritten.
+        """
+        target = Path(path).expanduser().absolute()
+        if target.exists() and not target.is_dir():
+            raise UserError(f"out = {str(path)!r} is a file: name a directory that does not exist yet")
+        if target.is_dir() and any(target.iterdir()):
+            is_run = (target / CONFIG).exists()
+            remedy = f"continue it with --resume {path}, or name another directory" if is_run else "name another directory"
+            raise UserError(f"out = {str(path)!r} {'already holds a run' if is_run else 'is not empty'}: {remedy}")
+        try:
+            (target / "checkpoints").mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"out = {str(path)!r} cannot be made: {error.strerror}: name a directory you may write to") from error
+        run = cls(target.resolve())
+        run.write(CONFIG, config)
+        run.write("versions.json", json.dumps(versions(), indent=2) + "\n")
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDirectory":
+        """An existing run; raises `UserError` where there is none."""
+        target = Path(path).expanduser()
+        if not (target / CONFIG).is_file():
+            found = "is no run: it has no config.toml" if target.is_dir() else "does not exist"
+            raise UserError(f"run {str(path)!r} {found}: give the directory that `marlstone train` printed")
+        return cls(target.resolve())
+
+    def within(self, name: str) -> Path:
+        """The path of a file of this run. Raises `UserError` for a name that leads out of the run, by `..`, `/` or a link."""
+        target = (self.path / name).resolve()
+        if target == self.path or not target.is_relative_to(self.path):
+            raise UserError(f"file {name!r} lies outside run {self.path}: give a name inside it")
+        return target
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a text file of this run, atomically."""
+        target = self.within(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, text.encode())
+        return target
+
+    def finish(self, record: Mapping[str, Any]) -> Path:
+        """Keep the record that `--json` prints."""
+        return self.write("result.json", one_line(record) + "\n")
+
+    @property
+    def config(self) -> Path:
+        return self.within(CONFIG)
+
+    @property
+    def versions(self) -> Path:
+        return self.within("versions.json")
+
+    @property
+    def metrics(self) -> Path:
+        return self.within("metrics.sqlite")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.within("checkpoints")
+
+    @property
+    def result(self) -> Path:
+        return self.within("result.json")
+
+    @property
+    def curve(self) -> Path:
+        return self.within("curve.png")
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold this run alone while writing to it. The claim ends with the process, however that ends.
+
+        Raises `UserError` where another process holds it.
+        """
+        with self.within(".claim").open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                raise UserError(f"run {self.path} is being written by another process: wait for it, or stop it") from error
+            sweep(self.path)
+            yield
