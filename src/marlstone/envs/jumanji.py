@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from marlstone.envs.jumanji_lbf import foraging
+from marlstone.envs.jumanji_rware import warehouse
 from marlstone.envs.names import UnknownEnvironment, suggestion
 from marlstone.envs.protocol import Env
 
-NAMES: dict[str, Callable[[Mapping[str, Any]], Env]] = {"LevelBasedForaging": foraging}
+NAMES: dict[str, Callable[[Mapping[str, Any]], Env]] = {"LevelBasedForaging": foraging, "RobotWarehouse": warehouse}
 
 
 def make(name: str, options: Mapping[str, Any]) -> Env:

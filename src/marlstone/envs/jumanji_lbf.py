@@ -24,7 +24,7 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.names import UnknownEnvironment, settle
-from marlstone.envs.rows import others, team_row
+from marlstone.envs.rows import below, others, pick, team_row
 
 MOVES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], np.int32)  # noop, up, down, left, right, load
 LOAD = 5
@@ -102,18 +102,18 @@ class Foraging:
         inner = (cell // g > 0) & (cell // g < g - 1) & (cell % g > 0) & (cell % g < g - 1)
         free, spots = jnp.asarray(inner), []
         for i in range(f):
-            at = _pick(free, uniform[i])
+            at = pick(free, uniform[i])
             spots.append(jnp.stack([at // g, at % g]))
             free = free & (jnp.abs(row - at // g) + jnp.abs(column - at % g) > 1)
         food = jnp.stack(spots)
         free, spots = ~jnp.any(row[:, None] == food.reshape(-1), axis=1), []
         for i in range(n):
-            at = _pick(free, uniform[f + i])
+            at = pick(free, uniform[f + i])
             spots.append(jnp.stack([at // g, at % g]))
             free = free & (jnp.asarray(cell, jnp.int32) != at)
-        level = 1 + _below(self.max_agent_level, uniform[f + n : f + 2 * n])
+        level = 1 + below(self.max_agent_level, uniform[f + n : f + 2 * n])
         most = jnp.sum(jnp.sort(level)[:3])
-        food_level = jnp.full((f,), most) if self.coop else 1 + _below(most, uniform[f + 2 * n :])
+        food_level = jnp.full((f,), most) if self.coop else 1 + below(most, uniform[f + 2 * n :])
         return LbfState(jnp.stack(spots), level, food, food_level, jnp.zeros(f, bool), jnp.zeros((), jnp.int32))
 
     def step(self, state: LbfState, action: tuple[Array, ...], key: Array) -> tuple[LbfState, Step]:
@@ -177,17 +177,6 @@ class Foraging:
 def _distance(a: Array, b: Array) -> Array:
     """City-block distances `[a b]` between two lists of cells."""
     return jnp.sum(jnp.abs(a[:, None] - b[None]), axis=-1)
-
-
-def _below(limit: Any, uniform: Array) -> Array:
-    """Integers 0..limit-1 from numbers in [0, 1); exact to 2^-23, which rounding could otherwise push to `limit`."""
-    return jnp.minimum((uniform * limit).astype(jnp.int32), limit - 1)
-
-
-def _pick(free: Array, uniform: Array) -> Array:
-    """The index of a free cell, each with the same chance: the k-th free one, k from `uniform` in [0, 1)."""
-    rank = jnp.cumsum(free.astype(jnp.int32))
-    return jnp.sum((rank <= _below(rank[-1], uniform)).astype(jnp.int32))
 
 
 def foraging(options: Mapping[str, Any]) -> Foraging:

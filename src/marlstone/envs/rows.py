@@ -1,4 +1,4 @@
-"""Rows in which every agent is present and decides: what most team games say at every step."""
+"""What JAX team games are written from: rows in which everybody is present, views of the others, uniform choices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -49,3 +49,14 @@ def others(x: Array) -> Array:
     n = x.shape[0]
     before = np.arange(n - 1) < np.arange(n)[:, None]
     return jnp.where(before.reshape(n, n - 1, *(1,) * (x.ndim - 1)), x[None, :-1], x[None, 1:])
+
+
+def below(limit: Any, uniform: Array) -> Array:
+    """Integers 0..limit-1 from numbers in [0, 1); exact to 2^-23, which rounding could otherwise push to `limit`."""
+    return jnp.minimum((uniform * limit).astype(jnp.int32), limit - 1)
+
+
+def pick(free: Array, uniform: Array) -> Array:
+    """The index of a free cell, each with the same chance: the k-th free one, k from `uniform` in [0, 1)."""
+    rank = jnp.cumsum(free.astype(jnp.int32))
+    return jnp.sum((rank <= below(rank[-1], uniform)).astype(jnp.int32))
