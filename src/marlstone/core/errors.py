@@ -9,8 +9,8 @@ class UserError(ValueError):
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` where something close exists, else the list of what there is. For the end of a sentence."""
-    names = sorted(known)
+    """`did you mean 'x'?` where something close exists, else the list of what there is. In the order given. For the end of a sentence."""
+    names = list(known)
     folded = {name.lower(): name for name in names}
     close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
     if close:

@@ -87,13 +87,18 @@ def _unlike(leaf: Leaf, value: Any) -> str | None:
 
 
 def _rebuilt(leaf: Leaf, like: Any) -> Any:
-    if leaf.impl:
-        return jax.random.wrap_key_data(jax.numpy.asarray(leaf.array), impl=leaf.impl)
+    """The leaf as `like` has it, on the devices that `like` was put on."""
     if isinstance(like, bool | int | float):
         return type(like)(leaf.array.item())
     if isinstance(like, np.generic):
         return leaf.array[()]
-    return leaf.array.copy() if isinstance(like, np.ndarray) else jax.numpy.asarray(leaf.array)
+    if isinstance(like, np.ndarray):
+        return leaf.array.copy()
+    value = jax.numpy.asarray(leaf.array)
+    if leaf.impl:
+        value = jax.random.wrap_key_data(value, impl=leaf.impl)
+    placed = like.sharding if getattr(like, "committed", not isinstance(like, jax.Array)) else None
+    return value if placed is None else jax.device_put(value, placed)
 
 
 def rebuild(stored: Mapping[str, Leaf], like: Any) -> Any:

@@ -1,0 +1,7 @@
+"""Configuration: TOML and command-line flags, the same names in both, become frozen dataclasses."""
+
+from marlstone.config.schema import Evaluation, Rollout, RunConfig
+from marlstone.config.sources import load, parse
+from marlstone.config.toml import dump
+
+__all__ = ["Evaluation", "Rollout", "RunConfig", "dump", "load", "parse"]

@@ -1,0 +1,101 @@
+"""Which class a `kind` names: one of this package's parts, or a user's own, `file.py:Class`."""
+
+import ast
+import dataclasses
+import hashlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Mlp
+from marlstone.architectures.body import Body
+from marlstone.core.errors import UserError, suggest
+from marlstone.credit import Credit, Individual, Team
+from marlstone.learners import Learner, PolicyGradient
+
+PARTS: dict[Any, tuple[type, ...]] = {
+    Architecture: (Decentralized, Ctde),
+    Body: (Mlp, Gru),
+    Credit: (Individual, Team),
+    Learner: (PolicyGradient,),
+}
+"""Contracts, and the parts of this package that keep them. A new part is named here and nowhere else."""
+
+
+def names(contract: Any) -> dict[str, type]:
+    """The kinds of a contract by name."""
+    return {part.kind: part for part in PARTS[contract]}  # type: ignore[attr-defined]
+
+
+def find(contract: Any, kind: str, where: str) -> type:
+    """The class called `kind`; `where` is the field that asked. Raises `UserError` naming field, value and remedy."""
+    known = names(contract)
+    if kind in known:
+        return known[kind]
+    file, colon, name = kind.rpartition(":")
+    if colon and file.endswith(".py"):
+        return _users(contract, Path(file).expanduser(), name, where)
+    hint = suggest(kind, known)
+    raise UserError(f"{where} = {kind!r}: there is no such {where.rpartition('.')[2]}; {hint} Your own is written file.py:Class")
+
+
+def name_of(part: Any) -> str:
+    """What `find` finds this part by; a user's class by the absolute path of its file, so that the run repeats from anywhere."""
+    cls = type(part)
+    if any(cls in known for known in PARTS.values()):
+        return cls.kind
+    return f"{Path(inspect.getfile(cls)).resolve()}:{cls.__name__}"
+
+
+def _users(contract: Any, file: Path, name: str, where: str) -> type:
+    asked = f"{where} = '{file}:{name}'"
+    if not file.is_file():
+        raise UserError(f"{asked}: there is no file {file} (looked in {Path.cwd()})")
+    module = _module(file.resolve(), asked)
+    cls = getattr(module, name, None)
+    if not isinstance(cls, type):
+        defined = [n for n, c in vars(module).items() if isinstance(c, type) and c.__module__ == module.__name__]
+        raise UserError(f"{asked}: {file} defines no class {name!r}; {suggest(name, defined)}")
+    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise UserError(f"{asked}: {name} is no frozen dataclass; write @dataclass(frozen=True) above it")
+    if getattr(contract, "_is_protocol", False):
+        lacking = sorted(m for m in _members(contract) if not hasattr(cls, m) and m not in cls.__dataclass_fields__)
+        if lacking:
+            raise UserError(f"{asked}: {name} lacks {', '.join(lacking)}; see {contract.__module__}.{contract.__name__}")
+    elif not issubclass(cls, contract):
+        raise UserError(f"{asked}: {name} is no {contract.__name__}; derive it from {contract.__module__}.{contract.__name__}")
+    return cls
+
+
+def _members(protocol: Any) -> set[str]:
+    own = {n for n in vars(protocol) if not n.startswith("_")}
+    return own | {n for n in protocol.__annotations__ if not n.startswith("_")}
+
+
+def _module(file: Path, asked: str) -> ModuleType:
+    """The module in `file`, loaded once: one file, one class, however often it is named."""
+    name = f"marlstone_user_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        ast.parse(file.read_bytes(), str(file))
+    except (SyntaxError, ValueError) as error:  # ValueError: null bytes
+        raise UserError(f"{asked}: {file} does not read as Python: {error}") from error
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{asked}: {file} cannot be loaded as a module; name a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    loaded = False
+    try:
+        spec.loader.exec_module(module)
+        loaded = True
+    except ImportError as error:
+        raise UserError(f"{asked}: {file} imports what is not there: {error}") from error
+    finally:
+        if not loaded:
+            sys.modules.pop(name, None)
+    return module

@@ -1,0 +1,94 @@
+"""Where a configuration comes from: a TOML file, then what the command line changes in it."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from marlstone.config.schema import RunConfig
+from marlstone.config.walk import Word, fields_of, table
+from marlstone.core.errors import UserError
+
+SHORTCUTS = {"body": "architecture.body", "sharing": "architecture.sharing"}
+"""Short names of fields that newcomers look for."""
+
+
+def load(file: str | Path | None = None, overrides: Mapping[str, str] | None = None) -> RunConfig:
+    """The configuration in `file` (None: all defaults) with `overrides`, dotted field -> what was typed, laid over it.
+
+    `overrides = {"architecture": "ctde", "learner.lr": "1e-3"}`: naming a part gives its kind and keeps its other
+    fields. Raises `UserError`: unreadable file, unknown key, bad choice, bad type, value out of range.
+    """
+    values = {} if file is None else _read(Path(file))
+    return _built(values, overrides or {})
+
+
+def parse(text: str, source: str = "configuration") -> RunConfig:
+    """The configuration that TOML `text` says; `source` names it in errors."""
+    return _built(_parsed(text, source), {})
+
+
+def _built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
+    for path, word in overrides.items():
+        _lay(values, SHORTCUTS.get(path, path), Word(word))
+    _places(values)
+    if "env" not in values:
+        raise UserError("env is missing; name an environment: --env jumanji:LevelBasedForaging?task=8x8-2p-2f-coop (all: marlstone envs)")
+    return table(RunConfig, values, "")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no TOML: it is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}; give a TOML file, or flags alone") from error
+    return _parsed(text, str(file))
+
+
+def _parsed(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{source} is no TOML: {error}") from error
+    except ValueError as error:  # a date that no calendar has, a number with too many digits
+        raise UserError(f"{source} is no TOML: {error}") from error
+
+
+def _lay(values: dict[str, Any], path: str, word: Word) -> None:
+    """Set a dotted path; a part given by its name alone becomes a table on the way."""
+    *above, last = path.split(".")
+    if not all((*above, last)):
+        raise UserError(f"--set {path}={word}: an empty name; write --set learner.lr=1e-3")
+    for i, name in enumerate(above):
+        inner = values.setdefault(name, {})
+        if isinstance(inner, str):
+            inner = values[name] = {"kind": inner}
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {path}={word}: {'.'.join(above[: i + 1])} = {inner!r} is no table")
+        values = inner
+    if isinstance(values.get(last), dict):
+        values[last]["kind"] = word
+    else:
+        values[last] = word
+
+
+def _places(values: dict[str, Any]) -> None:
+    """Refuse a top-level name that belongs into a part, saying which (`lr` -> `learner.lr`)."""
+    known = fields_of(RunConfig)
+    for key in values:
+        if key in known:
+            continue
+        if key in SHORTCUTS:
+            raise UserError(f"unknown key {key!r}; write {SHORTCUTS[key]}")
+        default = RunConfig(env="any")
+        homes = [f"{part}.{key}" for part in known if key in getattr(getattr(default, part, None), "__dataclass_fields__", ())]
+        if homes:
+            raise UserError(f"unknown key {key!r}; did you mean {' or '.join(map(repr, homes))}?")
+
+
+def resolved(config: RunConfig) -> RunConfig:
+    """What a run's own config.toml says: everything but where that run went."""
+    return dataclasses.replace(config, out=None)

@@ -1,0 +1,53 @@
+"""A configuration as TOML text, which reads back as the same configuration."""
+
+import dataclasses
+import json
+from typing import Any
+
+from marlstone.config import kinds
+from marlstone.config.walk import fields_of
+from marlstone.core.errors import UserError
+
+
+def dump(config: Any) -> str:
+    """The TOML text of a dataclass: every field, defaults too, so that a later version's defaults change nothing. None is `"none"`."""
+    return "\n".join(_table(config, ())) + "\n"
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _value(value: Any, where: str) -> str:
+    if value is None:
+        return '"none"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(v, where) for v in value) + "]"
+    raise UserError(f"{where} is a {type(value).__name__}, which TOML cannot hold; use numbers, texts, lists or dataclasses")
+
+
+def _key(name: str) -> str:
+    bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if bare else _text(name)
+
+
+def _table(value: Any, path: tuple[str, ...], named: bool = False) -> list[str]:
+    """Own values first, then tables within, as TOML wants it; `named`: a part, whose `kind` comes first."""
+    if dataclasses.is_dataclass(value):
+        types = fields_of(type(value))
+        items = {name: getattr(value, name) for name in types}
+    else:
+        types, items = {}, value
+    within = {k: v for k, v in items.items() if dataclasses.is_dataclass(v) or isinstance(v, dict)}
+    lines = [f"kind = {_text(kinds.name_of(value))}"] if named else []
+    lines += [f"{_key(k)} = {_value(v, '.'.join((*path, k)))}" for k, v in items.items() if k not in within]
+    for name, inner in within.items():
+        head = (*path, name)
+        lines += ["", f"[{'.'.join(map(_key, head))}]", *_table(inner, head, types.get(name) in kinds.PARTS)]
+    return lines

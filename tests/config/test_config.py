@@ -1,0 +1,176 @@
+"""Configuration: reads back what it wrote, says clearly what is wrong, and takes a user's part from a file."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marlstone.architectures import Ctde, Decentralized, Gru, Mlp
+from marlstone.config import Evaluation, Rollout, RunConfig, dump, load, parse
+from marlstone.config.sources import resolved
+from marlstone.core.errors import UserError
+from marlstone.credit import Individual, Team
+from marlstone.envs.guards import Guards
+from marlstone.learners import PolicyGradient
+
+widths = st.lists(st.integers(1, 512), min_size=1, max_size=3).map(tuple)
+bodies = st.one_of(st.builds(Mlp, hidden=widths, activation=st.sampled_from(["relu", "tanh"])), st.builds(Gru, hidden=st.integers(1, 99)))
+positive = st.floats(1e-9, 1e9)
+configs = st.builds(
+    RunConfig,
+    env=st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip),
+    architecture=st.one_of(
+        st.builds(Ctde, body=bodies, sharing=st.sampled_from(["all", "type", "none"])), st.builds(Decentralized, body=bodies)
+    ),
+    credit=st.sampled_from([Individual(), Team()]),
+    learner=st.builds(PolicyGradient, lr=positive, anneal=st.booleans(), epochs=st.integers(1, 20)),
+    rollout=st.builds(Rollout, st.integers(1, 10**6), st.integers(1, 10**6)),
+    evaluation=st.builds(Evaluation, st.integers(1, 10**6)),
+    guards=st.builds(Guards, st.sampled_from(["survive", "refuse"]), st.none() | st.tuples(st.floats(-9, 0), st.floats(0, 9)), positive),
+    steps=st.integers(1, 2**50),
+    seeds=st.integers(1, 1000),
+    seed=st.integers(1000, 2**31),
+    checkpoint_every=st.none() | st.integers(1, 2**50),
+    out=st.none() | st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda t: t.lower() != "none"),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(configs)
+def test_round_trip(config: RunConfig) -> None:
+    assert parse(dump(config)) == config
+
+
+def test_file_and_flags(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('env = "proving:climbing"\nsteps = 1e5\narchitecture = "ctde"\n[learner]\nlr = 1e-3\nepochs = 2\n[guards]\nreward_bounds = [-1, 1]\n')
+    config = load(file, {"learner.lr": "0.01", "body": "gru", "architecture.body.hidden": "64", "sharing": "none", "out": "123"})
+    assert config.steps == 100_000 and config.out == "123" and config.guards.reward_bounds == (-1.0, 1.0)
+    assert config.architecture == Ctde(Gru(hidden=64), sharing="none") and config.learner == PolicyGradient(lr=0.01, epochs=2)
+    assert config.all_seeds == (1000, 1001, 1002, 1003, 1004) and config.purpose == "reporting"
+    assert resolved(config).out is None and config.steps_between_checkpoints == 10_000
+    assert load(None, {"env": "x:y", "seed": "0", "checkpoint_every": "none"}).purpose == "tuning"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"learner.lrr": "1"}, "unknown key 'learner.lrr' in learner (policy_gradient); did you mean 'lr'?"),
+        ({"lr": "1"}, "unknown key 'lr'; did you mean 'learner.lr'?"),
+        ({"stepps": "1"}, "unknown key 'stepps'; did you mean 'steps'?"),
+        ({"learner.lr": "fast"}, "learner.lr = fast: expected a number"),
+        ({"learner.lr": "nan"}, "expected a finite number"),
+        ({"learner.lr": "-1"}, "lr is -1.0: out of range"),
+        ({"learner.anneal": "yes"}, "expected true or false"),
+        ({"steps": "1.5"}, "steps = 1.5: expected a whole number"),
+        ({"steps": "1e30"}, "up to"),
+        ({"steps": "0"}, "steps is 0: give at least 1"),
+        ({"architecture": "ctdee"}, "did you mean 'ctde'?"),
+        ({"architecture.sharing": "some"}, "choose one of: all, type, none"),
+        ({"architecture.body": "transformer"}, "choose one of: mlp, gru"),
+        ({"architecture.body.hidden": "64"}, "expected a list"),
+        ({"architecture.body.hidden": "[64, 'a']"}, "architecture.body.hidden[1] = 'a': expected a whole number"),
+        ({"credit": "nowhere.py:Mine"}, "there is no file nowhere.py"),
+        ({"rollout": "3"}, "expected a table: [rollout]"),
+        ({"guards.reward_bounds": "[1]"}, "a list of 2, or none"),
+        ({"seed": "998"}, "start at 1000 to report"),
+        ({"env": " "}, "env is empty"),
+        ({"learner..lr": "1"}, "an empty name"),
+        ({"steps.x": "1"}, "whole number"),
+        ({"steps": "1\ny = 2"}, "whole number"),
+    ],
+)
+def test_one_clear_message(overrides: dict[str, str], says: str) -> None:
+    with pytest.raises(UserError) as error:
+        load(None, {"env": "a:b", **overrides})
+    assert says in str(error.value)
+
+
+def test_env_is_needed() -> None:
+    with pytest.raises(UserError, match="--env"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"\xff", "UTF-8"), (b"steps = ", "Invalid value"), (b"x = 2026-13-99", "TOML"), (b"x = " + b"[" * 5000, "TOML"), (None, "cannot be read")],
+)
+def test_unreadable_files(tmp_path: Path, content: bytes | None, says: str) -> None:
+    file = tmp_path / "run.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=says) as error:
+        load(file)
+    assert str(file) in str(error.value)
+
+
+MINE = """
+from dataclasses import dataclass
+from marlstone.credit import Credit
+
+@dataclass(frozen=True)
+class Mine(Credit):
+    alpha: float = 0.5
+    names: tuple[str, ...] = ()
+
+@dataclass
+class Thawed(Credit):
+    pass
+
+class Stranger:
+    pass
+
+@dataclass(frozen=True)
+class Other:
+    pass
+"""
+
+
+def test_a_users_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_credit.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    config = load(None, {"env": "a:b", "credit": "my_credit.py:Mine", "credit.alpha": "1"})
+    assert type(config.credit).__name__ == "Mine" and config.credit.alpha == 1.0
+    monkeypatch.chdir("/")
+    assert parse(dump(config)) == config  # from anywhere
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("Minne", "did you mean 'Mine'"), ("Thawed", "frozen"), ("Stranger", "frozen"), ("Other", "derive it from")],
+)
+def test_a_users_class_that_does_not_fit(tmp_path: Path, kind: str, says: str) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    with pytest.raises(UserError, match=says):
+        load(None, {"env": "a:b", "credit": f"{tmp_path}/mine.py:{kind}"})
+    with pytest.raises(UserError, match="lacks"):
+        load(None, {"env": "a:b", "learner": f"{tmp_path}/mine.py:Other"})
+
+
+@pytest.mark.parametrize("content", ["def", "\0", "import nowhere_at_all"])
+def test_a_users_file_that_does_not_load(tmp_path: Path, content: str) -> None:
+    (tmp_path / "bad.py").write_text(content)
+    with pytest.raises(UserError, match=r"bad\.py"):
+        load(None, {"env": "a:b", "credit": f"{tmp_path}/bad.py:Mine"})
+
+
+TOML = dump(RunConfig(env="proving:climbing"))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_mangled_toml(data: st.DataObject) -> None:
+    """Bytes removed, repeated, swapped or replaced: a configuration or one message, never anything else."""
+    text = TOML
+    for _ in range(data.draw(st.integers(1, 4))):
+        i = data.draw(st.integers(0, len(text)))
+        j = data.draw(st.integers(i, min(len(text), i + 30)))
+        new = data.draw(st.sampled_from(["", "=", "[", "]", '"', "\n", "nan", "-1", "1e400", "[[x]]", "{}", "9" * 20, "true", text[i:j] * 2, "é\0"]))
+        text = text[:i] + new + text[j:]
+    try:
+        config = parse(text)
+    except UserError as error:
+        assert str(error).strip() and len(str(error)) < 2000
+    else:
+        assert parse(dump(config)) == config
