@@ -8,10 +8,12 @@ decided in `arrange`, so that a joint step costs a few microseconds per agent.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from marlstone.core.distributions import Discrete
 from marlstone.core.types import Array, Group, Leaf
 from marlstone.envs.guards import Report
 from marlstone.envs.spaces import Actuator, Part, actuate, padded_space, perceive
@@ -40,28 +42,38 @@ class Arrangement:
     """Groups and seats, in agent-axis order, and how rows are written there.
 
     Fields: `groups`; `seats`; `structural`, per group the legal mask by size alone (None: all alike); `maskable`, per
-    group whether masks come from the environment, so that `legal` changes from row to row.
+    group whether masks come from the environment, so that `legal` changes from row to row; `sizes`, per group the padded
+    sizes of its actions.
     """
 
     groups: tuple[Group, ...]
     seats: tuple[Seat, ...]
     structural: tuple[np.ndarray | None, ...]
     maskable: tuple[bool, ...]
-    _sizes: tuple[tuple[int, ...], ...]
+    sizes: tuple[tuple[int, ...], ...]
     _plan: list[Any] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         for s in self.seats:
-            leaves = self.groups[s.group].observation
             entries = [(p.name, p.path, p.shape, p.leaf.shape[0], p.encode, *_accepts(p), p.leaf.kind == "image") for p in s.parts]
-            assert all(p.name in leaves for p in s.parts)
             self._plan.append((s.agent, s.group, s.place, entries))
 
-    @property
+    @cached_property
+    def _whole(self) -> str | None:
+        """The one leaf that is the default state as it stands, if there is one: a single vector, unpadded, in a single group."""
+        group = self.groups[0]
+        (name, leaf), *more = group.observation.items()
+        return name if len(self.groups) == 1 and not more and not group.features and leaf.kind == "vector" else None
+
+    @cached_property
     def agents(self) -> tuple[str, ...]:
         return tuple(s.agent for s in self.seats)
 
-    @property
+    @cached_property
+    def _discrete(self) -> tuple[bool, ...]:
+        return tuple(isinstance(g.space, Discrete) for g in self.groups)
+
+    @cached_property
     def state(self) -> int:
         """Length of the default state: every agent's real vector features, in agent-axis order."""
         return sum(p.leaf.shape[0] for s in self.seats for p in s.parts if p.leaf.kind == "vector")
@@ -79,14 +91,14 @@ class Arrangement:
             leaves = into[group]
             for name, path, shape, size, encode, kinds, wanted, image in entries:
                 x = seen
-                try:
-                    for key in path:
-                        x = x[key]
-                    if type(x) is not np.ndarray:
+                if path or type(x) is not np.ndarray:
+                    try:
+                        for key in path:
+                            x = x[key]
                         x = np.asarray(x)
-                except (KeyError, IndexError, TypeError, ValueError) as error:
-                    report("wrong_shape", agent, f"observation {name!r}", f"{type(error).__name__} {error} (expected shape {shape})")
-                    continue
+                    except (KeyError, IndexError, TypeError, ValueError) as error:
+                        report("wrong_shape", agent, f"observation {name!r}", f"{type(error).__name__} {error} (expected shape {shape})")
+                        continue
                 if x.shape != shape:
                     report("wrong_shape", agent, f"observation {name!r}", f"shape {x.shape} (expected {shape})")
                 elif x.dtype.kind not in kinds:
@@ -98,6 +110,8 @@ class Arrangement:
 
     def default_state(self, obs: tuple[dict[str, np.ndarray], ...]) -> np.ndarray:
         """`[s]` float32: what `write` wrote, unpadded, agent after agent."""
+        if self._whole is not None:
+            return obs[0][self._whole].reshape(-1)
         pieces = [
             obs[group][name][place, :size]
             for _, group, place, entries in self._plan
@@ -111,27 +125,28 @@ class Arrangement:
 
         `masks` holds the environment's own masks by agent; an agent without one may do whatever its size allows.
         """
-        out = [self.structural[g].copy() if self.maskable[g] else self.structural[g] for g in range(len(self.groups))]
         waiting: list[int] = []
-        if any(self.maskable):
-            for s in self.seats:
-                mask = masks.get(s.agent)
-                if mask is None or not self.maskable[s.group]:
-                    continue
-                try:
-                    row = s.actuator.legal(self._sizes[s.group], mask)
-                except (ValueError, TypeError) as error:
-                    report("wrong_shape", s.agent, "action_mask", error)
-                    continue
-                if row.any():
-                    out[s.group][s.place] = row
-                else:
-                    waiting.append(s.axis)
+        if not masks:
+            return self.structural, waiting
+        out = [x.copy() if m else x for x, m in zip(self.structural, self.maskable, strict=True)]
+        for s in self.seats:
+            mask = masks.get(s.agent)
+            if mask is None or not self.maskable[s.group]:
+                continue
+            try:
+                row = s.actuator.legal(self.sizes[s.group], mask)
+            except (ValueError, TypeError) as error:
+                report("wrong_shape", s.agent, "action_mask", error)
+                continue
+            if row.any():
+                out[s.group][s.place] = row
+            else:
+                waiting.append(s.axis)
         return tuple(out), waiting
 
     def act(self, action: tuple[Array, ...]) -> list[Any]:
         """What each agent does, in agent-axis order, as its environment takes it. `action` is per group, emitted, `[n_g ...]`."""
-        rows = [np.asarray(a).tolist() if g.space.__class__.__name__ == "Discrete" else a for g, a in zip(self.groups, action, strict=True)]
+        rows = [a.tolist() if d else a for d, a in zip(self._discrete, action, strict=True)]
         return [s.actuator.act(rows[s.group][s.place]) for s in self.seats]
 
 

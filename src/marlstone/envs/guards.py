@@ -72,37 +72,33 @@ def _finite(x: Array) -> tuple[Array, Array]:
 def sanitize(step: Step, guards: Guards) -> tuple[Step, dict[str, Array]]:
     """`step` without NaN, infinities and out-of-bounds rewards, and the counts of what was mended, by name.
 
-    One code for NumPy and `jax.numpy`, so it also stands inside `jit`; any leading axes. Counts are whole numbers of
-    elements: `nan_observation` (observations, state and metrics), `nan_reward` and `reward_bounds` (per-agent and team
-    rewards). Under jit nothing can be raised, so with `on_bad = "refuse"` the host reads the counts and then calls
-    `name_fault` on the row as it was. With bounds [low, high] per agent, the team's are [n low, n high].
+    One code for NumPy and `jax.numpy`, so it also stands inside `jit`; any leading axes. Counts are numbers of elements:
+    `nan_observation` (observations or state, and metrics), `nan_reward` and `reward_bounds` (agents' or team's rewards).
+    Under jit nothing can be raised, so with `on_bad = "refuse"` the host reads the counts, then calls `name_fault`. With bounds [low, high] per agent, the team's are [n low, n high].
     """
-    seen, paid, bounds = [], [], []
-    obs = []
+    obs, seen = [], 0
     for group in step.obs:
         clean = {}
         for name, x in group.items():
             clean[name], bad = _finite(x) if _is_float(x) else (x, 0)
-            seen.append(bad)
+            seen = seen + bad
         obs.append(clean)
-    state, bad = _finite(step.state)
-    seen.append(bad)
+    state, bad_state = _finite(step.state)
+    reward, bad = _finite(step.reward)
+    team, bad_team = _finite(step.team_reward)
+    xp = reward.__array_namespace__()
+    # The state repeats observations, and the team's reward repeats the agents': what is bad in both is one fault.
+    counts = {"nan_observation": xp.maximum(seen, bad_state), "nan_reward": xp.maximum(bad, bad_team), "reward_bounds": 0}
     metrics = {}
     for name, x in step.metrics.items():
         metrics[name], bad = _finite(x)
-        seen.append(bad)
-    reward, bad = _finite(step.reward)
-    team, bad_team = _finite(step.team_reward)
-    paid += [bad, bad_team]
-    xp = reward.__array_namespace__()
+        counts["nan_observation"] = counts["nan_observation"] + bad
     if guards.reward_bounds is not None:
         (low, high), n = guards.reward_bounds, reward.shape[-1]
-        for x, k in ((reward, 1), (team, n)):
-            bounds.append(xp.sum((x < k * low) | (x > k * high)))
+        outside = [xp.sum((x < k * low) | (x > k * high)) for x, k in ((reward, 1), (team, n))]
+        counts["reward_bounds"] = xp.maximum(*outside)
         reward, team = xp.clip(reward, low, high), xp.clip(team, n * low, n * high)
-    counts = {"nan_observation": sum(seen), "nan_reward": sum(paid), "reward_bounds": sum(bounds)}
-    done = replace(step, obs=tuple(obs), state=state, reward=reward, team_reward=team, metrics=metrics)
-    return done, counts
+    return replace(step, obs=tuple(obs), state=state, reward=reward, team_reward=team, metrics=metrics), counts
 
 
 def name_fault(step: Step, spec: Spec, guards: Guards) -> BadRow | None:

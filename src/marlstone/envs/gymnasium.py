@@ -7,7 +7,7 @@ are called agent_0, agent_1, ... A single-agent environment (no Tuple) is a team
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from marlstone.envs.guards import BadRow, refuse
 from marlstone.envs.host_row import host_row, number
 from marlstone.envs.names import UnknownEnvironment, suggestion
 from marlstone.envs.spaces import UnsupportedSpace
+
+_SEQUENCES = (list, tuple, np.ndarray)
 
 
 class GymnasiumEnv:
@@ -40,6 +42,7 @@ class GymnasiumEnv:
             remedy = f"give a Tuple with one space for each of the {len(actions)} agents of the action space"
             raise UnsupportedSpace("agent_0", f"observation space of {where}", observation, remedy)
         self._arranged = arrange(self._names, dict(zip(self._names, observations)), dict(zip(self._names, actions)))
+        self._masked = [s.agent for s in self._arranged.seats if s.masked]
         self._order = [self._names.index(a) for a in self._arranged.agents]
         self._straight = self._order == list(range(len(self._order)))
         self._spec = Spec(self._arranged.groups, self._arranged.state, _horizon(env))
@@ -61,8 +64,8 @@ class GymnasiumEnv:
                 placed[place] = x
             acts = placed
         seen, rewards, terminated, truncated, _ = self._env.step(acts[0] if self._single else acts)
-        each = self._each(rewards, "reward")
-        reward = np.array([number(r, a, "reward", self.report) for a, r in each.items()], np.float32)
+        paid = self._each(rewards, "reward")
+        reward = np.array([number(r, a, "reward", self.report) for a, r in paid.items()], np.float32)
         if not self._straight:
             reward = reward[self._order]
         return self._row(seen, reward, _all(terminated), _all(truncated))
@@ -74,7 +77,7 @@ class GymnasiumEnv:
         """One value per agent; a wrong number of them is reported, and those missing count as 0 (unseen)."""
         if self._single:
             return {self._names[0]: values}
-        if not isinstance(values, Sequence | np.ndarray) or len(values) != len(self._names):
+        if not isinstance(values, _SEQUENCES) or len(values) != len(self._names):
             self.report("wrong_shape", "team", field, f"{values!s:.80} (expected {len(self._names)} entries, one per agent)")
             return dict.fromkeys(self._names, 0.0) if field == "reward" else {}
         return dict(zip(self._names, values, strict=True))
@@ -84,28 +87,30 @@ class GymnasiumEnv:
         each = self._each(seen, "observation")
         obs = arranged.blank()
         arranged.write(each, obs, self.report)
-        masks = {s.agent: each[s.agent].get("action_mask") for s in arranged.seats if s.masked and s.agent in each}
+        masks = {a: each[a]["action_mask"] for a in self._masked if a in each}
         legal, waiting = arranged.legal(masks, self.report)
-        going = 0.0 if terminated else 1.0
-        deciding = np.ones(len(self._names), bool)
-        deciding[waiting] = False
+        deciding = None
+        if waiting:
+            deciding = np.ones(len(self._names), bool)
+            deciding[waiting] = False
+        discount = np.zeros(len(self._names), np.float32) if terminated else None
         return host_row(
-            obs, arranged.default_state(obs), legal, reward,
-            discount=np.full(len(self._names), going, np.float32), team_discount=going,
+            obs, arranged.default_state(obs), legal, reward, discount=discount, team_discount=0.0 if terminated else 1.0,
             first=first, last=terminated or truncated, deciding=deciding,
         )  # fmt: skip
 
 
 def _all(flags: Any) -> bool:
     """One flag for the team; packages that give one per agent mean that the episode ends when all are up."""
-    return bool(flags) if isinstance(flags, bool | np.bool_ | int) else bool(np.all(flags))
+    return flags if flags is True or flags is False else bool(np.all(flags))
 
 
 def _horizon(env: Any) -> int | None:
     """Most steps of an episode: from the registered spec, a TimeLimit, or the environment's own attribute."""
     unwrapped = getattr(env, "unwrapped", env)
     spec = getattr(env, "spec", None)
-    found = [getattr(spec, "max_episode_steps", None), *(getattr(unwrapped, k, None) for k in ("_max_episode_steps", "max_episode_steps", "max_steps"))]
+    names = ("_max_episode_steps", "max_episode_steps", "max_steps")
+    found = [getattr(spec, "max_episode_steps", None), *(getattr(unwrapped, k, None) for k in names)]
     known = [int(h) for h in found if isinstance(h, int | np.integer) and h > 0]
     return min(known) if known else None
 
@@ -118,7 +123,6 @@ def make(name: str, options: Mapping[str, Any]) -> GymnasiumEnv:
     import gymnasium as gym
 
     where = f"gymnasium:{name}"
-    before = set(gym.envs.registry)
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -126,8 +130,9 @@ def make(name: str, options: Mapping[str, Any]) -> GymnasiumEnv:
     options = dict(options)
     chosen = options.pop("id", None)
     if chosen not in gym.envs.registry:
-        own = [k for k, v in gym.envs.registry.items() if str(v.entry_point).split(".")[0] == name.split(".")[0]] or set(gym.envs.registry) - before
-        hint = suggestion(str(chosen), own) if len(own) < 20 or chosen else f"for example {where}?id={next(iter(own))}"
+        package = name.split(".")[0]
+        own = [k for k, v in gym.envs.registry.items() if str(v.entry_point).startswith(package)] or list(gym.envs.registry)
+        hint = suggestion(str(chosen), own) if chosen or len(own) < 20 else f"write {where}?id={own[0]}, for example"
         raise UnknownEnvironment(f"{where}: option id is {chosen!r}, which is not registered: {hint}")
     spec = gym.spec(chosen)
     limit = options.get("max_episode_steps", spec.max_episode_steps)

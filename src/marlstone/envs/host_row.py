@@ -1,6 +1,7 @@
 """Rows of environments stepped by Python: NumPy, checked number by number, with everybody's fate on the agent axis."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,13 @@ from marlstone.core.types import Step
 from marlstone.envs.guards import Report
 
 Observations = tuple[dict[str, np.ndarray], ...]
+_NUMBERS = (float, int, np.floating, np.integer)  # a tuple, since unions of types are slow to ask
 
 
 def number(value: Any, agent: str, field: str, report: Report) -> float:
     """`value` as one float; what is not one number is reported and counts as 0. NaN passes: `sanitize` finds it."""
-    if type(value) is float:
-        return value
+    if isinstance(value, _NUMBERS):
+        return float(value)
     try:
         x = np.asarray(value)
     except ValueError as error:  # ragged nested lists
@@ -27,6 +29,20 @@ def number(value: Any, agent: str, field: str, report: Report) -> float:
     else:
         return float(x.reshape(-1)[0])
     return 0.0
+
+
+@cache
+def _everyone(n: int) -> np.ndarray:
+    out = np.ones(n, bool)
+    out.flags.writeable = False
+    return out
+
+
+@cache
+def _undiscounted(n: int) -> np.ndarray:
+    out = np.ones(n, np.float32)
+    out.flags.writeable = False
+    return out
 
 
 def host_row(
@@ -48,18 +64,18 @@ def host_row(
     Shapes: `reward`, `discount`, `present`, `deciding` `[n]`; the others are scalars. `team_reward` is the sum over agents.
     """
     n = reward.shape[0]
-    here = np.ones(n, bool) if present is None else present
+    here = _everyone(n) if present is None else present
     return Step(
         obs=obs,
         state=state,
         reward=reward,
-        team_reward=reward.sum(),
-        discount=np.ones(n, np.float32) if discount is None else discount,
+        team_reward=np.float32(sum(reward.tolist())),
+        discount=_undiscounted(n) if discount is None else discount,
         team_discount=np.float32(team_discount),
         first=np.bool_(first),
         last=np.bool_(last),
         legal=legal,
         present=here,
         deciding=here if deciding is None else deciding,
-        metrics={k: np.float32(v) for k, v in (metrics or {}).items()},
+        metrics={k: np.float32(v) for k, v in metrics.items()} if metrics else {},
     )

@@ -236,5 +236,5 @@ def _module(name: str) -> Any:
                 raise ModuleNotFoundError(f"pettingzoo:{name} needs the package {error.name!r}: pip install {error.name}") from error
             tried.append(path)
     raise UnknownEnvironment(
-        f"pettingzoo:{name}: no module {' or '.join(tried)}: install the package, or write the module's path, for example mpe2.simple_spread_v3"
+        f"pettingzoo:{name}: no module {' or '.join(tried)}: install its package, or write the module's path, as in mpe2.simple_spread_v3"
     )

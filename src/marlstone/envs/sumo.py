@@ -50,8 +50,7 @@ def _load() -> tuple[ModuleType, ModuleType]:
         os.environ["SUMO_HOME"] = sumo.SUMO_HOME
     os.environ["LIBSUMO_AS_TRACI"] = "1"
     with contextlib.redirect_stdout(io.StringIO()):  # traci announces libsumo
-        import sumo_rl  # this before libsumo, or traci stays half imported
-
+        import sumo_rl  # isort: split  (before libsumo, or traci stays half imported)
         import libsumo
     if not sumo_rl.environment.env.LIBSUMO:
         raise RuntimeError("sumo_rl was imported before LIBSUMO_AS_TRACI was set: import it after marlstone, or set LIBSUMO_AS_TRACI=1")

@@ -1,0 +1,132 @@
+"""Rows of `b` environments in one piece of memory that parent and workers share.
+
+The memory has no name (an anonymous file, inherited by descriptor), so that nothing is left behind however a process ends.
+"""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from marlstone.core.types import Spec, Step
+from marlstone.envs.guards import FAULTS, BadRow
+
+ALIGN = 64  # bytes: a cache line, so that workers do not write to each other's
+
+
+def anonymous() -> int:
+    """Descriptor of an empty anonymous file, to be sized later. The caller closes it."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("marlstone", os.MFD_CLOEXEC)
+    fd, path = tempfile.mkstemp(prefix="marlstone")
+    os.unlink(path)
+    return fd
+
+
+def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[tuple[Any, tuple[int, ...], str]]:
+    """(path, shape, dtype) of everything shared. `masked`: per group, whether rows carry `legal`."""
+    out: list[tuple[Any, tuple[int, ...], str]] = []
+    n = spec.n
+    for g, group in enumerate(spec.groups):
+        out += [(("obs", g, k), (b, group.count, *leaf.shape), leaf.dtype) for k, leaf in group.observation.items()]
+    out.append((("state",), (b, spec.state), "float32"))
+    for name, shape, dtype in (
+        ("reward", (b, n), "float32"), ("team_reward", (b,), "float32"), ("discount", (b, n), "float32"),
+        ("team_discount", (b,), "float32"), ("first", (b,), "bool"), ("last", (b,), "bool"), ("present", (b, n), "bool"), ("deciding", (b, n), "bool"),
+    ):  # fmt: skip
+        out.append(((name,), shape, dtype))
+    out += [(("legal", g), (b, x.count, x.space.width), "bool") for g, x in enumerate(spec.groups) if masked[g]]
+    out += [(("metrics", k), (b,), "float32") for k in spec.metrics]
+    for g, group in enumerate(spec.groups):
+        kind = type(group.space).__name__
+        tail = {"Discrete": (), "MultiDiscrete": (len(getattr(group.space, "sizes", ())),), "Box": (group.space.width,)}[kind]
+        out.append((("action", g), (b, group.count, *tail), "float32" if kind == "Box" else "int32"))
+    out += [(("seed",), (b,), "uint64"), (("episode",), (b,), "int64")]
+    out += [(("progress", w), (2,), "int64") for w in range(workers)]  # operations begun, environment it is at
+    out += [(("counts", w), (len(FAULTS),), "int64") for w in range(workers)]
+    return out
+
+
+class RowBlock:
+    """NumPy views into the shared memory behind `fd`.
+
+    Fields: `step`, a `Step` of views `[b ...]`; `action`, per group `[b n_g ...]`; `seed`, `episode` `[b]`; `progress`,
+    `counts`, one array per worker. `size` is in bytes.
+    """
+
+    def __init__(self, fd: int, spec: Spec, b: int, masked: tuple[bool, ...], workers: int, create: bool) -> None:
+        fields = _fields(spec, b, masked, workers)
+        offsets, at = [], 0
+        for _, shape, dtype in fields:
+            offsets.append(at)
+            at += -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // ALIGN) * ALIGN
+        self.size = max(at, ALIGN)
+        if create:
+            os.ftruncate(fd, self.size)
+        memory = mmap.mmap(fd, self.size)
+        views = {
+            path: np.frombuffer(memory, dtype, int(np.prod(shape)), offset).reshape(shape)
+            for (path, shape, dtype), offset in zip(fields, offsets, strict=True)
+        }
+        groups = range(len(spec.groups))
+        self.step = Step(
+            obs=tuple({k: views["obs", g, k] for k in spec.groups[g].observation} for g in groups),
+            legal=tuple(views.get(("legal", g)) for g in groups),
+            metrics={k: views["metrics", k] for k in spec.metrics},
+            **{k: views[k,] for k in _PLAIN},
+        )
+        self.action = tuple(views["action", g] for g in groups)
+        self.seed, self.episode = views["seed",], views["episode",]
+        self.progress = [views["progress", w] for w in range(workers)]
+        self.counts = [views["counts", w] for w in range(workers)]
+        self._paths = paths(self.step)
+        self._rows = [[x[i, ...] for x in arrays(self.step, self.step)] for i in range(b)]
+
+    def write(self, i: int, row: Step) -> None:
+        """Put one environment's row where the parent reads it. Raises `BadRow` for a shape or dtype the spec does not say."""
+        for at, (view, value) in enumerate(zip(self._rows[i], arrays(row, self.step), strict=True)):
+            if getattr(value, "dtype", None) == view.dtype and value.shape == view.shape:
+                view[...] = value
+                continue
+            path = self._paths[at]
+            if np.shape(value) != view.shape:
+                raise BadRow("wrong_shape", "team", path, f"shape {np.shape(value)} (expected {view.shape})")
+            try:
+                np.copyto(view, value, casting="same_kind")
+            except TypeError as error:
+                raise BadRow("wrong_dtype", "team", path, f"dtype {np.asarray(value).dtype} (expected {view.dtype})") from error
+
+
+_PLAIN = ("state", "reward", "team_reward", "discount", "team_discount", "first", "last", "present", "deciding")
+
+
+def map_step(f: Callable[[Any], Any], step: Step) -> Step:
+    """`f` of every array."""
+    return Step(
+        obs=tuple({k: f(x) for k, x in group.items()} for group in step.obs),
+        legal=tuple(None if x is None else f(x) for x in step.legal),
+        metrics={k: f(x) for k, x in step.metrics.items()},
+        **{k: f(getattr(step, k)) for k in _PLAIN},
+    )
+
+
+def arrays(step: Step, like: Step) -> list[Any]:
+    """Every array of a row, in the order of `paths`; `like` says which leaves, masks and metrics there are."""
+    out = [step.obs[g].get(k) for g, leaves in enumerate(like.obs) for k in leaves]
+    out += [
+        step.state, step.reward, step.team_reward, step.discount, step.team_discount, step.first, step.last, step.present, step.deciding,
+    ]  # fmt: skip
+    out += [mine for mine, x in zip(step.legal, like.legal, strict=True) if x is not None]
+    out += [step.metrics.get(k) for k in like.metrics]
+    return out
+
+
+def paths(step: Step) -> list[str]:
+    """Where each of `arrays` is, for messages."""
+    out = [f"obs[{g}][{k!r}]" for g, leaves in enumerate(step.obs) for k in leaves]
+    out += _PLAIN
+    out += [f"legal[{g}]" for g, x in enumerate(step.legal) if x is not None]
+    return out + [f"metrics[{k!r}]" for k in step.metrics]

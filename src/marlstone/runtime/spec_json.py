@@ -1,0 +1,54 @@
+"""A `Spec` as plain JSON and back: how a worker process tells its parent what it steps, without pickle and without JAX."""
+
+from dataclasses import asdict
+from typing import Any
+
+from marlstone.core import distributions as dist
+from marlstone.core.types import Group, Leaf, Metric, Spec
+
+_SPACES = {"Discrete": dist.Discrete, "MultiDiscrete": dist.MultiDiscrete, "Box": dist.Box}
+
+
+def spec_to_json(spec: Spec) -> dict[str, Any]:
+    """Plain dictionaries, lists, strings and numbers. Raises ValueError for an action space of another package."""
+    groups = []
+    for g in spec.groups:
+        kind = type(g.space).__name__
+        if _SPACES.get(kind) is not type(g.space):
+            raise ValueError(f"group {g.name!r}: action space {g.space!r} cannot be written: use Discrete, MultiDiscrete or Box")
+        groups.append(
+            {
+                "name": g.name,
+                "agents": list(g.agents),
+                "observation": {k: asdict(leaf) for k, leaf in g.observation.items()},
+                "space": {"kind": kind, **asdict(g.space)},
+                "types": list(g.types),
+                "features": {k: list(v) for k, v in g.features.items()},
+                "default": g.default if isinstance(g.default, int | float) else list(g.default),
+                "clock": g.clock,
+            }
+        )
+    rest = {k: v for k, v in vars(spec).items() if k in Spec.__dataclass_fields__ and k not in ("groups", "metrics")}
+    return {**rest, "groups": groups, "metrics": {k: asdict(m) for k, m in spec.metrics.items()}}
+
+
+def spec_from_json(said: dict[str, Any]) -> Spec:
+    """The inverse of `spec_to_json`; lists become tuples again."""
+    groups = []
+    for g in said["groups"]:
+        space = dict(g["space"])
+        kind = _SPACES[space.pop("kind")]
+        groups.append(
+            Group(
+                name=g["name"],
+                agents=tuple(g["agents"]),
+                observation={k: Leaf(v["kind"], tuple(v["shape"]), v["dtype"]) for k, v in g["observation"].items()},
+                space=kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in space.items()}),
+                types=tuple(g["types"]),
+                features={k: tuple(v) for k, v in g["features"].items()},
+                default=tuple(g["default"]) if isinstance(g["default"], list) else g["default"],
+                clock=g["clock"],
+            )
+        )
+    rest = {k: v for k, v in said.items() if k not in ("groups", "metrics")}
+    return Spec(groups=tuple(groups), metrics={k: Metric(**m) for k, m in said["metrics"].items()}, **rest)

@@ -1,0 +1,319 @@
+"""`Workers`: `b` Python environments in a few processes, stepped together: the host runtime's `VectorEnv`.
+
+Observations, rewards and actions live in shared memory; a byte over a socket wakes a worker, a byte back says its rows are
+there. Every wait has a deadline. A worker that dies or hangs is ended and started anew, and its environments begin new
+episodes: the last good row of the old one stays what it was, so learners bootstrap there, as after a truncation. Workers
+know environments by name only, hold NumPy rows only, and end with this process, however it ends.
+"""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from marlstone.core.errors import UserError
+from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.guards import FAULTS, Guards
+from marlstone.envs.make import parse, sources
+from marlstone.runtime import wire
+from marlstone.runtime.row_block import RowBlock, anonymous, map_step
+from marlstone.runtime.spec_json import spec_from_json
+
+BOOT = """
+from marlstone.core import records
+records.PYTREES = False
+from marlstone.runtime.worker import serve
+serve({link}, {memory}, {lifeline})
+"""
+NOTES = 100  # latest reports of faults that are kept, in words
+
+
+class EnvironmentFailed(RuntimeError):
+    """An environment broke, and guards say to stop, or it broke too often. The message says where, how, and the remedy."""
+
+
+def one_per_process(name: str) -> bool:
+    """Whether an environment cannot share its process with another (SUMO)."""
+    source = parse(name)[0]
+    module = next(s.module for s in sources() if s.name == source)
+    return module.endswith(".sumo")
+
+
+class _Process:
+    """One worker process and the socket to it."""
+
+    def __init__(self, low: int, high: int, memory: int, lifeline: int) -> None:
+        self.low, self.high = low, high
+        ours, theirs = socket.socketpair()
+        boot = BOOT.format(link=theirs.fileno(), memory=memory, lifeline=lifeline)
+        paths = [os.path.abspath(p) for p in sys.path]
+        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        environment = {**os.environ, **single, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", boot],
+                pass_fds=(theirs.fileno(), memory, lifeline),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+            )
+        self.link = ours
+
+    def end(self, patience: float = 0.0) -> int | None:
+        """End it, killing it after `patience` seconds; its exit status before we did, if it had one."""
+        status = self.process.poll()
+        self.link.close()
+        if status is None:
+            try:
+                status = self.process.wait(patience) if patience else None
+            except subprocess.TimeoutExpired:
+                status = None
+            self.process.kill()
+            self.process.wait()
+        return status
+
+
+def _shut(processes: list[_Process], descriptors: list[int]) -> None:
+    """End all processes and release the memory; what `close`, the garbage collector and the end of Python all come to."""
+    for p in processes:
+        try:
+            wire.tell(p.link, wire.QUIT)
+        except (wire.Closed, OSError):
+            continue  # it has gone already
+    for p in processes:
+        p.end(patience=2.0)
+    processes.clear()
+    for fd in descriptors:
+        os.close(fd)
+    descriptors.clear()
+
+
+class Workers:
+    """`b` environments called `name` over `num_workers` processes. A `VectorEnv` whose state is None.
+
+    Arguments: `name`, as on the command line; `options`, more options; `guards`; `num_workers`, at most b, and exactly b
+    for environments that need a process each. Environment i's episode e has the same seed however many workers there are.
+    Attributes: `spec`; `counts`, faults by name so far; `notes`, the latest of them in words; `restarts`, of processes.
+    Raises `UserError` for an environment that cannot be built as named, `EnvironmentFailed` for one that fails for good.
+    """
+
+    def __init__(
+        self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2
+    ) -> None:
+        if b < 1 or num_workers < 1:
+            raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
+        self.name, self.b, self.guards = name, b, guards or Guards()
+        self._options = dict(options or {})
+        self.workers = b if one_per_process(name) else min(num_workers, b)
+        self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
+        self.restarts = 0
+        self._parent_counts = dict.fromkeys(FAULTS, 0)
+        self._waiting: dict[int, list[float]] = {}
+        ends = [round(b * w / self.workers) for w in range(self.workers + 1)]
+        self._ranges = list(pairwise(ends))
+        self._memory = anonymous()
+        self._lifeline, hold = os.pipe()
+        self._descriptors = [self._memory, self._lifeline, hold]
+        self._processes: list[_Process] = []
+        self._finalizer = weakref.finalize(self, _shut, self._processes, self._descriptors)
+        self._masked: list[bool] | None = None
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def spec(self) -> Spec:
+        return self._spec
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each fault of `guards.FAULTS` happened since construction."""
+        found = np.sum(self._block.counts, axis=0)
+        return {k: int(x) + self._parent_counts[k] for k, x in zip(FAULTS, found, strict=True)}
+
+    def init(self, keys: Array) -> tuple[None, Step]:
+        """Fresh episodes everywhere. `keys`, `[b]`: JAX keys, raw key data `[b, 2]`, or whole numbers."""
+        for i, words in enumerate(_words(keys, self.b)):
+            self._block.seed[i] = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+        self._block.episode[...] = 0
+        self._command(wire.RESET)
+        return None, self.receive()
+
+    def step(self, state: None, action: tuple[Array, ...], keys: Array | None = None) -> tuple[None, Step]:
+        """One row each. `action` is per group, emitted, `[b n_g ...]`; `keys` is not needed: environments drew theirs at `init`."""
+        self.send(action)
+        return None, self.receive()
+
+    def send(self, action: tuple[Array, ...]) -> None:
+        """Start one step everywhere and return at once; `receive` must follow before the next `send`."""
+        for g, (mine, given) in enumerate(zip(self._block.action, action, strict=True)):
+            given = np.asarray(given)
+            if given.shape != mine.shape:
+                name = self._spec.groups[g].name
+                raise ValueError(f"Workers.send: action of group {name!r} has shape {given.shape}: expected {mine.shape}")
+            np.copyto(mine, given, casting="same_kind")
+        self._command(wire.STEP)
+
+    def receive(self) -> Step:
+        """Wait for the rows of the last `send`, `[b ...]`: copies, safe to keep. Raises `EnvironmentFailed`."""
+        while self._waiting:
+            self._collect()
+        return map_step(np.copy, self._block.step)
+
+    def close(self) -> None:
+        """End the workers. Safe to call twice; also happens when this object is collected or Python ends."""
+        self._finalizer()
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _spawn(self, w: int) -> _Process:
+        low, high = self._ranges[w]
+        process = _Process(low, high, self._memory, self._lifeline)
+        wire.tell(process.link, wire.HELLO, {
+            "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
+            "b": self.b, "guards": asdict(self.guards), "masked": self._masked if self._masked is not None or w == 0 else [],
+        })  # fmt: skip
+        return process
+
+    def _start(self) -> None:
+        for w in range(self.workers):
+            self._processes.append(self._spawn(w))
+        hello = self._hello(self._processes[0])
+        self._masked = hello["masked"]
+        self._spec = spec_from_json(hello["spec"])
+        self._block = RowBlock(self._memory, self._spec, self.b, tuple(self._masked), self.workers, create=True)
+        for w, process in enumerate(self._processes):
+            said = hello if w == 0 else self._hello(process)
+            self._agree(said, process)
+
+    def _agree(self, said: dict[str, Any], process: _Process) -> None:
+        if spec_from_json(said["spec"]) != self._spec:
+            raise EnvironmentFailed(f"{self.name}: two workers built different environments: make the factory deterministic in its spaces")
+        wire.tell(process.link, wire.HELLO, {"masked": self._masked})
+
+    def _hello(self, process: _Process) -> dict[str, Any]:
+        """What a fresh worker says of itself."""
+        process.link.settimeout(self.guards.start_timeout * (process.high - process.low))
+        try:
+            while (kind := wire.exactly(process.link, 1)) == wire.NOTE:
+                self.notes.append(wire.content(process.link))
+            said = wire.content(process.link)
+        except TimeoutError as error:
+            remedy = "raise guards.start_timeout, or look into its constructor"
+            raise EnvironmentFailed(f"{self.name} was not built within {process.link.gettimeout():.0f} s: {remedy}") from error
+        except wire.Closed as error:
+            raise EnvironmentFailed(f"{self.name}: its process ended while building it, with status {process.end(1.0)}") from error
+        process.link.settimeout(None)
+        if kind == wire.ERROR:
+            raise self._failure(said)
+        return said
+
+    def _failure(self, said: dict[str, Any]) -> Exception:
+        self.notes.append(said)
+        if said["mistake"]:
+            return UserError(said["text"])
+        return EnvironmentFailed(f"{self.name}, environment {said['env']}: {said['text']}\n{said['trace']}")
+
+    def _command(self, command: bytes) -> None:
+        if self._waiting:
+            raise RuntimeError("Workers.send: the rows of the previous send were not received: call receive() first")
+        if not self._processes:
+            raise RuntimeError("Workers is closed: make a new one")
+        now = time.monotonic()
+        for w, process in enumerate(self._processes):
+            limit = self.guards.start_timeout if command == wire.RESET else self.guards.timeout
+            self._waiting[w] = [now, float(self._block.progress[w][0]), limit]
+            try:
+                wire.tell(process.link, command)
+            except wire.Closed:
+                continue  # found, counted and restarted where its rows are awaited
+
+    def _collect(self) -> None:
+        """Take in whatever workers say next, or notice who has been silent for too long."""
+        links = {self._processes[w].link.fileno(): w for w in self._waiting}
+        poller = select.poll()
+        for fd in links:
+            poller.register(fd, select.POLLIN)
+        soonest = min(since + limit for since, _, limit in self._waiting.values()) - time.monotonic()
+        ready = poller.poll(1000 * max(0.0, min(soonest, 1.0)))
+        for fd, _ in ready:
+            self._hear(links[fd])
+        now = time.monotonic()
+        for w, (since, begun, limit) in list(self._waiting.items()):
+            latest = float(self._block.progress[w][0])
+            if latest != begun:  # it has gone on to its next environment: a new deadline
+                self._waiting[w] = [now, latest, limit]
+            elif now - since > limit:
+                text = f"no row within {limit:g} s: its process is ended (guards.timeout says how long a step may take)"
+                self._lost(w, "hung", text)
+
+    def _hear(self, w: int) -> None:
+        link = self._processes[w].link
+        try:
+            kind = wire.exactly(link, 1)
+            said = None if kind == wire.DONE else wire.content(link)
+        except (wire.Closed, OSError):
+            status = self._processes[w].end(1.0)
+            self._lost(w, "died", f"its process ended with status {status}")
+            return
+        if kind == wire.DONE:
+            del self._waiting[w]
+        elif kind == wire.NOTE:
+            self.notes.append(said)
+            if said["fault"] == "raised":
+                self._spend()
+        else:
+            raise self._failure(said)
+
+    def _lost(self, w: int, fault: str, text: str) -> None:
+        """A worker hung or died: count it, and start it anew with fresh episodes; or stop, as guards say."""
+        env = int(self._block.progress[w][1])
+        note = {"fault": fault, "env": env, "text": text, "trace": "", "mistake": False}
+        self._processes[w].end()
+        self._parent_counts[fault] += 1
+        if self.guards.on_bad == "refuse":
+            raise self._failure({**note, "text": f"{fault}: {text}: mend the environment, or set guards on_bad=survive"})
+        self.notes.append(note)
+        self.restarts += 1
+        self._spend()
+        self._processes[w] = self._spawn(w)
+        self._agree(self._hello(self._processes[w]), self._processes[w])
+        wire.tell(self._processes[w].link, wire.RESET)
+        self._waiting[w] = [time.monotonic(), float(self._block.progress[w][0]), self.guards.start_timeout]
+
+    def _spend(self) -> None:
+        """Use up one of the restarts that guards allow."""
+        spent = sum(self.counts[k] for k in ("raised", "hung", "died"))
+        if spent > self.guards.restarts:
+            last = self.notes[-1]["text"] if self.notes else ""
+            raise EnvironmentFailed(
+                f"{self.name} broke {spent} times, more than guards.restarts={self.guards.restarts} allows; the last time: {last}"
+            )
+
+
+def _words(keys: Array, b: int) -> list[list[int]]:
+    """The entropy in each environment's key, as whole numbers."""
+    if not isinstance(keys, np.ndarray | list | tuple | range):
+        import jax
+
+        if jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key):
+            keys = jax.random.key_data(keys)
+    data = np.asarray(keys)
+    if data.shape[:1] != (b,):
+        raise ValueError(f"Workers.init got keys of shape {data.shape} for b={b} environments: give one per environment")
+    return [[int(x) % 2**64 for x in np.atleast_1d(row).reshape(-1)] for row in data]
