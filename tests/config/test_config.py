@@ -44,7 +44,10 @@ def test_round_trip(config: RunConfig) -> None:
 
 def test_file_and_flags(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text('env = "proving:climbing"\nsteps = 1e5\narchitecture = "ctde"\n[learner]\nlr = 1e-3\nepochs = 2\n[guards]\nreward_bounds = [-1, 1]\n')
+    file.write_text(
+        'env = "proving:climbing"\n'
+        'steps = 1e5\narchitecture = "ctde"\n[learner]\nlr = 1e-3\nepochs = 2\n[guards]\nreward_bounds = [-1, 1]\n'
+    )
     config = load(file, {"learner.lr": "0.01", "body": "gru", "architecture.body.hidden": "64", "sharing": "none", "out": "123"})
     assert config.steps == 100_000 and config.out == "123" and config.guards.reward_bounds == (-1.0, 1.0)
     assert config.architecture == Ctde(Gru(hidden=64), sharing="none") and config.learner == PolicyGradient(lr=0.01, epochs=2)
@@ -94,7 +97,13 @@ def test_env_is_needed() -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"\xff", "UTF-8"), (b"steps = ", "Invalid value"), (b"x = 2026-13-99", "TOML"), (b"x = " + b"[" * 5000, "TOML"), (None, "cannot be read")],
+    [
+        (b"\xff", "UTF-8"),
+        (b"steps = ", "Invalid value"),
+        (b"x = 2026-13-99", "TOML"),
+        (b"x = " + b"[" * 5000, "TOML"),
+        (None, "cannot be read"),
+    ],
 )
 def test_unreadable_files(tmp_path: Path, content: bytes | None, says: str) -> None:
     file = tmp_path / "run.toml"
@@ -166,7 +175,9 @@ def test_mangled_toml(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         i = data.draw(st.integers(0, len(text)))
         j = data.draw(st.integers(i, min(len(text), i + 30)))
-        new = data.draw(st.sampled_from(["", "=", "[", "]", '"', "\n", "nan", "-1", "1e400", "[[x]]", "{}", "9" * 20, "true", text[i:j] * 2, "é\0"]))
+        new = data.draw(
+            st.sampled_from(["", "=", "[", "]", '"', "\n", "nan", "-1", "1e400", "[[x]]", "{}", "9" * 20, "true", text[i:j] * 2, "é\0"])
+        )
         text = text[:i] + new + text[j:]
     try:
         config = parse(text)

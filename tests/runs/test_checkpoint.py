@@ -18,7 +18,19 @@ from hypothesis import strategies as st
 
 from marlstone.core.errors import UserError
 from marlstone.core.records import record
-from marlstone.runs.checkpoint import ARRAYS, MANIFEST, CheckpointError, discard_after, latest_good, listed, load, newest, read, save, verify
+from marlstone.runs.checkpoint import (
+    ARRAYS,
+    MANIFEST,
+    CheckpointError,
+    discard_after,
+    latest_good,
+    listed,
+    load,
+    newest,
+    read,
+    save,
+    verify,
+)
 from marlstone.runs.leaves import fit, leaves, parameters_sha256
 
 

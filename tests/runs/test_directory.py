@@ -24,7 +24,7 @@ def test_create_and_open(tmp_path: Path) -> None:
 
 def test_never_overwrites(tmp_path: Path) -> None:
     RunDirectory.create(tmp_path / "run", "")
-    with pytest.raises(UserError, match="already holds a run.*--resume"):
+    with pytest.raises(UserError, match=r"already holds a run.*--resume"):
         RunDirectory.create(tmp_path / "run", "")
     (tmp_path / "other").mkdir()
     RunDirectory.create(tmp_path / "other", "")  # an empty directory is free

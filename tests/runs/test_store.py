@@ -84,7 +84,7 @@ def test_readers_do_not_wait(tmp_path: Path) -> None:
     with Store(path, "r") as store:
         store.add(1, 0, {"x": 1.0})
         store.flush()
-        reader = "import sqlite3, sys; print(sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True).execute('select value from metrics').fetchall())"
+        reader = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('select value from metrics').fetchall())"
         done = subprocess.run([sys.executable, "-c", reader, str(path)], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[(1.0,)]"
 

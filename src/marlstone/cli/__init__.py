@@ -1,0 +1,47 @@
+"""The command line: `marlstone COMMAND ...`, one file a command, imported only when it is called."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from marlstone.cli.outcome import conclude
+from marlstone.core.errors import UserError, suggest
+
+COMMANDS = {
+    "train": "train agents in an environment, or continue a run",
+    "evaluate": "play a run's final policy and report its return",
+    "envs": "list the environments, and what each needs installed",
+}
+
+USAGE = """usage: marlstone COMMAND [options]
+
+{commands}
+
+marlstone COMMAND --help explains a command. Every command takes --json: one line of JSON on stdout, everything else on stderr.
+Exit codes: 0 done, 2 a mistake in what was asked, 3 a check that did not hold, 1 anything else."""
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<10} {about}" for name, about in COMMANDS.items())))
+        return 0 if words else 2
+    if words[0] == "--version":
+        from marlstone import __version__
+
+        print(f"marlstone {__version__}")
+        return 0
+    command, *rest = words
+    if command not in COMMANDS:
+        raise UserError(f"there is no command {command!r}; {suggest(command, COMMANDS)}")
+    return importlib.import_module(f"marlstone.cli.{command}").main(rest)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code. A user's mistake is one message on stderr, never a traceback."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return conclude(lambda: _dispatch(words), as_json="--json" in words)
+
+
+def entry() -> None:
+    """The `marlstone` program."""
+    sys.exit(main())

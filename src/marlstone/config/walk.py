@@ -79,7 +79,8 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is int:
         if number and math.isfinite(given) and given == int(given) and abs(given) <= LARGEST:
             return int(given)
-        raise wrong(where, value, f"a whole number up to {LARGEST}" if number and abs(given) > LARGEST else "a whole number, such as 1000 or 1e6")
+        large = number and abs(given) > LARGEST
+        raise wrong(where, value, f"a whole number up to {LARGEST}" if large else "a whole number, such as 1000 or 1e6")
     if kind is float:
         if number and abs(given) <= 1e300:
             return float(given)

@@ -52,7 +52,7 @@ def _trimmed(values: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _seeds_drawn(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which seeds each resample takes, `[RESAMPLES n]`, and which of their resampled means. Fixed: the same returns give the same interval."""
+    """Which seeds each resample takes, `[RESAMPLES n]`, and which of their resampled means. Fixed: same returns, same interval."""
     random = np.random.default_rng(0)
     return random.integers(0, n, (RESAMPLES, n)), random.integers(0, EPISODE_DRAWS, (RESAMPLES, n))
 

@@ -2,9 +2,9 @@
 
 One checkpoint is one folder, `step-<12 digits>`, renamed into place only when both of its files are on the disk:
 
-    arrays.safetensors  every leaf of the state; arrays only, so loading runs nothing
-    manifest.json       format, step, each leaf's name, shape and type, the size and SHA-256 of the arrays, the
-                        caller's meta (JSON), and the SHA-256 of the manifest itself
+- `arrays.safetensors`: every leaf of the state; arrays only, so loading runs nothing
+- `manifest.json`: format, step, each leaf's name, shape and type, the size and SHA-256 of the arrays, the caller's meta
+  (JSON), and the SHA-256 of the manifest itself
 
 A file of which one bit changed is refused, with its name, what is wrong, and the last good checkpoint to resume from.
 """
@@ -133,7 +133,9 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not same:
         raise CheckpointError(f"checkpoint file {file} is altered: its checksum does not hold")
     if manifest["format"] != FORMAT:
-        raise CheckpointError(f"checkpoint file {file} has format {manifest['format']}, this version reads {FORMAT}: use the version that wrote it")
+        raise CheckpointError(
+            f"checkpoint file {file} has format {manifest['format']}, this version reads {FORMAT}: use the version that wrote it"
+        )
     return manifest
 
 

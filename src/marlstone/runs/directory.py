@@ -1,11 +1,11 @@
 """A run is one directory: it alone says what was done, and it alone continues it.
 
-    config.toml     the resolved configuration: `marlstone train RUN/config.toml` repeats the run
-    versions.json   Python, packages, machine
-    metrics.sqlite  what was measured (runs.store)
-    checkpoints/    the whole train state (runs.checkpoint)
-    result.json     the record that `--json` printed
-    curve.png       the learning curve
+- `config.toml`: the resolved configuration; `marlstone train RUN/config.toml` repeats the run
+- `versions.json`: Python, packages, machine
+- `metrics.sqlite`: what was measured (`runs.store`)
+- `checkpoints/`: the whole train state (`runs.checkpoint`)
+- `result.json`: the record that `--json` printed
+- `curve.png`: the learning curve
 """
 
 import contextlib
@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from marlstone.core.errors import UserError
+from marlstone.runs.checkpoint import discard_after, listed
 from marlstone.runs.files import sweep, write_atomic
+from marlstone.runs.store import Store
 from marlstone.runs.versions import versions
 
 CONFIG = "config.toml"
@@ -97,6 +99,28 @@ class RunDirectory:
     def finish(self, record: Mapping[str, Any]) -> Path:
         """Keep the record that `--json` prints."""
         return self.write("result.json", one_line(record) + "\n")
+
+    def store(self) -> Store:
+        """The run's own metrics store. It holds one run, under a fixed name, so that the directory may be renamed."""
+        return Store(self.metrics, "run")
+
+    def rewind(self, step: int) -> None:
+        """Forget what was recorded after `step`, where the run is about to resume: another future begins there."""
+        discard_after(self.checkpoints, step)
+        self.result.unlink(missing_ok=True)
+        with self.store() as store:
+            store.truncate(step)
+
+    def abandon(self) -> None:
+        """Undo `create`, unless there is a checkpoint. Removes this run's own files only."""
+        if listed(self.checkpoints):
+            return
+        sweep(self.checkpoints)
+        for name in (CONFIG, "versions.json", "metrics.sqlite", "metrics.sqlite-wal", "metrics.sqlite-shm", ".claim"):
+            self.within(name).unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.path):
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
     @property
     def config(self) -> Path:

@@ -18,7 +18,7 @@ from marlstone.core.errors import UserError
 
 @dataclass(frozen=True)
 class Leaf:
-    """One leaf as stored: `array` in host memory, its `dtype` as the tree has it (`key<fry>` for keys), and the key's `impl` ("" for others)."""
+    """One leaf as stored: `array` in host memory, `dtype` as the tree has it (`key<fry>` for keys), the key's `impl` ("" for others)."""
 
     array: np.ndarray
     dtype: str
@@ -41,7 +41,9 @@ def _leaf(name: str, value: Any) -> Leaf:
         array = np.array(value, order="C")
         if array.dtype != object:
             return Leaf(array, str(array.dtype))
-    raise UserError(f"state leaf {name!r} is a {type(value).__name__}: a checkpoint holds arrays and numbers only; put the rest in its meta")
+    raise UserError(
+        f"state leaf {name!r} is a {type(value).__name__}: a checkpoint holds arrays and numbers only; put the rest in its meta"
+    )
 
 
 def named(tree: Any) -> list[tuple[str, Any]]:
@@ -111,7 +113,9 @@ def fit(stored: Mapping[str, Leaf], like: Any) -> tuple[Any, list[str], list[str
 
     For a new run that starts from another's parameters under another credit method or learner.
     """
-    values, taken, kept = [], [], []
+    values: list[Any] = []
+    taken: list[str] = []
+    kept: list[str] = []
     for name, value in named(like):
         fits = name in stored and _unlike(stored[name], value) is None
         (taken if fits else kept).append(name)

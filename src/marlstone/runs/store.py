@@ -89,7 +89,9 @@ class Store:
             if found is None:
                 connection.execute(VERSION.insert().values(version=SCHEMA))
             elif found != SCHEMA:
-                raise UserError(f"metrics store {self._engine.url.database} has schema {found}, this version {SCHEMA}: use the version that wrote it")
+                raise UserError(
+                    f"metrics store {self._engine.url.database} has schema {found}, this version {SCHEMA}: use the version that wrote it"
+                )
 
     def add(self, step: int, seed: int, values: Mapping[str, float]) -> None:
         """Append one row per metric. `step`: joint env steps of this seed. Adding the same key again replaces its value."""
@@ -127,7 +129,9 @@ class Store:
 
             statement = insert(table)
             keys = [c.name for c in table.primary_key]
-            return statement.on_conflict_do_update(keys, set_={c.name: statement.excluded[c.name] for c in table.c if c.name not in keys})
+            return statement.on_conflict_do_update(
+                index_elements=keys, set_={c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
+            )
         raise UserError(f"metrics store on {dialect!r}: use SQLite or PostgreSQL")
 
     def truncate(self, step: int) -> int:

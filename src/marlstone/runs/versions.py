@@ -39,6 +39,8 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What changed between two such records, one readable line each; empty where a resume can be exact."""
     lines = [] if then.get("python") == now["python"] else [f"python {then.get('python')} -> {now['python']}"]
     before, after = then.get("packages", {}), now["packages"]
-    lines += [f"{p} {before.get(p, 'absent')} -> {after.get(p, 'absent')}" for p in sorted({*before, *after}) if before.get(p) != after.get(p)]
+    lines += [
+        f"{p} {before.get(p, 'absent')} -> {after.get(p, 'absent')}" for p in sorted({*before, *after}) if before.get(p) != after.get(p)
+    ]
     machine = lambda r: {k: v for k, v in r.get("machine", {}).items() if k != "devices"}
     return lines + ([] if machine(then) == machine(now) else [f"machine {machine(then)} -> {machine(now)}"])

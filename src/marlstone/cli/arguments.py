@@ -1,0 +1,42 @@
+"""Flags: the parser every command uses, whose errors are one message with a suggestion."""
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from marlstone.core.errors import UserError, suggest
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse` that raises `UserError` instead of printing usage and leaving, and knows what an unknown flag was meant to be."""
+
+    def __init__(self, command: str, about: str) -> None:
+        wide = lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=120)
+        super().__init__(prog=f"marlstone {command}", description=about, allow_abbrev=False, formatter_class=wide)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """The parsed flags. Raises `UserError` for an unknown one; `--help` prints and leaves with 0."""
+        found, unknown = self.parse_known_args(list(words))
+        if unknown:
+            flags = [s for a in self._actions for s in a.option_strings if s.startswith("--")]
+            first = next((u for u in unknown if u.startswith("-")), unknown[0]).partition("=")[0]
+            if not first.startswith("-"):
+                raise UserError(f"{self.prog}: {first!r} is one argument too many; see {self.prog} --help")
+            raise UserError(f"{self.prog}: unknown flag {first!r}; {suggest(first, flags)}")
+        return found
+
+
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """`--set learner.lr=1e-3` as `{"learner.lr": "1e-3"}`. Raises `UserError` where it does not read, or is given twice."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {pair!r} does not read; write --set learner.lr=1e-3")
+        if key.strip() in found:
+            raise UserError(f"--set {key.strip()} is given twice; give it once")
+        found[key.strip()] = value.strip()
+    return found

@@ -1,0 +1,64 @@
+"""Progress on stderr: a live bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from marlstone.runs.progress import Progress
+
+EVERY = 10.0
+"""Seconds between lines where stderr is no terminal."""
+
+
+def duration(seconds: float) -> str:
+    """`75` -> `1:15`, `4000` -> `1:06:40`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def words(progress: Progress) -> str:
+    """One readable line of a report."""
+    parts: list[str] = [progress.phase]
+    if progress.phase == "training":
+        parts = [f"step {progress.step:,} of {progress.steps:,}" + (f" x {progress.seeds} seeds" if progress.seeds > 1 else "")]
+        if progress.steps_per_second:
+            parts.append(f"{progress.steps_per_second:,.0f} steps/s")
+        if progress.episode_return is not None:
+            parts.append(f"return {progress.episode_return:.3g}")
+        if progress.eta is not None:
+            parts.append(f"ETA {duration(progress.eta)}")
+    return ", ".join(parts)
+
+
+class Display:
+    """Shows reports; a context manager, called with each `Progress`."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
+        self._bar = Bar(*columns, console=console) if console.is_terminal else None
+        self._task: Any = None
+        self._spoke, self._phase = 0.0, ""
+
+    def __enter__(self) -> "Display":
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("starting", total=1.0)
+        return self
+
+    def __call__(self, progress: Progress) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress.step / max(progress.steps, 1), description=words(progress))
+        elif progress.phase != self._phase or time.monotonic() - self._spoke >= EVERY:
+            self._spoke, self._phase = time.monotonic(), progress.phase
+            print(words(progress), file=sys.stderr, flush=True)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,65 @@
+"""A record as people read it: the tables a command prints without `--json`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def number(value: Any) -> str:
+    """A figure to four digits, or a dash where there is none."""
+    if value is None or (isinstance(value, float) and value != value):
+        return "-"
+    if isinstance(value, bool | str):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) or (abs(value) >= 1e4 and value == round(value)) else f"{value:.4g}"
+
+
+def between(pair: Sequence[Any] | None) -> str:
+    """An interval; a dash where a single seed allows none."""
+    return "-" if not pair or any(v is None or v != v for v in pair) else f"{number(pair[0])} to {number(pair[1])}"
+
+
+def returns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The rows of a return: IQM, interval, worst seed, true metrics."""
+    seeds = record.get("seeds", [])
+    count = seeds if isinstance(seeds, int) else len(seeds)
+    rows = [
+        (f"return, IQM of {count} seeds" if count != 1 else "return, one seed", number(record.get("return_iqm"))),
+        ("95% confidence interval", between(record.get("return_ci95"))),
+        ("worst seed", number(record.get("return_worst_seed"))),
+    ]
+    return rows + [(f"{name} (true metric)", number(value)) for name, value in (record.get("true_metrics") or {}).items()]
+
+
+def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The rows of a training: what, how good, how fast, where the time went, where it lies."""
+    parts = " / ".join(str(record.get(k, "-")) for k in ("architecture", "credit", "learner"))
+    rows = [("environment", str(record.get("env", "-"))), ("architecture / credit / learner", parts)]
+    rows += [("steps per seed", number(record.get("steps"))), *returns(record)]
+    rows += [("training steps/s, all seeds", number(record.get("steps_per_second")))]
+    if record.get("share_of_limit") is not None:
+        rows.append(("share of the machine's limit", f"{record['share_of_limit']:.0%}"))
+    rows += [(f"time: {name}", f"{seconds:.1f} s") for name, seconds in (record.get("phases") or {}).items()]
+    if not record.get("phases") and record.get("compile_seconds") is not None:
+        rows.append(("time: compiling", f"{record['compile_seconds']:.1f} s"))
+    if record.get("wall_seconds") is not None:
+        rows.append(("time: all", f"{record['wall_seconds']:.1f} s"))
+    if record.get("curve"):
+        rows.append(("learning curve", str(record["curve"])))
+    return [*rows, ("run", str(record.get("run", "-")))]
+
+
+def show(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print two columns on stdout; long values wrap nowhere, so that paths can be copied."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    longest = max((len(b) + max(len(a) for a, _ in rows) + 8 for _, b in rows), default=0)
+    if not console.is_terminal:
+        console = Console(width=max(80, longest))
+    console.print(table, markup=False, highlight=False)

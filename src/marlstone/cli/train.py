@@ -1,0 +1,173 @@
+"""`marlstone train`: from a configuration to a run, new, resumed or started from another's parameters."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marlstone.cli.arguments import Parser, settings
+from marlstone.core.errors import UserError
+from marlstone.core.seeds import REPORTING
+
+if TYPE_CHECKING:
+    from marlstone.config import RunConfig
+    from marlstone.runs.checkpoint import Checkpoint
+    from marlstone.runs.directory import RunDirectory
+
+FIELDS = ("env", "architecture", "credit", "learner", "body", "sharing", "steps", "seeds", "seed", "checkpoint_every", "out")
+"""Flags that are fields of the configuration, by their names in TOML."""
+RESUMABLE = ("steps", "checkpoint_every")
+"""What a resumed run may change: how far it goes, and how often it is kept."""
+
+
+def _parser() -> Parser:
+    parser = Parser("train", "Train agents in an environment, or continue a run. Flags override the file; both use the same names.")
+    add = parser.add_argument
+    add("config", nargs="?", metavar="CONFIG.toml", help="the run's configuration; flags alone will do")
+    add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs)")
+    add("--architecture", metavar="KIND", help="decentralized or ctde")
+    add("--credit", metavar="KIND", help="individual, team, or your own: file.py:Class")
+    add("--learner", metavar="KIND", help="policy_gradient, or your own: file.py:Class")
+    add("--body", metavar="KIND", help="mlp or gru: architecture.body")
+    add("--sharing", metavar="HOW", help="all, type or none: architecture.sharing")
+    add("--steps", metavar="N", help="joint environment steps per seed")
+    add("--seeds", metavar="K", help="how many training seeds")
+    add("--seed", metavar="S", help=f"the first seed; below {REPORTING} is for tuning, else for reporting")
+    add("--tuning", action="store_true", help="start at seed 0: for choosing settings, never for reporting them")
+    add("--checkpoint-every", metavar="STEPS", help="joint steps per seed between checkpoints")
+    add("--out", metavar="DIR", help="the run's directory, new or empty; default: a new one under runs/")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, such as learner.lr=1e-3; may be repeated")
+    add("--resume", metavar="RUN", help="continue a run exactly, from its newest checkpoint or from the one named")
+    add("--from", dest="origin", metavar="RUN", help="a new run that starts from this run's parameters, as far as they fit")
+    add("--json", action="store_true", help="one line of JSON on stdout")
+    return parser
+
+
+def overrides(flags: argparse.Namespace) -> dict[str, str]:
+    """What the flags say, by field. Raises `UserError` where two say different things of one field."""
+    given = {f: v for f in FIELDS if (v := getattr(flags, f)) is not None}
+    fields = settings(flags.set)
+    if twice := sorted(set(given) & set(fields)):
+        raise UserError(f"--{twice[0].replace('_', '-')} and --set {twice[0]} are both given; give one")
+    if flags.tuning:
+        if "seed" in {**given, **fields}:
+            raise UserError("--tuning and --seed are both given; give one (--tuning is --seed 0)")
+        given["seed"] = "0"
+    return {**given, **fields}
+
+
+def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint]":
+    """The run to continue. Raises `UserError` for flags that would make it another run, and where nothing is left to do."""
+    from marlstone.cli.find import find
+    from marlstone.config import load
+
+    if flags.config is not None or flags.origin is not None:
+        other = "a configuration" if flags.config is not None else "--from"
+        raise UserError(f"--resume and {other} are both given; a run continues as it was configured, so leave that out")
+    if foreign := sorted(set(changes) - set(RESUMABLE)):
+        raise UserError(f"--resume continues a run as it was configured, and {foreign[0]} would change it; for a new run use --from")
+    run, checkpoint = find(flags.resume)
+    config = load(run.config, changes)
+    if checkpoint.step >= config.steps:
+        raise UserError(
+            f"run {run.path} is already trained to step {checkpoint.step} of {config.steps}; give --steps more than that, or use --from"
+        )
+    return config, run, checkpoint
+
+
+def _new_path(config: "RunConfig") -> Path:
+    """Where a run goes that was not told: named by time and environment, never taken twice."""
+    label = "".join(c if c.isalnum() else "-" for c in config.env)[:60].strip("-")
+    base = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
+    path, n = base, 2
+    while path.exists():
+        path, n = base.with_name(f"{base.name}-{n}"), n + 1
+    return path
+
+
+def _begun(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint | None]":
+    """A new run, and the checkpoint its parameters come from, if any."""
+    from marlstone.cli.find import find
+    from marlstone.config import dump, load
+    from marlstone.config.sources import resolved
+    from marlstone.runs.directory import RunDirectory
+
+    file, initial = flags.config, None
+    if flags.origin is not None:
+        source, initial = find(flags.origin)
+        file = source.config if file is None else file
+    config = load(file, changes)
+    return config, RunDirectory.create(config.out or _new_path(config), dump(resolved(config))), initial
+
+
+def _warn_of_changes(run: "RunDirectory") -> None:
+    """A resume is exact only with the same versions on the same machine: say where that is not so."""
+    import json
+
+    from marlstone.runs.versions import differences, versions
+
+    then = json.loads(run.versions.read_text()) if run.versions.is_file() else {}
+    for line in differences(then, versions()):
+        print(f"warning: resumed with a difference, so not bit for bit: {line}", file=sys.stderr)
+
+
+def main(words: list[str]) -> int:
+    """Train; returns the exit code."""
+    flags = _parser().read(words)
+    changes = overrides(flags)
+
+    from marlstone.config import dump
+    from marlstone.config.sources import resolved
+
+    resume: Checkpoint | None = None
+    initial: Checkpoint | None = None
+    if flags.resume is not None:
+        config, run, resume = _resumed(flags, changes)
+        _warn_of_changes(run)
+    else:
+        config, run, initial = _begun(flags, changes)
+    with run.claimed():
+        if resume is not None:
+            run.write("config.toml", dump(resolved(config)))
+            run.rewind(resume.step)
+        try:
+            record = _train(config, run, resume, initial)
+        except (ValueError, ModuleNotFoundError):
+            if resume is None:
+                run.abandon()  # refused before it began: what was asked leaves nothing behind
+            raise
+        run.finish(record)
+    return _conclude(record, run, flags.json)
+
+
+def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) -> dict[str, Any]:
+    from marlstone.cli.display import Display
+    from marlstone.cli.interrupt import orderly
+
+    with orderly() as stop, Display() as display:
+        return runtime()(config, run, resume=resume, initial=initial, progress=display, stop=stop)
+
+
+def runtime() -> Callable[..., dict[str, Any]]:
+    """The training loop, imported late: it brings JAX."""
+    from marlstone.runtime.train import train
+
+    return train
+
+
+def _conclude(record: dict[str, Any], run: "RunDirectory", as_json: bool) -> int:
+    from marlstone.runs.directory import one_line
+
+    if as_json:
+        print(one_line(record))
+        return 0
+    from marlstone.cli.report import show, training
+
+    if record.get("stopped"):
+        print(f"stopped at step {record.get('steps', 0):,}; continue with: marlstone train --resume {run.path}")
+        return 0
+    shown = {**record, **({"curve": run.curve} if run.curve.is_file() else {})}
+    show("trained", training(shown))
+    return 0
