@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from marlstone.envs.jumanji import make
+from marlstone.envs.jumanji_lbf import LbfState
+
 pytest.importorskip("jumanji", reason="needs marlstone[jumanji]")
 
 from jumanji.environments.routing.lbf.env import LevelBasedForaging
 from jumanji.environments.routing.lbf.generator import RandomGenerator
 from jumanji.environments.routing.lbf.types import Agent, Food, State
 
-from marlstone.envs.jumanji import make
-from marlstone.envs.jumanji_lbf import LbfState
-
-TASKS = ["8x8-2p-2f-coop", "2s-10x10-3p-3f", "15x15-4p-5f"]
+TASKS = ["8x8-2p-2f-coop", "2s-10x10-3p-3f"]
 
 
 @functools.cache
@@ -30,7 +30,9 @@ def pair(task: str, penalty: float = 0.0):
 
 def as_ours(s: State) -> LbfState:
     i = functools.partial(jnp.asarray, dtype=jnp.int32)
-    return LbfState(i(s.agents.position), i(s.agents.level), i(s.food_items.position), i(s.food_items.level), s.food_items.eaten, i(s.step_count))
+    return LbfState(
+        i(s.agents.position), i(s.agents.level), i(s.food_items.position), i(s.food_items.level), s.food_items.eaten, i(s.step_count)
+    )
 
 
 def as_jumanji(s: LbfState, key) -> State:
@@ -39,7 +41,7 @@ def as_jumanji(s: LbfState, key) -> State:
     return State(agents=agents, food_items=food, step_count=s.clock, key=key)
 
 
-@pytest.mark.parametrize(("task", "penalty"), [(TASKS[0], 0.0), (TASKS[1], 0.1), (TASKS[2], 0.0)])
+@pytest.mark.parametrize(("task", "penalty"), [(TASKS[0], 0.0), (TASKS[1], 0.1)])
 def test_step_equals_jumanji(task: str, penalty: float) -> None:
     """From crowded states (agents drawn beside food, any clock), one random action: the same state, reward and row."""
     ours, theirs = pair(task, penalty)
@@ -51,7 +53,9 @@ def test_step_equals_jumanji(task: str, penalty: float) -> None:
         state = ours.fresh(k[0])
         beside = state.food[jax.random.randint(k[1], (ours.agents,), 0, ours.food)] + jax.random.randint(k[2], (ours.agents, 2), -1, 2)
         taken = (beside[:, None] == state.food).all(-1).any(1)
-        taken |= ((beside[:, None] == state.agent).all(-1) | ((beside[:, None] == beside).all(-1) & ~jnp.eye(ours.agents, dtype=bool))).any(1)
+        taken |= ((beside[:, None] == state.agent).all(-1) | ((beside[:, None] == beside).all(-1) & ~jnp.eye(ours.agents, dtype=bool))).any(
+            1
+        )
         state = LbfState(
             jnp.where(taken[:, None], state.agent, beside), state.level, state.food, state.food_level,
             jax.random.bernoulli(k[3], 0.4, (ours.food,)), jax.random.randint(k[4], (), 0, 8),
@@ -91,7 +95,9 @@ def test_starts_are_jumanjis(task: str) -> None:
             assert np.max(np.abs(p - q) / error) < 5, f"{name} {i} is distributed otherwise than in jumanji"
     apart = np.abs(mine.food[:, :, None] - mine.food[:, None]).sum(-1) + 9 * np.eye(ours.food, dtype=int)
     assert apart.min() >= 2 and mine.food.min() >= 1 and mine.food.max() <= ours.grid - 2
-    again = jax.jit(jax.vmap(lambda s, k: theirs._observer.state_to_observation(as_jumanji(s, k))))(mine, jax.random.split(jax.random.key(3), count))
+    again = jax.jit(jax.vmap(lambda s, k: theirs._observer.state_to_observation(as_jumanji(s, k))))(
+        mine, jax.random.split(jax.random.key(3), count)
+    )
     np.testing.assert_array_equal(row.obs[0]["view"], again.agents_view)
     np.testing.assert_array_equal(row.legal[0], again.action_mask)
     assert row.first.all() and not row.last.any() and not np.asarray(row.reward).any()

@@ -14,9 +14,10 @@ What JaxMARL leaves to the reader, settled here:
 
 import contextlib
 import inspect
-import io
+import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -177,7 +178,7 @@ def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
 
     Raises `UnknownEnvironment` for a name, option or space that cannot be had, with the remedy.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # JaxMARL prints on import, and our standard output is a record
+    with _stdout_to_stderr():  # JaxMARL prints on import, and our standard output is a record
         import jaxmarl
         from jaxmarl.registration import registered_envs
 
@@ -195,7 +196,9 @@ def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
         raise UnknownEnvironment(f"{where} refuses its options {own}: {error}: {_parameters(name)}") from error
     unread = [k for k in own if k not in _accepted(type(env))]
     if unread:
-        raise UnknownEnvironment(f"{where} has no option {unread[0]!r}: {suggestion(unread[0], {*_accepted(type(env)), 'time_limit', 'team'})}")
+        raise UnknownEnvironment(
+            f"{where} has no option {unread[0]!r}: {suggestion(unread[0], {*_accepted(type(env)), 'time_limit', 'team'})}"
+        )
 
     if name.startswith("MPE_"):
         env = lean(env)
@@ -215,6 +218,22 @@ def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
     spec = Spec(groups, state=length, horizon=None if horizon is None else int(horizon) + name.startswith("MPE_"))
     team = np.array([side == "all" or kind in wanted for kind in kinds])
     return JaxMarl(env, spec, limit == "truncate", team, _masks(env, state), tuple(s for _, s in built))
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send standard output to standard error, by descriptor: something JaxMARL imports puts `sys.stdout` back by itself."""
+    kept, saved = sys.stdout, os.dup(1)
+    kept.flush()
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        for stream in {kept, sys.stdout, sys.__stdout__} - {None}:
+            stream.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+        sys.stdout = kept
 
 
 def _masks(env: Any, state: Any) -> bool:
