@@ -20,6 +20,7 @@ from marlstone.learners.contract import Fixed, Learner
 from marlstone.learners.optimizer import Adam, clip_by_set
 
 Array = Any
+ALWAYS = frozenset({"logp", "entropy"})  # views that every architecture has
 VALUE_RATE = 0.05  # how fast value targets' moments follow, per update
 
 
@@ -68,7 +69,7 @@ class Algorithm:
         a, c, l = (type(x).__name__ for x in (self.architecture, self.credit, self.learner))
         if reason := self.architecture.refuses(self.spec):
             raise ValueError(reason)
-        if lacking := (self.wanted | self.credit.audits) - VIEWS_AND(self.architecture.provides) - self.learner.withholds:
+        if lacking := (self.wanted | self.credit.audits) - ALWAYS - (self.architecture.provides - self.learner.withholds):
             raise ValueError(f"{c} with {l} needs {sorted(lacking)}, which {a} does not provide: choose another architecture or credit")
         for ignored in sorted(self.credit.answers() - self.learner.asks - {"contribution"}):
             raise ValueError(f"{l} never asks for {ignored!r}, so {c}'s answer would be ignored: choose another learner or credit")
@@ -136,6 +137,14 @@ class Algorithm:
     def emit(self, action: tuple[Array, ...]) -> tuple[Array, ...]:
         """Recorded actions as environments take them."""
         return tuple(g.space.emit(a) for g, a in zip(self.spec.groups, action, strict=True))
+
+    def act(
+        self, policy: Policy, step: Step, memory: Memory, noise: tuple[Array, ...]
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, ...], Memory]:
+        """One row of `b` environments: actions as recorded and as environments take them, heads, memory after."""
+        heads, memory = self.heads(policy, step, memory)
+        action = self.sample(heads, step.legal, noise)
+        return action, self.emit(action), heads, memory
 
     def log_prob(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...], action: tuple[Array, ...]) -> Array:
         """`[... n]`"""
@@ -268,7 +277,3 @@ class Algorithm:
         )
         act, both = count(nets.actor), count(nets.actor) + count(nets.critic)
         return act, both * (1 + 3 * self.learner.epochs)
-
-
-def VIEWS_AND(provided: frozenset[str]) -> frozenset[str]:
-    return frozenset({"logp", "entropy"}) | provided

@@ -17,13 +17,17 @@ def _at_least(part: str, values: dict[str, int | None], least: int = 1) -> None:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What is gathered for one update, per seed: `length` rows from each of `envs` environments."""
+    """What is gathered for one update, per seed: `length` rows from each of `envs` environments.
+
+    `workers`: processes that step an environment only Python can step, per seed; one written in JAX needs none.
+    """
 
     envs: int = 32
     length: int = 128
+    workers: int = 2
 
     def __post_init__(self) -> None:
-        _at_least("rollout", {"envs": self.envs, "length": self.length})
+        _at_least("rollout", {"envs": self.envs, "length": self.length, "workers": self.workers})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ CLIP = 10.0  # normalized observations are clipped here, in standard deviations
 
 @record
 class Moments:
-    """Of observations, over everything seen so far: `mean`, `var` `[(k) f]`, `count [(k) 1]`."""
+    """Of observations, over everything seen so far: `mean`, `var`, `count`, `[(k) f]` each."""
 
     mean: Array
     var: Array
@@ -24,11 +24,12 @@ class Moments:
 
 
 def moments(shape: tuple[int, ...]) -> Moments:
-    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros((*shape[:-1], 1)))
+    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(shape))
 
 
 def absorb(m: Moments, x: Array, weight: Array, axes: tuple[int, ...]) -> Moments:
     """Merge rows `x` with 0/1 `weight` (broadcast against x) over `axes` (Chan et al. 1979's parallel update)."""
+    weight = jnp.broadcast_to(weight, jnp.broadcast_shapes(x.shape, weight.shape))
     count = weight.sum(axes)
     safe = jnp.maximum(count, 1)
     mean = (x * weight).sum(axes) / safe

@@ -74,7 +74,8 @@ def sanitize(step: Step, guards: Guards) -> tuple[Step, dict[str, Array]]:
 
     One code for NumPy and `jax.numpy`, so it also stands inside `jit`; any leading axes. Counts are numbers of elements:
     `nan_observation` (observations or state, and metrics), `nan_reward` and `reward_bounds` (agents' or team's rewards).
-    Under jit nothing can be raised, so with `on_bad = "refuse"` the host reads the counts, then calls `name_fault`. With bounds [low, high] per agent, the team's are [n low, n high].
+    Under jit nothing can be raised, so with `on_bad = "refuse"` the host reads the counts, then calls `name_fault`.
+    With bounds [low, high] per agent, the team's are [n low, n high].
     """
     obs, seen = [], 0
     for group in step.obs:

@@ -4,6 +4,9 @@
 
 Observations, actions and rewards are sequences, one entry per agent; termination and truncation are one for all. Agents
 are called agent_0, agent_1, ... A single-agent environment (no Tuple) is a team of one.
+
+lbforaging and rware say "terminated" where they merely ran out of time. Learners must bootstrap there, so a termination
+in the very row of the environment's own time limit is taken for a truncation.
 """
 
 import importlib
@@ -46,6 +49,10 @@ class GymnasiumEnv:
         self._order = [self._names.index(a) for a in self._arranged.agents]
         self._straight = self._order == list(range(len(self._order)))
         self._spec = Spec(self._arranged.groups, self._arranged.state, _horizon(env))
+        # lbforaging places players around where they stood when the last episode ended, so that seeds would not decide alone.
+        ours = type(env.unwrapped).__module__.startswith("lbforaging.")
+        self._players = list(env.unwrapped.players) if ours else []
+        self._steps = 0
         self.reset(0)
 
     @property
@@ -53,7 +60,10 @@ class GymnasiumEnv:
         return self._spec
 
     def reset(self, seed: int) -> Step:
+        for player in self._players:
+            player.position = None
         seen, _ = self._env.reset(seed=seed)
+        self._steps = 0
         return self._row(seen, np.zeros(len(self._names), np.float32), False, False, first=True)
 
     def step(self, action: tuple[Array, ...]) -> Step:
@@ -68,7 +78,10 @@ class GymnasiumEnv:
         reward = np.array([number(r, a, "reward", self.report) for a, r in paid.items()], np.float32)
         if not self._straight:
             reward = reward[self._order]
-        return self._row(seen, reward, _all(terminated), _all(truncated))
+        self._steps += 1
+        late = self._steps == self._spec.horizon
+        over = _all(terminated)
+        return self._row(seen, reward, over and not late, _all(truncated) or (over and late))
 
     def close(self) -> None:
         self._env.close()

@@ -13,6 +13,7 @@ mean over the vehicles present, then over the hour) and `stopped` (vehicles belo
 """
 
 import contextlib
+import importlib.util
 import io
 import os
 import sys
@@ -50,8 +51,8 @@ def _load() -> tuple[ModuleType, ModuleType]:
         os.environ["SUMO_HOME"] = sumo.SUMO_HOME
     os.environ["LIBSUMO_AS_TRACI"] = "1"
     with contextlib.redirect_stdout(io.StringIO()):  # traci announces libsumo
-        import sumo_rl  # isort: split  (before libsumo, or traci stays half imported)
-        import libsumo
+        sumo_rl = importlib.import_module("sumo_rl")  # before libsumo, or traci stays half imported
+        libsumo = importlib.import_module("libsumo")
     if not sumo_rl.environment.env.LIBSUMO:
         raise RuntimeError("sumo_rl was imported before LIBSUMO_AS_TRACI was set: import it after marlstone, or set LIBSUMO_AS_TRACI=1")
     return sumo_rl, libsumo
@@ -59,8 +60,6 @@ def _load() -> tuple[ModuleType, ModuleType]:
 
 def networks() -> dict[str, Path]:
     """Folders of the RESCO networks that come with sumo-rl, by name. Imports nothing of SUMO."""
-    import importlib.util
-
     found = importlib.util.find_spec("sumo_rl")
     if found is None or found.origin is None:
         raise ModuleNotFoundError("sumo: needs sumo-rl, libsumo and eclipse-sumo: pip install marlstone[sumo]")

@@ -1,6 +1,6 @@
 """Many JAX environments stepped together, with next-step autoreset: what the fused runtime scans over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -8,15 +8,19 @@ import jax.numpy as jnp
 
 from marlstone.core.records import record
 from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.guards import VALUES, BadRow, Guards, name_fault, sanitize
 from marlstone.envs.protocol import Env
 
 
 @record
 class Running:
-    """Environment states `[b ...]`, and which of them ended on the previous row, `over` `[b]`."""
+    """Environment states `[b ...]`; which of them ended on the previous row, `over` `[b]`; faults mended so far, by name;
+    and, where faults are refused, the rows `[b ...]` in which the first one stood."""
 
     env: Any
     over: Array
+    faults: dict[str, Array]
+    bad: Step | None
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,12 @@ class Vectorized:
     Fresh episodes are made only on the rows where somebody needs one: a `lax.cond` over the whole batch, so `step`
     must not itself be vmapped over environments (over seeds it may, at the price of resetting on every row).
     `keys` is `[b]`, one per environment and row; the same key serves the step or the reset, never both.
+    Every row passes `guards`: NaN and infinities are mended and counted; under `refuse`, `refusal` names the first.
     """
 
     env: Env
     b: int
+    guards: Guards = field(default_factory=Guards)
 
     def __post_init__(self) -> None:
         if self.b < 1:
@@ -42,7 +48,8 @@ class Vectorized:
     def init(self, keys: Array) -> tuple[Running, Step]:
         self._check(keys)
         env, row = jax.vmap(self.env.init)(keys)
-        return Running(env, row.last), row
+        bad = row if self.guards.on_bad == "refuse" else None
+        return self._guarded(Running(env, row.last, {name: jnp.zeros((), jnp.int32) for name in VALUES}, bad), env, row)
 
     def step(self, state: Running, action: tuple[Array, ...], keys: Array) -> tuple[Running, Step]:
         self._check(keys)
@@ -53,7 +60,22 @@ class Vectorized:
             return jax.tree.map(lambda x, y: jnp.where(state.over.reshape(-1, *(1,) * (y.ndim - 1)), x, y), new, old)
 
         env, row = jax.lax.cond(jnp.any(state.over), fresh, lambda old: old, (env, row))
-        return Running(env, row.last), row
+        return self._guarded(state, env, row)
+
+    def refusal(self, state: Running) -> BadRow | None:
+        """On the host: the first fault, if faults are refused and one was met. `state` may carry more leading axes."""
+        if state.bad is None or not any(int(jnp.sum(x)) for x in state.faults.values()):
+            return None
+        return name_fault(jax.device_get(state.bad), self.spec, self.guards)
+
+    def _guarded(self, before: Running, env: Any, row: Step) -> tuple[Running, Step]:
+        clean, counts = sanitize(row, self.guards)
+        faults = {name: before.faults[name] + counts[name] for name in VALUES}
+        bad = before.bad
+        if bad is not None:  # keep the first bad row as it was
+            met = sum(before.faults.values()) > 0
+            bad = jax.tree.map(lambda old, new: jnp.where(met, old, new), bad, row)
+        return Running(env, clean.last, faults, bad), clean
 
     def _check(self, keys: Array) -> None:
         if keys.shape[0] != self.b:

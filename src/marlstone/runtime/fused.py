@@ -13,14 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from marlstone.algorithm import Algorithm, Train
+from marlstone.algorithm import Algorithm, Nets, Train
 from marlstone.core.episodes import Finished, Tally, begin, tally
-from marlstone.core.records import record
+from marlstone.core.records import record, replace
 from marlstone.core.seeds import component_key
+from marlstone.envs.guards import BadRow
 from marlstone.envs.vectorized import Vectorized
+from marlstone.runtime.evaluation import Act, Episodes, play
+from marlstone.runtime.limit import Limit, fused_limit
+from marlstone.runtime.spread import Spread
 from marlstone.runtime.unroll import Acting, draw, unroll
 
 Array = Any
@@ -92,41 +94,42 @@ class Fused:
 
     # ---- all seeds
     @cached_property
-    def _devices(self) -> list[Any]:
-        return jax.devices()[: len(self.seeds)]
-
-    @cached_property
-    def _slots(self) -> int:
-        """Seeds per device, the last ones of which may be empty."""
-        return -(-len(self.seeds) // len(self._devices))
-
-    def _spread(self, f: Callable[..., Any], *loose: Any) -> Callable[..., Any]:
-        """`f` for every seed's slice of its arguments: vmapped on one accelerator, dealt out to a CPU's devices."""
-        if self._devices[0].platform != "cpu":
-            return jax.vmap(f)
-        mesh = Mesh(np.array(self._devices), ("seed",))
-
-        def mine(*args: Any) -> Any:
-            here = lax.axis_index("seed")
-            full = len(self.seeds) - here * self._slots
-            at = lambda i: jax.tree.map(lambda x: x[i], args)
-            blank = jax.tree.map(lambda x: jnp.zeros((self._slots, *x.shape), x.dtype), jax.eval_shape(f, *at(0)))
-            put = lambda i, out: jax.tree.map(lambda all_, one: all_.at[i].set(one), out, f(*at(i)))
-            return lax.fori_loop(0, jnp.minimum(full, self._slots), put, blank)
-
-        return jax.shard_map(mine, mesh=mesh, in_specs=P("seed"), out_specs=P("seed"), check_vma=False)
-
-    def padded(self, x: np.ndarray) -> np.ndarray:
-        """One entry per seed -> one per slot."""
-        return np.concatenate([x, np.repeat(x[-1:], self._slots * len(self._devices) - len(x), 0)])
+    def spread(self) -> Spread:
+        return Spread(len(self.seeds))
 
     def start(self) -> State:
         """Every seed's beginning, stacked `[slots ...]`."""
-        return jax.jit(self._spread(self.begin))(self.padded(np.array(self.seeds, np.uint32)))
+        return jax.jit(self.spread.over(self.begin))(self.spread.pad(np.array(self.seeds, np.uint32)))
 
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
-        """The training program for up to `most` updates between host contacts."""
-        run = jax.jit(self._spread(lambda s, n: self.advance(s, n, most)), donate_argnums=0)
-        count = lambda n: self.padded(np.full(len(self.seeds), n, np.int32))
+        """The training program for up to `most` updates between host contacts. It consumes the state it is given."""
+        run = jax.jit(self.spread.over(lambda s, n: self.advance(s, n, most)), donate_argnums=0)
+        count = lambda n: self.spread.pad(np.full(len(self.seeds), n, np.int32))
         compiled = run.lower(state, count(0)).compile()
         return lambda state, n: compiled(state, count(n))
+
+    def refusal(self, state: State) -> BadRow | None:
+        """The first fault met, where faults are refused."""
+        return self.env.refusal(state.acting.env)
+
+    def faults(self, state: State) -> list[dict[str, int]]:
+        """Faults mended so far, by name, per seed."""
+        counts = {k: np.asarray(v) for k, v in self.spread.trim(state.acting.env.faults).items()}
+        return [{k: int(v[i]) for k, v in counts.items()} for i in range(len(self.seeds))]
+
+    def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
+        """Whole episodes with every seed's policy as it stands, `[seeds episodes ...]`."""
+        env = replace(self.env, b=episodes)
+        one = lambda train, seed: play(env, episodes, self.algorithm, train.policy, component_key(seed, "evaluation"), act)
+        seeds = self.spread.pad(np.array(self.seeds, np.uint32))
+        return jax.device_get(self.spread.trim(jax.jit(self.spread.over(one))(state.train, seeds)))
+
+    def restored(self, state: State) -> State:
+        """A loaded state, ready to go on: environments written in JAX go on where they stood."""
+        return state
+
+    def limit(self, nets: Nets) -> Limit:
+        return fused_limit(self.env, self.algorithm, nets, self.length, len(self.seeds))
+
+    def close(self) -> None:
+        """Nothing outlives the process."""

@@ -35,7 +35,8 @@ def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[
     out.append((("state",), (b, spec.state), "float32"))
     for name, shape, dtype in (
         ("reward", (b, n), "float32"), ("team_reward", (b,), "float32"), ("discount", (b, n), "float32"),
-        ("team_discount", (b,), "float32"), ("first", (b,), "bool"), ("last", (b,), "bool"), ("present", (b, n), "bool"), ("deciding", (b, n), "bool"),
+        ("team_discount", (b,), "float32"), ("first", (b,), "bool"), ("last", (b,), "bool"),
+        ("present", (b, n), "bool"), ("deciding", (b, n), "bool"),
     ):  # fmt: skip
         out.append(((name,), shape, dtype))
     out += [(("legal", g), (b, x.count, x.space.width), "bool") for g, x in enumerate(spec.groups) if masked[g]]

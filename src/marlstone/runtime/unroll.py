@@ -1,6 +1,7 @@
 """One rollout for every runtime: only `scan` differs. `lax.scan` where the environment is JAX, `host_scan` where it is not."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,23 +35,40 @@ def draw(algorithm: Algorithm, key: Array, length: int, b: int) -> tuple[tuple[A
     return noise_of([g.space for g in groups], [g.count for g in groups], k1, (length, b)), jax.random.split(k2, (length, b))
 
 
+def assemble(algorithm: Algorithm, rows: tuple[Step, tuple[Array, ...], tuple[Array, ...]], last: Step, memory: Memory) -> Chunk:
+    """Rows as scanned, `[t b ...]`, and the row after them, `[b ...]` -> a batch of chunks `[b t ...]`."""
+    steps, action, heads = rows
+    steps = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), steps, last)
+    steps, action, heads = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, action, heads))
+    legal = tuple(None if ok is None else ok[:, :-1] for ok in steps.legal)
+    return Chunk(steps, action, algorithm.log_prob(heads, legal, action), memory)
+
+
 def unroll(
-    env: VectorEnv, algorithm: Algorithm, policy: Policy, acting: Acting, noise: tuple[Array, ...], keys: Array, scan: Callable[..., Any] = lax.scan
+    env: VectorEnv,
+    algorithm: Algorithm,
+    policy: Policy,
+    acting: Acting,
+    noise: tuple[Array, ...],
+    keys: Array,
+    scan: Callable[..., Any] = lax.scan,
+    act: Callable[..., Any] | None = None,
+    chunk: Callable[..., Chunk] | None = None,
 ) -> tuple[Acting, Chunk]:
-    """T joint steps of `b` environments -> where they stand now, and a batch of chunks `[b t ...]`."""
+    """T joint steps of `b` environments -> where they stand now, and a batch of chunks `[b t ...]`.
+
+    On a host, `scan` is `host_scan`, and `act` and `chunk` are the compiled `Algorithm.act` and `assemble`.
+    """
+    act, chunk = act or algorithm.act, chunk or partial(assemble, algorithm)
 
     def tick(now: Acting, row: tuple[tuple[Array, ...], Array]) -> tuple[Acting, tuple[Step, tuple[Array, ...], tuple[Array, ...]]]:
         noise, keys = row
-        heads, memory = algorithm.heads(policy, now.step, now.memory)
-        action = algorithm.sample(heads, now.step.legal, noise)
-        state, following = env.step(now.env, algorithm.emit(action), keys)
+        action, emitted, heads, memory = act(policy, now.step, now.memory, noise)
+        state, following = env.step(now.env, emitted, keys)
         return Acting(state, following, memory), (now.step, action, heads)
 
-    after, (steps, action, heads) = scan(tick, acting, (noise, keys))
-    steps = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), steps, after.step)
-    steps, action, heads = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, action, heads))
-    legal = tuple(None if ok is None else ok[:, :-1] for ok in steps.legal)
-    return after, Chunk(steps, action, algorithm.log_prob(heads, legal, action), acting.memory)
+    after, rows = scan(tick, acting, (noise, keys))
+    return after, chunk(rows, after.step, acting.memory)
 
 
 def host_scan(tick: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tuple[Any, Any]:

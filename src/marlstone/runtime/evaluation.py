@@ -1,0 +1,81 @@
+"""Playing whole episodes with a frozen policy: how good is it, without learning?"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from marlstone.algorithm import Algorithm, Policy
+from marlstone.core.distributions import noise_of
+from marlstone.core.records import record
+from marlstone.core.types import Metric, Step
+from marlstone.envs.protocol import VectorEnv
+from marlstone.runtime.unroll import Acting
+
+Array = Any
+Act = Literal["mode", "sample"]
+UNKNOWN_HORIZON = 10_000  # rows after which an episode of undeclared length is cut
+
+
+@record
+class Episodes:
+    """One episode of each of `e` environments, undiscounted: `team_return [e]`, `agent_return [e n]`, `length [e]`,
+    true `metrics` `[e]`, and whether it `ended [e]` before the horizon."""
+
+    team_return: Array
+    agent_return: Array
+    length: Array
+    metrics: dict[str, Array]
+    ended: Array
+
+
+def nothing_yet(e: int, n: int, metrics: dict[str, Metric]) -> Episodes:
+    return Episodes(jnp.zeros(e), jnp.zeros((e, n)), jnp.zeros(e), {k: jnp.zeros(e) for k in metrics}, jnp.zeros(e, bool))
+
+
+def add(so_far: Episodes, row: Step, declared: dict[str, Metric]) -> Episodes:
+    """Count a row `[e ...]` for the episodes still going."""
+    going = ~so_far.ended
+    plus = lambda old, new: old + jnp.where(going.reshape(-1, *(1,) * (new.ndim - 1)), new, 0)
+    keep = lambda k: jnp.where(going, row.metrics[k], so_far.metrics[k]) if declared[k].reduce == "last" else plus(so_far.metrics[k], row.metrics[k])
+    return Episodes(
+        plus(so_far.team_return, row.team_reward),
+        plus(so_far.agent_return, row.reward),
+        plus(so_far.length, jnp.ones_like(so_far.length)),
+        {k: keep(k) for k in declared},
+        so_far.ended | row.last,
+    )
+
+
+def finish(e: Episodes, declared: dict[str, Metric]) -> Episodes:
+    """Sums of metrics that are means, divided."""
+    mean = lambda k, x: x / jnp.maximum(e.length, 1) if declared[k].reduce == "mean" else x
+    return Episodes(e.team_return, e.agent_return, e.length, {k: mean(k, x) for k, x in e.metrics.items()}, e.ended)
+
+
+def choose(algorithm: Algorithm, policy: Policy, step: Step, memory: Any, key: Array, act: Act) -> tuple[tuple[Array, ...], Any]:
+    """Actions of one row, recorded form, and memory after it."""
+    heads, memory = algorithm.heads(policy, step, memory)
+    if act == "mode":
+        return algorithm.mode(heads, step.legal), memory
+    groups = algorithm.spec.groups
+    noise = noise_of([g.space for g in groups], [g.count for g in groups], key, step.first.shape)
+    return algorithm.sample(heads, step.legal, noise), memory
+
+
+def play(env: VectorEnv, b: int, algorithm: Algorithm, policy: Policy, key: Array, act: Act = "mode") -> Episodes:
+    """One episode of each of `b` JAX environments, in one compiled loop."""
+    k1, k2, k3 = jax.random.split(key, 3)
+    state, step = env.init(jax.random.split(k1, b))
+    metrics, limit = env.spec.metrics, env.spec.horizon or UNKNOWN_HORIZON
+    begin = (jnp.array(0), Acting(state, step, algorithm.memory(b)), nothing_yet(b, env.spec.n, metrics))
+
+    def tick(carry: tuple[Array, Acting, Episodes]) -> tuple[Array, Acting, Episodes]:
+        i, now, so_far = carry
+        action, memory = choose(algorithm, policy, now.step, now.memory, jax.random.fold_in(k2, i), act)
+        state, row = env.step(now.env, algorithm.emit(action), jax.random.split(jax.random.fold_in(k3, i), b))
+        return i + 1, Acting(state, row, memory), add(so_far, row, metrics)
+
+    going = lambda carry: (carry[0] < limit) & ~carry[2].ended.all()
+    return finish(lax.while_loop(going, tick, begin)[2], metrics)

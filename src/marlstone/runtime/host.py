@@ -1,0 +1,240 @@
+"""Training on environments that only Python can step: worker processes step, one compiled program acts, one learns.
+
+The loop is the fused one with `host_scan` in place of `lax.scan`; algorithm, chunks and updates are the same. Seeds are
+trained side by side, each on its own thread and processes, so that one seed's environments step while another learns.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marlstone.algorithm import Algorithm, Nets, Policy
+from marlstone.config import RunConfig
+from marlstone.core.distributions import noise_of
+from marlstone.core.episodes import begin, tally
+from marlstone.core.records import replace
+from marlstone.core.seeds import component_key
+from marlstone.core.types import Chunk, Spec, Step
+from marlstone.envs.guards import BadRow, Guards
+from marlstone.runtime.evaluation import Act, Episodes, UNKNOWN_HORIZON, add, choose, finish, nothing_yet
+from marlstone.runtime.fused import Report, State
+from marlstone.runtime.limit import Limit, largest_product, matrix_rate
+from marlstone.runtime.spread import Spread
+from marlstone.runtime.unroll import Acting, assemble, draw, host_scan, unroll
+from marlstone.runtime.workers import Workers
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class OneByOne(Spread):
+    """Seeds in a stack, without empty slots: threads take them apart."""
+
+    def pad(self, tree: Any) -> Any:
+        return tree
+
+
+def seen_of(step: Step) -> Step:
+    """What acting needs of a row; the rest would only be copied to the device."""
+    nothing = dict.fromkeys(("state", "reward", "team_reward", "discount", "team_discount", "last", "present", "deciding"))
+    return replace(step, metrics={}, **nothing)
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """The host runtime. Same questions as `Fused`: start, compile, evaluate, limit, close."""
+
+    name: str
+    algorithm: Algorithm
+    b: int
+    length: int
+    workers: int
+    total: int
+    seeds: tuple[int, ...]
+    guards: Guards
+    pools: list[Workers] = field(compare=False)
+
+    @classmethod
+    def of(cls, config: RunConfig, total: int, seeds: tuple[int, ...]) -> "Hosted":
+        b, m = config.rollout.envs, config.learner.minibatches
+        if b % m:
+            raise ValueError(f"rollout.envs is {b}, not a multiple of learner.minibatches = {m}: environments are what minibatches are made of")
+        make = lambda _: Workers(config.env, b, guards=config.guards, num_workers=config.rollout.workers)
+        first = make(0)
+        try:
+            algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner)
+            with ThreadPoolExecutor(len(seeds)) as threads:
+                pools = [first, *threads.map(make, range(len(seeds) - 1))]
+        except BaseException:
+            first.close()
+            raise
+        return cls(config.env, algorithm, b, config.rollout.length, config.rollout.workers, total, seeds, config.guards, pools)
+
+    @property
+    def spec(self) -> Spec:
+        return self.algorithm.spec
+
+    @cached_property
+    def spread(self) -> Spread:
+        return OneByOne(len(self.seeds))
+
+    # ---- compiled parts, shared by all seeds
+    @cached_property
+    def _act(self) -> Callable[..., Any]:
+        compiled = jax.jit(self.algorithm.act)
+
+        def act(policy: Policy, step: Step, memory: Any, noise: Any) -> Any:
+            action, emitted, heads, memory = compiled(policy, seen_of(step), memory, noise)
+            return *jax.device_get((action, emitted, heads)), memory
+
+        return act
+
+    @cached_property
+    def _chunk(self) -> Callable[..., Chunk]:
+        return jax.jit(partial(assemble, self.algorithm))
+
+    @cached_property
+    def _draw(self) -> Callable[..., Any]:
+        return jax.jit(lambda key, version: draw(self.algorithm, jax.random.fold_in(key, version), self.length, self.b)[0])
+
+    @cached_property
+    def _learn(self) -> Callable[..., Any]:
+        def learn(state: State, after: Step, chunks: Chunk) -> tuple[State, Report]:
+            train, memory = state.train, state.acting.memory
+            memory = self.algorithm.remember(train, chunks, memory)
+            running, finished = tally(state.tally, jax.tree.map(lambda x: x[:, 1:], chunks.step), self.spec.metrics)
+            key = jax.random.fold_in(state.learn_key, train.version)
+            train, losses = self.algorithm.update(train, chunks, train.version / self.total, key)
+            return State(train, Acting(None, after, memory), running, state.act_key, state.learn_key), Report(
+                finished, chunks.real.sum(), losses
+            )
+
+        return jax.jit(learn)
+
+    # ---- seeds
+    def _each(self, f: Callable[..., Any], *stacks: Any) -> list[Any]:
+        """`f(i, entry ...)` for every seed, on its own thread."""
+        entry = lambda i: [jax.tree.map(lambda x: x[i], s) for s in stacks]
+        with ThreadPoolExecutor(len(self.seeds)) as threads:
+            return list(threads.map(lambda i: f(i, *entry(i)), range(len(self.seeds))))
+
+    @staticmethod
+    def _stack(entries: list[Any]) -> Any:
+        return jax.tree.map(lambda *xs: jnp.stack(xs), *entries)
+
+    def _reset(self, i: int, version: int) -> Acting:
+        """Fresh episodes everywhere: the beginning, and after a resume, since simulators have no state to restore."""
+        keys = jax.random.split(jax.random.fold_in(component_key(self.seeds[i], "environment"), version), self.b)
+        _, step = self.pools[i].init(keys)
+        return Acting(None, step, self.algorithm.memory(self.b))
+
+    def start(self) -> State:
+        init = jax.jit(self.algorithm.init)
+
+        def one(i: int) -> State:
+            keys = {c: component_key(self.seeds[i], c) for c in ("init", "act", "learner")}
+            return State(init(keys["init"]), self._reset(i, 0), begin(self.b, self.spec.metrics), keys["act"], keys["learner"])
+
+        return self._stack(self._each(one))
+
+    def restored(self, state: State) -> State:
+        """A loaded state with fresh episodes; the learner's part is exactly what was saved."""
+        version = int(np.asarray(state.train.version)[0])
+        fresh = lambda i, s: replace(s, acting=self._reset(i, version), tally=begin(self.b, self.spec.metrics))
+        return self._stack(self._each(fresh, state))
+
+    def cycle(self, i: int, state: State) -> tuple[State, Report]:
+        """One rollout of seed i's environments and one update."""
+        noise = jax.device_get(self._draw(state.act_key, state.train.version))
+        keys = np.zeros((self.length, 1))  # environments drew theirs when they were reset
+        acting = replace(state.acting, step=jax.device_get(state.acting.step))
+        after, chunks = unroll(self.pools[i], self.algorithm, state.train.policy, acting, noise, keys, host_scan, self._act, self._chunk)
+        return self._learn(replace(state, acting=replace(after, step=None)), after.step, chunks)
+
+    def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
+        """Compile acting and learning on blank chunks; `advance(state, n)` then runs n cycles of every seed."""
+        one = jax.tree.map(lambda x: x[0], state)
+        noise = jax.device_get(self._draw(one.act_key, one.train.version))
+        step = jax.device_get(one.acting.step)
+        action, _, heads, memory = self._act(one.train.policy, step, one.acting.memory, jax.tree.map(lambda x: x[0], noise))
+        rows = jax.tree.map(lambda x: np.stack([np.asarray(x)] * self.length), (step, action, heads))
+        chunks = self._chunk(rows, step, one.acting.memory)
+        jax.block_until_ready(self._learn(replace(one, acting=Acting(None, None, memory)), step, chunks))
+
+        def advance(state: State, n: int) -> tuple[State, Report]:
+            def run(i: int, state: State) -> tuple[State, Report]:
+                reports = []
+                for _ in range(n):
+                    state, report = self.cycle(i, state)
+                    reports.append(report)
+                return state, self._stack(reports)
+
+            out = self._each(run, state)
+            return self._stack([s for s, _ in out]), self._stack([r for _, r in out])
+
+        return advance
+
+    def refusal(self, state: State) -> BadRow | None:
+        """Workers refuse on the spot."""
+        return None
+
+    def faults(self, state: State) -> list[dict[str, int]]:
+        return [pool.counts for pool in self.pools]
+
+    # ---- judging
+    def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
+        """Whole episodes with every seed's policy, in worker processes of their own, `[seeds episodes ...]`."""
+        declared, compiled = self.spec.metrics, jax.jit(lambda *x: self._choose(*x, act=act))
+        counted = jax.jit(lambda so_far, row: add(so_far, row, declared))
+
+        def one(i: int, train: Any) -> Episodes:
+            b = min(self.b, episodes)
+            k1, k2 = jax.random.split(component_key(self.seeds[i], "evaluation"))
+            rounds = []
+            with Workers(self.name, b, guards=self.guards, num_workers=self.workers) as env:
+                for r in range(-(-episodes // b)):
+                    _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
+                    memory, so_far, t = self.algorithm.memory(b), nothing_yet(b, self.spec.n, declared), 0
+                    key = jax.random.fold_in(k2, r)
+                    while t < (self.spec.horizon or UNKNOWN_HORIZON) and not np.asarray(so_far.ended).all():
+                        emitted, memory = compiled(train.policy, seen_of(step), memory, jax.random.fold_in(key, t))
+                        _, step = env.step(None, jax.device_get(emitted))
+                        so_far, t = counted(so_far, step), t + 1
+                    rounds.append(finish(so_far, declared))
+            return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
+
+        return jax.device_get(self._stack(self._each(one, state.train)))
+
+    def _choose(self, policy: Policy, step: Step, memory: Any, key: Array, act: Act) -> Any:
+        action, memory = choose(self.algorithm, policy, step, memory, key, act)
+        return self.algorithm.emit(action), memory
+
+    def limit(self, nets: Nets) -> Limit:
+        """Random legal actions through the same workers, all seeds at once; products as in the fused runtime."""
+        groups, keys = self.spec.groups, jax.random.split(jax.random.key(0), len(self.seeds))
+
+        def one(i: int, key: Array) -> float:
+            _, step = self.pools[i].init(jax.random.split(key, self.b))
+            zeros = [np.zeros((self.b, g.count, g.space.head), np.float32) for g in groups]
+            noise = [np.asarray(z) for z in noise_of([g.space for g in groups], [g.count for g in groups], key, (32, self.b))]
+            real, rows, began = 0, 0, time.perf_counter()
+            while time.perf_counter() - began < 1.0:
+                sampled = [g.space.sample(h, ok, z[rows % 32]) for g, h, ok, z in zip(groups, zeros, step.legal, noise, strict=True)]
+                _, step = self.pools[i].step(None, self.algorithm.emit(tuple(sampled)))
+                real, rows = real + int((~step.first).sum()), rows + 1
+            return real / (time.perf_counter() - began)
+
+        act, learn = self.algorithm.flops(nets)
+        shape = largest_product(nets, self.algorithm, self.b * self.length // self.algorithm.learner.minibatches)
+        return Limit(sum(self._each(one, keys)), act + learn, matrix_rate(shape, Spread(1)))
+
+    def close(self) -> None:
+        for pool in self.pools:
+            pool.close()

@@ -1,0 +1,108 @@
+"""How fast could this possibly go? The environment's own rate and the machine's matrix rate, measured beside the run.
+
+    limit = 1 / (1 / random-policy steps per second + FLOPs per step / matrix rate)
+
+The matrix rate is taken at the network's own largest product, on the same threads; a share of 1 would mean that nothing
+but the environment and the products costs any time.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from marlstone.algorithm import Algorithm, Nets
+from marlstone.envs.vectorized import Vectorized
+from marlstone.runtime.spread import Spread
+from marlstone.runtime.unroll import draw
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`random_rate`: joint steps/s with random legal actions, all seeds together; `flops_per_step`; `matrix_rate` in FLOP/s."""
+
+    random_rate: float
+    flops_per_step: float
+    matrix_rate: float
+
+    @property
+    def steps_per_second(self) -> float:
+        return 1 / (1 / self.random_rate + self.flops_per_step / self.matrix_rate)
+
+
+def per_second(f: Callable[[], Any], amount: float, seconds: float = 0.4) -> float:
+    """The best of three timings of `amount` per call, each of at least `seconds` / 3."""
+    jax.block_until_ready(f())
+    best = 0.0
+    for _ in range(3):
+        calls, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds / 3:
+            jax.block_until_ready(f())
+            calls += 1
+        best = max(best, calls * amount / (time.perf_counter() - start))
+    return best
+
+
+def largest_product(nets: Nets, algorithm: Algorithm, rows: int) -> tuple[int, int, int]:
+    """`(m, k, n)` of the largest matrix product of a minibatch of `rows` environment rows."""
+    best = (1, 1, 1)
+    for networks in (nets.actor, nets.critic):
+        for p, g, k in zip(networks, algorithm.spec.groups, algorithm.sets, strict=True):
+            for w in jax.tree.leaves(p):
+                if w.ndim == 2 + (k > 1):
+                    m = rows * g.count // k
+                    if m * w.shape[-1] * w.shape[-2] > best[0] * best[1] * best[2]:
+                        best = (m, w.shape[-2], w.shape[-1])
+    return best
+
+
+def matrix_rate(shape: tuple[int, int, int], spread: Spread) -> float:
+    """FLOP/s of a float32 product of this shape, run on all devices at once, as training is."""
+    m, k, n = shape
+    repeat = max(1, int(2e8 // (2 * m * k * n)))
+    a, b = jax.random.normal(jax.random.key(0), (m, k)), jax.random.normal(jax.random.key(1), (k, n))
+
+    def one(slot: Array) -> Array:  # results feed the next product through one number, so that none can be left out
+        def body(_: Array, x: Array) -> Array:
+            return x + 1e-9 * ((a + x) @ b)[0, 0]
+
+        return lax.fori_loop(0, repeat, body, slot.astype(jnp.float32))
+
+    run = jax.jit(spread.over(one))
+    slots = spread.pad(jnp.zeros(spread.seeds))
+    return per_second(lambda: run(slots), spread.seeds * repeat * 2.0 * m * k * n)
+
+
+def random_rate(env: Vectorized, algorithm: Algorithm, length: int, spread: Spread) -> float:
+    """Joint steps per second (resets left out) of the environment alone, under random legal actions."""
+
+    def one(key: Array) -> Array:
+        state, step = env.init(jax.random.split(key, env.b))
+        noise, keys = draw(algorithm, key, length, env.b)
+
+        def tick(carry: Any, row: Any) -> tuple[Any, Array]:
+            (state, step), (z, k) = carry, row
+            heads = tuple(jnp.zeros((env.b, g.count, g.space.head)) for g in env.spec.groups)
+            state, step = env.step(state, algorithm.emit(algorithm.sample(heads, step.legal, z)), k)
+            return (state, step), (~step.first).sum() + 0 * step.reward.sum().astype(jnp.int32)
+
+        return lax.scan(tick, (state, step), (noise, keys))[1].sum()
+
+    run = jax.jit(spread.over(one))
+    keys = spread.pad(jax.random.split(jax.random.key(0), spread.seeds))
+    real = float(spread.trim(run(keys)).sum())
+    return per_second(lambda: run(keys), real)
+
+
+def fused_limit(env: Vectorized, algorithm: Algorithm, nets: Nets, length: int, seeds: int) -> Limit:
+    """The limit of a fused run of `seeds` seeds."""
+    spread = Spread(seeds)
+    rows = env.b * length // algorithm.learner.minibatches
+    act, learn = algorithm.flops(nets)
+    return Limit(random_rate(env, algorithm, length, spread), act + learn, matrix_rate(largest_product(nets, algorithm, rows), spread))

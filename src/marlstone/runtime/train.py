@@ -1,0 +1,247 @@
+"""A training run from configuration to record: which runtime, how long, what is kept."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from marlstone.algorithm import Algorithm
+from marlstone.config import RunConfig
+from marlstone.core.errors import UserError
+from marlstone.core.ledger import Ledger
+from marlstone.core.records import replace
+from marlstone.core.seeds import purpose_of, seeds_of
+from marlstone.envs.make import is_jax, make
+from marlstone.envs.vectorized import Vectorized
+from marlstone.evaluate.statistics import interval, worst_seed
+from marlstone.runs.checkpoint import Checkpoint, load, read, save
+from marlstone.runs.curve import draw
+from marlstone.runs.directory import RunDirectory
+from marlstone.runs.leaves import fit, parameters_sha256
+from marlstone.runs.progress import Progress
+from marlstone.runs.store import Store
+from marlstone.runtime.evaluation import Act, Episodes
+from marlstone.runtime.fused import Fused
+from marlstone.runtime.limit import Limit
+
+HOST_CONTACT = 1.5  # seconds of training between contacts with the host
+MOST = 64  # updates between contacts at most: the length of the report buffer
+
+State = Any
+
+
+def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Any:
+    """The runtime that trains this configuration: fused for JAX environments, worker processes for the others.
+
+    Raises ValueError where the parts do not fit each other or the environment.
+    """
+    seeds = seeds_of(config.seed, config.seeds) if seeds is None else seeds
+    rows = config.rollout.envs * config.rollout.length
+    total = -(-config.steps // rows)
+    if is_jax(config.env):
+        env = make(config.env)
+        algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
+        return Fused(Vectorized(env, config.rollout.envs, config.guards), algorithm, config.rollout.length, total, seeds)
+    from marlstone.runtime.host import Hosted
+
+    return Hosted.of(config, total, seeds)
+
+
+@dataclass
+class Clock:
+    """Seconds by phase: where the time went."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def time(self, phase: str, f: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        out = jax.block_until_ready(f())
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+        return out
+
+
+def train(
+    config: RunConfig,
+    run: RunDirectory,
+    *,
+    resume: Checkpoint | None = None,
+    initial: Checkpoint | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train as configured, into `run`; returns the record (INTERFACE `train`). `resume` continues exactly from a
+    checkpoint of this run; `initial` begins a new one from another run's parameters, as far as they fit. `stop()` is
+    asked between updates: when True a checkpoint is written and the record so far returned, with `stopped` True."""
+    clock, began = Clock(), time.perf_counter()
+    report = lambda phase, step, **more: progress(Progress(phase, step, config.steps, config.seeds, **more))
+    report("starting", 0)
+    runtime = runtime_of(config)
+    try:
+        return _train(config, run, runtime, clock, began, resume, initial, report, stop)
+    finally:
+        runtime.close()
+
+
+def _train(
+    config: RunConfig, run: RunDirectory, runtime: Any, clock: Clock, began: float, resume: Checkpoint | None, initial: Checkpoint | None,
+    report: Callable[..., None], stop: Callable[[], bool],
+) -> dict[str, Any]:  # fmt: skip
+    rows = config.rollout.envs * config.rollout.length
+    state = clock.time("starting", runtime.start)
+    ledgers, done, taken = [Ledger() for _ in runtime.seeds], 0, None
+    if resume is not None:
+        kept, meta = load(resume.path, runtime.spread.trim(state))
+        state, ledgers = runtime.restored(runtime.spread.pad(kept)), [Ledger(**entry) for entry in meta["ledgers"]]
+        done = int(np.asarray(kept.train.version)[0])
+    elif initial is not None:
+        state, taken = begin_from(initial, runtime, state)
+    resumed_from = done * rows
+    report("compiling", resumed_from)
+    most = min(MOST, runtime.total)
+    advance = clock.time("compiling", lambda: runtime.compile(state, most))
+    nets = jax.tree.map(lambda x: x[0], state.train.nets)
+    act_flops, learn_flops = runtime.algorithm.flops(nets)
+    every = max(1, config.steps_between_checkpoints // rows)
+    trained_steps, pace, stopped = 0, 1, False
+    with Store(run.metrics, run.path.name) as store:
+        if resume is not None:
+            store.truncate(resumed_from)
+        while done < runtime.total and not stopped:
+            n = max(1, min(pace, most, runtime.total - done, every - done % every))
+            start = time.perf_counter()
+            state, out = clock.time("training", lambda: advance(state, n))  # noqa: B023
+            took = time.perf_counter() - start
+            if (fault := runtime.refusal(state)) is not None:
+                raise fault
+            out = jax.device_get(runtime.spread.trim(out))
+            done += n
+            pace = max(1, round(n * HOST_CONTACT / max(took, 1e-6)))
+            steps = out.steps.sum(1)
+            ledgers = [
+                ledger.plus(steps=s, rows=n * rows, episodes=e, flops=int(s) * (act_flops + learn_flops))
+                for ledger, s, e in zip(ledgers, steps, out.finished.episodes.sum(1), strict=True)
+            ]
+            trained_steps += int(steps.sum())
+            returns = _record(store, done * rows, runtime.seeds, out, n)
+            report("training", min(done * rows, config.steps), steps_per_second=float(steps.sum()) / took, episode_return=returns)
+            stopped = stop()
+            if done % every == 0 or done == runtime.total or stopped:
+                report("checkpointing", min(done * rows, config.steps))
+                store.flush()
+                meta = {"ledgers": [vars(ledger) for ledger in ledgers], "purpose": purpose_of(config.seed)}
+                clock.time("checkpointing", lambda: save(run.checkpoints, done * rows, runtime.spread.trim(state), meta))  # noqa: B023
+        report("evaluating", min(done * rows, config.steps))
+        episodes = clock.time("evaluating", lambda: runtime.evaluate(state, config.evaluation.episodes))
+        limit = clock.time("measuring the limit", lambda: runtime.limit(nets))
+        for seed, counts in zip(runtime.seeds, runtime.faults(state), strict=True):
+            for name, count in counts.items():
+                if count:
+                    store.event(done * rows, seed, name, count=count)
+        store.flush()
+        title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
+        picture = draw(run.curve, store.series("return"), title)
+    speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else 0.0
+    record = {
+        "run": str(run.path),
+        "env": config.env,
+        "architecture": _name(config.architecture),
+        "credit": _name(config.credit),
+        "learner": _name(config.learner),
+        "steps": done * rows,
+        "seeds": list(runtime.seeds),
+        "purpose": purpose_of(config.seed),
+        **returns_record(episodes, runtime.algorithm.spec.agents),
+        "steps_per_second": speed,
+        "limit_steps_per_second": limit.steps_per_second,
+        "share_of_limit": speed / limit.steps_per_second,
+        "wall_seconds": time.perf_counter() - began,
+        "compile_seconds": clock.seconds.get("compiling", 0.0),
+        "phases": phases(clock, trained_steps, limit),
+        "parameters_sha256": parameters_sha256(jax.device_get(runtime.spread.trim(state.train.nets))),
+        "resumed_from_step": resumed_from,
+        "faults": runtime.faults(state),
+        "ledger": [vars(ledger) for ledger in ledgers],
+        "curve": str(picture) if picture else None,
+        "stopped": stopped and done < runtime.total,
+    }
+    if taken is not None:
+        record["taken_from"] = taken
+    run.finish(record)
+    return record
+
+
+def _name(part: Any) -> str:
+    return getattr(type(part), "kind", type(part).__name__)
+
+
+def _record(store: Store, step: int, seeds: tuple[int, ...], out: Any, n: int) -> float | None:
+    """One row per seed and figure of the last `n` updates; returns the mean return over seeds that finished episodes."""
+    said = []
+    for i, seed in enumerate(seeds):
+        sums = jax.tree.map(lambda x: float(x[i].sum()), out.finished)  # noqa: B023
+        values = {k: float(v[i].sum()) / n for k, v in out.losses.items()}
+        if sums.episodes:
+            values |= {"return": sums.team_return / sums.episodes, "length": sums.length / sums.episodes}
+            values |= {f"metric/{k}": v / sums.episodes for k, v in sums.metrics.items()}
+            said.append(values["return"])
+        store.add(step, seed, values | {"episodes": sums.episodes})
+    return float(np.mean(said)) if said else None
+
+
+def phases(clock: Clock, steps: int, limit: Limit) -> dict[str, float]:
+    """Where the time went, in seconds; training is split by what its parts would cost alone."""
+    out = dict(clock.seconds)
+    training = out.pop("training", 0.0)
+    env = min(steps / limit.random_rate, training)
+    products = min(steps * limit.flops_per_step / limit.matrix_rate, training - env)
+    return {**out, "training: environment": env, "training: products": products, "training: everything else": training - env - products}
+
+
+def returns_record(episodes: Episodes, agents: tuple[str, ...]) -> dict[str, Any]:
+    """The return fields of a record from evaluation episodes `[seeds episodes ...]`."""
+    per_seed = [np.asarray(r, float) for r in episodes.team_return]
+    center, (low, high) = interval(per_seed)
+    finite = lambda x: None if np.isnan(x) else float(x)
+    return {
+        "returns": [float(r.mean()) for r in per_seed],
+        "return_iqm": center,
+        "return_ci95": [finite(low), finite(high)],
+        "return_worst_seed": worst_seed(per_seed),
+        "true_metrics": {k: float(np.mean(v)) for k, v in episodes.metrics.items()},
+        "agent_returns": dict(zip(agents, np.asarray(episodes.agent_return, float).mean((0, 1)).tolist(), strict=True)),
+        "episode_length": float(np.mean(episodes.length)),
+    }
+
+
+def begin_from(source: Checkpoint, runtime: Any, state: State) -> tuple[State, dict[str, Any]]:
+    """A new run's state with another's networks and moments, seed by seed (round robin), wherever name and shape fit."""
+    stored = {k: v for k, v in read(source.path).items() if k.startswith(("train.nets", "train.seen", "train.targets"))}
+    count = next(iter(stored.values())).array.shape[0]
+    pick = np.arange(len(runtime.seeds)) % count
+    stored = {k: replace(leaf, array=leaf.array[pick]) for k, leaf in stored.items()}
+    trimmed = runtime.spread.trim(state)
+    learned = {"nets": trimmed.train.nets, "seen": trimmed.train.seen, "targets": trimmed.train.targets}
+    renamed = {k.removeprefix("train."): leaf for k, leaf in stored.items()}
+    learned, taken, kept = fit(renamed, learned)
+    if not any(name.startswith("nets.") for name in taken):
+        raise UserError(f"nothing of {source.path} fits this run: use the same environment, body and sharing")
+    train = replace(trimmed.train, **learned)
+    note = {"checkpoint": str(source.path), "taken": len(taken), "kept_fresh": [k for k in kept if k.startswith("nets.")]}
+    return runtime.spread.pad(replace(trimmed, train=train)), note
+
+
+def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int, act: Act = "mode") -> dict[str, Any]:
+    """The return fields of a finished run's policies over fresh episodes."""
+    runtime = runtime_of(config)
+    try:
+        like = jax.eval_shape(lambda: runtime.spread.trim(runtime.start()))
+        state, _ = load(checkpoint.path, like)
+        out = runtime.evaluate(runtime.spread.pad(state), episodes, act)
+        return {"run": str(Path(checkpoint.path).parent.parent), "env": config.env, "step": checkpoint.step, "episodes": episodes,
+                "seeds": list(runtime.seeds), **returns_record(out, runtime.algorithm.spec.agents)}  # fmt: skip
+    finally:
+        runtime.close()
