@@ -7,6 +7,7 @@ Agents may die, appear late or wait. Termination sets an agent's discount to 0 i
 """
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -230,7 +231,9 @@ def _module(name: str) -> Any:
     tried = []
     for path in (name, f"pettingzoo.{name}"):
         try:
-            return importlib.import_module(path)
+            with warnings.catch_warnings():  # PettingZoo 1.27 advises its registry, which knows only its own environments
+                warnings.filterwarnings("ignore", "The old environment creation API", DeprecationWarning)
+                return importlib.import_module(path)
         except ModuleNotFoundError as error:
             if error.name and not path.startswith(error.name):
                 raise ModuleNotFoundError(f"pettingzoo:{name} needs the package {error.name!r}: pip install {error.name}") from error

@@ -17,6 +17,7 @@ import importlib.util
 import io
 import os
 import sys
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,17 +45,17 @@ class OneSimulation(RuntimeError):
 
 
 def _load() -> tuple[ModuleType, ModuleType]:
-    """sumo_rl and libsumo, imported with the settings they read from the process environment at import."""
+    """sumo_rl and libsumo. sumo_rl reaches SUMO through a module it calls traci: here that is libsumo, whoever imported what before."""
     if "SUMO_HOME" not in os.environ:
         import sumo
 
-        os.environ["SUMO_HOME"] = sumo.SUMO_HOME
-    os.environ["LIBSUMO_AS_TRACI"] = "1"
-    with contextlib.redirect_stdout(io.StringIO()):  # traci announces libsumo
-        sumo_rl = importlib.import_module("sumo_rl")  # before libsumo, or traci stays half imported
-        libsumo = importlib.import_module("libsumo")
-    if not sumo_rl.environment.env.LIBSUMO:
-        raise RuntimeError("sumo_rl was imported before LIBSUMO_AS_TRACI was set: import it after marlstone, or set LIBSUMO_AS_TRACI=1")
+        os.environ["SUMO_HOME"] = sumo.SUMO_HOME  # sumo_rl does not import without it
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # both talk at import
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import libsumo
+        import sumo_rl
+    inner = sumo_rl.environment.env
+    inner.traci, inner.LIBSUMO = libsumo, True
     return sumo_rl, libsumo
 
 
