@@ -20,6 +20,7 @@ NAMES = [
     "proving:climbing",
 ]
 B, ROWS = 8, 60
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiled to run once
 
 
 def _needs(name: str) -> None:
@@ -43,7 +44,7 @@ def rollout(name: str):
         after = vector.step(state, action, jax.random.split(k2, B))
         return after, (row, action)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def run(key):
         (_, row), (rows, actions) = jax.lax.scan(body, vector.init(jax.random.split(key, B)), jax.random.split(key, ROWS))
         rows = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, row)

@@ -137,7 +137,8 @@ def _structure(where: str, agent: str, action: Any, seen: Any) -> tuple[Any, ...
         kind = ("box",)
     else:
         raise UnknownEnvironment(
-            f"{where}: agent {agent!r} acts in a {type(action).__name__}: only Discrete, MultiDiscrete and one-dimensional Box can be driven"
+            f"{where}: agent {agent!r} acts in a {type(action).__name__}: "
+            "only Discrete, MultiDiscrete and one-dimensional Box can be driven"
         )
     if not hasattr(seen, "shape"):
         raise UnknownEnvironment(f"{where}: agent {agent!r} observes a {type(seen).__name__}: only one array each can be read")
@@ -194,11 +195,10 @@ def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
         env = jaxmarl.make(name, **own)
     except (TypeError, AssertionError, NotImplementedError, AttributeError) as error:
         raise UnknownEnvironment(f"{where} refuses its options {own}: {error}: {_parameters(name)}") from error
-    unread = [k for k in own if k not in _accepted(type(env))]
-    if unread:
-        raise UnknownEnvironment(
-            f"{where} has no option {unread[0]!r}: {suggestion(unread[0], {*_accepted(type(env)), 'time_limit', 'team'})}"
-        )
+    accepted = {*_accepted(type(env)), "time_limit", "team"}
+    for option in own:
+        if option not in accepted:
+            raise UnknownEnvironment(f"{where} has no option {option!r}: {suggestion(option, accepted)}")
 
     if name.startswith("MPE_"):
         env = lean(env)
