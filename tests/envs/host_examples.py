@@ -2,6 +2,7 @@
 
 import os
 import time
+from typing import ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -13,7 +14,7 @@ FLOAT = spaces.Box(-1e6, 1e6, (3,), np.float32)
 class Toy(ParallelEnv):
     """`n` agents; observation = [step, agent, seed mod 1000]; reward = step. Ends after `length` by `end`."""
 
-    metadata = {"name": "toy"}
+    metadata: ClassVar = {"name": "toy"}
 
     def __init__(self, n=2, length=4, end="terminate", die=-1, late=-1, cut=-1, fault="none", at=2, scale=1.0, sleep=0.0):
         self.possible_agents = [f"walker_{i}" for i in range(n)]
@@ -61,9 +62,9 @@ class Toy(ParallelEnv):
 
     def _break(self, seen, reward, who):
         match self.fault:
-            case "nan":
+            case "blank":
                 seen[who] = np.full(3, np.nan, np.float32)
-            case "inf":
+            case "endless":
                 reward[who] = float("inf")
             case "shape":
                 seen[who] = np.zeros(5, np.float32)
@@ -93,7 +94,7 @@ class Toy(ParallelEnv):
 class Spaces(ParallelEnv):
     """One agent per entry of `seen` and `acts`; what it observes is sampled from its space, what it did is kept."""
 
-    metadata = {"name": "spaces"}
+    metadata: ClassVar = {"name": "spaces"}
 
     def __init__(self, seen, acts, masks=None, infos=None):
         self.possible_agents = list(seen)

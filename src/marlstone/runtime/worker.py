@@ -17,6 +17,7 @@ import numpy as np
 from marlstone.core.types import Step
 from marlstone.envs.guards import FAULTS, BadRow, Guards, name_fault, refuse, sanitize
 from marlstone.envs.make import make
+from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.protocol import HostEnv
 from marlstone.runtime import wire
 from marlstone.runtime.row_block import RowBlock, map_step
@@ -98,7 +99,7 @@ class _Worker:
     def build(self) -> HostEnv:
         env = make(self.setup["name"], self.setup["options"])
         if not hasattr(env, "reset"):
-            raise ValueError(f"{self.setup['name']} is a JAX environment: step it in the fused runtime, not in worker processes")
+            raise UnknownEnvironment(f"{self.setup['name']} is a JAX environment: step it in the fused runtime, not in worker processes")
         if hasattr(env, "report"):
             env.report = self.report if self.survive else refuse
         return env

@@ -50,10 +50,12 @@ def one_per_process(name: str) -> bool:
 
 
 class _Process:
-    """One worker process and the socket to it."""
+    """One worker process, the socket to it, and the lifeline: a pipe whose closing, by whatever cause, ends it."""
 
-    def __init__(self, low: int, high: int, memory: int, lifeline: int) -> None:
+    def __init__(self, low: int, high: int, memory: int) -> None:
         self.low, self.high = low, high
+        self.hold: int | None
+        lifeline, self.hold = os.pipe()
         ours, theirs = socket.socketpair()
         boot = BOOT.format(link=theirs.fileno(), memory=memory, lifeline=lifeline)
         paths = [os.path.abspath(p) for p in sys.path]
@@ -66,19 +68,24 @@ class _Process:
                 env=environment,
                 stdin=subprocess.DEVNULL,
             )
+        os.close(lifeline)
         self.link = ours
 
     def end(self, patience: float = 0.0) -> int | None:
         """End it, killing it after `patience` seconds; its exit status before we did, if it had one."""
         status = self.process.poll()
-        self.link.close()
-        if status is None:
+        if status is None and patience:
             try:
-                status = self.process.wait(patience) if patience else None
+                status = self.process.wait(patience)
             except subprocess.TimeoutExpired:
                 status = None
+        if status is None:
             self.process.kill()
             self.process.wait()
+        self.link.close()
+        if self.hold is not None:
+            os.close(self.hold)
+            self.hold = None
         return status
 
 
@@ -121,8 +128,7 @@ class Workers:
         ends = [round(b * w / self.workers) for w in range(self.workers + 1)]
         self._ranges = list(pairwise(ends))
         self._memory = anonymous()
-        self._lifeline, hold = os.pipe()
-        self._descriptors = [self._memory, self._lifeline, hold]
+        self._descriptors = [self._memory]
         self._processes: list[_Process] = []
         self._finalizer = weakref.finalize(self, _shut, self._processes, self._descriptors)
         self._masked: list[bool] | None = None
@@ -183,7 +189,7 @@ class Workers:
 
     def _spawn(self, w: int) -> _Process:
         low, high = self._ranges[w]
-        process = _Process(low, high, self._memory, self._lifeline)
+        process = _Process(low, high, self._memory)
         wire.tell(process.link, wire.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "masked": self._masked if self._masked is not None or w == 0 else [],
@@ -230,10 +236,10 @@ class Workers:
         return EnvironmentFailed(f"{self.name}, environment {said['env']}: {said['text']}\n{said['trace']}")
 
     def _command(self, command: bytes) -> None:
-        if self._waiting:
-            raise RuntimeError("Workers.send: the rows of the previous send were not received: call receive() first")
         if not self._processes:
             raise RuntimeError("Workers is closed: make a new one")
+        if self._waiting:
+            raise RuntimeError("Workers.send: the rows of the previous send were not received: call receive() first")
         now = time.monotonic()
         for w, process in enumerate(self._processes):
             limit = self.guards.start_timeout if command == wire.RESET else self.guards.timeout
