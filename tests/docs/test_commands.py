@@ -1,0 +1,69 @@
+"""Every command in the documentation runs: each ```bash block whose lines begin with `marlstone`, at a tiny size.
+
+The quickstart trains really, in a game that compiles quickly. On the other pages everything runs but the training loop:
+flags, files, the environment, the parts and whether they fit.
+"""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marlstone.cli import evaluate, main, train
+from tests.cli.conftest import pretend
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
+TINY = "--steps 64 --seeds 2 --set rollout.envs=4 --set rollout.length=8 --set evaluation.episodes=2"
+
+
+def commands(text: str) -> list[str]:
+    """The lines to run, continuation lines joined."""
+    blocks = [body for kind, _, body in FENCE.findall(text) if kind == "bash" and body.startswith("marlstone")]
+    return [line for body in blocks for line in body.replace("\\\n", " ").splitlines() if line.startswith("marlstone")]
+
+
+def tiny(line: str) -> list[str]:
+    """The same command, small: the last of two flags counts."""
+    words = shlex.split(line)[1:]
+    if words[0] == "train":
+        return words + (["--steps", "128"] if "--resume" in words else shlex.split(TINY))
+    return [*words, "--episodes", "2"] if words[0] == "evaluate" else words
+
+
+def fitting(config: Any, *rest: Any, **more: Any) -> dict[str, Any]:
+    """No training, but everything that is checked before it."""
+    from marlstone.runtime.train import runtime_of
+
+    runtime_of(config).close()
+    return pretend(config, *rest, **more)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p.read_text())], ids=lambda p: p.name)
+def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A page's commands in order, in a fresh directory that holds the files the page shows by title."""
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text()
+    if page.name == "quickstart.md":
+        text = text.replace("jumanji:LevelBasedForaging?task=8x8-2p-2f-coop", "proving:climbing")
+    else:
+        monkeypatch.setattr(train, "runtime", lambda: fitting)
+        monkeypatch.setattr(evaluate, "runtime", lambda: lambda config, checkpoint, episodes: {"return_iqm": 0.0, "seeds": [1]})
+    for _, title, body in FENCE.findall(text):
+        if title:
+            (tmp_path / title).write_text(body)
+    for line in commands(text):
+        code = main(tiny(line))
+        assert code == 0, f"{line}\n{capsys.readouterr().err}"
+
+
+def test_shown_files_are_read() -> None:
+    """The demo's configuration and every TOML file shown by title are configurations."""
+    from marlstone.config import load, parse
+
+    assert load(ROOT / "examples" / "demo.toml").steps > 0
+    shown = [body for p in PAGES for kind, title, body in FENCE.findall(p.read_text()) if kind == "toml" and title]
+    assert shown and all(parse(body) for body in shown)
