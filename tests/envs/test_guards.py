@@ -1,16 +1,22 @@
 """One filter over rows, the same on NumPy and JAX arrays: nothing bad comes out, everything bad is counted."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step, replace
 from marlstone.envs.guards import FAULTS, BadRow, Guards, name_fault, sanitize
 from marlstone.envs.host_row import host_row, number
+from marlstone.envs.pettingzoo import PettingZooEnv
+from marlstone.envs.user_file import load
+
+HERE = load(str(Path(__file__).parent / "host_examples.py"))
 
 GROUP = Group("g", ("a", "b"), {"obs": Leaf("vector", (3,)), "eye": Leaf("image", (8, 8, 1), "uint8")}, Discrete(2))
 SPEC = Spec((GROUP,), 6, metrics={"true": Metric()})
@@ -109,3 +115,40 @@ def test_ten_thousand_mangled_steps_never_let_a_nan_out(seed, poison, bounds):
     named = name_fault(batch, SPEC, guards)
     assert (named is None) == (not any(counts.values()))
     assert name_fault(replace(clean), SPEC, guards) is None
+
+
+class Garbage(HERE.Toy):
+    """Says anything at all, for ever."""
+
+    def __init__(self, draw):
+        super().__init__(length=10**9)
+        self.draw = draw
+
+    def step(self, actions):
+        seen, reward, terminated, truncated, infos = super().step(actions)
+        return {a: self.draw(x) for a, x in seen.items()}, {a: self.draw(x) for a, x in reward.items()}, terminated, truncated, infos
+
+
+ANYTHING = st.one_of(
+    FLOATS, st.none(), st.text(max_size=3), st.booleans(), st.lists(FLOATS, max_size=4), st.complex_numbers(),
+    st.lists(st.lists(FLOATS, max_size=2), max_size=2),
+    st.integers(-(2**70), 2**70), st.just(10**400), st.binary(max_size=3), st.dictionaries(st.text(max_size=1), FLOATS, max_size=1),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32 - 1), st.lists(ANYTHING, min_size=1, max_size=4))
+def test_ten_thousand_garbled_answers_become_rows(seed, garbage):
+    rng, counts = np.random.default_rng(seed), dict.fromkeys(FAULTS, 0)
+
+    def report(fault, agent, field, value):
+        counts[fault] += 1
+
+    env = PettingZooEnv(Garbage(lambda x: garbage[rng.integers(len(garbage))] if rng.random() < 0.5 else x))
+    env.reset(seed)
+    env.report = report
+    with np.errstate(all="ignore"):
+        for _ in range(STEPS):
+            row, _ = sanitize(env.step((np.zeros(2, np.int32),)), Guards(reward_bounds=(-1e6, 1e6)))
+            assert all(np.isfinite(x).all() for x in jax.tree.leaves(row))
+            assert row.obs[0]["obs"].shape == (2, 3) and row.reward.shape == (2,) and row.discount.min() == 1

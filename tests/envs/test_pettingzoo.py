@@ -132,7 +132,23 @@ def test_mpe_ends_by_truncation_at_its_horizon(name):
     again = play(env)
     np.testing.assert_array_equal(rows[-1].state, again[-1].state)  # the same seed, the same episode
     assert env.spec.state == rows[0].state.size
+    fresh = env.reset(9)
+    np.testing.assert_array_equal(fresh.state, env._env.state())  # their own state, without computing it twice
     env.close()
+
+
+def test_the_conversion_says_the_same_with_and_without_its_dropped_questions():
+    from mpe2 import simple_spread_v3
+
+    env, plain = make("pettingzoo:mpe2.simple_spread_v3"), simple_spread_v3.parallel_env()
+    row, (seen, _) = env.reset(5), plain.reset(seed=5)
+    for k in range(25):
+        np.testing.assert_array_equal(row.obs[0]["obs"], np.stack(list(seen.values())))
+        action = np.array([k % 5, (k + 1) % 5, (k * 2) % 5], np.int32)
+        row = env.step((action,))
+        seen, rewards, terminated, truncated, _ = plain.step(dict(zip(plain.agents, action.tolist(), strict=True)))
+        np.testing.assert_array_equal(row.reward, np.float32([rewards[a] for a in env.spec.agents]))
+        assert bool(row.last) == all(truncated.values()) and not any(terminated.values())
 
 
 def test_agents_that_take_turns_wait_for_theirs():

@@ -16,7 +16,10 @@ _NUMBERS = (float, int, np.floating, np.integer)  # a tuple, since unions of typ
 def number(value: Any, agent: str, field: str, report: Report) -> float:
     """`value` as one float; what is not one number is reported and counts as 0. NaN passes: `sanitize` finds it."""
     if isinstance(value, _NUMBERS):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a whole number beyond every float
+            return float("inf")
     try:
         x = np.asarray(value)
     except ValueError as error:  # ragged nested lists

@@ -54,10 +54,12 @@ def serve(link_fd: int, memory_fd: int, lifeline: int) -> None:
         setup = _setup(link)
         try:
             worker = _Worker(link, setup)
+            worker.introduce()
+        except wire.Closed:
+            return
         except BROKEN as error:
             wire.tell(link, wire.ERROR, _described(error, setup["low"]))
             return
-        worker.introduce()
         worker.attach(memory_fd)
         gc.freeze()  # environments make garbage at every step; a collection each 700 objects costs a quarter of the time
         gc.set_threshold(20_000, 20, 100)
