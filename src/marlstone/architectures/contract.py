@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from marlstone.architectures.body import Body, Mlp
@@ -108,8 +109,10 @@ class Architecture:
 
     def memory(self, spec: Spec, b: int) -> Memory:
         """Recurrent state at the start of an episode, for `b` environments."""
-        fresh = lambda: tuple(jax.tree.map(lambda x: x[None].repeat(b, 0), self.body.memory(g.count)) for g in spec.groups)
-        return Memory(fresh(), (None,) * len(spec.groups) if self.trunk == "shared" else fresh())
+        fresh = lambda fuse: jax.tree.map(lambda x: x[None].repeat(b, 0), self.body.memory(fuse.rows))
+        actor = tuple(fresh(self._actor_fuse(g)) for g in spec.groups)
+        critic = tuple(fresh(self._critic_fuse(g, spec)) if self.trunk == "separate" else None for g in spec.groups)
+        return Memory(actor, critic)
 
     # forward: leading axes `b` or `b t`
     def policy(self, spec: Spec, actor: tuple[Network, ...], seen: Seen, step: Step, memory: Memory) -> tuple[tuple[Array, ...], tuple[Array, ...], Memory]:
@@ -135,8 +138,10 @@ class Architecture:
             else:
                 fuse = self._critic_fuse(g, spec)
                 state = self._state(seen, step) if fuse.state else None
+                own = own[: fuse.rows]
                 core, h = self.body.advance(p.core, fuse(p.fuse, step.obs[i], seen.obs[i], state), step.first, h, own)
-            values.append(dense(p.head, self.body.finish(p.after, core, own), own)[..., 0])
+            value = dense(p.head, self.body.finish(p.after, core, own), own)[..., 0]
+            values.append(jnp.broadcast_to(value, (*value.shape[:-1], g.count)))
             after.append(h)
         return tuple(values), replace(memory, critic=tuple(after))
 

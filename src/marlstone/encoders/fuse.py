@@ -59,6 +59,11 @@ class Fuse:
         """Agents that share parameters are told whom they speak for; an agent alone in its set would learn a second bias."""
         return self.agent_ids and any(self.owners.count(k) > 1 for k in self.owners)
 
+    @property
+    def rows(self) -> int:
+        """Agents computed apart: one stands for all where nothing tells them from each other (a critic of the state alone)."""
+        return 1 if not self.leaves and not self._identifies and self.sets == 1 else self.group.count
+
     def init(self, key: Array) -> FuseParameters:
         """Orthogonal over all inputs together, as if they were concatenated."""
         kinds = {name: self.group.observation[name] for name in self.leaves}
@@ -82,7 +87,7 @@ class Fuse:
         return stacked(one, key, self.sets)
 
     def __call__(self, p: FuseParameters, obs: dict[str, Array], moments: dict[str, Moments], state: Array | None) -> Array:
-        """obs leaves `[... n f]` or `[... n h w c]`, state `[... s]` -> `[... n width]`, before its activation."""
+        """obs leaves `[... n f]` or `[... n h w c]`, state `[... s]` -> `[... rows width]`, before its activation."""
         owners, h = np.array(self.owners), 0.0
         for name in self.leaves:
             x, leaf = obs[name], self.group.observation[name]
@@ -98,7 +103,7 @@ class Fuse:
         if p.agent is not None:
             h = h + (p.agent if p.agent.ndim == 2 else p.agent[owners, np.arange(self.group.count)])
         h = h + own(p.b, owners, 1)
-        return jnp.broadcast_to(h, (*h.shape[:-2], self.group.count, self.width))
+        return jnp.broadcast_to(h, (*h.shape[:-2], self.rows, self.width))
 
     def _encode(self, p: Any, leaf: Leaf, x: Array, owners: np.ndarray) -> Array:
         if self.sets == 1:

@@ -1,7 +1,9 @@
 """One function for many seeds: mapped over an accelerator by vmap, or dealt out to a CPU's devices, one core each."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,9 +16,16 @@ from jax.sharding import PartitionSpec as P
 Array = Any
 
 
-def cores(count: int) -> None:
-    """Let JAX see `count` CPU devices. Must come before JAX is first used in the process; later it changes nothing."""
-    jax.config.update("jax_num_cpu_devices", count)
+def prepare(devices: int | None = None) -> None:
+    """Let JAX see the processor's cores as devices (`devices` of them; all by default), and keep compiled programs between
+    processes. Before JAX is first used; afterwards only the cache changes."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marlstone" / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    try:
+        jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+    except RuntimeError:  # JAX runs already, with the devices it has
+        return
 
 
 @dataclass(frozen=True)
