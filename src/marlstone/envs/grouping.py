@@ -128,7 +128,7 @@ class Arrangement:
         waiting: list[int] = []
         if not masks:
             return self.structural, waiting
-        out = [x.copy() if m else x for x, m in zip(self.structural, self.maskable, strict=True)]
+        out = [x.copy() if m and x is not None else x for x, m in zip(self.structural, self.maskable, strict=True)]
         for s in self.seats:
             mask = masks.get(s.agent)
             if mask is None or not self.maskable[s.group]:
@@ -138,8 +138,9 @@ class Arrangement:
             except (ValueError, TypeError) as error:
                 report("wrong_shape", s.agent, "action_mask", error)
                 continue
-            if row.any():
-                out[s.group][s.place] = row
+            table = out[s.group]
+            if table is not None and row.any():
+                table[s.place] = row
             else:
                 waiting.append(s.axis)
         return tuple(out), waiting
@@ -183,7 +184,9 @@ def arrange(
     members: dict[Any, list[str]] = {}
     for a, (parts, _, actuator) in known.items():
         members.setdefault(_signature(parts, actuator), []).append(a)
-    groups, seats, structural, maskable, sizes = [], [], [], [], []
+    groups: list[Group] = []
+    seats: list[Seat] = []
+    structural, maskable, sizes = [], [], []
     for g, names in enumerate(members.values()):
         actuators = [known[a][2] for a in names]
         kind = actuators[0].kind

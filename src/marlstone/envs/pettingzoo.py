@@ -210,7 +210,7 @@ class PettingZooEnv:
         state = np.asarray(self._env.state(), np.float32).reshape(-1)
         if state.size != self._own_state:
             self.report("wrong_shape", "team", "state", f"{state.size} numbers (expected {self._own_state})")
-            return np.zeros(self._own_state, np.float32)
+            return np.zeros(self._spec.state, np.float32)
         return state
 
 

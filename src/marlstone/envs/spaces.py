@@ -83,7 +83,8 @@ def perceive(space: gs.Space | None, agent: str) -> tuple[tuple[Part, ...], bool
     """
     if not isinstance(space, gs.Space):
         raise UnsupportedSpace(agent, "observation space", space, "declare a Gymnasium space for every agent")
-    masked = isinstance(space, gs.Dict) and MASK in space.spaces
+    entries = set(space.spaces) if isinstance(space, gs.Dict) else set()
+    masked = MASK in entries
     parts: list[Part] = []
 
     def walk(space: gs.Space, path: tuple[Any, ...], name: tuple[Any, ...]) -> None:
@@ -99,7 +100,7 @@ def perceive(space: gs.Space | None, agent: str) -> tuple[tuple[Part, ...], bool
             if np.prod(part.leaf.shape) > 0:
                 parts.append(Part(part.name, path, part.leaf, part.shape, part.real, part.encode))
 
-    if masked and set(space.spaces) == {MASK, "observation"}:
+    if isinstance(space, gs.Dict) and entries == {MASK, "observation"}:
         walk(space["observation"], ("observation",), ())
     else:
         walk(space, (), ())
@@ -151,12 +152,9 @@ def actuate(space: gs.Space | None, agent: str) -> Actuator:
             start = int(space.start)
             return Actuator("Discrete", (int(space.n),), (lambda a: a + start) if start else (lambda a: a))
         case gs.MultiDiscrete():
-            start, shape, dtype = np.asarray(space.start), space.nvec.shape, space.dtype
-            return Actuator(
-                "MultiDiscrete",
-                tuple(int(n) for n in space.nvec.reshape(-1)),
-                lambda a: (np.asarray(a).reshape(shape) + start).astype(dtype),
-            )
+            starts, shape, dtype = np.asarray(space.start), space.nvec.shape, space.dtype
+            sizes = tuple(int(n) for n in space.nvec.reshape(-1))
+            return Actuator("MultiDiscrete", sizes, lambda a: (np.asarray(a).reshape(shape) + starts).astype(dtype))
         case gs.MultiBinary():
             shape = tuple(space.shape)
             return Actuator("MultiDiscrete", (2,) * int(np.prod(shape)), lambda a: np.asarray(a, np.int8).reshape(shape))

@@ -84,6 +84,8 @@ def _configuration(folder: Path) -> tuple[str, str, int]:
 class SumoEnv:
     """One network as a `HostEnv`. Only one at a time in a process: raises `OneSimulation` for a second."""
 
+    where: str
+
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         where = f"sumo:{name}"
         known = networks()

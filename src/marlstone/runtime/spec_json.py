@@ -1,12 +1,12 @@
 """A `Spec` as plain JSON and back: how a worker process tells its parent what it steps, without pickle and without JAX."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from marlstone.core import distributions as dist
 from marlstone.core.types import Group, Leaf, Metric, Spec
 
-_SPACES = {"Discrete": dist.Discrete, "MultiDiscrete": dist.MultiDiscrete, "Box": dist.Box}
+_SPACES: dict[str, Any] = {"Discrete": dist.Discrete, "MultiDiscrete": dist.MultiDiscrete, "Box": dist.Box}
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
                 "name": g.name,
                 "agents": list(g.agents),
                 "observation": {k: asdict(leaf) for k, leaf in g.observation.items()},
-                "space": {"kind": kind, **asdict(g.space)},
+                "space": {"kind": kind, **{f.name: getattr(g.space, f.name) for f in fields(_SPACES[kind])}},
                 "types": list(g.types),
                 "features": {k: list(v) for k, v in g.features.items()},
                 "default": g.default if isinstance(g.default, int | float) else list(g.default),

@@ -99,7 +99,7 @@ class _Worker:
         self.over = [True] * len(self.envs)
 
     def build(self) -> HostEnv:
-        env = make(self.setup["name"], self.setup["options"])
+        env: Any = make(self.setup["name"], self.setup["options"])
         if not hasattr(env, "reset"):
             raise UnknownEnvironment(f"{self.setup['name']} is a JAX environment: step it in the fused runtime, not in worker processes")
         if hasattr(env, "report"):

@@ -6,11 +6,7 @@ episodes: the last good row of the old one stays what it was, so learners bootst
 know environments by name only, hold NumPy rows only, and end with this process, however it ends.
 """
 
-import os
 import select
-import socket
-import subprocess
-import sys
 import time
 import weakref
 from collections import deque
@@ -26,15 +22,10 @@ from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.guards import FAULTS, Guards
 from marlstone.envs.make import parse, sources
 from marlstone.runtime import wire
+from marlstone.runtime.process import WorkerProcess, shut
 from marlstone.runtime.row_block import RowBlock, anonymous, map_step
 from marlstone.runtime.spec_json import spec_from_json
 
-BOOT = """
-from marlstone.core import records
-records.PYTREES = False
-from marlstone.runtime.worker import serve
-serve({link}, {memory}, {lifeline})
-"""
 NOTES = 100  # latest reports of faults that are kept, in words
 
 
@@ -47,61 +38,6 @@ def one_per_process(name: str) -> bool:
     source = parse(name)[0]
     module = next(s.module for s in sources() if s.name == source)
     return module.endswith(".sumo")
-
-
-class _Process:
-    """One worker process, the socket to it, and the lifeline: a pipe whose closing, by whatever cause, ends it."""
-
-    def __init__(self, low: int, high: int, memory: int) -> None:
-        self.low, self.high = low, high
-        self.hold: int | None
-        lifeline, self.hold = os.pipe()
-        ours, theirs = socket.socketpair()
-        boot = BOOT.format(link=theirs.fileno(), memory=memory, lifeline=lifeline)
-        paths = [os.path.abspath(p) for p in sys.path]
-        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        environment = {**os.environ, **single, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", boot],
-                pass_fds=(theirs.fileno(), memory, lifeline),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-            )
-        os.close(lifeline)
-        self.link = ours
-
-    def end(self, patience: float = 0.0) -> int | None:
-        """End it, killing it after `patience` seconds; its exit status before we did, if it had one."""
-        status = self.process.poll()
-        if status is None and patience:
-            try:
-                status = self.process.wait(patience)
-            except subprocess.TimeoutExpired:
-                status = None
-        if status is None:
-            self.process.kill()
-            self.process.wait()
-        self.link.close()
-        if self.hold is not None:
-            os.close(self.hold)
-            self.hold = None
-        return status
-
-
-def _shut(processes: list[_Process], descriptors: list[int]) -> None:
-    """End all processes and release the memory; what `close`, the garbage collector and the end of Python all come to."""
-    for p in processes:
-        try:
-            wire.tell(p.link, wire.QUIT)
-        except (wire.Closed, OSError):
-            continue  # it has gone already
-    for p in processes:
-        p.end(patience=2.0)
-    processes.clear()
-    for fd in descriptors:
-        os.close(fd)
-    descriptors.clear()
 
 
 class Workers:
@@ -129,8 +65,8 @@ class Workers:
         self._ranges = list(pairwise(ends))
         self._memory = anonymous()
         self._descriptors = [self._memory]
-        self._processes: list[_Process] = []
-        self._finalizer = weakref.finalize(self, _shut, self._processes, self._descriptors)
+        self._processes: list[WorkerProcess] = []
+        self._finalizer = weakref.finalize(self, shut, self._processes, self._descriptors)
         self._masked: list[bool] | None = None
         try:
             self._start()
@@ -187,9 +123,9 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _spawn(self, w: int) -> _Process:
+    def _spawn(self, w: int) -> WorkerProcess:
         low, high = self._ranges[w]
-        process = _Process(low, high, self._memory)
+        process = WorkerProcess(low, high, self._memory)
         wire.tell(process.link, wire.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "masked": self._masked if self._masked is not None or w == 0 else [],
@@ -207,12 +143,12 @@ class Workers:
             said = hello if w == 0 else self._hello(process)
             self._agree(said, process)
 
-    def _agree(self, said: dict[str, Any], process: _Process) -> None:
+    def _agree(self, said: dict[str, Any], process: WorkerProcess) -> None:
         if spec_from_json(said["spec"]) != self._spec:
             raise EnvironmentFailed(f"{self.name}: two workers built different environments: make the factory deterministic in its spaces")
         wire.tell(process.link, wire.HELLO, {"masked": self._masked})
 
-    def _hello(self, process: _Process) -> dict[str, Any]:
+    def _hello(self, process: WorkerProcess) -> dict[str, Any]:
         """What a fresh worker says of itself."""
         process.link.settimeout(self.guards.start_timeout * (process.high - process.low))
         try:
@@ -272,7 +208,7 @@ class Workers:
         link = self._processes[w].link
         try:
             kind = wire.exactly(link, 1)
-            said = None if kind == wire.DONE else wire.content(link)
+            said: dict[str, Any] = {} if kind == wire.DONE else wire.content(link)
         except (wire.Closed, OSError):
             status = self._processes[w].end(1.0)
             self._lost(w, "died", f"its process ended with status {status}")
