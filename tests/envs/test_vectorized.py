@@ -128,6 +128,22 @@ def test_environments_do_not_touch_each_other() -> None:
     assert (np.asarray(a.state[3]) != np.asarray(b.state[3])).any()
 
 
+def test_few_resets_are_the_resets_of_all() -> None:
+    """However many environments are over, each one's fresh row comes from its own key, and nobody else's changes."""
+    env, b = make(NAMES[3]), 16
+    vector = Vectorized(env, b)
+    keys = jax.random.split(jax.random.key(4), b)
+    state, row = jax.jit(vector.init)(keys)
+    step, fresh = jax.jit(vector.step), jax.jit(jax.vmap(env.init))(keys)[1]
+    act = (jnp.zeros((b, 2), jnp.int32), jnp.zeros((b, 1, 1)), jnp.zeros((b, 1, 2), jnp.int32))
+    going = step(replace(state, over=jnp.zeros(b, bool)), act, keys)[1]
+    for over in ([3], [0, 15], [1, 2, 3], list(range(b))):
+        mask = np.isin(np.arange(b), over)
+        row = step(replace(state, over=jnp.asarray(mask)), act, keys)[1]
+        for new, yes, no in zip(jax.tree.leaves(row), jax.tree.leaves(fresh), jax.tree.leaves(going), strict=True):
+            np.testing.assert_array_equal(new, np.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), yes, no))
+
+
 def test_vectorized_refuses_a_wrong_batch() -> None:
     with pytest.raises(ValueError, match="split the key into 8"):
         Vectorized(make("proving:climbing"), B).init(jax.random.split(jax.random.key(0), 3))

@@ -25,7 +25,7 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.names import UnknownEnvironment, settle
-from marlstone.envs.rows import below, pick, team_row
+from marlstone.envs.rows import below, distinct, pick, team_row
 
 NOOP, FORWARD, LEFT, RIGHT, TOGGLE = range(5)
 SIZES = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5)}  # rows and columns of shelf blocks
@@ -126,8 +126,8 @@ class Warehouse:
         """Robots on distinct cells, facing anywhere; distinct shelves requested: all uniform."""
         n, r, shelves = self.agents, self.requests, self._shelves.size
         uniform = jax.random.uniform(key, (2 * n + r,))
-        cell = _distinct(uniform[:n], self.size[0] * self.size[1])
-        asked = _distinct(uniform[n : n + r], shelves)
+        cell = distinct(uniform[:n], self.size[0] * self.size[1])
+        asked = distinct(uniform[n : n + r], shelves)
         return WarehouseState(
             place=jnp.stack([cell // self.size[1], cell % self.size[1]], axis=-1),
             direction=below(4, uniform[n + r :]),
@@ -210,17 +210,6 @@ class Warehouse:
         shelved = cell[..., None] == state.shelf  # [n c s]
         shelves = jnp.stack([jnp.any(shelved, axis=-1), jnp.any(shelved & state.requested, axis=-1)], axis=-1)
         return jnp.concatenate([own.astype(jnp.float32), robots.reshape(n, -1), shelves.reshape(n, -1)], axis=1)
-
-
-def _distinct(uniform: Array, size: int) -> Array:
-    """`k` different integers below `size`, every ordered choice equally likely, from `k` numbers in [0, 1)."""
-    chosen: list[Array] = []
-    for i in range(uniform.shape[0]):
-        value = below(size - i, uniform[i])
-        for taken in jnp.sort(jnp.stack(chosen)) if chosen else ():
-            value = value + (value >= taken)
-        chosen.append(value)
-    return jnp.stack(chosen)
 
 
 def warehouse(options: Mapping[str, Any]) -> Warehouse:

@@ -11,6 +11,8 @@ from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.guards import VALUES, BadRow, Guards, name_fault, sanitize
 from marlstone.envs.protocol import Env
 
+FEW = 8  # up to b / FEW resets on a row are made as a batch of that size
+
 
 @record
 class Running:
@@ -27,8 +29,9 @@ class Running:
 class Vectorized:
     """`b` copies of `env`. The row after one with `last` is a reset row: `first`, reward 0, its action ignored.
 
-    Fresh episodes are made only on the rows where somebody needs one: a `lax.cond` over the whole batch, so `step`
-    must not itself be vmapped over environments (over seeds it may, at the price of resetting on every row).
+    Fresh episodes are made only on the rows where somebody needs one, and for an eighth of the batch where that
+    suffices: a `lax.switch` over the whole batch, so `step` must not itself be vmapped over environments (over seeds it
+    may, at the price of resetting on every row).
     `keys` is `[b]`, one per environment and row; the same key serves the step or the reset, never both.
     Every row passes `guards`: NaN and infinities are mended and counted; under `refuse`, `refusal` names the first.
     """
@@ -55,12 +58,29 @@ class Vectorized:
         self._check(keys)
         env, row = jax.vmap(self.env.step)(state.env, action, keys)
 
-        def fresh(old: Any) -> Any:
-            new = jax.vmap(self.env.init)(keys)
-            return jax.tree.map(lambda x, y: jnp.where(state.over.reshape(-1, *(1,) * (y.ndim - 1)), x, y), new, old)
-
-        env, row = jax.lax.cond(jnp.any(state.over), fresh, lambda old: old, (env, row))
+        env, row = self._reset(state.over, keys, (env, row))
         return self._guarded(state, env, row)
+
+    def _reset(self, over: Array, keys: Array, old: Any) -> Any:
+        """`old` with fresh episodes where `over`: made for nobody, for the few that need one, or for all; the same numbers each way."""
+        few = self.b // FEW
+        rank = jnp.cumsum(over.astype(jnp.int32))
+
+        def put(new: Any) -> Any:
+            return jax.tree.map(lambda x, y: jnp.where(over.reshape(-1, *(1,) * (y.ndim - 1)), x, y), new, old)
+
+        def make_few() -> Any:
+            who = jnp.sum(rank <= jnp.arange(few)[:, None], axis=1)  # the r-th that is over; past the end where fewer are
+            new = jax.vmap(self.env.init)(keys[jnp.minimum(who, self.b - 1)])
+            return put(jax.tree.map(lambda x: x[jnp.clip(rank - 1, 0, few - 1)], new))
+
+        def make_all() -> Any:
+            return put(jax.vmap(self.env.init)(keys))
+
+        if not few:
+            return jax.lax.cond(rank[-1] > 0, make_all, lambda: old)
+        which = (rank[-1] > 0).astype(jnp.int32) + (rank[-1] > few).astype(jnp.int32)
+        return jax.lax.switch(which, (lambda: old, make_few, make_all))
 
     def refusal(self, state: Running) -> BadRow | None:
         """On the host: the first fault, if faults are refused and one was met. `state` may carry more leading axes."""
