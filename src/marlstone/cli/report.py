@@ -13,7 +13,7 @@ def number(value: Any) -> str:
         return "-"
     if isinstance(value, bool | str):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) or (abs(value) >= 1e4 and value == round(value)) else f"{value:.4g}"
+    return f"{value:,.0f}" if isinstance(value, int) or 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def between(pair: Sequence[Any] | None) -> str:
