@@ -229,8 +229,9 @@ def _stdout_to_stderr() -> Iterator[None]:
     try:
         yield
     finally:
-        for stream in {kept, sys.stdout, sys.__stdout__} - {None}:
-            stream.flush()
+        for stream in (kept, sys.stdout, sys.__stdout__):
+            if stream is not None:
+                stream.flush()
         os.dup2(saved, 1)
         os.close(saved)
         sys.stdout = kept
@@ -249,7 +250,7 @@ def _accepted(kind: type) -> set[str]:
     names: set[str] = set()
     for c in kind.__mro__:
         if "__init__" in vars(c):
-            parameters = inspect.signature(c.__init__).parameters
+            parameters = inspect.signature(vars(c)["__init__"]).parameters
             names |= {k for k, p in parameters.items() if p.kind is not p.VAR_KEYWORD and k != "self"}
             if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
                 break
