@@ -19,7 +19,6 @@ from marlstone.cli.display import Display
 from marlstone.config import dump, load
 from marlstone.runs.curve import on_grid
 from marlstone.runs.directory import RunDirectory
-from marlstone.runs.store import Store
 from marlstone.runtime.spread import prepare
 
 POINTS = 40
@@ -34,7 +33,7 @@ def measure(name: str) -> dict[str, Any]:
         run = RunDirectory.create(Path(folder) / name, dump(config))
         with Display() as show:
             record = train(config, run, progress=show)
-        with Store(run.metrics, run.path.name) as store:
+        with run.store() as store:
             steps, returns = on_grid(store.series("return"), POINTS)
     for path in ("run", "curve"):
         record.pop(path)

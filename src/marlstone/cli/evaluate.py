@@ -32,6 +32,8 @@ def main(words: list[str]) -> int:
 
 def runtime() -> Any:
     """The evaluation loop, imported late: it brings JAX."""
+    from marlstone.runtime.spread import prepare
     from marlstone.runtime.train import evaluate
 
+    prepare()
     return evaluate

@@ -152,8 +152,10 @@ def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) 
 
 def runtime() -> Callable[..., dict[str, Any]]:
     """The training loop, imported late: it brings JAX."""
+    from marlstone.runtime.spread import prepare
     from marlstone.runtime.train import train
 
+    prepare()
     return train
 
 

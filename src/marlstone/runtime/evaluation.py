@@ -35,9 +35,10 @@ def nothing_yet(e: int, n: int, metrics: dict[str, Metric]) -> Episodes:
 
 
 def add(so_far: Episodes, row: Step, declared: dict[str, Metric]) -> Episodes:
-    """Count a row `[e ...]` for the episodes still going."""
+    """Count a row `[e ...]` for the episodes still going; one that broke off (a reset row before an end) is begun again."""
     going = ~so_far.ended
-    plus = lambda old, new: old + jnp.where(going.reshape(-1, *(1,) * (new.ndim - 1)), new, 0)
+    each = lambda mask, x: mask.reshape(-1, *(1,) * (x.ndim - 1))
+    plus = lambda old, new: jnp.where(each(going & row.first, new), 0, old + jnp.where(each(going, new), new, 0))
     keep = lambda k: jnp.where(going, row.metrics[k], so_far.metrics[k]) if declared[k].reduce == "last" else plus(so_far.metrics[k], row.metrics[k])
     return Episodes(
         plus(so_far.team_return, row.team_reward),

@@ -107,7 +107,7 @@ def _train(
     act_flops, learn_flops = runtime.algorithm.flops(nets)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped = 0, 1, False
-    with Store(run.metrics, run.path.name) as store:
+    with run.store() as store:
         if resume is not None:
             store.truncate(resumed_from)
         while done < runtime.total and not stopped:
@@ -238,8 +238,7 @@ def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int, act: Act 
     """The return fields of a finished run's policies over fresh episodes."""
     runtime = runtime_of(config)
     try:
-        like = jax.eval_shape(lambda: runtime.spread.trim(runtime.start()))
-        state, _ = load(checkpoint.path, like)
+        state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
         out = runtime.evaluate(runtime.spread.pad(state), episodes, act)
         return {"run": str(Path(checkpoint.path).parent.parent), "env": config.env, "step": checkpoint.step, "episodes": episodes,
                 "seeds": list(runtime.seeds), **returns_record(out, runtime.algorithm.spec.agents)}  # fmt: skip
