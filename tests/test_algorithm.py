@@ -1,0 +1,327 @@
+"""What holds of every combination of parts: independence, no dead parameters, masks without leaks, values preserved, refusals named."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from marlstone.algorithm import Algorithm, Train
+from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Mlp
+from marlstone.core.normalize import Targets
+from marlstone.core.records import replace
+from marlstone.core.types import Chunk, Views
+from marlstone.credit import Credit, Individual, Team
+from marlstone.envs.make import make
+from marlstone.learners import PolicyGradient
+from tests.batches import B, Combination, Either, T, begun, combination, quick, rollout
+
+PAIR = "proving:pair"
+MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")  # tanh: no unit is dead by chance
+LEARNER = PolicyGradient(lr=1e-2, epochs=2, minibatches=2)
+PLAIN = PolicyGradient(lr=1e-2, epochs=1, minibatches=1, normalize_observations=False, normalize_values=False, normalize_advantages=False)
+BODIES = pytest.mark.parametrize("body", [MLP, GRU], ids=["mlp", "gru"])
+CREDITS = pytest.mark.parametrize("team", [False, True], ids=["individual", "team"])
+TRUNKS = pytest.mark.parametrize("trunk", ["separate", "shared"])
+
+
+def same(a: Any, b: Any) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def disturbed(chunks: Chunk, name: str, agent: int) -> Chunk:
+    """The same batch in which all that concerns one agent is different: what it saw, did, got, and whether it was there."""
+    rng, spec, step = np.random.default_rng(11), make(name).spec, chunks.step
+    draw = lambda x: rng.normal(size=x.shape).astype(np.float32) * 3
+    obs, action, at = [dict(o) for o in step.obs], list(chunks.action), 0
+    for g, group in enumerate(spec.groups):
+        if at <= agent < at + group.count:
+            i = agent - at
+            for k, x in obs[g].items():
+                obs[g][k] = np.concatenate([x[:, :, :i], draw(x[:, :, i : i + 1]), x[:, :, i + 1 :]], 2)
+            a = action[g].copy()
+            a[:, :, i] = draw(a[:, :, i]) if a.dtype == np.float32 else (a[:, :, i] + 1) % 2
+            action[g] = a
+        at += group.count
+
+    def column(x: np.ndarray, value: np.ndarray) -> np.ndarray:
+        out = np.array(x)
+        out[..., agent] = value
+        return out
+
+    flags = rng.random((2, *step.present.shape[:2])) < 0.5
+    step = replace(
+        step, obs=tuple(obs), reward=column(step.reward, draw(step.reward[..., 0])), discount=column(step.discount, flags[0]),
+        present=column(step.present, flags[1]),
+    )  # fmt: skip
+    return replace(chunks, step=step, action=tuple(action), logp=column(chunks.logp, -np.abs(draw(chunks.logp[..., 0]))))
+
+
+def parts_of(train: Train, algorithm: Algorithm) -> list[list[np.ndarray]]:
+    """Per agent: every array that belongs to its parameter set alone: networks, optimizer's moments, observations', targets'."""
+    out, at = [], 0
+    for g, (group, k) in enumerate(zip(algorithm.spec.groups, algorithm.sets, strict=True)):
+        trees = [(n.actor[g], n.critic[g]) for n in (train.nets, train.opt.mu, train.opt.nu)]
+        for i, owner in enumerate(algorithm.architecture.owners(group)):
+            pick = (lambda x, o=owner: x[o]) if k > 1 else (lambda x: x)
+            scale = [x[at + owner] for x in (train.targets.mean, train.targets.square, train.targets.weight)]
+            out.append([np.asarray(pick(x)) for x in jax.tree.leaves((trees, train.seen.obs[g]))] + scale)
+            assert i < group.count
+        at += k
+    return out
+
+
+# ---- independence
+@BODIES
+@TRUNKS
+@pytest.mark.parametrize("agent", [0, 2], ids=["player_0", "arm_0"])
+def test_with_nothing_shared_an_update_depends_on_no_other_agents_data(body: Any, trunk: Any, agent: int) -> None:
+    """Exactly: two updates, with every normalization on, leave all others' parameters and statistics the same to the bit."""
+    it = combination(PAIR, Decentralized(body, "none", trunk=trunk), Either(), LEARNER)
+    chunks = it.chunks()
+    before, after = (parts_of(it.updated(c, 2), it.it) for c in (chunks, disturbed(chunks, PAIR, agent)))
+    for n, (a, b) in enumerate(zip(before, after, strict=True)):
+        moved = [not np.array_equal(x, y) for x, y in zip(a, b, strict=True)]
+        assert all(moved) or n != agent or np.mean(moved) > 0.9, "the agent's own parameters must follow its own data"
+        assert n == agent or not any(moved), f"agent {n} learned from agent {agent}'s data"
+
+
+@BODIES
+def test_the_law_of_independence_catches_sharing(body: Any) -> None:
+    it = combination(PAIR, Decentralized(body, "all"), Either(), LEARNER)
+    chunks = it.chunks()
+    before, after = (parts_of(it.updated(c), it.it) for c in (chunks, disturbed(chunks, PAIR, 0)))
+    assert not same(before[1], after[1]), "player_1 shares player_0's parameters"
+    assert same(before[2], after[2]) and same(before[3], after[3]), "other groups share nothing with them"
+
+
+# ---- no dead parameters
+@CREDITS
+@pytest.mark.parametrize("sharing", ["all", "none"])
+@pytest.mark.parametrize("architecture", [Decentralized, Ctde, "shared trunk"], ids=["decentralized", "ctde", "shared_trunk"])
+@BODIES
+def test_every_parameter_learns(body: Any, architecture: Any, sharing: Any, team: bool) -> None:
+    made = Decentralized(body, sharing, trunk="shared") if architecture == "shared trunk" else architecture(body, sharing)
+    it = combination(PAIR, made, Either(), LEARNER)
+    start, end = begun(it.it, team), it.updated(it.chunks(), 2, team)
+    for networks, after in ((start.nets.actor, end.nets.actor), (start.nets.critic, end.nets.critic)):
+        for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(networks), jax.tree.leaves(after), strict=True):
+            assert (np.asarray(x) != y).any(), f"{jax.tree_util.keystr(path)} did not move"
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(end))
+
+
+# ---- rows that must not teach
+def _moved(it: Combination, team: bool, chunks: Chunk, change: Any) -> bool:
+    """Whether the update differs where `change` made the batch differ."""
+    changed = change(chunks)
+    assert not same(chunks, changed), "the change must change something"
+    return not same(it.updated(chunks, 1, team).nets, it.updated(changed, 1, team).nets)
+
+
+def _where(mask: np.ndarray, x: np.ndarray, by: float = 1.5) -> np.ndarray:
+    return np.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim)), x + np.asarray(by, x.dtype), x)
+
+
+def _resets(chunks: Chunk) -> np.ndarray:
+    """`[b t+1]`: rows in which an episode begins anew."""
+    first = np.array(chunks.step.first)
+    first[:, 0] = False
+    return first
+
+
+@BODIES
+@CREDITS
+def test_rows_without_a_decision_do_not_move_policies(body: Any, team: bool) -> None:
+    """Log-probs and actions of the absent and of resets are noise; those of decisions are not."""
+    it = combination(PAIR, Decentralized(body), Either(), PLAIN)
+    chunks = it.chunks()
+    acts = np.asarray(chunks.acts)
+    resets, absent = ~np.asarray(chunks.real)[..., None] & np.ones_like(acts), ~np.asarray(chunks.step.present)[:, :-1]
+    assert resets.any() and (absent & ~resets).any()
+    for mask in (resets, absent):
+        assert not _moved(it, team, chunks, lambda c, m=mask: replace(c, logp=_where(m, c.logp)))
+        arm = mask[..., 2:3]
+        if arm.any():
+            assert not _moved(it, team, chunks, lambda c, m=arm: replace(c, action=(c.action[0], _where(m, c.action[1]), c.action[2])))
+    one = np.zeros_like(acts)
+    one[tuple(np.argwhere(acts)[3])] = True
+    assert _moved(it, team, chunks, lambda c: replace(c, logp=_where(one, c.logp)))
+
+
+@BODIES
+@CREDITS
+def test_pay_of_a_reset_row_is_nobodys(body: Any, team: bool) -> None:
+    it = combination(PAIR, Decentralized(body), Either(), PLAIN)
+    chunks = it.chunks()
+    pay = lambda mask: (
+        lambda c: replace(c, step=replace(c.step, reward=_where(mask, c.step.reward), team_reward=_where(mask, c.step.team_reward)))
+    )
+    resets = _resets(chunks)
+    assert not _moved(it, team, chunks, pay(resets)), "a reset row pays nobody"
+    assert _moved(it, team, chunks, pay(np.asarray(chunks.step.last))), "an end does"
+
+
+@BODIES
+def test_final_observations_count_only_where_an_episode_was_cut(body: Any) -> None:
+    """The row an episode ended on is only bootstrapped from: after a truncation it matters, after a termination it does not."""
+    it = combination(PAIR, Decentralized(body), Either(), PLAIN)
+    chunks = it.chunks()
+    last = np.array(chunks.step.last)
+    last[:, -1] = False
+    terminated = last & (np.asarray(chunks.step.team_discount) == 0)
+    look = lambda mask: (
+        lambda c: replace(c, step=replace(c.step, obs=tuple({k: _where(mask, x) for k, x in o.items()} for o in c.step.obs)))
+    )
+    assert terminated.any() and (last & ~terminated).any()
+    assert not _moved(it, False, chunks, look(terminated))
+    assert _moved(it, False, chunks, look(last & ~terminated))
+
+
+@BODIES
+def test_values_of_the_dead_are_trained_while_the_team_still_pays(body: Any) -> None:
+    """player_1's view after its death: nothing under its own pay, everything its value is made of under the team's."""
+    it = combination(PAIR, Decentralized(body), Either(), PLAIN)
+    for team in (False, True):
+        chunks = it.chunks()
+        dead = np.array(~chunks.step.present & (chunks.step.discount == 0))
+        dead[:, -1] = False
+        dead[..., [0, 2, 3]] = False
+        dead &= ~np.asarray(chunks.step.last)[..., None]
+        assert dead.any()
+        view = lambda c, m=dead[..., :2]: replace(
+            c, step=replace(c.step, obs=({"view": _where(m, c.step.obs[0]["view"])}, *c.step.obs[1:]))
+        )
+        before, after = (it.updated(c, 1, team).nets for c in (chunks, view(chunks)))
+        assert same(before.critic, after.critic) != team
+        # A recurrent critic remembers the view until the end, from which earlier decisions are bootstrapped.
+        assert same(before.actor, after.actor) or (team and body is GRU), "it does not act any more"
+
+
+def test_absent_agents_do_not_count_in_moments() -> None:
+    it = combination(PAIR, Decentralized(MLP, "all"), Either(), LEARNER)
+    chunks = it.chunks()
+    seen = it.updated(chunks).seen.obs
+    step = chunks.step
+    present = np.asarray(step.present)[:, :-1]
+    for g, (low, high) in enumerate(((0, 2), (2, 3), (3, 4))):
+        for name, m in seen[g].items():
+            mine = np.asarray(step.obs[g][name])[:, :-1][present[..., low:high]]
+            np.testing.assert_allclose(m.mean, mine.mean(0), atol=1e-5)
+            np.testing.assert_allclose(m.var, mine.var(0), atol=1e-5)
+            assert (np.asarray(m.count) == len(mine)).all()
+
+
+# ---- ends, through the whole stack
+def ends_obey(name: str, credit: Credit) -> bool:
+    """Targets on the row before an end: with every value 100 and gamma = lam = 1, an end that the coin (the truth, in `state`)
+    calls a termination is worth its pay alone, a truncation 100 more."""
+    it = Algorithm(make(name).spec, Decentralized(MLP), credit, PolicyGradient(gamma=1.0, lam=1.0))
+    step, action, logp = rollout(name)
+    chunks = Chunk(step, action, logp, it.memory(B))
+    views = Views(logp, logp, jnp.full((B, T + 1, 4), 100.0))
+    fixed = it.learner.targets(it.asked(begun(it).nets), views, chunks)
+    pay, _ = it.asked(begun(it).nets).reward(views, chunks)
+    last = np.array(step.last)
+    last[:, 0] = False
+    rows = np.argwhere(last)
+    assert len(rows) > 4
+    worth = np.array([np.asarray(fixed.target - pay)[b, t - 1, [0, 2, 3]] for b, t in rows])
+    truth = np.array([step.state[b, t, 4] for b, t in rows])
+    assert 0 < truth.mean() < 1
+    return bool(np.allclose(worth, np.where(truth == 1, 0.0, 100.0)[:, None], atol=1e-3))
+
+
+@pytest.mark.parametrize("credit", [Individual(), Team()], ids=["individual", "team"])
+def test_truncation_bootstraps_and_termination_does_not(credit: Credit) -> None:
+    assert ends_obey(PAIR, credit)
+    assert not ends_obey(f"{PAIR}?swapped=true", credit), "the law must fail where ends are reported the wrong way round"
+
+
+# ---- values keep their meaning when their scale moves
+@pytest.mark.parametrize("sharing", ["all", "none"])
+@pytest.mark.parametrize("trunk", ["separate", "shared"])
+def test_rescaled_heads_predict_the_same_values(sharing: Any, trunk: Any) -> None:
+    it = combination(PAIR, Decentralized(GRU, sharing, trunk=trunk), Either(), LEARNER)
+    train, k, rng = begun(it.it), sum(it.it.sets), np.random.default_rng(1)
+    scale = lambda mean, spread: Targets(jnp.asarray(mean, jnp.float32), jnp.asarray(mean**2 + spread**2, jnp.float32), jnp.ones(k))
+    old, new = (scale(rng.normal(size=k) * 10, rng.uniform(0.5, 20, size=k)) for _ in range(2))
+    critic = it.it._preserved(train.nets.critic, old, new)
+    assert not same(critic, train.nets.critic)
+    compiled = quick(lambda critic, s, chunks: it.it.views(replace(train.nets, critic=critic), train.seen, s, chunks).value)
+    value = lambda critic, scale: compiled(critic, scale, it.chunks())
+    before, after = value(train.nets.critic, old), value(critic, new)
+    np.testing.assert_allclose(before, after, rtol=1e-4, atol=1e-3)
+    assert np.abs(value(train.nets.critic, new) - before).max() > 0.5, "heads alone would have changed"
+
+
+# ---- refusals
+@dataclass(frozen=True)
+class Mixer(Credit):
+    kind: ClassVar[str] = "mixer"
+
+    def mix(self, p: Any, chosen: Any, best: Any, state: Any) -> Any:
+        return chosen.sum(-1)
+
+
+@dataclass(frozen=True)
+class Counterfactual(Credit):
+    kind: ClassVar[str] = "counterfactual"
+    needs: ClassVar[frozenset[str]] = frozenset({"q"})
+
+
+@dataclass(frozen=True)
+class Central(Credit):
+    kind: ClassVar[str] = "central_only"
+    needs: ClassVar[frozenset[str]] = frozenset({"central"})
+
+
+@dataclass(frozen=True)
+class Auditor(Credit):
+    kind: ClassVar[str] = "auditor"
+    audits: ClassVar[frozenset[str]] = frozenset({"best"})
+
+
+def refusal(*parts: Any, spec: Any = None) -> str:
+    with pytest.raises(ValueError) as caught:
+        Algorithm(make(PAIR).spec if spec is None else spec, *parts)
+    return str(caught.value)
+
+
+def test_what_does_not_fit_is_refused_with_part_and_remedy() -> None:
+    stateless = replace(make(PAIR).spec, state=0)
+    assert "Ctde needs a global state" in (said := refusal(Ctde(), Individual(), LEARNER, spec=stateless)) and "decentralized" in said
+    assert "PolicyGradient never asks for 'mix'" in (said := refusal(Decentralized(), Mixer(), LEARNER))
+    assert "Mixer's answer" in said and "choose another" in said
+    for credit, view in ((Counterfactual(), "q"), (Auditor(), "best"), (Central(), "central")):
+        said = refusal(Decentralized(), credit, LEARNER)
+        assert f"{type(credit).__name__} with PolicyGradient needs ['{view}'], which Decentralized does not provide" in said
+        assert "choose another" in said
+    Algorithm(make(PAIR).spec, Ctde(), Central(), LEARNER)
+
+
+@pytest.mark.parametrize(
+    ("make_it", "words"),
+    [
+        (lambda: Ctde(trunk="shared"), ["Ctde.trunk", "separate"]),
+        (lambda: Decentralized(sharing="some"), ["Decentralized.sharing is 'some'", "all, type, none"]),
+        (lambda: Architecture(trunk="both"), ["trunk is 'both'", "separate, shared"]),
+        (lambda: Ctde(critic_sees="all"), ["Ctde.critic_sees is 'all'", "state_and_observation"]),
+        (lambda: Mlp(()), ["Mlp.hidden", "(128, 128)"]),
+    ],
+)
+def test_parts_refuse_their_own_fields(make_it: Any, words: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:
+        make_it()
+    assert all(w in str(caught.value) for w in words)
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [("lr", 0.0), ("clip", -0.1), ("cap", 0.5), ("gamma", 1.1), ("lam", -0.1), ("epochs", 0), ("minibatches", 0), ("max_grad_norm", 0.0),
+     ("entropy", -1.0), ("value", -1.0)],
+)  # fmt: skip
+def test_the_learner_refuses_what_is_out_of_range(field: str, bad: float) -> None:
+    with pytest.raises(ValueError, match=rf"PolicyGradient\.{field} is {bad}: out of range, the default is"):
+        PolicyGradient(**{field: bad})
