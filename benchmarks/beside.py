@@ -45,8 +45,18 @@ print(json.dumps({"returns": out, "seconds": seconds}))
 
 def summary(what: str, steps: float, returns: list[float], **more: Any) -> dict[str, Any]:
     center, bounds = interval([np.array([r]) for r in returns])
-    return {"what": what, "env": "MPE simple_spread", "steps": steps, "seeds": len(returns), "returns": returns, "return_iqm": center,
-            "return_ci95": list(bounds), "return_worst_seed": worst_seed([np.array([r]) for r in returns]), **more, **stamp()}  # fmt: skip
+    return {
+        "what": what,
+        "env": "MPE simple_spread",
+        "steps": steps,
+        "seeds": len(returns),
+        "returns": returns,
+        "return_iqm": center,
+        "return_ci95": list(bounds),
+        "return_worst_seed": worst_seed([np.array([r]) for r in returns]),
+        **more,
+        **stamp(),
+    }
 
 
 def ours(steps: float) -> dict[str, Any] | None:
@@ -77,7 +87,10 @@ def main() -> int:
     out = subprocess.run([python, "-c", DRIVER, src, str(flags.steps), str(flags.seeds)], stdout=subprocess.PIPE, text=True, check=True)
     said = json.loads(out.stdout.strip().splitlines()[-1])
     more = {"seconds": said["seconds"], "wall_seconds": time.perf_counter() - began}
-    write("beside/spread-jaxmarl-ippo-ff", summary("JaxMARL IPPO feed-forward, training return over the last 5%", flags.steps, said["returns"], **more))
+    write(
+        "beside/spread-jaxmarl-ippo-ff",
+        summary("JaxMARL IPPO feed-forward, training return over the last 5%", flags.steps, said["returns"], **more),
+    )
     return 0
 
 

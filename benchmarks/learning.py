@@ -37,7 +37,12 @@ def measure(name: str) -> dict[str, Any]:
             steps, returns = on_grid(store.series("return"), POINTS)
     for path in ("run", "curve"):
         record.pop(path)
-    return {"config": tomllib.loads(dump(config)), "record": record, "curve": {"steps": steps.tolist(), "returns": returns.tolist()}, **stamp()}
+    return {
+        "config": tomllib.loads(dump(config)),
+        "record": record,
+        "curve": {"steps": steps.tolist(), "returns": returns.tolist()},
+        **stamp(),
+    }
 
 
 def main() -> int:
@@ -49,8 +54,11 @@ def main() -> int:
         result = measure(name)
         path = write(f"learning/{name}", result)
         r = result["record"]
-        print(f"{name}: IQM {r['return_iqm']:.3f} {r['return_ci95']} worst {r['return_worst_seed']:.3f} {r['true_metrics']} "
-              f"{r['steps_per_second']:.0f} steps/s -> {path.relative_to(HERE.parent)}", file=sys.stderr)  # fmt: skip
+        print(
+            f"{name}: IQM {r['return_iqm']:.3f} {r['return_ci95']} worst {r['return_worst_seed']:.3f} {r['true_metrics']} "
+            f"{r['steps_per_second']:.0f} steps/s -> {path.relative_to(HERE.parent)}",
+            file=sys.stderr,
+        )
     return 0
 
 

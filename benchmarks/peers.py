@@ -49,37 +49,90 @@ class Race:
 
 RACES = {
     "jaxmarl-ippo-ff": Race(
-        SPREAD, Decentralized(Mlp((64, 64), "tanh"), agent_ids=False), Individual(),
-        PolicyGradient(lr=2.5e-4, epochs=4, minibatches=4, clip=0.2, **PLAIN), 16, 128, 1.25, 400, ("ippo_ff", 1_000_000),
+        SPREAD,
+        Decentralized(Mlp((64, 64), "tanh"), agent_ids=False),
+        Individual(),
+        PolicyGradient(lr=2.5e-4, epochs=4, minibatches=4, clip=0.2, **PLAIN),
+        16,
+        128,
+        1.25,
+        400,
+        ("ippo_ff", 1_000_000),
         about="JaxMARL IPPO feed-forward 64-64, MPE spread",
     ),
     "jaxmarl-ippo-gru": Race(
-        SPREAD, Decentralized(Gru(128, 128, (128,)), agent_ids=False, trunk="shared"), Individual(),
-        PolicyGradient(lr=5e-4, epochs=4, minibatches=2, clip=0.3, value=1.0, **PLAIN), 16, 128, 1.6, 60, ("ippo_rnn", 150_000),
+        SPREAD,
+        Decentralized(Gru(128, 128, (128,)), agent_ids=False, trunk="shared"),
+        Individual(),
+        PolicyGradient(lr=5e-4, epochs=4, minibatches=2, clip=0.3, value=1.0, **PLAIN),
+        16,
+        128,
+        1.6,
+        60,
+        ("ippo_rnn", 150_000),
         about="JaxMARL IPPO GRU-128, MPE spread",
     ),
     "jaxmarl-mappo-gru": Race(
-        SPREAD, Ctde(Gru(128, 128, (128,)), agent_ids=False, critic_sees="state"), Individual(),
-        PolicyGradient(lr=2e-3, epochs=4, minibatches=4, clip=0.2, **PLAIN), 16, 128, 1.6, 30, ("mappo_rnn", 75_000),
+        SPREAD,
+        Ctde(Gru(128, 128, (128,)), agent_ids=False, critic_sees="state"),
+        Individual(),
+        PolicyGradient(lr=2e-3, epochs=4, minibatches=4, clip=0.2, **PLAIN),
+        16,
+        128,
+        1.6,
+        30,
+        ("mappo_rnn", 75_000),
         about="JaxMARL MAPPO GRU-128, MPE spread",
     ),
     "mava-ff-ippo": Race(
-        LBF, Decentralized(Mlp((128, 128))), Team(), PolicyGradient(lr=2.5e-4, epochs=4, minibatches=2, anneal=False, **PLAIN),
-        32, 128, 1.7, 200, recorded=19_100, about="Mava ff_ippo 128-128, Jumanji LBF 8x8-2p-2f-coop",
+        LBF,
+        Decentralized(Mlp((128, 128))),
+        Team(),
+        PolicyGradient(lr=2.5e-4, epochs=4, minibatches=2, anneal=False, **PLAIN),
+        32,
+        128,
+        1.7,
+        200,
+        recorded=19_100,
+        about="Mava ff_ippo 128-128, Jumanji LBF 8x8-2p-2f-coop",
     ),
     "mava-ff-mappo": Race(
-        LBF, Ctde(Mlp((128, 128)), critic_sees="state"), Team(), PolicyGradient(lr=2.5e-4, epochs=4, minibatches=2, anneal=False, **PLAIN),
-        32, 128, 1.7, 200, recorded=23_700, about="Mava ff_mappo 128-128, Jumanji LBF 8x8-2p-2f-coop",
+        LBF,
+        Ctde(Mlp((128, 128)), critic_sees="state"),
+        Team(),
+        PolicyGradient(lr=2.5e-4, epochs=4, minibatches=2, anneal=False, **PLAIN),
+        32,
+        128,
+        1.7,
+        200,
+        recorded=23_700,
+        about="Mava ff_mappo 128-128, Jumanji LBF 8x8-2p-2f-coop",
     ),
     "mava-rec-mappo": Race(
-        LBF, Ctde(Gru(128, 128, (128,)), critic_sees="state"), Team(), PolicyGradient(lr=2.5e-4, epochs=4, minibatches=2, anneal=False, **PLAIN),
-        32, 128, 3.0, 30, recorded=1_500, about="Mava rec_mappo GRU-128, Jumanji LBF 8x8-2p-2f-coop",
+        LBF,
+        Ctde(Gru(128, 128, (128,)), critic_sees="state"),
+        Team(),
+        PolicyGradient(lr=2.5e-4, epochs=4, minibatches=2, anneal=False, **PLAIN),
+        32,
+        128,
+        3.0,
+        30,
+        recorded=1_500,
+        about="Mava rec_mappo GRU-128, Jumanji LBF 8x8-2p-2f-coop",
     ),
     "epymarl-mappo": Race(
-        "gymnasium:lbforaging?id=Foraging-8x8-2p-2f-coop-v3", Ctde(Gru(128, 128, (128,))), Team(), PolicyGradient(epochs=4, minibatches=4),
-        32, 50, 5.0, 20, recorded=1_050, about="EPyMARL MAPPO, host package lbforaging 8x8-2p-2f-coop",
+        "gymnasium:lbforaging?id=Foraging-8x8-2p-2f-coop-v3",
+        Ctde(Gru(128, 128, (128,))),
+        Team(),
+        PolicyGradient(epochs=4, minibatches=4),
+        32,
+        50,
+        5.0,
+        20,
+        recorded=1_050,
+        about="EPyMARL MAPPO, host package lbforaging 8x8-2p-2f-coop",
     ),
-}  # fmt: skip
+}
 
 
 def ours(name: str, rounds: int) -> dict[str, Any]:
@@ -93,7 +146,13 @@ def ours(name: str, rounds: int) -> dict[str, Any]:
     race = RACES[name]
     rows = race.envs * race.length
     config = RunConfig(
-        race.env, race.architecture, race.credit, race.learner, rollout=Rollout(race.envs, race.length), steps=rows * race.updates * (rounds + 1), seeds=1
+        race.env,
+        race.architecture,
+        race.credit,
+        race.learner,
+        rollout=Rollout(race.envs, race.length),
+        steps=rows * race.updates * (rounds + 1),
+        seeds=1,
     )
     runtime = runtime_of(config)
     try:
@@ -110,8 +169,15 @@ def ours(name: str, rounds: int) -> dict[str, Any]:
         limit = runtime.limit(nets)
     finally:
         runtime.close()
-    return {"rates": rates, "compile_seconds": compile_seconds, "limit": limit.steps_per_second, "share_of_limit": median(rates) / limit.steps_per_second,
-            "random_rate": limit.random_rate, "flops_per_step": limit.flops_per_step, "matrix_rate": limit.matrix_rate}  # fmt: skip
+    return {
+        "rates": rates,
+        "compile_seconds": compile_seconds,
+        "limit": limit.steps_per_second,
+        "share_of_limit": median(rates) / limit.steps_per_second,
+        "random_rate": limit.random_rate,
+        "flops_per_step": limit.flops_per_step,
+        "matrix_rate": limit.matrix_rate,
+    }
 
 
 def alone(name: str, rounds: int, devices: int) -> dict[str, Any]:
@@ -175,8 +241,17 @@ def race(name: str, rounds: int, devices: int) -> dict[str, Any]:
     again = alone(name, rounds, devices)  # ours, theirs, ours: a machine that drifts shows
     mine["rates"] += again["rates"]
     speed = median(mine["rates"])
-    return {"about": r.about, "ours": mine, "peer": other, "peer_rate": rate, "beside": beside, "rate": speed,
-            "ratio": speed / rate if rate else None, "aim": r.aim, "rounds": rounds}  # fmt: skip
+    return {
+        "about": r.about,
+        "ours": mine,
+        "peer": other,
+        "peer_rate": rate,
+        "beside": beside,
+        "rate": speed,
+        "ratio": speed / rate if rate else None,
+        "aim": r.aim,
+        "rounds": rounds,
+    }
 
 
 def main() -> int:
@@ -190,8 +265,11 @@ def main() -> int:
         write(f"peers/{name}", {**result, **stamp()})
         word = "beside" if result["beside"] else "recorded"
         ratio = f"{result['ratio']:.2f}x (aim {result['aim']}x)" if result["ratio"] else "no peer figure"
-        print(f"{name}: ours {result['rate']:,.0f} steps/s, peer ({word}) {result['peer_rate'] or float('nan'):,.0f}: {ratio}; "
-              f"share of limit {result['ours']['share_of_limit']:.2f}", file=sys.stderr)  # fmt: skip
+        print(
+            f"{name}: ours {result['rate']:,.0f} steps/s, peer ({word}) {result['peer_rate'] or float('nan'):,.0f}: {ratio}; "
+            f"share of limit {result['ours']['share_of_limit']:.2f}",
+            file=sys.stderr,
+        )
     return 0
 
 

@@ -1,7 +1,7 @@
 """Recorded results to the docs' tables and pictures, so that no number in prose can drift.
 
-    python benchmarks/render.py          writes docs/results.md and docs/assets/results/*.png
-    python benchmarks/render.py --check  exits 3 if docs/results.md is not what the results say
+python benchmarks/render.py          writes docs/results.md and docs/assets/results/*.png
+python benchmarks/render.py --check  exits 3 if docs/results.md is not what the results say
 """
 
 import argparse
@@ -40,20 +40,52 @@ def learning() -> str:
         parts = f"{x['architecture']}, {body.get('kind', 'mlp')}, {x['credit']}"
         truth = "; ".join(f"{k} {v:.3g}" for k, v in x["true_metrics"].items()) or "-"
         low, high = x["return_ci95"]
-        rows.append([
-            f"`{x['env']}`", parts, number(x["steps"]), f"{len(x['seeds'])} from {x['seeds'][0]}", f"{x['return_iqm']:.3g}",
-            f"{number(low)} to {number(high)}", f"{x['return_worst_seed']:.3g}", truth, number(x["wall_seconds"]), number(x["steps_per_second"]),
-            f"{x['share_of_limit']:.2f}", f"[curve](assets/results/{name}.png)", f"{r['date'][:10]} `{r['commit']}`",
-        ])  # fmt: skip
-    head = ["environment", "architecture, body, credit", "steps per seed", "seeds", "return IQM", "95% interval", "worst seed", "true metrics",
-            "wall s, all seeds", "steps/s, all seeds", "share of limit", "picture", "measured"]  # fmt: skip
+        rows.append(
+            [
+                f"`{x['env']}`",
+                parts,
+                number(x["steps"]),
+                f"{len(x['seeds'])} from {x['seeds'][0]}",
+                f"{x['return_iqm']:.3g}",
+                f"{number(low)} to {number(high)}",
+                f"{x['return_worst_seed']:.3g}",
+                truth,
+                number(x["wall_seconds"]),
+                number(x["steps_per_second"]),
+                f"{x['share_of_limit']:.2f}",
+                f"[curve](assets/results/{name}.png)",
+                f"{r['date'][:10]} `{r['commit']}`",
+            ]
+        )
+    head = [
+        "environment",
+        "architecture, body, credit",
+        "steps per seed",
+        "seeds",
+        "return IQM",
+        "95% interval",
+        "worst seed",
+        "true metrics",
+        "wall s, all seeds",
+        "steps/s, all seeds",
+        "share of limit",
+        "picture",
+        "measured",
+    ]
     return table(head, rows) if rows else "No learning result is recorded yet.\n"
 
 
 def baselines() -> str:
     rows = [
-        [r["what"], r["env"], number(r["steps"]), str(r["seeds"]), f"{r['return_iqm']:.3g}", f"{number(r['return_ci95'][0])} to {number(r['return_ci95'][1])}",
-         f"{r['date'][:10]}"]  # fmt: skip
+        [
+            r["what"],
+            r["env"],
+            number(r["steps"]),
+            str(r["seeds"]),
+            f"{r['return_iqm']:.3g}",
+            f"{number(r['return_ci95'][0])} to {number(r['return_ci95'][1])}",
+            f"{r['date'][:10]}",
+        ]
         for r in read("beside").values()
     ]
     return table(["what", "environment", "steps per seed", "seeds", "return IQM", "95% interval", "measured"], rows) if rows else ""
@@ -62,26 +94,112 @@ def baselines() -> str:
 def peers() -> str:
     rows = []
     for r in read("peers").values():
-        rows.append([
-            r["about"], number(r["rate"]), number(r["peer_rate"]), "in the same run" if r["beside"] else "recorded earlier",
-            f"{r['ratio']:.2f}" if r["ratio"] else "-", f"{r['aim']}", f"{r['ours']['share_of_limit']:.2f}", number(r["ours"]["compile_seconds"]),
-            f"{r['date'][:10]} `{r['commit']}`",
-        ])  # fmt: skip
-    head = ["peer and work", "ours, steps/s", "peer, steps/s", "peer measured", "ratio", "aim", "our share of the limit", "our compile s", "measured"]
+        rows.append(
+            [
+                r["about"],
+                number(r["rate"]),
+                number(r["peer_rate"]),
+                "in the same run" if r["beside"] else "recorded earlier",
+                f"{r['ratio']:.2f}" if r["ratio"] else "-",
+                f"{r['aim']}",
+                f"{r['ours']['share_of_limit']:.2f}",
+                number(r["ours"]["compile_seconds"]),
+                f"{r['date'][:10]} `{r['commit']}`",
+            ]
+        )
+    head = [
+        "peer and work",
+        "ours, steps/s",
+        "peer, steps/s",
+        "peer measured",
+        "ratio",
+        "aim",
+        "our share of the limit",
+        "our compile s",
+        "measured",
+    ]
     return table(head, rows) if rows else "No race is recorded yet.\n"
+
+
+def traffic() -> str:
+    rows = []
+    for r in read("traffic").values():
+        o, g = r["ours"], r["greedy"]
+        free = [h for h in g["hours"][0] if h <= r["jam_above"]]
+        rows.append(
+            [
+                f"`{r['env']}`",
+                f"{o['free_iqm']:.3f} ({number(o['free_ci95'][0])} to {number(o['free_ci95'][1])})",
+                f"{sum(free) / len(free):.3f}",
+                f"{r['ratio']:.2f}",
+                f"{o['jammed_share']:.0%} of {sum(map(len, o['hours']))}",
+                f"{g['jammed_share']:.0%} of {len(g['hours'][0])}",
+                f"{o['mean_of_all']:.3g} / {g['mean_of_all']:.3g}",
+                f"{o['median']:.3g} / {g['median']:.3g}",
+                f"{r['date'][:10]} `{r['commit']}`",
+            ]
+        )
+    head = [
+        "network",
+        "ours, unjammed hours, s",
+        "greedy, unjammed hours, s",
+        "ratio",
+        "ours, jammed hours",
+        "greedy, jammed hours",
+        "mean of all hours, ours / greedy",
+        "median hour, ours / greedy",
+        "measured",
+    ]
+    return table(head, rows) if rows else "No traffic result is recorded yet.\n"
+
+
+def times() -> str:
+    rows = [
+        [
+            f"{r['target']:g}",
+            number(r["seconds"]),
+            f"{r['peer_seconds'][0]} to {r['peer_seconds'][1]}",
+            number(r["share_of_peer"]),
+            ", ".join(number(x["steps"]) for x in r["runs"]),
+            f"{r['date'][:10]} `{r['commit']}`",
+        ]
+        for r in read("time_to").values()
+    ]
+    head = [
+        "return reached",
+        "ours, wall s with compiling, median",
+        "peer's script, s",
+        "share of the peer's (at its fastest)",
+        "our steps, each seed",
+        "measured",
+    ]
+    return table(head, rows) if rows else "Not recorded yet.\n"
 
 
 def page() -> str:
     machines = sorted({r["machine"] for folder in ("learning", "peers") for r in read(folder).values()})
-    return "\n".join([
-        INTRO, "## Learning\n", learning(), baselines(),
-        "Repeat a row with `python benchmarks/learning.py NAME`; the configurations are in `benchmarks/learning/`.\n",
-        "## Speed beside the peers\n",
-        "Joint environment steps per second of training with the peer's own hyperparameters, network and environment, one seed, "
-        "compile time left out. The limit is 1 / (1 / random-policy steps per second + FLOPs per step / matrix rate).\n",
-        peers(), "Repeat with `python benchmarks/peers.py`.\n",
-        "Machine: " + "; ".join(machines) + ".\n" if machines else "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            INTRO,
+            "## Learning\n",
+            learning(),
+            baselines(),
+            "Repeat a row with `python benchmarks/learning.py NAME`; the configurations are in `benchmarks/learning/`.\n",
+            "## City traffic\n",
+            "Mean waiting time over an hour, final policies acting by mode, beside a greedy controller that serves the phase with the longest queue. "
+            "sumo-rl switches SUMO's teleporting off, so a junction that blocks itself stays blocked, under any controller: hours above 10 s count as jammed and are told apart.\n",
+            traffic(),
+            "## Time to a peer's final return, MPE simple_spread\n",
+            times(),
+            "Repeat with `python benchmarks/time_to.py`. The peer's seconds leave its compiling out.\n",
+            "## Speed beside the peers\n",
+            "Joint environment steps per second of training with the peer's own hyperparameters, network and environment, one seed, "
+            "compile time left out. The limit is 1 / (1 / random-policy steps per second + FLOPs per step / matrix rate).\n",
+            peers(),
+            "Repeat with `python benchmarks/peers.py`.\n",
+            "Machine: " + "; ".join(machines) + ".\n" if machines else "",
+        ]
+    )
 
 
 def pictures() -> None:

@@ -70,8 +70,21 @@ def main() -> int:
         seconds = median(r["seconds"] if r["seconds"] is not None else math.inf for r in runs)
         share = seconds / low if low and math.isfinite(seconds) else None
         name = f"time_to/spread{target:g}"
-        write(name, {"target": target, "runs": runs, "seconds": seconds if math.isfinite(seconds) else None, "peer_seconds": [low, high], "share_of_peer": share, **stamp()})
-        print(f"to {target:g}: {seconds:.1f} s (median of {flags.seeds} seeds), the peer {low} to {high} s: {share if share is None else round(share, 2)} of it", file=sys.stderr)
+        write(
+            name,
+            {
+                "target": target,
+                "runs": runs,
+                "seconds": seconds if math.isfinite(seconds) else None,
+                "peer_seconds": [low, high],
+                "share_of_peer": share,
+                **stamp(),
+            },
+        )
+        print(
+            f"to {target:g}: {seconds:.1f} s (median of {flags.seeds} seeds), the peer {low} to {high} s: {share if share is None else round(share, 2)} of it",
+            file=sys.stderr,
+        )
     return 0
 
 

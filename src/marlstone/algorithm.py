@@ -66,13 +66,15 @@ class Algorithm:
     learner: Learner
 
     def __post_init__(self) -> None:
-        a, c, l = (type(x).__name__ for x in (self.architecture, self.credit, self.learner))
+        a, c, learns = (type(x).__name__ for x in (self.architecture, self.credit, self.learner))
         if reason := self.architecture.refuses(self.spec):
             raise ValueError(reason)
         if lacking := (self.wanted | self.credit.audits) - ALWAYS - (self.architecture.provides - self.learner.withholds):
-            raise ValueError(f"{c} with {l} needs {sorted(lacking)}, which {a} does not provide: choose another architecture or credit")
+            raise ValueError(
+                f"{c} with {learns} needs {sorted(lacking)}, which {a} does not provide: choose another architecture or credit"
+            )
         for ignored in sorted(self.credit.answers() - self.learner.asks - {"contribution"}):
-            raise ValueError(f"{l} never asks for {ignored!r}, so {c}'s answer would be ignored: choose another learner or credit")
+            raise ValueError(f"{learns} never asks for {ignored!r}, so {c}'s answer would be ignored: choose another learner or credit")
         for g in self.spec.groups:
             if reason := self.learner.refuses(g.space):
                 raise ValueError(f"group {g.name!r}: {reason}")

@@ -22,8 +22,8 @@ Array = Any
 class Body(Protocol):
     """`intake` is the width of the first layer, made elsewhere (`encoders.fuse`); `end` of the finished features."""
 
-    activation: Activation
-
+    @property
+    def activation(self) -> Activation: ...
     @property
     def intake(self) -> int: ...
     @property

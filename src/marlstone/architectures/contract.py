@@ -13,7 +13,7 @@ from marlstone.core.layers import Dense, dense, dense_init
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record, replace
 from marlstone.core.types import Group, Spec, Step
-from marlstone.encoders.fuse import Fuse, FuseParameters
+from marlstone.encoders.fuse import Fuse
 from marlstone.encoders.image import Image
 
 Array = Any
@@ -22,9 +22,9 @@ Sharing = Literal["all", "type", "none"]
 
 @record
 class Network:
-    """Parameters of one network of one group; `fuse` and `core` are None where another network's core is used."""
+    """Parameters of one network of one group; `fuse` (its first layer's) and `core` are None where another network's core is used."""
 
-    fuse: FuseParameters | None
+    fuse: Any
     core: Any
     after: tuple[Dense, ...]
     head: Dense
@@ -96,9 +96,8 @@ class Architecture:
         """Actor and critic networks per group. Policies start near uniform (head gain 0.01, Andrychowicz et al. 2021)."""
         keys = jax.random.split(key, (2, len(spec.groups)))
         actor = tuple(self._network(self._actor_fuse(g), g.space.head, 0.01, k, True) for g, k in zip(spec.groups, keys[0], strict=True))
-        critic = tuple(
-            self._network(self._critic_fuse(g, spec), 1, 1.0, k, self.trunk == "separate") for g, k in zip(spec.groups, keys[1], strict=True)
-        )
+        apart = self.trunk == "separate"
+        critic = tuple(self._network(self._critic_fuse(g, spec), 1, 1.0, k, apart) for g, k in zip(spec.groups, keys[1], strict=True))
         return actor, critic
 
     def _network(self, fuse: Fuse, out: int, scale: float, key: Array, whole: bool) -> Network:
@@ -115,7 +114,9 @@ class Architecture:
         return Memory(actor, critic)
 
     # forward: leading axes `b` or `b t`
-    def policy(self, spec: Spec, actor: tuple[Network, ...], seen: Seen, step: Step, memory: Memory) -> tuple[tuple[Array, ...], tuple[Array, ...], Memory]:
+    def policy(
+        self, spec: Spec, actor: tuple[Network, ...], seen: Seen, step: Step, memory: Memory
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...], Memory]:
         """Heads `[b (t) n_g head]` per group, the cores they came from, and memory after them."""
         heads, cores, after = [], [], []
         for g, p, obs, m, h in zip(spec.groups, actor, step.obs, seen.obs, memory.actor, strict=True):
@@ -133,7 +134,7 @@ class Architecture:
         values, after = [], []
         for i, (g, p, h) in enumerate(zip(spec.groups, critic, memory.critic, strict=True)):
             own = np.array(self.owners(g))
-            if self.trunk == "shared":
+            if cores is not None and self.trunk == "shared":
                 core = cores[i]
             else:
                 fuse = self._critic_fuse(g, spec)

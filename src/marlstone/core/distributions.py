@@ -22,9 +22,11 @@ class ActionSpace(Protocol):
     @property
     def head(self) -> int:
         """Numbers a policy network says per agent."""
+
     @property
     def width(self) -> int:
         """Numbers in `encode(action)`; also the width of `legal`."""
+
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array: ...
     def sample(self, head: Array, legal: Array | None, noise: Array) -> Array: ...
     def mode(self, head: Array, legal: Array | None) -> Array: ...
@@ -99,7 +101,7 @@ class Discrete:
 
 @dataclass(frozen=True)
 class MultiDiscrete:
-    """Several independent choices at once. Actions are int32 `[... len(sizes)]`; `legal`, head and noise are concatenated, `[... sum(sizes)]`."""
+    """Several independent choices at once. Actions are int32 `[... len(sizes)]`; `legal`, head and noise are `[... sum(sizes)]`."""
 
     sizes: tuple[int, ...]
 

@@ -40,11 +40,12 @@ def tally(running: Tally, step: Step, declared: dict[str, Metric]) -> tuple[Tall
     time = lambda x: jnp.moveaxis(x, 1, 0)
     rows = jax.tree.map(time, (step.team_reward, step.first, step.last, {k: step.metrics[k] for k in declared}))
 
-    def tick(carry: Tally, row: tuple[Array, Array, Array, dict[str, Array]]) -> tuple[Tally, tuple[Array, Array, Array, dict[str, Array]]]:
+    def tick(carry: Tally, row: tuple[Any, ...]) -> tuple[Tally, tuple[Any, ...]]:
         reward, first, last, metrics = row
         forget = lambda x: jnp.where(first, 0, x)
         total, length = forget(carry.team_return) + reward, forget(carry.length) + ~first
-        kept = {k: metrics[k] if declared[k].reduce == "last" else forget(carry.metrics[k]) + jnp.where(first, 0, metrics[k]) for k in declared}
+        summed = lambda k: forget(carry.metrics[k]) + jnp.where(first, 0, metrics[k])
+        kept = {k: metrics[k] if declared[k].reduce == "last" else summed(k) for k in declared}
         done = lambda x: jnp.where(last, x, 0)
         figure = {k: done(v / jnp.maximum(length, 1) if declared[k].reduce == "mean" else v) for k, v in kept.items()}
         return Tally(total, length, kept), (last, done(total), done(length), figure)

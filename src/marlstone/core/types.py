@@ -17,7 +17,7 @@ Array = Any  # jax.Array, a tracer, or numpy.ndarray: the same code serves devic
 
 @dataclass(frozen=True)
 class Leaf:
-    """One modality of an observation. `vector`: shape `(f,)`; `image`: shape `(h, w, c)`, numbers in 0..255 if `uint8`, else taken as they are."""
+    """One modality of an observation. `vector`: shape `(f,)`; `image`: shape `(h, w, c)`, in 0..255 if `uint8`, else taken as it is."""
 
     kind: Literal["vector", "image"]
     shape: tuple[int, ...]

@@ -88,7 +88,8 @@ class Fuse:
 
     def __call__(self, p: FuseParameters, obs: dict[str, Array], moments: dict[str, Moments], state: Array | None) -> Array:
         """obs leaves `[... n f]` or `[... n h w c]`, state `[... s]` -> `[... rows width]`, before its activation."""
-        owners, h = np.array(self.owners), 0.0
+        owners = np.array(self.owners)
+        h: Array = 0.0
         for name in self.leaves:
             x, leaf = obs[name], self.group.observation[name]
             if leaf.kind == "image":

@@ -17,6 +17,7 @@ class Env(Protocol):
     def spec(self) -> Spec: ...
     def init(self, key: Array) -> tuple[Any, Step]:
         """A fresh episode: `first` is True, rewards are 0, discounts 1."""
+
     def step(self, state: Any, action: tuple[Array, ...], key: Array) -> tuple[Any, Step]:
         """One joint step. Never called after a row whose `last` is True: the vectorizer resets instead."""
 

@@ -64,7 +64,8 @@ class PolicyGradient:
         }
         for name, ok in ranges.items():
             if not ok:
-                raise ValueError(f"PolicyGradient.{name} is {getattr(self, name)}: out of range, the default is {type(self)().__dict__[name]}")
+                default = type(self).__dataclass_fields__[name].default
+                raise ValueError(f"PolicyGradient.{name} is {getattr(self, name)}: out of range, the default is {default}")
 
     def refuses(self, space: ActionSpace) -> str | None:
         return None
@@ -82,8 +83,8 @@ class PolicyGradient:
         pay, discount = asked.reward(views, chunk)
         acts, real = chunk.acts, chunk.real[..., None]
         rho = jnp.where(acts, jnp.exp(jnp.clip(views.logp - chunk.logp, -20, 20)), 1.0)
-        rows = (time(x) for x in (views.value, pay, discount, rho, acts, real))
-        a, vs = (time(x) for x in vtrace(*rows, self.gamma, self.lam))
+        value, pay_, discount_, rho, acts_, real_ = (time(x) for x in (views.value, pay, discount, rho, acts, real))
+        a, vs = (time(x) for x in vtrace(value, pay_, discount_, rho, acts_, real_, self.gamma, self.lam))
         predicted = real & (chunk.step.present[:, :-1] | (discount > 0))
         return lax.stop_gradient(Fixed(views.logp, asked.advantage(views, chunk, a), vs, predicted))
 

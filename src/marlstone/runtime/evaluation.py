@@ -39,7 +39,8 @@ def add(so_far: Episodes, row: Step, declared: dict[str, Metric]) -> Episodes:
     going = ~so_far.ended
     each = lambda mask, x: mask.reshape(-1, *(1,) * (x.ndim - 1))
     plus = lambda old, new: jnp.where(each(going & row.first, new), 0, old + jnp.where(each(going, new), new, 0))
-    keep = lambda k: jnp.where(going, row.metrics[k], so_far.metrics[k]) if declared[k].reduce == "last" else plus(so_far.metrics[k], row.metrics[k])
+    latest = lambda k: jnp.where(going, row.metrics[k], so_far.metrics[k])
+    keep = lambda k: latest(k) if declared[k].reduce == "last" else plus(so_far.metrics[k], row.metrics[k])
     return Episodes(
         plus(so_far.team_return, row.team_reward),
         plus(so_far.agent_return, row.reward),

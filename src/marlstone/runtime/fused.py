@@ -61,7 +61,7 @@ class Fused:
     def __post_init__(self) -> None:
         b, m = self.env.b, self.algorithm.learner.minibatches
         if b % m:
-            raise ValueError(f"rollout.envs is {b}, not a multiple of learner.minibatches = {m}: environments are what minibatches are made of")
+            raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}: minibatches are made of environments")
 
     # ---- one seed
     def begin(self, seed: Array) -> State:

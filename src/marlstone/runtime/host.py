@@ -23,7 +23,7 @@ from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, Spec, Step
 from marlstone.envs.guards import BadRow, Guards
-from marlstone.runtime.evaluation import Act, Episodes, UNKNOWN_HORIZON, add, choose, finish, nothing_yet
+from marlstone.runtime.evaluation import UNKNOWN_HORIZON, Act, Episodes, add, choose, finish, nothing_yet
 from marlstone.runtime.fused import Report, State
 from marlstone.runtime.limit import Limit, largest_product, matrix_rate
 from marlstone.runtime.spread import Spread
@@ -43,8 +43,8 @@ class OneByOne(Spread):
 
 def seen_of(step: Step) -> Step:
     """What acting needs of a row; the rest would only be copied to the device."""
-    nothing = dict.fromkeys(("state", "reward", "team_reward", "discount", "team_discount", "last", "present", "deciding"))
-    return replace(step, metrics={}, **nothing)
+    unseen: Any = dict.fromkeys(("state", "reward", "team_reward", "discount", "team_discount", "last", "present", "deciding"))
+    return replace(step, metrics={}, **unseen)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Hosted:
     def of(cls, config: RunConfig, total: int, seeds: tuple[int, ...]) -> "Hosted":
         b, m = config.rollout.envs, config.learner.minibatches
         if b % m:
-            raise ValueError(f"rollout.envs is {b}, not a multiple of learner.minibatches = {m}: environments are what minibatches are made of")
+            raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}: minibatches are made of environments")
         make = lambda _: Workers(config.env, b, guards=config.guards, num_workers=config.rollout.workers)
         first = make(0)
         try:
@@ -191,7 +191,7 @@ class Hosted:
     # ---- judging
     def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
         """Whole episodes with every seed's policy, in worker processes of their own, `[seeds episodes ...]`."""
-        declared, compiled = self.spec.metrics, jax.jit(lambda *x: self._choose(*x, act=act))
+        declared, compiled = self.spec.metrics, jax.jit(lambda *x: self._choose(act, *x))
         counted = jax.jit(lambda so_far, row: add(so_far, row, declared))
 
         def one(i: int, train: Any) -> Episodes:
@@ -212,7 +212,7 @@ class Hosted:
 
         return jax.device_get(self._stack(self._each(one, state.train)))
 
-    def _choose(self, policy: Policy, step: Step, memory: Any, key: Array, act: Act) -> Any:
+    def _choose(self, act: Act, policy: Policy, step: Step, memory: Any, key: Array) -> Any:
         action, memory = choose(self.algorithm, policy, step, memory, key, act)
         return self.algorithm.emit(action), memory
 

@@ -43,7 +43,7 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Any:
     rows = config.rollout.envs * config.rollout.length
     total = -(-config.steps // rows)
     if is_jax(config.env):
-        env = make(config.env)
+        env: Any = make(config.env)
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
         return Fused(Vectorized(env, config.rollout.envs, config.guards), algorithm, config.rollout.length, total, seeds)
     from marlstone.runtime.host import Hosted

@@ -24,7 +24,7 @@ class Acting:
     """Where `b` environments stand between chunks: their state, their last row, the policy's memory."""
 
     env: Any
-    step: Step
+    step: Any
     memory: Memory
 
 
