@@ -13,6 +13,7 @@ from marlstone.core.records import replace
 from marlstone.core.types import Array, Spec, Step
 
 FAULTS = ("nan_observation", "nan_reward", "reward_bounds", "wrong_shape", "wrong_dtype", "raised", "hung", "died")
+LARGEST = 1e12  # beyond it, squares of returns overflow float32, and moments of them would be no numbers
 VALUES = FAULTS[:3]  # found by `sanitize`, in any array; the others only where Python steps the environment
 
 Report = Callable[[str, str, str, Any], None]  # (fault, agent, field, value); returning means: put 0 there and go on
@@ -62,15 +63,20 @@ class Guards:
             raise ValueError(f"Guards.reward_bounds is {self.reward_bounds}: give (lowest, highest)")
 
 
+def sound(x: Array) -> Array:
+    """Where `x` is a number that can be learned from: not NaN, not infinite, nor as good as that."""
+    return x.__array_namespace__().abs(x) <= LARGEST
+
+
 def _finite(x: Array) -> tuple[Array, Array]:
-    """`x` with 0 where it was NaN or infinite, and how many numbers that were."""
+    """`x` with 0 where it was not sound, and how many numbers that were."""
     xp = x.__array_namespace__()
-    good = xp.isfinite(x)
+    good = sound(x)
     return xp.where(good, x, xp.zeros_like(x)), xp.sum(~good)
 
 
 def sanitize(step: Step, guards: Guards) -> tuple[Step, dict[str, Array]]:
-    """`step` without NaN, infinities and out-of-bounds rewards, and the counts of what was mended, by name.
+    """`step` without NaN, infinities (`sound`) and out-of-bounds rewards, and the counts of what was mended, by name.
 
     One code for NumPy and `jax.numpy`, so it also stands inside `jit`; any leading axes. Counts are numbers of elements:
     `nan_observation` (observations or state, and metrics), `nan_reward` and `reward_bounds` (agents' or team's rewards).
@@ -108,12 +114,12 @@ def name_fault(step: Step, spec: Spec, guards: Guards) -> BadRow | None:
 
     for group, leaves in zip(spec.groups, step.obs, strict=True):
         for name, x in leaves.items():
-            if _is_float(x) and not np.isfinite(x).all():
+            if _is_float(x) and not sound(x).all():
                 axes = len(x.shape) - 1 - len(group.observation[name].shape)
-                where = np.argwhere(~np.isfinite(x))[0]
+                where = np.argwhere(~sound(x))[0]
                 return BadRow("nan_observation", group.agents[where[axes]], f"observation {name!r}", x[tuple(where)])
     low, high = guards.reward_bounds or (-np.inf, np.inf)
-    for fault, bad in (("nan_reward", ~np.isfinite(step.reward)), ("reward_bounds", (step.reward < low) | (step.reward > high))):
+    for fault, bad in (("nan_reward", ~sound(step.reward)), ("reward_bounds", (step.reward < low) | (step.reward > high))):
         if bad.any():
             where = np.argwhere(bad)[0]
             return BadRow(fault, spec.agents[where[-1]], "reward", step.reward[tuple(where)])
@@ -122,8 +128,8 @@ def name_fault(step: Step, spec: Spec, guards: Guards) -> BadRow | None:
         ("nan_reward", "team_reward", step.team_reward),
         *(("nan_observation", f"metric {k!r}", v) for k, v in step.metrics.items()),
     ):
-        if not np.isfinite(x).all():
-            return BadRow(fault, "team", field, np.asarray(x)[~np.isfinite(x)][0])
+        if not sound(x).all():
+            return BadRow(fault, "team", field, np.asarray(x)[~sound(np.asarray(x))][0])
     k = spec.n
     if ((step.team_reward < k * low) | (step.team_reward > k * high)).any():
         return BadRow("reward_bounds", "team", "team_reward", step.team_reward)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from marlstone.core.types import Step
-from marlstone.envs.guards import FAULTS, BadRow, Guards, name_fault, refuse, sanitize
+from marlstone.envs.guards import FAULTS, BadRow, Guards, name_fault, refuse, sanitize, sound
 from marlstone.envs.make import make
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.protocol import HostEnv
@@ -204,7 +204,7 @@ class _Worker:
         """NaN, infinities and bounds over all rows at once; the clean case costs a few microseconds."""
         bounds = self.guards.reward_bounds
         paid = self.mine.reward
-        if all(np.isfinite(x).all() for x in self.watched) and (bounds is None or (paid.min() >= bounds[0] and paid.max() <= bounds[1])):
+        if all(sound(x).all() for x in self.watched) and (bounds is None or (paid.min() >= bounds[0] and paid.max() <= bounds[1])):
             return
         if not self.survive:
             fault = name_fault(self.mine, self.spec, self.guards)
