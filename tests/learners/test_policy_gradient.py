@@ -1,0 +1,97 @@
+"""The loss is decoupled PPO, element by element; gradients are clipped within a parameter set."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from marlstone.core.types import Views
+from marlstone.learners import Fixed, PolicyGradient
+from marlstone.learners.optimizer import Adam, clip_by_set
+from tests.batches import begun, chunks_of, combination
+from marlstone.architectures import Decentralized, Mlp
+from marlstone.credit import Individual
+
+PAIR = "proving:pair"
+
+
+def batch():
+    it = combination(PAIR, Decentralized(Mlp((4,))), Individual(), PolicyGradient()).it
+    chunk = chunks_of(it, PAIR)
+    rng, shape = np.random.default_rng(0), chunk.logp.shape
+    draw = lambda *s: rng.normal(size=s).astype(np.float32)
+    value = draw(shape[0], shape[1] + 1, shape[2])
+    views = Views(chunk.logp + 0.4 * draw(*shape), np.abs(draw(*shape)), value)
+    fixed = Fixed(chunk.logp + 0.5 * draw(*shape), draw(*shape), draw(*shape), np.ones(shape, bool))
+    return it, chunk, views, fixed, np.array([1.0, 2.0, 3.0, 4.0], np.float32)
+
+
+def test_loss_is_the_equation() -> None:
+    """L = min(pi_prox/mu, c) min(ratio A, clip(ratio) A) + bonus, written for one element at a time."""
+    _, chunk, views, fixed, sigma = batch()
+    learner = PolicyGradient(clip=0.2, cap=1.3, entropy=0.05, value=0.7)
+    losses, metrics = learner.loss(None, views, chunk, fixed, sigma)
+    kinds = set()
+    for at in np.ndindex(chunk.logp.shape):
+        ratio = np.exp(views.logp[at] - fixed.logp[at])
+        stale = np.exp(fixed.logp[at] - chunk.logp[at])
+        a = fixed.advantage[at]
+        surrogate = min(stale, 1.3) * min(ratio * a, np.clip(ratio, 0.8, 1.2) * a)
+        np.testing.assert_allclose(losses.deciding[at], -surrogate - 0.05 * views.entropy[at], rtol=1e-4, atol=1e-5)
+        error = (views.value[at] - fixed.target[at]) / sigma[at[-1]]
+        np.testing.assert_allclose(losses.predicting[at], 0.7 * error**2, rtol=1e-4, atol=1e-5)
+        kinds.add((bool(ratio > 1.2), bool(ratio < 0.8), bool(a > 0), bool(stale > 1.3)))
+    assert len(kinds) == 12 and set(metrics) == {"value_loss", "entropy", "kl", "clipped", "staleness"}
+
+
+def test_fresh_data_is_the_case_of_equal_policies() -> None:
+    """Ratios and staleness are one, so the gradient is the plain policy gradient's."""
+    _, chunk, views, fixed, sigma = batch()
+    fresh = Fixed(jnp.asarray(chunk.logp), fixed.advantage, fixed.target, fixed.predicted)
+    loss = lambda logp: PolicyGradient(entropy=0.0).loss(None, Views(logp, views.entropy, views.value), chunk, fresh, sigma)[0].deciding.sum()
+    np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(chunk.logp)), -fixed.advantage, rtol=1e-5)
+
+
+def test_targets_are_corrected_by_the_acting_log_probs() -> None:
+    """Doubting what acted changes targets, on rows of decisions only; agreeing with it gives the case rho = 1."""
+    it, chunk, views, _, _ = batch()
+    learner, asked = PolicyGradient(), it.asked(begun(it).nets)
+    fresh = learner.targets(asked, Views(chunk.logp, views.entropy, views.value), chunk)
+    stale = learner.targets(asked, Views(chunk.logp - 1.0, views.entropy, views.value), chunk)
+    assert not np.allclose(fresh.target, stale.target)
+    np.testing.assert_array_equal(stale.logp, chunk.logp - 1.0)
+    idle = np.asarray(~chunk.acts)
+    noise = np.where(idle, 3.0, 0.0).astype(np.float32)
+    again = learner.targets(asked, Views(chunk.logp + noise, views.entropy, views.value), chunk)
+    np.testing.assert_array_equal(again.target, fresh.target)
+
+
+def test_clipping_scales_each_set_alone() -> None:
+    grads = {"w": jnp.array([[3.0, 0.0], [300.0, 0.0]]), "b": jnp.array([[4.0], [400.0]])}
+    clipped, norm = clip_by_set(grads, True, 10.0)
+    np.testing.assert_allclose(norm, [5.0, 500.0])
+    np.testing.assert_allclose(clipped["w"], [[3.0, 0.0], [6.0, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(clipped["b"], [[4.0], [8.0]], rtol=1e-6)
+    together, norm = clip_by_set(grads, False, 10.0)
+    np.testing.assert_allclose(norm, np.sqrt(5.0**2 + 500.0**2), rtol=1e-6)
+    np.testing.assert_allclose(np.sqrt(sum((x**2).sum() for x in jax.tree.leaves(together))), 10.0, rtol=1e-5)
+    still, _ = clip_by_set(jax.tree.map(jnp.zeros_like, grads), True, 10.0)
+    assert all((np.asarray(x) == 0).all() for x in jax.tree.leaves(still))
+
+
+def test_optimizer_is_adam() -> None:
+    """Kingma & Ba, algorithm 1, in NumPy."""
+    x, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
+    nets, state, rng = jnp.asarray(x, jnp.float32), Adam().init(jnp.zeros(2)), np.random.default_rng(0)
+    for t in range(1, 6):
+        g = rng.normal(size=2)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        x = x - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-5)
+        nets, state = Adam().step(jnp.asarray(g, jnp.float32), state, nets, 0.1)
+    np.testing.assert_allclose(nets, x, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("anneal", "rates"), [(True, [1.0, 0.5, 0.0]), (False, [1.0, 1.0, 1.0])])
+def test_rate_follows_progress(anneal: bool, rates: list[float]) -> None:
+    learner = PolicyGradient(lr=2e-3, anneal=anneal)
+    np.testing.assert_allclose([learner.rate(jnp.float32(p)) for p in (0.0, 0.5, 1.0)], np.array(rates) * 2e-3, atol=1e-9)
