@@ -19,7 +19,9 @@ from tests.batches import begun, quick
 
 N, S, B, T = 4, 3, 2, 5
 TYPES = ("cat", "dog", "cat", "dog")
-SPEC = Spec((Group("all", tuple("abcd"), {"eyes": Leaf("image", (9, 10, 2), "uint8"), "ears": Leaf("vector", (3,))}, Discrete(3), TYPES),), S)
+SPEC = Spec(
+    (Group("all", tuple("abcd"), {"eyes": Leaf("image", (9, 10, 2), "uint8"), "ears": Leaf("vector", (3,))}, Discrete(3), TYPES),), S
+)
 MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
 BODIES = pytest.mark.parametrize("body", [MLP, GRU], ids=["mlp", "gru"])
 

@@ -49,7 +49,7 @@ def test_scan_is_stepping_the_cell(stacked: bool) -> None:
 
 def test_cell_is_the_equation() -> None:
     """In NumPy, gate by gate, one set of parameters at a time."""
-    u, b, x, keep, h = (np.asarray(a) for a in inputs(True))
+    u, b, x, _, h = (np.asarray(a) for a in inputs(True))
     out = np.asarray(gru_cell(*(jnp.asarray(a) for a in (u, b, x[0], h)))[0])
     sigmoid = lambda v: 1 / (1 + np.exp(-v))
     for n in range(N):

@@ -1,5 +1,7 @@
 """Lambda-returns equal the textbooks', written as loops: GAE where data is fresh, V-trace where it is stale; through pauses and resets."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +44,7 @@ def computed(x: dict[str, np.ndarray], gamma: float = GAMMA, lam: float = LAM) -
 def episodes(x: dict[str, np.ndarray], n: int) -> list[tuple[int, int]]:
     """`[begin, end)` of the transitions between resets; value[end] bootstraps them."""
     cuts = [-1, *np.flatnonzero(~x["real"][:, n]), T]
-    return [(a + 1, b) for a, b in zip(cuts, cuts[1:]) if b > a + 1]
+    return [(a + 1, b) for a, b in pairwise(cuts) if b > a + 1]
 
 
 def gae(value: np.ndarray, pay: np.ndarray, discount: np.ndarray) -> np.ndarray:

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from marlstone.architectures import Decentralized, Mlp
 from marlstone.core.types import Views
+from marlstone.credit import Individual
 from marlstone.learners import Fixed, PolicyGradient
 from marlstone.learners.optimizer import Adam, clip_by_set
 from tests.batches import begun, chunks_of, combination
-from marlstone.architectures import Decentralized, Mlp
-from marlstone.credit import Individual
 
 PAIR = "proving:pair"
 
@@ -48,7 +48,9 @@ def test_fresh_data_is_the_case_of_equal_policies() -> None:
     """Ratios and staleness are one, so the gradient is the plain policy gradient's."""
     _, chunk, views, fixed, sigma = batch()
     fresh = Fixed(jnp.asarray(chunk.logp), fixed.advantage, fixed.target, fixed.predicted)
-    loss = lambda logp: PolicyGradient(entropy=0.0).loss(None, Views(logp, views.entropy, views.value), chunk, fresh, sigma)[0].deciding.sum()
+    loss = lambda logp: (
+        PolicyGradient(entropy=0.0).loss(None, Views(logp, views.entropy, views.value), chunk, fresh, sigma)[0].deciding.sum()
+    )
     np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(chunk.logp)), -fixed.advantage, rtol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Whatever numbers an environment answers with, parameters stay numbers, faults are counted to the element, and refusing names the first."""
+"""Whatever numbers an environment answers, parameters stay numbers, faults are counted to the element, and refusing names the first."""
 
 import functools
 from dataclasses import dataclass

@@ -9,6 +9,7 @@ import pytest
 
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Ctde, Decentralized, Gru, Mlp
+from marlstone.architectures.body import Body
 from marlstone.config import RunConfig, dump
 from marlstone.config.schema import Evaluation, Rollout
 from marlstone.core.types import Chunk, Views
@@ -30,12 +31,13 @@ from tests.runtime.twin import LENGTH, Twin
 
 LINE = f"{Path(__file__).parent / 'twin.py'}:make"
 B, T = 4, 7
+GRU = Gru(6, 5, (4,))
 
 
-def config(**changes: Any) -> RunConfig:
+def config(body: Body = GRU, **changes: Any) -> RunConfig:
     fields: dict[str, Any] = {"steps": 4 * B * T, "seeds": 1, "seed": 0, "checkpoint_every": B * T} | changes
     learner = PolicyGradient(epochs=2, minibatches=2)
-    return RunConfig(LINE, Ctde(Gru(6, 5, (4,))), Team(), learner, Rollout(B, T, 1), Evaluation(3), **fields)
+    return RunConfig(LINE, Ctde(body), Team(), learner, Rollout(B, T, 1), Evaluation(3), **fields)
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +163,13 @@ def test_truncation_bootstraps_and_termination_does_not(credit: Any) -> None:
 # ---- whole runs
 def test_a_resumed_run_has_the_learner_that_was_saved(tmp_path: Path) -> None:
     """Stopped and resumed: it goes on from the update it had reached, to the budget; two seeds side by side."""
-    run = RunDirectory.create(tmp_path / "run", dump(config(seeds=2)))
-    stopped = train(config(seeds=2), run, stop=lambda: True)
+    two = config(Mlp((4,)), seeds=2)
+    run = RunDirectory.create(tmp_path / "run", dump(two))
+    stopped = train(two, run, stop=lambda: True)
     assert stopped["stopped"] and stopped["steps"] == B * T
-    record = evaluate(config(seeds=2), newest(run.checkpoints), 3)
+    record = evaluate(two, newest(run.checkpoints), 3)
     assert record["returns"] == stopped["returns"]
-    resumed = train(config(seeds=2), run, resume=newest(run.checkpoints))
+    resumed = train(two, run, resume=newest(run.checkpoints))
     assert resumed["resumed_from_step"] == B * T and resumed["steps"] == 4 * B * T and not resumed["stopped"]
     assert all(ledger["rows"] == 4 * B * T for ledger in resumed["ledger"])
     assert resumed["parameters_sha256"] != stopped["parameters_sha256"] and len(resumed["returns"]) == 2
@@ -176,6 +179,14 @@ def test_environments_are_what_minibatches_are_made_of() -> None:
     import dataclasses
 
     odd = dataclasses.replace(config(), rollout=Rollout(3, T, 1))
-    with pytest.raises(ValueError, match=r"rollout\.envs is 3, not a multiple of learner\.minibatches = 2"):
+    with pytest.raises(ValueError, match=r"rollout\.envs is 3, no.* multiple of learner\.minibatches = 2"):
         Hosted.of(odd, 4, (0,))
     assert make(LINE).spec.state == 2
+
+
+def test_workers_mend_what_is_too_large_to_learn_from() -> None:
+    toy = Path(__file__).parents[1] / "envs" / "host_examples.py"
+    with Workers(f"{toy}:toy?scale=1e20", 2, num_workers=1) as env:
+        env.init(range(2))
+        _, row = env.step(None, (np.zeros((2, 2), np.int32),))
+        assert env.counts["nan_reward"] == 4 and (row.reward == 0).all() and (row.team_reward == 0).all()

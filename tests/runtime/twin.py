@@ -25,7 +25,7 @@ def make(length: int = LENGTH, end: str = "truncate", swapped: bool = False) -> 
 
     class Line(ParallelEnv):
         metadata = {"name": "line"}  # noqa: RUF012
-        possible_agents = list(NAMES)
+        possible_agents = list(NAMES)  # noqa: RUF012
 
         def observation_space(self, agent: str) -> Any:
             return spaces.Box(-10, 10, (3,), np.float32)
