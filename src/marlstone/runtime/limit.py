@@ -68,11 +68,8 @@ def matrix_rate(shape: tuple[int, int, int], spread: Spread) -> float:
     repeat = max(1, int(2e8 // (2 * m * k * n)))
     a, b = jax.random.normal(jax.random.key(0), (m, k)), jax.random.normal(jax.random.key(1), (k, n))
 
-    def one(slot: Array) -> Array:  # results feed the next product through one number, so that none can be left out
-        def body(_: Array, x: Array) -> Array:
-            return x + 1e-9 * ((a + x) @ b)[0, 0]
-
-        return lax.fori_loop(0, repeat, body, slot.astype(jnp.float32))
+    def one(slot: Array) -> Array:  # every result is needed, and feeds the next product: none can be left out or shortened
+        return lax.fori_loop(0, repeat, lambda _, x: x + 1e-9 * jnp.max((a + x) @ b), slot.astype(jnp.float32))
 
     run = jax.jit(spread.over(one))
     slots = spread.pad(jnp.zeros(spread.seeds))
