@@ -120,14 +120,20 @@ def test_permuting_agents_permutes_outputs(kind: Any, body: Any) -> None:
     assert np.abs(np.asarray(heads2) - np.asarray(heads)).max() > 1e-2
 
 
-def test_agents_that_share_are_told_who_they_are() -> None:
-    it = made(Decentralized(MLP))
+@pytest.mark.parametrize("sharing", ["all", "type"])
+def test_agents_that_share_are_told_who_they_are(sharing: Any) -> None:
+    it = made(Decentralized(MLP, sharing))
     step = rows()
     alike = replace(step, obs=jax.tree.map(lambda x: jnp.repeat(x[:, :, :1], N, 2), step.obs))
     heads = np.asarray(quick(forward(it))(begun(it).nets, alike, it.memory(B))[0])
     assert all((heads[:, :, i] != heads[:, :, j]).any() for i in range(N) for j in range(i))
+
+
+def test_agents_that_share_and_are_not_told_are_alike() -> None:
+    step = rows()
+    alike = replace(step, obs=jax.tree.map(lambda x: jnp.repeat(x[:, :, :1], N, 2), step.obs))
     anonymous = made(Decentralized(MLP, agent_ids=False))
-    heads = np.asarray(quick(forward(anonymous))(begun(anonymous).nets, alike, it.memory(B))[0])
+    heads = np.asarray(quick(forward(anonymous))(begun(anonymous).nets, alike, anonymous.memory(B))[0])
     np.testing.assert_allclose(heads, np.repeat(heads[:, :, :1], N, 2), rtol=1e-6)
 
 

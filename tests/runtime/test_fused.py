@@ -5,14 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Ctde, Gru
@@ -29,6 +27,7 @@ from marlstone.runs.leaves import parameters_sha256
 from marlstone.runtime.fused import Fused
 from marlstone.runtime.train import evaluate, train
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
 LEARNER = PolicyGradient(epochs=1, minibatches=2)
 GRU = Gru(6, 5, (4,))
 
@@ -39,28 +38,8 @@ def fused(seeds: tuple[int, ...] = (5, 6), body: Body = GRU) -> Fused:
     return Fused(Vectorized(env, 4), Algorithm(env.spec, Ctde(body), Team(), LEARNER), 7, 8, seeds)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Programs are kept between runs and processes, as the command line keeps them; and made in a hurry."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    wanted = {
-        "jax_compilation_cache_dir": folder,
-        "jax_persistent_cache_min_compile_time_secs": 0.2,
-        "jax_disable_most_optimizations": True,
-    }
-    before = {k: jax.config.values[k] for k in wanted}
-    with pytest.MonkeyPatch.context() as patch:
-        for k, v in wanted.items():
-            patch.setenv(k.upper(), str(v))
-            jax.config.update(k, v)
-        yield
-    for k, v in before.items():
-        jax.config.update(k, v)
-    compilation_cache.reset_cache()
-
-
 @pytest.fixture(scope="module")
-def two() -> tuple[Fused, Any]:
+def two(compiled_once: None) -> tuple[Fused, Any]:
     runtime = fused()
     return runtime, runtime.compile(runtime.start(), 4)
 
@@ -127,9 +106,9 @@ for a, b in zip(jax.tree.leaves(entry(whole, 1).train.nets), jax.tree.leaves(ent
 """
 
 
-def run_python(code: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+def run_python(code: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[bytes]:
     root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path]), **more}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, cwd=root)
     assert not check or done.returncode == 0, done.stderr.decode()
     return done
@@ -138,7 +117,7 @@ def run_python(code: str, check: bool = True) -> subprocess.CompletedProcess[byt
 def test_two_cores_train_what_one_trains_and_resume_exactly() -> None:
     """Three seeds on two devices, saved and loaded in between: the same bits. One device gives the same numbers up to the last bits
     only: a program for two devices is another program."""
-    run_python(DEVICES)
+    run_python(DEVICES, XLA_FLAGS="--xla_cpu_use_fusion_emitters=false")  # compiles in half the time
 
 
 def test_environments_are_what_minibatches_are_made_of() -> None:
@@ -162,7 +141,7 @@ def start(path: Path) -> RunDirectory:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, dict[str, Any]]:
+def undisturbed(compiled_once: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, dict[str, Any]]:
     run = start(tmp_path_factory.mktemp("undisturbed") / "run")
     return run, train(config(), run)
 

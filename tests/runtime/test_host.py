@@ -29,6 +29,7 @@ from marlstone.runtime.workers import Workers
 from tests.batches import begun, quick
 from tests.runtime.twin import LENGTH, Twin
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
 LINE = f"{Path(__file__).parent / 'twin.py'}:make"
 B, T = 4, 7
 GRU = Gru(6, 5, (4,))
@@ -41,7 +42,7 @@ def config(body: Body = GRU, **changes: Any) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def host() -> Any:
+def host(compiled_once: None) -> Any:
     made = Hosted.of(config(), 4, (0,))
     yield made
     made.close()
@@ -62,8 +63,8 @@ def played(host: Hosted) -> tuple[Any, Any, Chunk]:
 
 
 @pytest.fixture(scope="module")
-def fused(host: Hosted, played: Any) -> tuple[Fused, Any, Chunk]:
-    """The same seed in JAX, fed the same noise."""
+def fused(host: Hosted, played: Any) -> tuple[Any, Chunk, Chunk]:
+    """The same seed in JAX, fed the same noise; and the chunk after it."""
     state, _, _ = played
     runtime = Fused(Vectorized(Twin(host.spec), B), host.algorithm, T, 4, (0,))
 
@@ -71,10 +72,12 @@ def fused(host: Hosted, played: Any) -> tuple[Fused, Any, Chunk]:
         env, step = runtime.env.init(jax.random.split(key, B))
         noise = host._draw(state.act_key, state.train.version)
         keys = jax.random.split(key, (T, B))
-        return unroll(runtime.env, host.algorithm, state.train.policy, Acting(env, step, host.algorithm.memory(B)), noise, keys)
+        play = lambda acting: unroll(runtime.env, host.algorithm, state.train.policy, acting, noise, keys)
+        after, chunks = play(Acting(env, step, host.algorithm.memory(B)))
+        going_on = Acting(after.env, after.step, host.algorithm.remember(state.train, chunks, after.memory))
+        return after, chunks, play(going_on)[1]
 
-    after, chunks = quick(roll)(state, jax.random.key(0))
-    return runtime, after, chunks
+    return quick(roll)(state, jax.random.key(0))
 
 
 def close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
@@ -86,13 +89,27 @@ def close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
 
 def test_both_scans_make_the_same_chunks(played: Any, fused: Any) -> None:
     """The NumPy game stepped by workers and its JAX twin stepped inside `lax.scan`, from the same noise: actions equal, numbers to 1e-5."""
-    (_, after, host_chunks), (_, fused_after, fused_chunks) = played, fused
+    (_, after, host_chunks), (fused_after, fused_chunks, _) = played, fused
     for a, b in zip(host_chunks.action, fused_chunks.action, strict=True):
         np.testing.assert_array_equal(a, b)
     close(host_chunks, fused_chunks)
     close(after.step, fused_after.step)
     close(after.memory.actor, fused_after.memory.actor)
     assert np.asarray(host_chunks.step.first)[:, 1:].any() and len(np.unique(np.asarray(host_chunks.action[0]))) == 3
+
+
+def test_what_acted_is_what_learns(host: Hosted, played: Any, fused: Any) -> None:
+    """The learner's pass over a chunk, from the memory it began with, finds the log-probs that acting recorded, in the next chunk too;
+    and one pass over both chunks finds the values of two passes. On-policy is the case rho = 1."""
+    train, (_, one, two) = played[0].train, fused
+    views = quick(lambda chunks: host.algorithm.views(train.nets, train.seen, train.targets, chunks))
+    for chunks in (played[2], one, two):
+        close(views(chunks).logp, chunks.logp, 1e-4)
+    assert np.abs(np.asarray(jax.tree.leaves(two.memory))).max() > 0.05
+    step = jax.tree.map(lambda a, b: np.concatenate([a[:, :-1], b], 1), one.step, two.step)
+    action = tuple(np.concatenate([a, b], 1) for a, b in zip(one.action, two.action, strict=True))
+    both = Chunk(step, action, np.concatenate([one.logp, two.logp], 1), one.memory)
+    close(views(both).value[:, T:], views(two).value, 1e-4)
 
 
 def test_equal_chunks_teach_the_same(host: Hosted, played: Any, fused: Any) -> None:
@@ -102,7 +119,7 @@ def test_equal_chunks_teach_the_same(host: Hosted, played: Any, fused: Any) -> N
 
     learned, _ = host._learn(dataclasses.replace(state, acting=dataclasses.replace(after, step=None)), after.step, chunks)
     key = jax.random.fold_in(state.learn_key, state.train.version)
-    train, _ = quick(host.algorithm.update)(state.train, fused[2], state.train.version / host.total, key)
+    train, _ = quick(host.algorithm.update)(state.train, fused[1], state.train.version / host.total, key)
     close(learned.train.nets, train.nets)
     close(learned.train.seen, train.seen)
     close(learned.train.targets, train.targets)
