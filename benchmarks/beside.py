@@ -36,7 +36,8 @@ train = importlib.import_module("baselines.IPPO.ippo_ff_mpe").make_train(cfg)
 run = jax.jit(train).lower(jax.random.PRNGKey(0)).compile()
 out, seconds = [], []
 for seed in range(seeds):
-    said.clear(); began = time.perf_counter(); jax.block_until_ready(run(jax.random.PRNGKey(seed))); seconds.append(time.perf_counter() - began)
+    said.clear(); began = time.perf_counter()
+    jax.block_until_ready(run(jax.random.PRNGKey(seed))); seconds.append(time.perf_counter() - began)
     time.sleep(0.5); tail = said[-max(1, len(said) // 20):]; out.append(sum(tail) / len(tail))
     print("seed", seed, out[-1], file=sys.stderr, flush=True)
 print(json.dumps({"returns": out, "seconds": seconds}))

@@ -3,7 +3,8 @@
     python benchmarks/peers.py [--races jaxmarl-ippo-ff ...] [--rounds 3]
 
 A peer is run where it is installed and skipped with a word where it is not:
-  JAXMARL_PYTHON   an interpreter with jaxmarl, distrax, omegaconf;   JAXMARL_SRC   a checkout of its repository (the wheel lacks its scripts)
+  JAXMARL_PYTHON   an interpreter with jaxmarl, distrax and omegaconf
+  JAXMARL_SRC      a checkout of its repository (the wheel lacks its scripts)
 Where a peer cannot be installed, its recorded rate (`RECORDED`, measured on the project's kind of machine) stands in and
 the record says so. Rates are joint environment steps per second of training, compile time left out.
 """
@@ -32,7 +33,7 @@ LBF = "jumanji:LevelBasedForaging?task=8x8-2p-2f-coop"
 
 @dataclass(frozen=True)
 class Race:
-    """One comparison. `peer`: what to run beside us, (script, steps); `recorded`: the peer's rate where it cannot be run; `aim`: the ratio wanted."""
+    """One comparison. `peer`: what to run beside us, (script, steps); `recorded`: the peer's rate if it cannot be; `aim`: ratio wanted."""
 
     env: str
     architecture: Architecture

@@ -186,8 +186,9 @@ def page() -> str:
             baselines(),
             "Repeat a row with `python benchmarks/learning.py NAME`; the configurations are in `benchmarks/learning/`.\n",
             "## City traffic\n",
-            "Mean waiting time over an hour, final policies acting by mode, beside a greedy controller that serves the phase with the longest queue. "
-            "sumo-rl switches SUMO's teleporting off, so a junction that blocks itself stays blocked, under any controller: hours above 10 s count as jammed and are told apart.\n",
+            "Mean waiting time over an hour, final policies acting by mode, beside a greedy controller that serves the phase "
+            "with the longest queue. sumo-rl switches SUMO's teleporting off, so a junction that blocks itself stays blocked, "
+            "under any controller: hours above 10 s count as jammed and are told apart.\n",
             traffic(),
             "## Time to a peer's final return, MPE simple_spread\n",
             times(),

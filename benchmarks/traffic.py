@@ -134,7 +134,7 @@ def main() -> int:
         write(f"traffic/{name}", traffic)
         o, g = traffic["ours"], traffic["greedy"]
         print(
-            f"{name}: waiting {o['free_iqm']:.3f} s (jammed {o['jammed_share']:.0%}), greedy {np.mean([h for h in g['hours'][0] if h <= JAM]):.3f} s "
+            f"{name}: waiting {o['free_iqm']:.3f} s (jammed {o['jammed_share']:.0%}), greedy {g['free_iqm']:.3f} s "
             f"(jammed {g['jammed_share']:.0%}), ratio {traffic['ratio']:.2f}",
             file=sys.stderr,
         )

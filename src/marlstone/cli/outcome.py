@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from types import TracebackType
 
-from marlstone.core.errors import UserError
+from marlstone.core.errors import Failure, UserError
 
 DONE, FAILED, MISTAKE, CHECK = 0, 1, 2, 3
 
@@ -42,6 +42,9 @@ def conclude(command: Callable[[], int], as_json: bool) -> int:
 
             print(one_line({"error": message, "exit_code": MISTAKE}))
         return MISTAKE
+    except Failure as error:
+        print(f"marlstone: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("marlstone: interrupted", file=sys.stderr)
         return FAILED

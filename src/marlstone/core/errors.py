@@ -8,6 +8,10 @@ class UserError(ValueError):
     """What was asked cannot be done, and the message says why: part, field, value and remedy. The command line prints it and exits 2."""
 
 
+class Failure(RuntimeError):
+    """Something outside failed for good (an environment, say), and the message is enough. The command line prints it and exits 1."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` where something close exists, else the list of what there is. In the order given. For the end of a sentence."""
     names = list(known)

@@ -80,7 +80,7 @@ class Spec:
     """What is known of an environment before it runs.
 
     Fields: `groups`; `state`, the length of the global state vector; `horizon`, the most joint steps an episode can
-    take (None: unknown); `metrics`, declared true metrics; `competing`, whether agents have opposed rewards.
+    take (None: unknown); `metrics`, declared true metrics.
     """
 
     groups: tuple[Group, ...]

@@ -23,7 +23,7 @@ class Losses:
 
 @record
 class Fixed:
-    """Computed once per batch, without gradient, `[b t n]`: proximal log-probs, advantages, value targets, and where those are predicted."""
+    """Computed once per batch, without gradient, `[b t n]`: proximal log-probs, advantages, value targets, where those are predicted."""
 
     logp: Array
     advantage: Array

@@ -27,6 +27,7 @@ from marlstone.runs.store import Store
 from marlstone.runtime.evaluation import Act, Episodes
 from marlstone.runtime.fused import Fused
 from marlstone.runtime.limit import Limit
+from marlstone.runtime.unroll import chunk_bytes
 
 HOST_CONTACT = 1.5  # seconds of training between contacts with the host
 MOST = 64  # updates between contacts at most: the length of the report buffer
@@ -75,7 +76,7 @@ def train(
 ) -> dict[str, Any]:
     """Train as configured, into `run`; returns the record (INTERFACE `train`). `resume` continues exactly from a
     checkpoint of this run; `initial` begins a new one from another run's parameters, as far as they fit. `stop()` is
-    asked between updates: when True a checkpoint is written and the record so far returned, with `stopped` True."""
+    asked between updates: when True a checkpoint is written and a short record returned, with `stopped` True."""
     clock, began = Clock(), time.perf_counter()
     report = lambda phase, step, **more: progress(Progress(phase, step, config.steps, config.seeds, **more))
     report("starting", 0)
@@ -105,6 +106,8 @@ def _train(
     advance = clock.time("compiling", lambda: runtime.compile(state, most))
     nets = jax.tree.map(lambda x: x[0], state.train.nets)
     act_flops, learn_flops = runtime.algorithm.flops(nets)
+    policy, acting = jax.tree.map(lambda x: x[0], (state.train.policy, state.acting))
+    handed = chunk_bytes(runtime.algorithm, policy, acting, config.rollout.length)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped = 0, 1, False
     with run.store() as store:
@@ -122,7 +125,7 @@ def _train(
             pace = max(1, round(n * HOST_CONTACT / max(took, 1e-6)))
             steps = out.steps.sum(1)
             ledgers = [
-                ledger.plus(steps=s, rows=n * rows, episodes=e, flops=int(s) * (act_flops + learn_flops))
+                ledger.plus(steps=s, rows=n * rows, episodes=e, flops=int(s) * (act_flops + learn_flops), bytes=n * handed)
                 for ledger, s, e in zip(ledgers, steps, out.finished.episodes.sum(1), strict=True)
             ]
             trained_steps += int(steps.sum())
@@ -134,6 +137,8 @@ def _train(
                 store.flush()
                 meta = {"ledgers": [vars(ledger) for ledger in ledgers], "purpose": purpose_of(config.seed)}
                 clock.time("checkpointing", lambda: save(run.checkpoints, done * rows, runtime.spread.trim(state), meta))  # noqa: B023
+        if stopped and done < runtime.total:
+            return {"run": str(run.path), "env": config.env, "steps": done * rows, "seeds": list(runtime.seeds), "stopped": True}
         report("evaluating", min(done * rows, config.steps))
         episodes = clock.time("evaluating", lambda: runtime.evaluate(state, config.evaluation.episodes))
         limit = clock.time("measuring the limit", lambda: runtime.limit(nets))
@@ -166,11 +171,9 @@ def _train(
         "faults": runtime.faults(state),
         "ledger": [vars(ledger) for ledger in ledgers],
         "curve": str(picture) if picture else None,
-        "stopped": stopped and done < runtime.total,
     }
     if taken is not None:
         record["taken_from"] = taken
-    run.finish(record)
     return record
 
 

@@ -71,6 +71,17 @@ def unroll(
     return after, chunk(rows, after.step, acting.memory)
 
 
+def chunk_bytes(algorithm: Algorithm, policy: Policy, acting: Acting, length: int) -> int:
+    """Bytes of the chunks of one rollout: what actors hand to a learner. Nothing is computed; shapes are enough."""
+    b = acting.step.first.shape[0]
+    groups = algorithm.spec.groups
+    noise = jax.eval_shape(lambda key: noise_of([g.space for g in groups], [g.count for g in groups], key, (b,)), jax.random.key(0))
+    action, _, heads, _ = jax.eval_shape(algorithm.act, policy, acting.step, acting.memory, noise)
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), (acting.step, action, heads))
+    chunk = jax.eval_shape(partial(assemble, algorithm), rows, acting.step, acting.memory)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(chunk))
+
+
 def host_scan(tick: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tuple[Any, Any]:
     """`lax.scan`'s signature, for what only Python can step: rows are stacked in NumPy."""
     length = len(jax.tree.leaves(xs)[0])

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from marlstone.core.errors import UserError
+from marlstone.core.errors import Failure, UserError
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.guards import FAULTS, Guards
 from marlstone.envs.make import parse, sources
@@ -29,7 +29,7 @@ from marlstone.runtime.spec_json import spec_from_json
 NOTES = 100  # latest reports of faults that are kept, in words
 
 
-class EnvironmentFailed(RuntimeError):
+class EnvironmentFailed(Failure):
     """An environment broke, and guards say to stop, or it broke too often. The message says where, how, and the remedy."""
 
 
