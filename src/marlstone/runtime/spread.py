@@ -65,9 +65,7 @@ class Spread:
 
         def mine(*args: Any) -> Any:
             busy = jnp.minimum(self.seeds - lax.axis_index("seed") * each, each)
-            busy = lax.optimization_barrier(
-                busy
-            )  # a loop known to run once compiles otherwise: bits would depend on company
+            busy = lax.optimization_barrier(busy)  # a loop known to run once compiles otherwise: bits would depend on company
             at = lambda i: jax.tree.map(lambda x: x[i], args)
             shapes = jax.eval_shape(f, *at(0))
             blank = jax.tree.map(lambda x: jnp.zeros((each, *x.shape), x.dtype), shapes)
