@@ -1,6 +1,5 @@
 """The fused runtime: however training is cut into segments, spread over devices, killed and resumed, the bits are the same."""
 
-import json
 import os
 import signal
 import subprocess
@@ -172,7 +171,6 @@ def test_killed_and_resumed_is_undisturbed(undisturbed: Any, tmp_path: Path) -> 
     assert resumed["resumed_from_step"] == 128
     for field in ("parameters_sha256", "returns", "ledger", "steps", "agent_returns", "faults"):
         assert resumed[field] == whole[field], field
-    assert json.loads(run.result.read_text())["parameters_sha256"] == whole["parameters_sha256"]
 
 
 def test_stopped_and_resumed_is_undisturbed(undisturbed: Any, tmp_path: Path) -> None:
@@ -182,7 +180,7 @@ def test_stopped_and_resumed_is_undisturbed(undisturbed: Any, tmp_path: Path) ->
     stopped = train(config(), run, stop=lambda: bool(asked.append(1)) or True)
     assert stopped["stopped"] and 0 < stopped["steps"] < 8 * 32
     resumed = train(config(), run, resume=newest(run.checkpoints))
-    assert resumed["parameters_sha256"] == whole["parameters_sha256"] and not resumed["stopped"]
+    assert resumed["parameters_sha256"] == whole["parameters_sha256"] and "stopped" not in resumed
     with run.store() as store:
         for series in store.series("episodes"):
             assert series.step[-1] == 8 * 32

@@ -17,7 +17,7 @@ from marlstone.credit import Individual, Team
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient
-from marlstone.runs.checkpoint import load, newest, save
+from marlstone.runs.checkpoint import load, newest, read, save
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import parameters_sha256
 from marlstone.runtime.evaluation import play
@@ -184,12 +184,15 @@ def test_a_resumed_run_has_the_learner_that_was_saved(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", dump(two))
     stopped = train(two, run, stop=lambda: True)
     assert stopped["stopped"] and stopped["steps"] == B * T
-    record = evaluate(two, newest(run.checkpoints), 3)
-    assert record["returns"] == stopped["returns"]
+    kept = read(newest(run.checkpoints).path)
     resumed = train(two, run, resume=newest(run.checkpoints))
-    assert resumed["resumed_from_step"] == B * T and resumed["steps"] == 4 * B * T and not resumed["stopped"]
-    assert all(ledger["rows"] == 4 * B * T for ledger in resumed["ledger"])
-    assert resumed["parameters_sha256"] != stopped["parameters_sha256"] and len(resumed["returns"]) == 2
+    assert resumed["resumed_from_step"] == B * T and resumed["steps"] == 4 * B * T and "stopped" not in resumed
+    assert all(ledger["rows"] == 4 * B * T for ledger in resumed["ledger"]) and len(resumed["returns"]) == 2
+    end = read(newest(run.checkpoints).path)
+    assert (kept["train.version"].array == 1).all() and (end["train.version"].array == 4).all()
+    assert any(not np.array_equal(kept[k].array, end[k].array) for k in kept if k.startswith("train.nets"))
+    record = evaluate(two, newest(run.checkpoints), 3)
+    assert record["returns"] == resumed["returns"]
 
 
 def test_environments_are_what_minibatches_are_made_of() -> None:
