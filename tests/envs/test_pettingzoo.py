@@ -86,12 +86,12 @@ def test_one_truncated_agent_among_the_ending_keeps_the_team_discount():
 
 def test_an_agent_that_dies_is_absent_afterwards():
     rows = play(PettingZooEnv(EXAMPLES.Toy(die=2)))
-    np.testing.assert_array_equal([r.discount[0] for r in rows], [1, 1, 0, 1, 1])
+    np.testing.assert_array_equal([r.discount[0] for r in rows], [1, 1, 0, 0, 0])
     np.testing.assert_array_equal([r.present[0] for r in rows], [1, 1, 0, 0, 0])
     np.testing.assert_array_equal([r.reward[0] for r in rows], [0, 1, 2, 0, 0])
     assert rows[2].obs[0]["obs"][0].any() and not rows[3].obs[0]["obs"][0].any()
     assert rows[2].team_discount == 1 and not rows[2].last and rows[-1].team_discount == 0
-    np.testing.assert_array_equal(rows[-1].discount, [1, 0])
+    np.testing.assert_array_equal(rows[-1].discount, [0, 0])
 
 
 def test_an_agent_that_is_truncated_alone_keeps_its_discount():
