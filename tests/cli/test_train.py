@@ -168,3 +168,17 @@ def test_interrupt(tmp_path: Path, as_json: bool) -> None:
     else:
         assert "--resume" in done.stdout
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_command_trains_on_every_core(tmp_path):
+    """Recorded by the run itself, in a process of its own: JAX must not be asked for devices before the cores are declared."""
+    import json
+    import os
+    import subprocess
+    import sys
+
+    words = "train --env proving:climbing --steps 64 --seeds 2 --set rollout.envs=4 --set rollout.length=8 --set evaluation.episodes=2".split()
+    run = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-m", "marlstone", *words, "--out", str(run)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((run / "versions.json").read_text())["machine"]["devices"]) == len(os.sched_getaffinity(0))

@@ -13,6 +13,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
 
+    from marlstone.runtime.spread import prepare
+
+    prepare()  # before anything asks JAX for its devices
     from marlstone.cli.find import find
     from marlstone.config import load
     from marlstone.runs.directory import one_line
@@ -32,8 +35,6 @@ def main(words: list[str]) -> int:
 
 def runtime() -> Any:
     """The evaluation loop, imported late: it brings JAX."""
-    from marlstone.runtime.spread import prepare
     from marlstone.runtime.train import evaluate
 
-    prepare()
     return evaluate

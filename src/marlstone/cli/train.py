@@ -120,7 +120,9 @@ def main(words: list[str]) -> int:
 
     from marlstone.config import dump
     from marlstone.config.sources import resolved
+    from marlstone.runtime.spread import prepare
 
+    prepare()  # before anything asks JAX for its devices
     resume: Checkpoint | None = None
     initial: Checkpoint | None = None
     if flags.resume is not None:
@@ -152,10 +154,8 @@ def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) 
 
 def runtime() -> Callable[..., dict[str, Any]]:
     """The training loop, imported late: it brings JAX."""
-    from marlstone.runtime.spread import prepare
     from marlstone.runtime.train import train
 
-    prepare()
     return train
 
 
