@@ -16,7 +16,7 @@ from typing import Any
 from record import HERE, stamp, write
 
 from marlstone.cli.display import Display
-from marlstone.config import dump, load
+from marlstone.config import RunConfig, dump, load
 from marlstone.runs.curve import on_grid
 from marlstone.runs.directory import RunDirectory
 from marlstone.runtime.spread import prepare
@@ -24,17 +24,14 @@ from marlstone.runtime.spread import prepare
 POINTS = 40
 
 
-def measure(name: str) -> dict[str, Any]:
+def trained(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
+    """Train into `run`; what is kept of it: configuration, record and curve, without this machine's paths."""
     from marlstone.runtime.train import train
 
-    file = HERE / "learning" / f"{name}.toml"
-    config = load(file, {})
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunDirectory.create(Path(folder) / name, dump(config))
-        with Display() as show:
-            record = train(config, run, progress=show)
-        with run.store() as store:
-            steps, returns = on_grid(store.series("return"), POINTS)
+    with Display() as show:
+        record = train(config, run, progress=show)
+    with run.store() as store:
+        steps, returns = on_grid(store.series("return"), POINTS)
     for path in ("run", "curve"):
         record.pop(path)
     return {
@@ -43,6 +40,12 @@ def measure(name: str) -> dict[str, Any]:
         "curve": {"steps": steps.tolist(), "returns": returns.tolist()},
         **stamp(),
     }
+
+
+def measure(name: str) -> dict[str, Any]:
+    config = load(HERE / "learning" / f"{name}.toml", {})
+    with tempfile.TemporaryDirectory() as folder:
+        return trained(config, RunDirectory.create(Path(folder) / name, dump(config)))
 
 
 def main() -> int:

@@ -11,16 +11,15 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from learning import trained
 from record import HERE, stamp, write
 
 from marlstone.config import dump, load
 from marlstone.evaluate.statistics import interval
-from marlstone.runs.curve import on_grid
 from marlstone.runs.directory import RunDirectory
 from marlstone.runtime.spread import prepare
 
@@ -81,42 +80,30 @@ def figures(hours: np.ndarray) -> dict[str, Any]:
 def measure(name: str, episodes: int, greedy_episodes: int) -> tuple[dict[str, Any], dict[str, Any]]:
     import jax
 
-    from marlstone.cli.display import Display
     from marlstone.runs.checkpoint import load as load_checkpoint
     from marlstone.runs.checkpoint import newest
-    from marlstone.runtime.train import runtime_of, train
+    from marlstone.runtime.train import runtime_of
 
     config = load(HERE / "learning" / f"{name}.toml", {"evaluation.episodes": str(episodes)})
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory.create(Path(folder) / name, dump(config))
-        with Display() as show:
-            record = train(config, run, progress=show)
-        with run.store() as store:
-            steps, returns = on_grid(store.series("return"), 40)
+        learned = trained(config, run)
         runtime = runtime_of(config)
         try:
             state, _ = load_checkpoint(newest(run.checkpoints).path, jax.device_get(runtime.start()))
             played = runtime.evaluate(state, episodes)
         finally:
             runtime.close()
-    for path in ("run", "curve"):
-        record.pop(path)
     ours = figures(np.asarray(played.metrics["mean_waiting_time"], float))
     theirs = figures(np.array(greedy(config.env, greedy_episodes))[None])
-    learned = {
-        "config": tomllib.loads(dump(config)),
-        "record": record,
-        "curve": {"steps": steps.tolist(), "returns": returns.tolist()},
-        **stamp(),
-    }
     return learned, {
         "env": config.env,
         "ours": ours,
         "greedy": theirs,
         "ratio": ours["free_iqm"] / np.mean([h for h in theirs["hours"][0] if h <= JAM]),
         "jam_above": JAM,
-        "seeds": record["seeds"],
-        "steps": record["steps"],
+        "seeds": learned["record"]["seeds"],
+        "steps": learned["record"]["steps"],
         **stamp(),
     }
 

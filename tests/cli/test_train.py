@@ -177,7 +177,8 @@ def test_a_command_trains_on_every_core(tmp_path):
     import subprocess
     import sys
 
-    words = "train --env proving:climbing --steps 64 --seeds 2 --set rollout.envs=4 --set rollout.length=8 --set evaluation.episodes=2".split()
+    small = "--steps 64 --seeds 2 --set rollout.envs=4 --set rollout.length=8 --set evaluation.episodes=2"
+    words = f"train --env proving:climbing {small}".split()
     run = tmp_path / "run"
     done = subprocess.run([sys.executable, "-m", "marlstone", *words, "--out", str(run)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
