@@ -6,7 +6,8 @@ A peer is run where it is installed and skipped with a word where it is not:
   JAXMARL_PYTHON   an interpreter with jaxmarl, distrax and omegaconf
   JAXMARL_SRC      a checkout of its repository (the wheel lacks its scripts)
 Where a peer cannot be installed, its recorded rate (`RECORDED`, measured on the project's kind of machine) stands in and
-the record says so. Rates are joint environment steps per second of training, compile time left out.
+the record says so. Rates are joint environment steps per second of training, compile time left out. One seed on each side: ours
+uses every core by sharing the seed's environments out (`rollout.shards`), where the environment is written in JAX.
 """
 
 import argparse
@@ -136,12 +137,13 @@ RACES = {
 }
 
 
-def ours(name: str, rounds: int) -> dict[str, Any]:
+def ours(name: str, rounds: int, shards: int) -> dict[str, Any]:
     """Our rate, `rounds` timings of `updates` updates each, and the share of the limit; run in a process of its own."""
     import jax
     import numpy as np
 
     from marlstone.config import Rollout, RunConfig
+    from marlstone.envs.make import is_jax
     from marlstone.runtime.train import runtime_of
 
     race = RACES[name]
@@ -151,7 +153,7 @@ def ours(name: str, rounds: int) -> dict[str, Any]:
         race.architecture,
         race.credit,
         race.learner,
-        rollout=Rollout(race.envs, race.length),
+        rollout=Rollout(race.envs, race.length, shards=shards if is_jax(race.env) else 1),
         steps=rows * race.updates * (rounds + 1),
         seeds=1,
     )
@@ -178,15 +180,16 @@ def ours(name: str, rounds: int) -> dict[str, Any]:
         "random_rate": limit.random_rate,
         "flops_per_step": limit.flops_per_step,
         "matrix_rate": limit.matrix_rate,
+        "shards": config.rollout.shards,
     }
 
 
-def alone(name: str, rounds: int, devices: int) -> dict[str, Any]:
+def alone(name: str, rounds: int, shards: int) -> dict[str, Any]:
     """`ours` in a fresh process, so that neither side's threads or caches touch the other's."""
     code = (
         f"import sys, json; sys.path.insert(0, {str(HERE)!r})\n"
-        f"from marlstone.runtime.spread import prepare; prepare({devices})\n"
-        f"from peers import ours; print(json.dumps(ours({name!r}, {rounds})))"
+        f"from marlstone.runtime.spread import prepare; prepare({shards})\n"
+        f"from peers import ours; print(json.dumps(ours({name!r}, {rounds}, {shards})))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if out.returncode:
@@ -234,12 +237,12 @@ def theirs(script: str, steps: int, rounds: int) -> dict[str, Any] | str:
     return json.loads(out.stdout.strip().splitlines()[-1])
 
 
-def race(name: str, rounds: int, devices: int) -> dict[str, Any]:
+def race(name: str, rounds: int, shards: int) -> dict[str, Any]:
     r = RACES[name]
-    mine = alone(name, rounds, devices)
+    mine = alone(name, rounds, shards)
     other: dict[str, Any] | str = theirs(*r.peer, rounds) if r.peer else "cannot be installed beside this JAX: its recorded rate stands in"
     rate, beside = (median(other["rates"]), True) if isinstance(other, dict) else (r.recorded, False)
-    again = alone(name, rounds, devices)  # ours, theirs, ours: a machine that drifts shows
+    again = alone(name, rounds, shards)  # ours, theirs, ours: a machine that drifts shows
     mine["rates"] += again["rates"]
     speed = median(mine["rates"])
     return {
@@ -259,10 +262,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--races", nargs="*", choices=list(RACES), default=list(RACES))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--devices", type=int, default=1, help="CPU devices on our side; one seed uses one, with all threads")
+    parser.add_argument("--shards", type=int, default=len(os.sched_getaffinity(0)), help="cores that share our seed's environments")
     flags = parser.parse_args()
     for name in flags.races:
-        result = race(name, flags.rounds, flags.devices)
+        result = race(name, flags.rounds, flags.shards)
         write(f"peers/{name}", {**result, **stamp()})
         word = "beside" if result["beside"] else "recorded"
         ratio = f"{result['ratio']:.2f}x (aim {result['aim']}x)" if result["ratio"] else "no peer figure"

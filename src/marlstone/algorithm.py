@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from marlstone.architectures.contract import Architecture, Memory, Network, Seen
+from marlstone.core.across import total
 from marlstone.core.distributions import along_agents
 from marlstone.core.ledger import forward_flops
 from marlstone.core.normalize import Targets, absorb, follow, moments, targets
@@ -58,12 +59,16 @@ class Train:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """One combination, checked against one environment's `spec` when it is made. Raises ValueError naming part and remedy."""
+    """One combination, checked against one environment's `spec` when it is made. Raises ValueError naming part and remedy.
+
+    `shards`: how many devices hold a part of each batch (`core.across`); what is averaged is averaged over all of them.
+    """
 
     spec: Spec
     architecture: Architecture
     credit: Credit
     learner: Learner
+    shards: int = 1
 
     def __post_init__(self) -> None:
         a, c, learns = (type(x).__name__ for x in (self.architecture, self.credit, self.learner))
@@ -181,43 +186,55 @@ class Algorithm:
             fixed = replace(fixed, advantage=self._standardized(fixed.advantage, chunks.acts))
         nets, scale = train.nets, train.targets
         if learner.normalize_values:
-            scale = follow(train.targets, fixed.target, fixed.predicted, self.members, VALUE_RATE)
+            scale = follow(train.targets, fixed.target, fixed.predicted, self.members, VALUE_RATE, self._total)
             nets = replace(nets, critic=self._preserved(nets.critic, train.targets, scale))
         sigma, lr = self._per_agent(scale.sigma), learner.rate(progress)
 
-        def loss(nets: Nets, chunks: Chunk, fixed: Fixed) -> tuple[Array, dict[str, Array]]:
+        def loss(nets: Nets, chunks: Chunk, fixed: Fixed, counts: tuple[Array, ...]) -> tuple[Array, dict[str, Array]]:
+            """This device's share of the loss."""
             views, asked = self.views(nets, seen, scale, chunks), self.asked(nets)
             losses, metrics = learner.loss(asked, views, chunks, fixed, sigma)
-            total = self._mean(losses.deciding, chunks.acts) + self._mean(losses.predicting, fixed.predicted)
+            acts, predicted, real = counts
+            share = self._mean(losses.deciding, chunks.acts, acts) + self._mean(losses.predicting, fixed.predicted, predicted)
             if (own := asked.loss(views, chunks)) is not None:
-                total = total + jnp.where(chunks.real, own, 0).sum() / jnp.maximum(chunks.real.sum(), 1)
-            average = lambda x: jnp.where(chunks.acts, x, 0).sum() / jnp.maximum(chunks.acts.sum(), 1)
-            return total, {k: average(v) for k, v in metrics.items()}
+                share = share + jnp.where(chunks.real, own, 0).sum() / real
+            return share, {k: jnp.where(chunks.acts, v, 0).sum() for k, v in metrics.items()}
 
-        def minibatch(carry: tuple[Nets, Any], rows: Array) -> tuple[tuple[Nets, Any], dict[str, Array]]:
-            nets, opt = carry
-            grads, metrics = jax.grad(loss, has_aux=True)(nets, *jax.tree.map(lambda x: x[rows], (chunks, fixed)))
-            grads, norm = self._clipped(grads)
+        def minibatch(carry: tuple[Nets, Any], rows: Array) -> tuple[tuple[Nets, Any], tuple[Any, ...]]:
+            (nets, opt), (part, known) = carry, jax.tree.map(lambda x: x[rows], (chunks, fixed))
+            counts = self._count(part.acts), self._count(known.predicted), part.real.sum().astype(jnp.float32)
+            counts = jax.tree.map(lambda x: jnp.maximum(x, 1), self._total(counts))
+            grads, sums = jax.grad(loss, has_aux=True)(nets, part, known, counts)
+            grads, norm = self._clipped(self._total(grads))
             nets, opt = Adam().step(grads, opt, nets, lr)
-            return (nets, opt), metrics | {"gradient_norm": norm}
+            return (nets, opt), (sums, part.acts.sum(), norm)
 
         b = chunks.logp.shape[0]
         order = jax.vmap(lambda k: jax.random.permutation(k, b))(jax.random.split(key, learner.epochs))
         order = order.reshape(learner.epochs * learner.minibatches, b // learner.minibatches)
-        (nets, opt), metrics = lax.scan(minibatch, (nets, train.opt), order)
-        return Train(nets, absorbed, scale, opt, train.version + 1), jax.tree.map(jnp.mean, metrics)
+        (nets, opt), (sums, count, norm) = lax.scan(minibatch, (nets, train.opt), order)
+        sums, count = self._total((sums, count))
+        metrics = {k: jnp.mean(v / jnp.maximum(count, 1)) for k, v in sums.items()} | {"gradient_norm": jnp.mean(norm)}
+        return Train(nets, absorbed, scale, opt, train.version + 1), metrics
 
     # ---- what is averaged, scaled or clipped stays within a parameter set
-    def _mean(self, x: Array, mask: Array) -> Array:
+    def _total(self, tree: Any) -> Any:
+        return total(tree, self.shards)
+
+    def _count(self, mask: Array) -> Array:
+        """How many elements `[b t n]` each parameter set has, `[k]`."""
+        return mask.sum((0, 1)).astype(jnp.float32) @ self.members
+
+    def _mean(self, x: Array, mask: Array, count: Array) -> Array:
         """Mean over each parameter set's own elements, summed over sets: sets do not dilute each other."""
-        total, count = (jnp.where(mask, y, 0).sum((0, 1)) @ self.members for y in (x, jnp.ones_like(x)))
-        return (total / jnp.maximum(count, 1)).sum()
+        return ((jnp.where(mask, x, 0).sum((0, 1)) @ self.members) / count).sum()
 
     def _standardized(self, x: Array, mask: Array) -> Array:
         sums = lambda y: jnp.where(mask, y, 0).sum((0, 1)) @ self.members
-        count = jnp.maximum(sums(jnp.ones_like(x)), 1)
-        mean = self._per_agent(sums(x) / count)
-        std = jnp.sqrt(self._per_agent(sums((x - mean) ** 2) / count))
+        first, count = self._total((sums(x), self._count(mask)))
+        count = jnp.maximum(count, 1)
+        mean = self._per_agent(first / count)
+        std = jnp.sqrt(self._per_agent(self._total(sums((x - mean) ** 2)) / count))
         return (x - mean) / (std + 1e-8)
 
     def _clipped(self, grads: Nets) -> tuple[Nets, Array]:
@@ -263,12 +280,12 @@ class Algorithm:
                 real = np.array([np.arange(width) < f for f in g.features.get(name, (width,) * g.count)], np.float32)
                 weight = here * real
                 if k == 1:
-                    merged[name] = absorb(m, x[name], weight, (0, 1, 2))
+                    merged[name] = absorb(m, x[name], weight, (0, 1, 2), self._total)
                 else:
                     member = np.eye(k, dtype=np.float32)[own]  # [n k]
-                    merged[name] = absorb(m, x[name][..., None, :], weight[..., None, :] * member[..., None], (0, 1, 2))
+                    merged[name] = absorb(m, x[name][..., None, :], weight[..., None, :] * member[..., None], (0, 1, 2), self._total)
             obs.append(merged)
-        state = None if seen.state is None else absorb(seen.state, step.state, jnp.ones_like(step.state), (0, 1))
+        state = None if seen.state is None else absorb(seen.state, step.state, jnp.ones_like(step.state), (0, 1), self._total)
         return Seen(tuple(obs), state)
 
     # ---- what it costs

@@ -104,6 +104,43 @@ for a, b in zip(jax.tree.leaves(entry(whole, 1).train.nets), jax.tree.leaves(ent
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 """
 
+SHARDS = """
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+import jax
+import numpy as np
+jax.config.update("jax_num_cpu_devices", 2)
+from marlstone.architectures import Gru
+from marlstone.learners import PolicyGradient
+from marlstone.runs.checkpoint import load, save
+from tests.runtime.test_fused import bits, fused
+whole = fused((6,), Gru(6, 5, (4,)))
+whole = replace(whole, algorithm=replace(whole.algorithm, learner=PolicyGradient(epochs=2, minibatches=1)))
+parts = replace(whole, algorithm=replace(whole.algorithm, shards=2))
+assert len(parts.spread.devices) == 2 and len(whole.spread.devices) == 1
+begun, advance = whole.start(), parts.compile(parts.start(), 4)
+assert bits(begun) == bits(parts.start())
+one, said = whole.compile(begun, 4)(begun, 3)
+two, told = advance(parts.start(), 3)
+kept = lambda state, report: jax.tree.leaves((state.train, state.acting.step, state.tally, report))
+for a, b in zip(kept(one, said), kept(two, told), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+begun, _ = advance(parts.start(), 1)
+with tempfile.TemporaryDirectory() as folder:
+    kept, _ = load(save(Path(folder), 1, parts.spread.trim(begun), {}), parts.spread.trim(begun))
+resumed = parts.restored(parts.spread.pad(kept))
+ended, _ = parts.compile(resumed, 4)(resumed, 2)
+assert bits(two) == bits(ended), "resumed is not undisturbed"
+assert np.isfinite(np.asarray(parts.evaluate(two, 3).team_return)).all()
+assert parts.limit(jax.tree.map(lambda x: x[0], two.train.nets)).steps_per_second > 0
+"""
+
+
+def test_two_devices_that_share_a_seed_learn_what_one_learns() -> None:
+    """Environments split in two: the same noise, the same gradients, moments and figures up to rounding; and resumed to the bit."""
+    run_python(SHARDS, XLA_FLAGS="--xla_cpu_use_fusion_emitters=false")
+
 
 def run_python(code: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[bytes]:
     root = Path(__file__).parents[2]

@@ -20,14 +20,16 @@ class Rollout:
     """What is gathered for one update, per seed: `length` rows from each of `envs` environments.
 
     `workers`: processes that step an environment only Python can step, per seed; one written in JAX needs none.
+    `shards`: devices (on a CPU: cores) that share each seed's environments, if written in JAX: for fewer seeds than cores.
     """
 
     envs: int = 32
     length: int = 128
     workers: int = 2
+    shards: int = 1
 
     def __post_init__(self) -> None:
-        _at_least("rollout", {"envs": self.envs, "length": self.length, "workers": self.workers})
+        _at_least("rollout", {"envs": self.envs, "length": self.length, "workers": self.workers, "shards": self.shards})
 
 
 @dataclass(frozen=True)

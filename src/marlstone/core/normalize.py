@@ -3,6 +3,7 @@
 Moments are kept per parameter set, so that agents who share no parameters share no statistics either.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 from marlstone.core.records import record
 
 Array = Any
+Total = Callable[[Any], Any]  # sums a tree over the devices that hold parts of a batch
 CLIP = 10.0  # normalized observations are clipped here, in standard deviations
 
 
@@ -27,18 +29,18 @@ def moments(shape: tuple[int, ...]) -> Moments:
     return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(shape))
 
 
-def absorb(m: Moments, x: Array, weight: Array, axes: tuple[int, ...]) -> Moments:
+def absorb(m: Moments, x: Array, weight: Array, axes: tuple[int, ...], total: Total = lambda x: x) -> Moments:
     """Merge rows `x` with 0/1 `weight` (broadcast against x) over `axes` (Chan et al. 1979's parallel update)."""
     weight = jnp.broadcast_to(weight, jnp.broadcast_shapes(x.shape, weight.shape))
-    count = weight.sum(axes)
+    count, mean = total((weight.sum(axes), (x * weight).sum(axes)))
     safe = jnp.maximum(count, 1)
-    mean = (x * weight).sum(axes) / safe
-    var = (weight * (x - jnp.expand_dims(mean, axes)) ** 2).sum(axes) / safe
-    total = m.count + count
-    share = count / jnp.maximum(total, 1)
+    mean = mean / safe
+    var = total((weight * (x - jnp.expand_dims(mean, axes)) ** 2).sum(axes)) / safe
+    seen = m.count + count
+    share = count / jnp.maximum(seen, 1)
     gap = mean - m.mean
-    merged = Moments(m.mean + gap * share, m.var * (1 - share) + var * share + gap**2 * share * (1 - share), total)
-    return Moments(merged.mean, jnp.where(total > 0, merged.var, m.var), total)
+    merged = Moments(m.mean + gap * share, m.var * (1 - share) + var * share + gap**2 * share * (1 - share), seen)
+    return Moments(merged.mean, jnp.where(seen > 0, merged.var, m.var), seen)
 
 
 def normalized(m: Moments, x: Array) -> Array:
@@ -69,11 +71,11 @@ def targets(sets: int) -> Targets:
     return Targets(*(jnp.zeros(sets) for _ in range(3)))
 
 
-def follow(t: Targets, x: Array, mask: Array, members: np.ndarray, rate: float) -> Targets:
+def follow(t: Targets, x: Array, mask: Array, members: np.ndarray, rate: float, total: Total = lambda x: x) -> Targets:
     """Move towards the batch's moments: x, mask `[b t n]`; `members [n k]` says whose figures belong together."""
-    count = jnp.einsum("btn,nk->k", mask.astype(jnp.float32), members)
-    some = count > 0
-    mean = jnp.einsum("btn,nk->k", jnp.where(mask, x, 0), members) / jnp.maximum(count, 1)
-    square = jnp.einsum("btn,nk->k", jnp.where(mask, x * x, 0), members) / jnp.maximum(count, 1)
+    sums = lambda y: jnp.einsum("btn,nk->k", jnp.where(mask, y, 0.0), members)
+    count, mean, square = total((sums(1.0), sums(x), sums(x * x)))
+    some, safe = count > 0, jnp.maximum(count, 1)
+    mean, square = mean / safe, square / safe
     step = jnp.where(some, rate, 0.0)
     return Targets(t.mean + step * (mean - t.mean), t.square + step * (square - t.square), t.weight + step * (1 - t.weight))

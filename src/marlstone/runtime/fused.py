@@ -7,7 +7,7 @@ runs its seeds one after another (on CPUs vmapping seeds buys nothing; a core to
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +15,20 @@ import numpy as np
 from jax import lax
 
 from marlstone.algorithm import Algorithm, Nets, Train
+from marlstone.core.across import own_part, total
 from marlstone.core.episodes import Finished, Tally, begin, tally
 from marlstone.core.records import record, replace
 from marlstone.core.seeds import component_key
 from marlstone.envs.guards import BadRow
-from marlstone.envs.vectorized import Vectorized
+from marlstone.envs.vectorized import Running, Vectorized
 from marlstone.runtime.evaluation import Act, Episodes, play
 from marlstone.runtime.limit import Limit, fused_limit
-from marlstone.runtime.spread import Spread
+from marlstone.runtime.spread import PARTS, WHOLE, Spread
 from marlstone.runtime.unroll import Acting, draw, unroll
 
 Array = Any
+# At LLVM's highest level loops with two transcendental functions, a GRU's for one, are not vectorized: three times slower.
+CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 2}
 
 
 @record
@@ -50,7 +53,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Fused:
-    """Trains `seeds` at once, `b` environments each, in updates of `length` rows; `total` updates make the whole budget."""
+    """Trains `seeds` at once, `b` environments each, in updates of `length` rows; `total` updates make the whole budget.
+
+    With `algorithm.shards` above 1, that many devices share each seed's environments: each steps and learns from its own part,
+    and they add their gradients up. State looks the same from outside, and noise is drawn as one device would draw it.
+    """
 
     env: Vectorized
     algorithm: Algorithm
@@ -59,28 +66,46 @@ class Fused:
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        b, m = self.env.b, self.algorithm.learner.minibatches
-        if b % m:
-            raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}: minibatches are made of environments")
+        b, m, k = self.env.b, self.algorithm.learner.minibatches, self.algorithm.shards
+        if b % (m * k):
+            shards = f" times rollout.shards = {k}" if k > 1 else ""
+            raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}{shards}: minibatches are made of environments")
 
     # ---- one seed
     def begin(self, seed: Array) -> State:
         keys = {c: component_key(seed, c) for c in ("init", "environment", "act", "learner")}
-        env, step = self.env.init(jax.random.split(keys["environment"], self.env.b))
-        acting = Acting(env, step, self.algorithm.memory(self.env.b))
-        return State(self.algorithm.init(keys["init"]), acting, begin(self.env.b, self.env.spec.metrics), keys["act"], keys["learner"])
+        part, shards = self._part, self.algorithm.shards
+        env, step = part.init(own_part(jax.random.split(keys["environment"], self.env.b), shards, 0))
+        acting = Acting(replace(env, faults=total(env.faults, shards)), step, self.algorithm.memory(part.b))
+        return State(self.algorithm.init(keys["init"]), acting, begin(part.b, part.spec.metrics), keys["act"], keys["learner"])
+
+    @property
+    def _part(self) -> Vectorized:
+        """The environments one device steps."""
+        return replace(self.env, b=self.env.b // self.algorithm.shards)
+
+    @property
+    def _layout(self) -> State:
+        """Which arrays of the state are split by environments: all but the learner's, the keys and the counts of faults."""
+        whole, parts = cast(Any, WHOLE), cast(Any, PARTS)
+        return State(whole, Acting(Running(parts, parts, whole, parts), parts, parts), parts, whole, whole)
 
     def cycle(self, state: State) -> tuple[State, Report]:
         """One rollout and one update."""
-        train, algorithm = state.train, self.algorithm
-        noise, keys = draw(algorithm, jax.random.fold_in(state.act_key, train.version), self.length, self.env.b)
-        acting, chunks = unroll(self.env, algorithm, train.policy, state.acting, noise, keys)
-        acting = Acting(acting.env, acting.step, algorithm.remember(train, chunks, acting.memory))
+        train, algorithm, shards = state.train, self.algorithm, self.algorithm.shards
+        drawn = draw(algorithm, jax.random.fold_in(state.act_key, train.version), self.length, self.env.b)
+        noise, keys = jax.tree.map(lambda x: own_part(x, shards, 1), drawn)
+        acting, chunks = unroll(self._part, algorithm, train.policy, state.acting, noise, keys)
+        before, after = state.acting.env.faults, acting.env.faults
+        met = total({k: after[k] - before[k] for k in before}, shards)
+        env = replace(acting.env, faults={k: before[k] + met[k] for k in before})
+        acting = Acting(env, acting.step, algorithm.remember(train, chunks, acting.memory))
         rows = jax.tree.map(lambda x: x[:, 1:], chunks.step)
         running, finished = tally(state.tally, rows, self.env.spec.metrics)
         progress = train.version / self.total
         train, losses = algorithm.update(train, chunks, progress, jax.random.fold_in(state.learn_key, train.version))
-        return State(train, acting, running, state.act_key, state.learn_key), Report(finished, chunks.real.sum(), losses)
+        finished, steps = total((finished, chunks.real.sum()), shards)
+        return State(train, acting, running, state.act_key, state.learn_key), Report(finished, steps, losses)
 
     def advance(self, state: State, updates: Array, most: int) -> tuple[State, Report]:
         """`updates` cycles (at most `most`, so that one program serves every segment); reports `[most ...]`."""
@@ -95,17 +120,18 @@ class Fused:
     # ---- all seeds
     @cached_property
     def spread(self) -> Spread:
-        return Spread(len(self.seeds))
+        return Spread(len(self.seeds), self.algorithm.shards)
 
     def start(self) -> State:
         """Every seed's beginning, stacked `[slots ...]`."""
-        return jax.jit(self.spread.over(self.begin))(self.spread.pad(np.array(self.seeds, np.uint32)))
+        return jax.jit(self.spread.over(self.begin, outs=self._layout))(self.spread.pad(np.array(self.seeds, np.uint32)))
 
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """The training program for up to `most` updates between host contacts. It consumes the state it is given."""
-        run = jax.jit(self.spread.over(lambda s, n: self.advance(s, n, most)), donate_argnums=0)
+        program = self.spread.over(lambda s, n: self.advance(s, n, most), (self._layout, WHOLE), (self._layout, WHOLE))
+        run = jax.jit(program, donate_argnums=0)
         count = lambda n: self.spread.pad(np.full(len(self.seeds), n, np.int32))
-        compiled = run.lower(state, count(0)).compile()
+        compiled = run.lower(state, count(0)).compile(CPU_OPTIONS if self.spread.on_cpu else None)
         return lambda state, n: compiled(state, count(n))
 
     def refusal(self, state: State) -> BadRow | None:
@@ -129,7 +155,7 @@ class Fused:
         return state
 
     def limit(self, nets: Nets) -> Limit:
-        return fused_limit(self.env, self.algorithm, nets, self.length, len(self.seeds))
+        return fused_limit(self._part, self.algorithm, nets, self.length, len(self.seeds))
 
     def close(self) -> None:
         """Nothing outlives the process."""

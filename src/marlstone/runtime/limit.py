@@ -65,6 +65,7 @@ def largest_product(nets: Nets, algorithm: Algorithm, rows: int) -> tuple[int, i
 def matrix_rate(shape: tuple[int, int, int], spread: Spread) -> float:
     """FLOP/s of a float32 product of this shape, run on all devices at once, as training is."""
     m, k, n = shape
+    everywhere = spread.seeds * spread.shards  # devices that share a seed do the same thing each: a part's work
     repeat = max(1, int(2e8 // (2 * m * k * n)))
     a, b = jax.random.normal(jax.random.key(0), (m, k)), jax.random.normal(jax.random.key(1), (k, n))
 
@@ -73,7 +74,7 @@ def matrix_rate(shape: tuple[int, int, int], spread: Spread) -> float:
 
     run = jax.jit(spread.over(one))
     slots = spread.pad(jnp.zeros(spread.seeds))
-    return per_second(lambda: run(slots), spread.seeds * repeat * 2.0 * m * k * n)
+    return per_second(lambda: run(slots), everywhere * repeat * 2.0 * m * k * n)
 
 
 def random_rate(env: Vectorized, algorithm: Algorithm, length: int, spread: Spread) -> float:
@@ -94,12 +95,12 @@ def random_rate(env: Vectorized, algorithm: Algorithm, length: int, spread: Spre
     run = jax.jit(spread.over(one))
     keys = spread.pad(jax.random.split(jax.random.key(0), spread.seeds))
     real = float(spread.trim(run(keys)).sum())
-    return per_second(lambda: run(keys), real)
+    return per_second(lambda: run(keys), real * spread.shards)
 
 
 def fused_limit(env: Vectorized, algorithm: Algorithm, nets: Nets, length: int, seeds: int) -> Limit:
-    """The limit of a fused run of `seeds` seeds."""
-    spread = Spread(seeds)
+    """The limit of a fused run of `seeds` seeds; `env` is what one device steps."""
+    spread = Spread(seeds, algorithm.shards)
     rows = env.b * length // algorithm.learner.minibatches
     act, learn = algorithm.flops(nets)
     return Limit(random_rate(env, algorithm, length, spread), act + learn, matrix_rate(largest_product(nets, algorithm, rows), spread))

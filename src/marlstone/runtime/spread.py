@@ -13,7 +13,10 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from marlstone.core.across import SHARD
+
 Array = Any
+WHOLE, PARTS = P("seed"), P("seed", SHARD)
 
 
 def prepare(devices: int | None = None) -> None:
@@ -30,38 +33,53 @@ def prepare(devices: int | None = None) -> None:
 
 @dataclass(frozen=True)
 class Spread:
-    """Where `seeds` run. On CPUs a core runs its seeds one after another: vmapping them buys nothing there (PEERS), a core
-    to itself does, and control flow that depends on data stays real. Arrays carry one entry per slot; the last may be empty."""
+    """Where `seeds` run, each on `shards` devices that hold a part of its environments.
+
+    On CPUs a core runs its seeds one after another: vmapping them buys nothing there (PEERS), a core to itself does, and
+    control flow that depends on data stays real. On an accelerator seeds are mapped. Arrays carry one entry per slot; the
+    last may be empty.
+    """
 
     seeds: int
+    shards: int = 1
+
+    def __post_init__(self) -> None:
+        if self.shards > (here := jax.local_device_count()):
+            raise ValueError(f"rollout.shards is {self.shards}, but there are {here} devices here: use at most as many")
+
+    @property
+    def groups(self) -> int:
+        """Groups of devices that share the seeds out among themselves."""
+        return min(self.seeds, jax.local_device_count() // self.shards) if self.on_cpu else 1
 
     @property
     def devices(self) -> list[Any]:
-        return jax.local_devices()[: self.seeds]
+        return jax.local_devices()[: self.groups * self.shards]
 
     @property
     def each(self) -> int:
-        """Slots per device."""
-        return -(-self.seeds // len(self.devices))
+        """Slots per group."""
+        return -(-self.seeds // self.groups)
 
     @property
     def on_cpu(self) -> bool:
-        return self.devices[0].platform == "cpu"
+        return jax.default_backend() == "cpu"
 
     def pad(self, tree: Any) -> Any:
         """One entry per seed -> one per slot, the last repeated."""
-        extra = self.each * len(self.devices) - self.seeds if self.on_cpu else 0
+        extra = self.each * self.groups - self.seeds
         return jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], extra, 0)]) if extra else jnp.asarray(x), tree)
 
     def trim(self, tree: Any) -> Any:
         """One entry per slot -> one per seed."""
         return jax.tree.map(lambda x: x[: self.seeds], tree)
 
-    def over(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        """`f` of one seed's arguments, for all slots."""
-        if not self.on_cpu:
+    def over(self, f: Callable[..., Any], ins: Any = WHOLE, outs: Any = WHOLE) -> Callable[..., Any]:
+        """`f` of one seed's arguments, for all slots. `ins` (a tuple, or one for all arguments) and `outs` say of every array, or
+        of a whole subtree, whether its devices hold it `WHOLE` or by environments (`PARTS`)."""
+        if not self.on_cpu and self.shards == 1:
             return jax.vmap(f)
-        each, mesh = self.each, Mesh(np.array(self.devices), ("seed",))
+        each, mesh = self.each, Mesh(np.array(self.devices).reshape(self.groups, self.shards), ("seed", SHARD))
 
         def mine(*args: Any) -> Any:
             busy = jnp.minimum(self.seeds - lax.axis_index("seed") * each, each)
@@ -72,4 +90,4 @@ class Spread:
             put = lambda i, out: jax.tree.map(lambda all_, one: all_.at[i].set(one), out, f(*at(i)))
             return lax.fori_loop(0, busy, put, blank)
 
-        return jax.shard_map(mine, mesh=mesh, in_specs=P("seed"), out_specs=P("seed"), check_vma=False)
+        return jax.shard_map(mine if self.on_cpu else jax.vmap(f), mesh=mesh, in_specs=ins, out_specs=outs, check_vma=False)

@@ -45,8 +45,10 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Any:
     total = -(-config.steps // rows)
     if is_jax(config.env):
         env: Any = make(config.env)
-        algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
+        algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
         return Fused(Vectorized(env, config.rollout.envs, config.guards), algorithm, config.rollout.length, total, seeds)
+    if config.rollout.shards > 1:
+        raise ValueError(f"rollout.shards is {config.rollout.shards}, but {config.env} is stepped in worker processes: set rollout.workers")
     from marlstone.runtime.host import Hosted
 
     return Hosted.of(config, total, seeds)
