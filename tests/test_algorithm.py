@@ -239,6 +239,23 @@ def test_truncation_bootstraps_and_termination_does_not(credit: Credit) -> None:
     assert not ends_obey(f"{PAIR}?swapped=true", credit), "the law must fail where ends are reported the wrong way round"
 
 
+@pytest.mark.parametrize(("discount", "worth"), [(1.0, 100.0), (0.0, 0.0)], ids=["truncated", "terminated"])
+def test_an_agent_that_ends_alone_bootstraps_from_its_final_observation_if_it_was_cut(discount: float, worth: float) -> None:
+    """player_0 leaves on row 2 of an episode of five while the others play on: with every value 100, gamma = lam = 1, rows without
+    pay; what is valued at 0 afterwards must not be bootstrapped from."""
+    it = Algorithm(make(PAIR).spec, Decentralized(MLP), Individual(), PolicyGradient(gamma=1.0, lam=1.0))
+    step, action, logp = rollout(PAIR)
+    b, t = next((b, t) for b, t in np.argwhere(np.asarray(step.first)) if t + 5 < T)
+    present, discounts, reward = (np.array(x) for x in (step.present, step.discount, step.reward))
+    present[b, t : t + 2, 0], present[b, t + 2 : t + 6, 0] = True, False
+    discounts[b, t : t + 6, 0], reward[b, t : t + 6, 0] = [1, 1, discount, 0, 0, 0], 0.0
+    chunks = Chunk(replace(step, present=present, discount=discounts, reward=reward), action, logp, it.memory(B))
+    value = np.full((B, T + 1, 4), 100.0, np.float32)
+    value[b, t + 3 : t + 6, 0] = 0.0
+    fixed = it.learner.targets(it.asked(begun(it).nets), Views(logp, logp, jnp.asarray(value)), chunks)
+    np.testing.assert_allclose(fixed.target[b, t : t + 2, 0], worth, atol=1e-3)
+
+
 # ---- values keep their meaning when their scale moves
 @pytest.mark.parametrize("sharing", ["all", "none"])
 @pytest.mark.parametrize("trunk", ["separate", "shared"])

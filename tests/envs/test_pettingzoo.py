@@ -94,9 +94,9 @@ def test_an_agent_that_dies_is_absent_afterwards():
     np.testing.assert_array_equal(rows[-1].discount, [0, 0])
 
 
-def test_an_agent_that_is_truncated_alone_keeps_its_discount():
+def test_an_agent_that_is_truncated_alone_keeps_its_discount_there_and_nothing_is_to_come_afterwards():
     rows = play(PettingZooEnv(EXAMPLES.Toy(cut=2)))
-    assert (np.array([r.discount[0] for r in rows]) == 1).all()
+    np.testing.assert_array_equal([r.discount[0] for r in rows], [1, 1, 1, 0, 0])
     np.testing.assert_array_equal([r.present[0] for r in rows], [1, 1, 0, 0, 0])
     assert rows[2].obs[0]["obs"][0].any() and rows[-1].team_discount == 0
 

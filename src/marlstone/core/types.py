@@ -115,7 +115,8 @@ class Step:
     """One row: what every agent sees now, and what the previous joint action earned.
 
     Shapes (`*t` is any leading axes): obs: per group, leaf name -> `[*t n_g ...]`; state `[*t s]` (critics only, never
-    shipped); reward `[*t n]`, team_reward `[*t]`; discount `[*t n]`, 0 where that agent terminated; team_discount
+    shipped); reward `[*t n]`, team_reward `[*t]`; discount `[*t n]`, 0 where that agent terminated or is gone
+    for good; team_discount
     `[*t]`, 0 only where the episode terminated (truncation keeps 1); first `[*t]`: an episode starts here and the
     action before it was ignored (next-step autoreset); last `[*t]`: the episode ended here, by termination or
     truncation, so the next row is a reset; legal: per group `[*t n_g a]` or None (all legal); present, deciding

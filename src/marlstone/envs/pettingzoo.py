@@ -73,7 +73,6 @@ class PettingZooEnv:
         self._masked = {s.agent: s.masked for s in self._arranged.seats}
         self._live: set[str] = set()
         self._gone: set[str] = set()
-        self._dead: set[str] = set()  # gone by termination
         self._own_state = self._find_state()
         size = self._arranged.state if self._own_state is None else self._own_state
         unwrapped = getattr(self._env, "unwrapped", self._env)
@@ -96,7 +95,7 @@ class PettingZooEnv:
         seen, rewards, terminations, truncations, infos = env.step(chosen)
         n = len(self._index)
         reward, discount = np.zeros(n, np.float32), np.ones(n, np.float32)
-        discount[[self._index[a] for a in self._dead]] = 0.0  # nothing is to come while it is gone
+        discount[[self._index[a] for a in self._gone]] = 0.0  # nothing is to come while it is gone
         for agent, value in rewards.items():
             place = self._place(agent, "reward")
             if place is not None:
@@ -117,7 +116,6 @@ class PettingZooEnv:
                 present[place] = True
         over = last and bool(ending) and all(ending.values())
         self._gone = (self._gone | set(ending)) - left
-        self._dead = (self._dead | {a for a, terminated in ending.items() if terminated}) - left
         self._live = left
         return self._row(seen, infos, reward, discount, 0.0 if over else 1.0, present, first=False, last=last)
 
@@ -155,7 +153,7 @@ class PettingZooEnv:
         )  # fmt: skip
 
     def _opening(self, seen: Mapping[str, Any], infos: Mapping[str, Any]) -> Step:
-        self._live, self._gone, self._dead = set(self._env.agents), set(), set()
+        self._live, self._gone = set(self._env.agents), set()
         n = len(self._index)
         present = np.zeros(n, bool)
         for agent in self._live:

@@ -82,11 +82,13 @@ class PolicyGradient:
         time = lambda x: jnp.moveaxis(x, 1, 0)
         pay, discount = asked.reward(views, chunk)
         acts, real = chunk.acts, chunk.real[..., None]
+        cared = chunk.step.present[:, :-1] | (discount > 0)  # others are gone and nothing is to come
+        # Gone while the episode goes on: ended by itself, so it is bootstrapped from there, as where an episode was cut.
+        real = real & (cared | (chunk.step.team_discount[:, 1:, None] == 0))
         rho = jnp.where(acts, jnp.exp(jnp.clip(views.logp - chunk.logp, -20, 20)), 1.0)
         value, pay_, discount_, rho, acts_, real_ = (time(x) for x in (views.value, pay, discount, rho, acts, real))
         a, vs = (time(x) for x in vtrace(value, pay_, discount_, rho, acts_, real_, self.gamma, self.lam))
-        predicted = real & (chunk.step.present[:, :-1] | (discount > 0))
-        return lax.stop_gradient(Fixed(views.logp, asked.advantage(views, chunk, a), vs, predicted))
+        return lax.stop_gradient(Fixed(views.logp, asked.advantage(views, chunk, a), vs, real & cared))
 
     def loss(self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array) -> tuple[Losses, dict[str, Array]]:
         """Per element; `sigma [n]` is the scale of value targets."""
