@@ -5,10 +5,16 @@ python benchmarks/render.py --check  exits 3 if docs/results.md is not what the 
 """
 
 import argparse
+import json
 import sys
 from typing import Any
 
+import numpy as np
 from record import HERE, read
+
+from marlstone.evaluate.statistics import interval
+from marlstone.runs.curve import draw
+from marlstone.runs.store import Series
 
 DOC = HERE.parent / "docs" / "results.md"
 PICTURES = HERE.parent / "docs" / "assets" / "results"
@@ -89,6 +95,32 @@ def baselines() -> str:
         for r in read("beside").values()
     ]
     return table(["what", "environment", "steps per seed", "seeds", "return IQM", "95% interval", "measured"], rows) if rows else ""
+
+
+def published() -> str:
+    """Curves that others published, beside ours at the same steps."""
+    rows = []
+    for path in sorted((HERE / "published").glob("*.json")):
+        theirs = json.loads(path.read_text())
+        if (ours := read("learning").get(path.stem)) is None:
+            continue
+        steps, returns = np.array(ours["curve"]["steps"]), np.array(ours["curve"]["returns"], float)
+        for share in (0.25, 0.5, 1.0):
+            at = steps[min(len(steps) - 1, round(share * len(steps)) - 1)]
+            center, (low, high) = interval(list(returns[:, list(steps).index(at)][:, None]))
+            beside = np.interp(at, theirs["steps"], theirs["returns"])
+            rows.append(
+                [
+                    f"`{ours['record']['env']}`",
+                    number(float(at)),
+                    f"{center:.3g} ({low:.3g} to {high:.3g})",
+                    theirs["about"],
+                    f"{beside:.3g}",
+                    f"{theirs['source']}. {theirs['note']}",
+                ]
+            )
+    head = ["environment", "steps per seed", "ours, training return, IQM (95% interval)", "theirs", "test return", "where from"]
+    return table(head, rows) if rows else ""
 
 
 def peers() -> str:
@@ -184,6 +216,7 @@ def page() -> str:
             "## Learning\n",
             learning(),
             baselines(),
+            published(),
             "Repeat a row with `python benchmarks/learning.py NAME`; the configurations are in `benchmarks/learning/`.\n",
             "## City traffic\n",
             "Mean waiting time over an hour, final policies acting by mode, beside a greedy controller that serves the phase "
@@ -204,16 +237,14 @@ def page() -> str:
 
 
 def pictures() -> None:
-    import numpy as np
-
-    from marlstone.runs.curve import draw
-    from marlstone.runs.store import Series
-
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name, r in read("learning").items():
         steps = np.array(r["curve"]["steps"])
         series = [Series(s, steps, np.array(v, float)) for s, v in zip(r["record"]["seeds"], r["curve"]["returns"], strict=True)]
-        draw(PICTURES / f"{name}.png", series, r["record"]["env"])
+        other = HERE / "published" / f"{name}.json"
+        theirs = json.loads(other.read_text()) if other.exists() else None
+        beside = (theirs["about"].split(",")[0] + ", published", theirs["steps"], theirs["returns"]) if theirs else None
+        draw(PICTURES / f"{name}.png", series, r["record"]["env"], beside=beside)
 
 
 def main() -> int:

@@ -36,11 +36,17 @@ def on_grid(series: Sequence[Series], points: int = POINTS) -> tuple[np.ndarray,
     return edges[1:], np.array(rows)
 
 
-def draw(path: Path, series: Sequence[Series], title: str, ylabel: str = "team return per episode (undiscounted)") -> Path | None:
+def draw(
+    path: Path,
+    series: Sequence[Series],
+    title: str,
+    ylabel: str = "team return per episode (undiscounted)",
+    beside: tuple[str, Sequence[float], Sequence[float]] | None = None,
+) -> Path | None:
     """Draw the IQM over seeds with its 95% band and each seed as a thin line, to a PNG at `path`, atomically.
 
-    `series`: one per seed, steps in joint env steps per seed. With one seed there is no band. Returns None, and draws
-    nothing, where no episode was finished.
+    `series`: one per seed, steps in joint env steps per seed. With one seed there is no band. `beside`: name, steps and returns
+    of another curve, up to the last step of these. Returns None, and draws nothing, where no episode was finished.
     """
     steps, returns = on_grid(series)
     shown = np.isfinite(returns).all(0) if returns.size else np.zeros(0, bool)
@@ -61,9 +67,15 @@ def draw(path: Path, series: Sequence[Series], title: str, ylabel: str = "team r
     if count > 1:
         axes.fill_between(steps[shown], low, high, color="#1f77b4", alpha=0.2, linewidth=0, label="95% CI", zorder=2)
     axes.plot(steps[shown], center, color="#1f77b4", linewidth=2, label=f"IQM of {count} seeds" if count > 1 else "one seed", zorder=3)
+    highest, lowest = float(np.nanmax(returns)), float(np.nanmin(returns))
+    if beside is not None:
+        name, at, values = beside[0], np.array(beside[1]), np.array(beside[2])
+        values = values[at <= steps[-1]]
+        axes.plot(at[at <= steps[-1]], values, color="#d62728", linestyle="--", linewidth=1.5, label=name, zorder=2)
+        highest, lowest = max(highest, values.max()), min(lowest, values.min())
     axes.set(title=title, xlabel="joint environment steps per seed", ylabel=ylabel)
-    span = max(float(np.ptp(returns[np.isfinite(returns)])), 1e-9)
-    axes.set_ylim(float(np.nanmin(returns)) - 0.08 * span, float(np.nanmax(returns)) + 0.08 * span)
+    span = max(highest - lowest, 1e-9)
+    axes.set_ylim(lowest - 0.08 * span, highest + 0.08 * span)
     axes.set_xlim(0, float(steps[-1]))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25)
