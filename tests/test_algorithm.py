@@ -15,6 +15,7 @@ from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Views
 from marlstone.credit import Credit, Individual, Team
 from marlstone.envs.make import make
+from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient
 from tests.batches import B, Combination, Either, T, begun, combination, quick, rollout
 
@@ -66,7 +67,7 @@ def parts_of(train: Train, algorithm: Algorithm) -> list[list[np.ndarray]]:
         trees = [(n.actor[g], n.critic[g]) for n in (train.nets, train.opt.mu, train.opt.nu)]
         for i, owner in enumerate(algorithm.architecture.owners(group)):
             pick = (lambda x, o=owner: x[o]) if k > 1 else (lambda x: x)
-            scale = [x[at + owner] for x in (train.targets.mean, train.targets.square, train.targets.weight)]
+            scale = [x[at + owner] for x in (train.targets.mean, train.targets.var, train.targets.weight)]
             out.append([np.asarray(pick(x)) for x in jax.tree.leaves((trees, train.seen.obs[g]))] + scale)
             assert i < group.count
         at += k
@@ -262,7 +263,7 @@ def test_an_agent_that_ends_alone_bootstraps_from_its_final_observation_if_it_wa
 def test_rescaled_heads_predict_the_same_values(sharing: Any, trunk: Any) -> None:
     it = combination(PAIR, Decentralized(GRU, sharing, trunk=trunk), Either(), LEARNER)
     train, k, rng = begun(it.it), sum(it.it.sets), np.random.default_rng(1)
-    scale = lambda mean, spread: Targets(jnp.asarray(mean, jnp.float32), jnp.asarray(mean**2 + spread**2, jnp.float32), jnp.ones(k))
+    scale = lambda mean, spread: Targets(jnp.asarray(mean, jnp.float32), jnp.asarray(spread**2, jnp.float32), jnp.ones(k))
     old, new = (scale(rng.normal(size=k) * 10, rng.uniform(0.5, 20, size=k)) for _ in range(2))
     critic = it.it._preserved(train.nets.critic, old, new)
     assert not same(critic, train.nets.critic)
@@ -342,3 +343,41 @@ def test_parts_refuse_their_own_fields(make_it: Any, words: list[str]) -> None:
 def test_the_learner_refuses_what_is_out_of_range(field: str, bad: float) -> None:
     with pytest.raises(ValueError, match=rf"PolicyGradient\.{field} is {bad}: out of range, the default is"):
         PolicyGradient(**{field: bad})
+
+
+def test_opponents_are_not_paid_the_teams_reward() -> None:
+    spec = make("jaxmarl:MPE_simple_tag_v3").spec
+    assert len(spec.opponents) == 1
+    Algorithm(spec, Decentralized(MLP), Individual(), LEARNER)
+    with pytest.raises(ValueError, match=rf"Team pays.*{spec.opponents[0]}.*individual"):
+        Algorithm(spec, Decentralized(MLP), Team(), LEARNER)
+    together = make("jaxmarl:MPE_simple_tag_v3?team=all").spec
+    assert not together.opponents and Algorithm(together, Decentralized(MLP), Team(), LEARNER)
+
+
+# ---- what it costs
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Decentralized(Mlp((96, 64))),
+        Decentralized(Gru(96, 64, (48,)), "none", trunk="shared"),
+        Ctde(Mlp((96, 64)), critic_sees="state", agent_ids=False),
+        Ctde(Gru(96, 64, (48,)), "none"),
+    ],
+    ids=["mlp", "gru_shared_trunk", "state_critic", "gru_none"],
+)
+@pytest.mark.parametrize("name", [PAIR, "proving:dials"], ids=["pair", "pictures"])
+def test_flops_are_those_of_the_program(architecture: Any, name: str) -> None:
+    """XLA's own count of one forward pass has little more than the products: activations, biases, normalization."""
+    it = Algorithm(make(name).spec, architecture, Individual(), LEARNER)
+    train, rows = begun(it), 64
+    step = jax.eval_shape(lambda key: Vectorized(make(name), rows).init(jax.random.split(key, rows))[1], jax.random.key(0))
+
+    def forward(train: Any, step: Any) -> Any:
+        heads, cores, _ = it.architecture.policy(it.spec, train.nets.actor, train.seen, step, it.memory(rows))
+        return heads, it.architecture.value(it.spec, train.nets.critic, train.seen, step, it.memory(rows), cores)[0]
+
+    counted = sum(it.architecture.flops(it.spec, train.nets.actor, train.nets.critic))
+    pictures = name != PAIR  # XLA leaves out of a convolution's count what falls on its padding
+    theirs = jax.jit(forward).lower(train, step).cost_analysis()["flops"] / rows
+    assert 0.85 < counted / theirs <= (1.5 if pictures else 1.0)

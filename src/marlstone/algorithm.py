@@ -12,7 +12,6 @@ from jax import lax
 from marlstone.architectures.contract import Architecture, Memory, Network, Seen
 from marlstone.core.across import total
 from marlstone.core.distributions import along_agents
-from marlstone.core.ledger import forward_flops
 from marlstone.core.normalize import Targets, absorb, follow, moments, targets
 from marlstone.core.records import record, replace
 from marlstone.core.types import Chunk, Spec, Step, Views
@@ -80,6 +79,11 @@ class Algorithm:
             )
         for ignored in sorted(self.credit.answers() - self.learner.asks - {"contribution"}):
             raise ValueError(f"{learns} never asks for {ignored!r}, so {c}'s answer would be ignored: choose another learner or credit")
+        if self.spec.opponents and "reward" in self.credit.answers():
+            raise ValueError(
+                f"{c} pays every agent of the team's reward, and {', '.join(self.spec.opponents)} play against the team: "
+                "use credit = 'individual', or an environment where all are one team"
+            )
         for g in self.spec.groups:
             if reason := self.learner.refuses(g.space):
                 raise ValueError(f"group {g.name!r}: {reason}")
@@ -193,7 +197,7 @@ class Algorithm:
         def loss(nets: Nets, chunks: Chunk, fixed: Fixed, counts: tuple[Array, ...]) -> tuple[Array, dict[str, Array]]:
             """This device's share of the loss."""
             views, asked = self.views(nets, seen, scale, chunks), self.asked(nets)
-            losses, metrics = learner.loss(asked, views, chunks, fixed, sigma)
+            losses, metrics = learner.loss(asked, views, chunks, fixed, sigma, progress)
             acts, predicted, real = counts
             share = self._mean(losses.deciding, chunks.acts, acts) + self._mean(losses.predicting, fixed.predicted, predicted)
             if (own := asked.loss(views, chunks)) is not None:
@@ -290,9 +294,8 @@ class Algorithm:
 
     # ---- what it costs
     def flops(self, nets: Nets) -> tuple[int, int]:
-        """FLOPs of one joint step: of acting, and of learning from it (one pass for targets, three per epoch)."""
-        count = lambda networks: sum(
-            forward_flops(p, g.count, k > 1) for p, g, k in zip(networks, self.spec.groups, self.sets, strict=True)
-        )
-        act, both = count(nets.actor), count(nets.actor) + count(nets.critic)
-        return act, both * (1 + 3 * self.learner.epochs)
+        """FLOPs of one joint step: of acting, and of learning from it (one pass for targets, three per epoch; one more of critics
+        that remember)."""
+        act, value = self.architecture.flops(self.spec, nets.actor, nets.critic)
+        again = value if self.architecture.recurrent_critic() else 0
+        return act, (act + value) * (1 + 3 * self.learner.epochs) + again

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from marlstone.cli import evaluate, main, train
+from marlstone.config import dump
+from marlstone.config.sources import resolved
 from marlstone.core.errors import UserError
 from marlstone.runs.checkpoint import load, save
 from marlstone.runs.progress import Progress
@@ -26,6 +28,8 @@ def pretend(config: Any, run: Any, *, resume: Any, initial: Any, progress: Any, 
     elif initial is not None:
         (x, _), _ = load(initial.path, (x, 0))
     stopped = False
+    if resume is not None:
+        run.rewind(resume.step, dump(resolved(config)))
     with run.store() as store:
         while step < config.steps and not stopped:
             stride = min(config.steps_between_checkpoints, config.steps - step)

@@ -183,3 +183,15 @@ def test_a_command_trains_on_every_core(tmp_path):
     done = subprocess.run([sys.executable, "-m", "marlstone", *words, "--out", str(run)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(json.loads((run / "versions.json").read_text())["machine"]["devices"]) == len(os.sched_getaffinity(0))
+
+
+def test_a_run_that_was_killed_after_its_last_checkpoint_is_finished(marlstone: Command, tmp_path: Path) -> None:
+    record(marlstone("train", *ENV, "--steps", "60", "--checkpoint-every", "20", "--out", "run", "--json"))
+    (tmp_path / "run/result.json").unlink()
+    assert record(marlstone("train", "--resume", "run", "--json"))["steps"] == 60
+    assert (tmp_path / "run/result.json").is_file()
+
+
+def test_short_and_long_names_of_one_field_are_not_both_given(marlstone: Command) -> None:
+    code, _, err = marlstone("train", *ENV, "--body", "gru", "--set", "architecture.body=mlp")
+    assert code == 2 and "--body and --set architecture.body are both given" in err

@@ -27,7 +27,9 @@ configs = st.builds(
     learner=st.builds(PolicyGradient, lr=positive, anneal=st.booleans(), epochs=st.integers(1, 20)),
     rollout=st.builds(Rollout, st.integers(1, 10**6), st.integers(1, 10**6)),
     evaluation=st.builds(Evaluation, st.integers(1, 10**6)),
-    guards=st.builds(Guards, st.sampled_from(["survive", "refuse"]), st.none() | st.tuples(st.floats(-9, 0), st.floats(0, 9)), positive),
+    guards=st.builds(
+        Guards, st.sampled_from(["survive", "refuse"]), st.none() | st.tuples(st.floats(-9, 0), st.floats(0, 9)), st.floats(1e-9, 1e6)
+    ),
     steps=st.integers(1, 2**50),
     seeds=st.integers(1, 1000),
     seed=st.integers(1000, 2**31),
@@ -185,3 +187,31 @@ def test_mangled_toml(data: st.DataObject) -> None:
         assert str(error).strip() and len(str(error)) < 2000
     else:
         assert parse(dump(config)) == config
+
+
+def test_another_kind_of_part_keeps_the_fields_it_has_too(tmp_path: Path) -> None:
+    """A run's own configuration, every field written out, is the ground on which `--from` tries other parts."""
+    file = tmp_path / "config.toml"
+    file.write_text(dump(RunConfig("proving:pair", architecture=Ctde(Mlp((32,)), sharing="none", critic_sees="state"))))
+    changed = load(file, {"architecture.body": "gru", "architecture": "decentralized", "architecture.body.hidden": "7"})
+    assert changed.architecture == Decentralized(Gru(hidden=7), sharing="none")
+    assert load(file, {"architecture": "ctde"}).architecture.critic_sees == "state"
+    with pytest.raises(UserError, match="critic_sees"):
+        load(file, {"architecture": "decentralized", "architecture.critic_sees": "state"})
+
+
+def test_short_names_are_the_same_in_files() -> None:
+    assert parse('env = "proving:pair"\nbody = "gru"\nsharing = "type"').architecture == Decentralized(Gru(), sharing="type")
+    with pytest.raises(UserError, match="both given"):
+        parse('env = "proving:pair"\nbody = "gru"\n[architecture]\nbody = "mlp"')
+
+
+def test_a_number_with_too_many_digits_is_a_word() -> None:
+    with pytest.raises(UserError, match="steps"):
+        load(None, {"env": "proving:pair", "steps": "1" * 5000})
+
+
+def test_a_users_environment_is_kept_by_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = resolved(parse('env = "jax:here.py:make_env?x=1"')).env
+    assert kept == f"jax:{tmp_path.resolve()}/here.py:make_env?x=1"

@@ -16,10 +16,10 @@ class Toy(ParallelEnv):
 
     metadata: ClassVar = {"name": "toy"}
 
-    def __init__(self, n=2, length=4, end="terminate", die=-1, late=-1, cut=-1, fault="none", at=2, scale=1.0, sleep=0.0):
+    def __init__(self, n=2, length=4, end="terminate", die=-1, late=-1, cut=-1, fault="none", at=2, scale=1.0, sleep=0.0, load=0.0):
         self.possible_agents = [f"walker_{i}" for i in range(n)]
         self.n, self.length, self.end, self.die, self.late, self.cut = n, length, end, die, late, cut
-        self.fault, self.at, self.scale, self.sleep = fault, at, scale, sleep
+        self.fault, self.at, self.scale, self.sleep, self.load = fault, at, scale, sleep, load
 
     def observation_space(self, agent):
         return FLOAT
@@ -32,6 +32,7 @@ class Toy(ParallelEnv):
 
     def reset(self, seed=None, options=None):
         self.t, self.seed = 0, seed or 0
+        time.sleep(self.load)
         self.agents = [a for i, a in enumerate(self.possible_agents) if not (self.late > 0 and i == 0)]
         if self.fault == "reset" and seed and seed != 0:
             raise RuntimeError("reset broke")

@@ -30,7 +30,7 @@ def test_loss_is_the_equation() -> None:
     """L = min(pi_prox/mu, c) min(ratio A, clip(ratio) A) + bonus, written for one element at a time."""
     _, chunk, views, fixed, sigma = batch()
     learner = PolicyGradient(clip=0.2, cap=1.3, entropy=0.05, value=0.7)
-    losses, metrics = learner.loss(None, views, chunk, fixed, sigma)
+    losses, metrics = learner.loss(None, views, chunk, fixed, sigma, 0.0)
     kinds = set()
     for at in np.ndindex(chunk.logp.shape):
         ratio = np.exp(views.logp[at] - fixed.logp[at])
@@ -49,7 +49,7 @@ def test_fresh_data_is_the_case_of_equal_policies() -> None:
     _, chunk, views, fixed, sigma = batch()
     fresh = Fixed(jnp.asarray(chunk.logp), fixed.advantage, fixed.target, fixed.predicted)
     loss = lambda logp: (
-        PolicyGradient(entropy=0.0).loss(None, Views(logp, views.entropy, views.value), chunk, fresh, sigma)[0].deciding.sum()
+        PolicyGradient(entropy=0.0).loss(None, Views(logp, views.entropy, views.value), chunk, fresh, sigma, 0.0)[0].deciding.sum()
     )
     np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(chunk.logp)), -fixed.advantage, rtol=1e-5)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from marlstone.core.errors import UserError
+from marlstone.runs.checkpoint import save
 from marlstone.runs.directory import RunDirectory, one_line
 from marlstone.runs.versions import differences, versions
 
@@ -23,7 +24,13 @@ def test_create_and_open(tmp_path: Path) -> None:
 
 
 def test_never_overwrites(tmp_path: Path) -> None:
-    RunDirectory.create(tmp_path / "run", "")
+    RunDirectory.create(tmp_path / "run", "old")
+    RunDirectory.create(tmp_path / "run", "new")  # the first was killed before it began
+    with RunDirectory.open(tmp_path / "run").store():
+        pass
+    with pytest.raises(UserError, match=r"already holds a run.*before its first checkpoint"):
+        RunDirectory.create(tmp_path / "run", "")
+    save(tmp_path / "run" / "checkpoints", 1, np.zeros(1), {})
     with pytest.raises(UserError, match=r"already holds a run.*--resume"):
         RunDirectory.create(tmp_path / "run", "")
     (tmp_path / "other").mkdir()

@@ -17,6 +17,7 @@ from marlstone.core.types import Group, Leaf, Metric, Spec
 from marlstone.envs.guards import Guards
 from marlstone.envs.make import make
 from marlstone.runtime.spec_json import spec_from_json, spec_to_json
+from marlstone.runtime.worker import _described
 from marlstone.runtime.workers import EnvironmentFailed, Workers
 
 EXAMPLES = Path(__file__).parents[1] / "envs" / "host_examples.py"
@@ -206,6 +207,13 @@ def test_slow_environments_are_not_hung():
         assert not any(w.counts.values())
 
 
+def test_a_reset_may_take_longer_than_a_step():
+    """Episodes of three steps whose resets take 0.8 s, under a timeout of 0.5 s for steps."""
+    with Workers(toy(load=0.8, length=3), 1, guards=Guards(timeout=0.5), num_workers=1) as w:
+        assert sum(bool(row.first[0]) for row in roll(w, 6)) > 0
+        assert not any(w.counts.values())
+
+
 def test_restarts_are_a_budget():
     with Workers(toy(fault="raise", at=1), 1, guards=Guards(restarts=3)) as w, pytest.raises(EnvironmentFailed, match="restarts=3"):
         roll(w, 20)
@@ -293,3 +301,9 @@ def test_a_spec_survives_json():
     other = Group("h", ("c",), {"x": Leaf("vector", (1,))}, dist.MultiDiscrete((2, 3)), clock=4)
     spec = Spec((group, other), 7, 50, {"m": Metric("down", "mean")})
     assert spec_from_json(spec_to_json(spec)) == spec
+
+
+def test_a_package_that_we_miss_is_the_askers_to_install_and_one_that_user_code_misses_is_not():
+    ours = _described(ModuleNotFoundError("environment 'sumo:cologne3' needs libsumo: pip install marlstone[sumo]"), 0)
+    theirs = _described(ModuleNotFoundError("No module named 'torch'", name="torch"), 0)
+    assert ours["mistake"] and ours["text"].startswith("environment 'sumo") and not theirs["mistake"]

@@ -88,6 +88,10 @@ class Gru:
     after: tuple[int, ...] = (128,)
     activation: Activation = "relu"
 
+    def __post_init__(self) -> None:
+        if min(self.before, self.hidden, *self.after) < 1:
+            raise ValueError(f"Gru.before, hidden, after are {self.before}, {self.hidden}, {self.after}: give positive widths")
+
     @property
     def intake(self) -> int:
         return self.before

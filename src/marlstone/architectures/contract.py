@@ -10,6 +10,7 @@ import numpy as np
 
 from marlstone.architectures.body import Body, Mlp
 from marlstone.core.layers import Dense, dense, dense_init
+from marlstone.core.ledger import products_flops
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record, replace
 from marlstone.core.types import Group, Spec, Step
@@ -148,6 +149,17 @@ class Architecture:
 
     def _state(self, seen: Seen, step: Step) -> Array:
         return step.state if seen.state is None else normalized(seen.state, step.state)
+
+    def flops(self, spec: Spec, actor: tuple[Network, ...], critic: tuple[Network, ...]) -> tuple[int, int]:
+        """FLOPs of one forward pass for one row of one environment: of all actors and of all critics."""
+
+        def one(p: Network, fuse: Fuse) -> int:
+            first = 0 if p.fuse is None else fuse.flops(p.fuse)
+            return first + products_flops((p.core, p.after, p.head), fuse.rows, fuse.sets > 1)
+
+        both = zip(spec.groups, actor, critic, strict=True)
+        counts = [(one(a, self._actor_fuse(g)), one(c, self._critic_fuse(g, spec))) for g, a, c in both]
+        return sum(a for a, _ in counts), sum(c for _, c in counts)
 
     def recurrent_critic(self) -> bool:
         return self.trunk == "separate" and self.body.memory(1) is not None

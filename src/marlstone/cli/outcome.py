@@ -29,25 +29,26 @@ def refused(error: Exception) -> bool:
 
 
 def conclude(command: Callable[[], int], as_json: bool) -> int:
-    """Run `command`; its exit code, or the one of how it failed. With `as_json`, a refusal is one JSON object on stdout too."""
+    """Run `command`; its exit code, or the one of how it failed. With `as_json`, how it failed is one JSON object on stdout too."""
+
+    def ended(prefix: str, message: str, code: int) -> int:
+        print(f"{prefix}: {message}", file=sys.stderr)
+        if as_json:
+            from marlstone.runs.directory import one_line
+
+            print(one_line({"error": message, "exit_code": code}))
+        return code
+
     try:
         return command()
     except (ValueError, ModuleNotFoundError) as error:
         if not refused(error):
             raise
-        message = " ".join(str(error).split())
-        print(f"error: {message}", file=sys.stderr)
-        if as_json:
-            from marlstone.runs.directory import one_line
-
-            print(one_line({"error": message, "exit_code": MISTAKE}))
-        return MISTAKE
+        return ended("error", " ".join(str(error).split()), MISTAKE)
     except Failure as error:
-        print(f"marlstone: {error}", file=sys.stderr)
-        return FAILED
+        return ended("marlstone", str(error), FAILED)
     except KeyboardInterrupt:
-        print("marlstone: interrupted", file=sys.stderr)
-        return FAILED
+        return ended("marlstone", "interrupted", FAILED)
     except BrokenPipeError:  # the reader of our output is gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

@@ -47,10 +47,12 @@ def _parser() -> Parser:
 
 def overrides(flags: argparse.Namespace) -> dict[str, str]:
     """What the flags say, by field. Raises `UserError` where two say different things of one field."""
+    from marlstone.config.sources import SHORTCUTS
+
     given = {f: v for f in FIELDS if (v := getattr(flags, f)) is not None}
     fields = settings(flags.set)
-    if twice := sorted(set(given) & set(fields)):
-        raise UserError(f"--{twice[0].replace('_', '-')} and --set {twice[0]} are both given; give one")
+    if twice := sorted(f for f in given if {f, SHORTCUTS.get(f, f)} & set(fields)):
+        raise UserError(f"--{twice[0].replace('_', '-')} and --set {SHORTCUTS.get(twice[0], twice[0])} are both given; give one")
     if flags.tuning:
         if "seed" in {**given, **fields}:
             raise UserError("--tuning and --seed are both given; give one (--tuning is --seed 0)")
@@ -70,7 +72,7 @@ def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunCo
         raise UserError(f"--resume continues a run as it was configured, and {foreign[0]} would change it; for a new run use --from")
     run, checkpoint = find(flags.resume)
     config = load(run.config, changes)
-    if checkpoint.step >= config.steps:
+    if checkpoint.step >= config.steps and run.result.is_file():
         raise UserError(
             f"run {run.path} is already trained to step {checkpoint.step} of {config.steps}; give --steps more than that, or use --from"
         )
@@ -118,8 +120,6 @@ def main(words: list[str]) -> int:
     flags = _parser().read(words)
     changes = overrides(flags)
 
-    from marlstone.config import dump
-    from marlstone.config.sources import resolved
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
@@ -131,14 +131,11 @@ def main(words: list[str]) -> int:
     else:
         config, run, initial = _begun(flags, changes)
     with run.claimed():
-        if resume is not None:
-            run.write("config.toml", dump(resolved(config)))
-            run.rewind(resume.step)
         try:
             record = _train(config, run, resume, initial)
-        except (ValueError, ModuleNotFoundError):
-            if resume is None:
-                run.abandon()  # refused before it began: what was asked leaves nothing behind
+        except BaseException as error:
+            if resume is None and (isinstance(error, ValueError | ModuleNotFoundError) or not run.metrics.is_file()):
+                run.abandon()  # it never began: what was asked leaves nothing behind
             raise
         run.finish(record)
     return _conclude(record, run, flags.json)

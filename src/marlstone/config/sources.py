@@ -4,11 +4,13 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from marlstone.config import kinds
 from marlstone.config.schema import RunConfig
 from marlstone.config.walk import Word, fields_of, table
 from marlstone.core.errors import UserError
+from marlstone.envs.make import absolute
 
 SHORTCUTS = {"body": "architecture.body", "sharing": "architecture.sharing"}
 """Short names of fields that newcomers look for."""
@@ -30,8 +32,14 @@ def parse(text: str, source: str = "configuration") -> RunConfig:
 
 
 def _built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
-    for path, word in overrides.items():
-        _lay(values, SHORTCUTS.get(path, path), Word(word))
+    for short in SHORTCUTS.keys() & values.keys():
+        word = values.pop(short)
+        if isinstance(values.get("architecture"), dict) and SHORTCUTS[short].rpartition(".")[2] in values["architecture"]:
+            raise UserError(f"{short} and {SHORTCUTS[short]} are both given; give one")
+        _lay(values, SHORTCUTS[short], word)
+    laid = {SHORTCUTS.get(path, path): Word(word) for path, word in overrides.items()}
+    for path in sorted(laid, key=lambda p: p.count(".")):  # parts before what is in them
+        _lay(values, path, laid[path])
     _places(values)
     if "env" not in values:
         raise UserError("env is missing; name an environment: --env jumanji:LevelBasedForaging?task=8x8-2p-2f-coop (all: marlstone envs)")
@@ -57,8 +65,9 @@ def _parsed(text: str, source: str) -> dict[str, Any]:
         raise UserError(f"{source} is no TOML: {error}") from error
 
 
-def _lay(values: dict[str, Any], path: str, word: Word) -> None:
-    """Set a dotted path; a part given by its name alone becomes a table on the way."""
+def _lay(values: dict[str, Any], path: str, word: Any) -> None:
+    """Set a dotted path; a part given by its name alone becomes a table on the way. Another kind of part keeps the fields it has too."""
+    whole = values
     *above, last = path.split(".")
     if not all((*above, last)):
         raise UserError(f"--set {path}={word}: an empty name; write --set learner.lr=1e-3")
@@ -69,10 +78,27 @@ def _lay(values: dict[str, Any], path: str, word: Word) -> None:
         if not isinstance(inner, dict):
             raise UserError(f"--set {path}={word}: {'.'.join(above[: i + 1])} = {inner!r} is no table")
         values = inner
-    if isinstance(values.get(last), dict):
-        values[last]["kind"] = word
+    if isinstance(values.get(last), dict) and isinstance(word, str):
+        values[last] = _switched(whole, path, values[last], str(word))
     else:
         values[last] = word
+
+
+def _switched(whole: dict[str, Any], path: str, old: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A part's table under another kind: fields that only the old one has are left out."""
+    cls: Any = RunConfig
+    contract, at = None, whole
+    for name in path.split("."):
+        contract = fields_of(cast(type, cls)).get(name) if dataclasses.is_dataclass(cls) else None
+        at = at.get(name, {}) if isinstance(at, dict) else {}
+        if contract in kinds.PARTS and isinstance(at, dict):
+            cls = kinds.find(contract, at.get("kind", next(iter(kinds.names(contract)))), path)
+        else:
+            cls = contract
+    if contract not in kinds.PARTS:
+        return {**old, "kind": kind}
+    mine, its = fields_of(cast(type, cls)), fields_of(kinds.find(contract, kind, path))
+    return {"kind": kind, **{k: v for k, v in old.items() if k != "kind" and (k not in mine or mine[k] == its.get(k))}}
 
 
 def _places(values: dict[str, Any]) -> None:
@@ -81,8 +107,6 @@ def _places(values: dict[str, Any]) -> None:
     for key in values:
         if key in known:
             continue
-        if key in SHORTCUTS:
-            raise UserError(f"unknown key {key!r}; write {SHORTCUTS[key]}")
         default = RunConfig(env="any")
         homes = [f"{part}.{key}" for part in known if key in getattr(getattr(default, part, None), "__dataclass_fields__", ())]
         if homes:
@@ -90,5 +114,5 @@ def _places(values: dict[str, Any]) -> None:
 
 
 def resolved(config: RunConfig) -> RunConfig:
-    """What a run's own config.toml says: everything but where that run went."""
-    return dataclasses.replace(config, out=None)
+    """What a run's own config.toml says: everything but where that run went, and a user's own environment by its absolute path."""
+    return dataclasses.replace(config, out=None, env=absolute(config.env))

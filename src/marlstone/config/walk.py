@@ -26,7 +26,7 @@ class Word(str):
         """The value it spells in TOML, or itself."""
         try:
             found = tomllib.loads(f"x = {self}")
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # no TOML, or a date that no calendar has, or a number with too many digits
             return str(self)
         return found["x"] if set(found) == {"x"} else str(self)
 

@@ -30,11 +30,11 @@ class Ledger:
         return Ledger(**{k: v + int(more.get(k, 0)) for k, v in asdict(self).items()})
 
 
-def forward_flops(parameters: Any, agents: int, stacked: bool, positions: int = 1) -> int:
-    """FLOPs of one forward pass of one group's network for one row: two per weight and agent, biases not counted.
+def products_flops(parameters: Any, rows: int, stacked: bool) -> int:
+    """FLOPs of one product of `rows` rows with each matrix in `parameters`: two per weight and row, biases not counted.
 
-    `stacked`: parameters carry a leading set axis, so an agent uses one slice of it.
+    `stacked`: parameters carry a leading set axis, so a row uses one slice of it.
     """
     rank = 2 + stacked
     sets = lambda w: w.shape[0] if stacked else 1
-    return sum(2 * agents * positions * int(np.prod(w.shape)) // sets(w) for w in jax.tree.leaves(parameters) if w.ndim == rank)
+    return sum(2 * rows * int(np.prod(w.shape)) // sets(w) for w in jax.tree.leaves(parameters) if w.ndim == rank)

@@ -51,20 +51,20 @@ def normalized(m: Moments, x: Array) -> Array:
 
 @record
 class Targets:
-    """Exponential moments of value targets per parameter set, `[k]` each, with their weight so far (to remove the bias to zero)."""
+    """Exponential moments of value targets per parameter set, `[k]` each, free of the bias to zero; `weight` is their weight so far.
+    The variance is kept about the mean: a raw square would lose it where targets are large and close together."""
 
     mean: Array
-    square: Array
+    var: Array
     weight: Array
 
     @property
     def mu(self) -> Array:
-        return jnp.where(self.weight > 0, self.mean / jnp.maximum(self.weight, 1e-8), 0.0)
+        return self.mean
 
     @property
     def sigma(self) -> Array:
-        var = self.square / jnp.maximum(self.weight, 1e-8) - self.mu**2
-        return jnp.where(self.weight > 0, jnp.sqrt(jnp.maximum(var, 1e-6)), 1.0)
+        return jnp.where(self.weight > 0, jnp.sqrt(jnp.maximum(self.var, 1e-6)), 1.0)
 
 
 def targets(sets: int) -> Targets:
@@ -74,8 +74,12 @@ def targets(sets: int) -> Targets:
 def follow(t: Targets, x: Array, mask: Array, members: np.ndarray, rate: float, total: Total = lambda x: x) -> Targets:
     """Move towards the batch's moments: x, mask `[b t n]`; `members [n k]` says whose figures belong together."""
     sums = lambda y: jnp.einsum("btn,nk->k", jnp.where(mask, y, 0.0), members)
-    count, mean, square = total((sums(1.0), sums(x), sums(x * x)))
-    some, safe = count > 0, jnp.maximum(count, 1)
-    mean, square = mean / safe, square / safe
-    step = jnp.where(some, rate, 0.0)
-    return Targets(t.mean + step * (mean - t.mean), t.square + step * (square - t.square), t.weight + step * (1 - t.weight))
+    count, mean = total((sums(1.0), sums(x)))
+    safe = jnp.maximum(count, 1)
+    mean = mean / safe
+    var = total(sums((x - mean[np.argmax(members, -1)]) ** 2)) / safe
+    step = jnp.where(count > 0, rate, 0.0)
+    weight = t.weight + step * (1 - t.weight)
+    share = step / jnp.maximum(weight, 1e-8)
+    gap = mean - t.mean
+    return Targets(t.mean + share * gap, (1 - share) * (t.var + share * gap**2) + share * var, weight)

@@ -80,13 +80,14 @@ class Spec:
     """What is known of an environment before it runs.
 
     Fields: `groups`; `state`, the length of the global state vector; `horizon`, the most joint steps an episode can
-    take (None: unknown); `metrics`, declared true metrics.
+    take (None: unknown); `metrics`, declared true metrics; `opponents`, agents that play against the team: `team_reward` is not theirs.
     """
 
     groups: tuple[Group, ...]
     state: int
     horizon: int | None = None
     metrics: dict[str, Metric] = field(default_factory=dict)
+    opponents: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         clocks = [g.clock > 1 for g in self.groups]

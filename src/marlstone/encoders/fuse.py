@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.core.layers import orthogonal, own, product, stacked
+from marlstone.core.ledger import products_flops
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record
 from marlstone.core.types import Group, Leaf
@@ -105,6 +106,12 @@ class Fuse:
             h = h + (p.agent if p.agent.ndim == 2 else p.agent[owners, np.arange(self.group.count)])
         h = h + own(p.b, owners, 1)
         return jnp.broadcast_to(h, (*h.shape[:-2], self.rows, self.width))
+
+    def flops(self, p: FuseParameters) -> int:
+        """FLOPs of this layer's products and convolutions for one row of one environment. Identities are looked up."""
+        n, stacked = self.group.count, self.sets > 1
+        pictures = sum(self.image.flops(leaf) for name in self.leaves if (leaf := self.group.observation[name]).kind == "image")
+        return n * pictures + products_flops(p.leaves, n, stacked) + products_flops(p.state, n if stacked else 1, stacked)
 
     def _encode(self, p: Any, leaf: Leaf, x: Array, owners: np.ndarray) -> Array:
         if self.sets == 1:

@@ -19,6 +19,10 @@ class Image:
 
     channels: tuple[int, ...] = (16, 32)
 
+    def __post_init__(self) -> None:
+        if not self.channels or min(self.channels) < 1:
+            raise ValueError(f"Image.channels is {self.channels}: give at least one positive number of filters, e.g. (16, 32)")
+
     def _strides(self, leaf: Leaf) -> list[int]:
         h, w, out = *leaf.shape[:2], []
         for _ in self.channels:
@@ -32,6 +36,14 @@ class Image:
         for s in self._strides(leaf):
             h, w = -(-h // s), -(-w // s)
         return h * w * self.channels[-1]
+
+    def flops(self, leaf: Leaf) -> int:
+        """FLOPs of one picture's convolutions: two per weight and output position."""
+        (h, w, before), out = leaf.shape, 0
+        for c, s in zip(self.channels, self._strides(leaf), strict=True):
+            h, w = -(-h // s), -(-w // s)
+            out, before = out + 2 * h * w * 9 * before * c, c
+        return out
 
     def init(self, leaf: Leaf, key: Array) -> tuple[Dense, ...]:
         """Filters as `[9 c_in, c_out]` products, one per layer."""

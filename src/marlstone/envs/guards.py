@@ -13,6 +13,7 @@ from marlstone.core.records import replace
 from marlstone.core.types import Array, Spec, Step
 
 FAULTS = ("nan_observation", "nan_reward", "reward_bounds", "wrong_shape", "wrong_dtype", "raised", "hung", "died")
+LONGEST = 1e6  # seconds
 LARGEST = 1e12  # beyond it, squares of returns overflow float32, and moments of them would be no numbers
 VALUES = FAULTS[:3]  # found by `sanitize`, in any array; the others only where Python steps the environment
 
@@ -55,8 +56,8 @@ class Guards:
         if self.on_bad not in ("survive", "refuse"):
             raise ValueError(f"Guards.on_bad is {self.on_bad!r}: choose 'survive' or 'refuse'")
         for field in ("timeout", "start_timeout"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"Guards.{field} is {getattr(self, field)}: give a positive number of seconds")
+            if not 0 < getattr(self, field) <= LONGEST:
+                raise ValueError(f"Guards.{field} is {getattr(self, field)}: give a positive number of seconds, up to {LONGEST:g}")
         if self.restarts < 0:
             raise ValueError(f"Guards.restarts is {self.restarts}: give 0 or more")
         if self.reward_bounds is not None and not self.reward_bounds[0] <= self.reward_bounds[1]:

@@ -215,8 +215,10 @@ def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
         raise UnknownEnvironment(f"{where}: option 'team' is {side!r}: name types of {', '.join(sorted(set(kinds)))}, joined by +, or all")
     length = sum(int(np.prod(obs[a].shape)) for a in env.agents)
     horizon = getattr(env, "max_steps", None)
-    spec = Spec(groups, state=length, horizon=None if horizon is None else int(horizon) + name.startswith("MPE_"))
     team = np.array([side == "all" or kind in wanted for kind in kinds])
+    others = tuple(a for a, mine in zip((a for g in groups for a in g.agents), team, strict=True) if not mine)
+    horizon = None if horizon is None else int(horizon) + name.startswith("MPE_")
+    spec = Spec(groups, state=length, horizon=horizon, opponents=others)
     return JaxMarl(env, spec, limit == "truncate", team, _masks(env, state), tuple(s for _, s in built))
 
 

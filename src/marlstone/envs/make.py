@@ -3,6 +3,7 @@
     jumanji:LevelBasedForaging?task=8x8-2p-2f-coop     written in JAX: runs in the fused runtime
     pettingzoo:mpe2.simple_spread_v3?N=3               written in Python: runs in worker processes
     path/file.py:make_env?x=1                          a user's own factory, called with the options
+    jax:path/file.py:make_env?x=1                      one that returns an `Env` written in JAX
 
 Adapters are imported only when asked for, so that a missing package costs nobody else anything, and says how to install it.
 """
@@ -11,15 +12,16 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from marlstone.envs.names import UnknownEnvironment, suggestion
 from marlstone.envs.protocol import Env, HostEnv
 
-__all__ = ["FILE", "Source", "UnknownEnvironment", "is_jax", "make", "parse", "sources"]
+__all__ = ["FILE", "JAX_FILE", "Source", "UnknownEnvironment", "is_jax", "make", "parse", "sources"]
 
-FILE = "file"  # the source of a user's own file
+FILE, JAX_FILE = "file", "jax"  # the sources of a user's own file: stepped by Python, written in JAX
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ def sources() -> tuple[Source, ...]:
             ("path/file.py:make_env?x=1",),
             "your own: a function in a file that returns a PettingZoo ParallelEnv or AEC environment",
         ),
+        Source(
+            JAX_FILE, here + "user_file", True, (), "",
+            ("jax:path/file.py:make_env?x=1",),
+            "your own, written in JAX: a function in a file that returns a marlstone.envs.protocol.Env",
+        ),
     )  # fmt: skip
 
 
@@ -123,11 +130,12 @@ def parse(name: str) -> tuple[str, str, dict[str, Any]]:
         options[unquote(key)] = _value(unquote(text))
     path, _, factory = head.rpartition(":")
     if head.endswith(".py") or path.endswith(".py"):
+        source, head = (JAX_FILE, head.removeprefix("jax:")) if head.startswith("jax:") else (FILE, head)
         if not factory or head.endswith(".py"):
             raise UnknownEnvironment(f"environment {name!r} names a file but no function in it: write {head.rstrip(':')}:make_env")
-        return FILE, head, options
+        return source, head, options
     source, colon, target = head.partition(":")
-    known = {s.name for s in sources()} - {FILE}
+    known = {s.name for s in sources()} - {FILE, JAX_FILE}
     if not colon or not target:
         raise UnknownEnvironment(
             f"environment {name!r} does not read: write source:name?option=value, for example {sources()[0].examples[0]} "
@@ -140,6 +148,18 @@ def parse(name: str) -> tuple[str, str, dict[str, Any]]:
 
 def _source(name: str) -> Source:
     return next(s for s in sources() if s.name == name)
+
+
+def absolute(name: str) -> str:
+    """`name`, a user's file by its absolute path: it then means the same from any working directory. A name that does not read stays."""
+    try:
+        source, target, _ = parse(name)
+    except UnknownEnvironment:
+        return name
+    if source not in (FILE, JAX_FILE):
+        return name
+    file = target.rpartition(":")[0]
+    return name.replace(file, str(Path(file).expanduser().resolve()), 1)
 
 
 def is_jax(name: str) -> bool:
@@ -158,7 +178,7 @@ def make(name: str, extra: Mapping[str, Any] | None = None) -> Env | HostEnv:
     if where.missing:
         raise ModuleNotFoundError(f"environment {name!r} needs {' and '.join(where.missing)}: {where.install or 'pip install marlstone'}")
     adapter = importlib.import_module(where.module)
-    if source == FILE:
+    if source in (FILE, JAX_FILE):
         path, _, factory = target.rpartition(":")
-        return adapter.make(path, factory, options)
+        return adapter.make(path, factory, options, where.jax)
     return adapter.make(target, options)

@@ -1,7 +1,7 @@
 """A user's own environment: a function in a Python file, named `path/file.py:make_env?x=1`.
 
 The function is called with the options and returns a PettingZoo ParallelEnv or AEC environment, a Gymnasium environment
-with Tuple spaces, or one of this package's own: a JAX `Env` or a `HostEnv`.
+with Tuple spaces, or one of this package's own protocols: a `HostEnv`, or, named `jax:path/file.py:make_env`, a JAX `Env`.
 """
 
 import importlib.util
@@ -39,7 +39,7 @@ def load(path: str) -> ModuleType:
     return module
 
 
-def make(path: str, factory: str, options: Mapping[str, Any]) -> Env | HostEnv:
+def make(path: str, factory: str, options: Mapping[str, Any], jax: bool = False) -> Env | HostEnv:
     """Call `factory(**options)` of the file and bring what it returns to this package's protocol.
 
     Raises `UnknownEnvironment` for a file, function or option that does not exist, `NonConforming` for a result that is
@@ -57,7 +57,11 @@ def make(path: str, factory: str, options: Mapping[str, Any]) -> Env | HostEnv:
         if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself did not fit
             raise UnknownEnvironment(f"{where} does not take these options {dict(options)}: {error}") from error
         raise
-    return adapt(env, where)
+    made = adapt(env, where)
+    if hasattr(made, "reset") == jax:
+        other = f"stepped by Python: name it {where}" if jax else f"written in JAX: name it jax:{where}"
+        raise UnknownEnvironment(f"{where} returns {type(made).__name__}, an environment {other}")
+    return made
 
 
 def adapt(env: Any, where: str) -> Env | HostEnv:

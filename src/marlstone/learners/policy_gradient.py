@@ -24,7 +24,8 @@ Array = Any
 class PolicyGradient:
     """Defaults follow Yu et al. 2022 and Andrychowicz et al. 2021, tuned here on seeds 0-9 (docs/results).
 
-    Fields: `lr` learning rate; `anneal` whether it falls linearly to 0 over the budget; `entropy` bonus; `clip` e;
+    Fields: `lr` learning rate; `anneal` whether it falls linearly to 0 over the budget; `entropy` bonus, which moves linearly to
+    `entropy_end` over the budget (None: stays), so that policies explore first and end nearly deterministic; `clip` e;
     `cap` c on stale ratios; `value` weight of the value loss; `gamma`, `lam` discount and lambda; `epochs`,
     `minibatches` per batch (environments are permuted, never single steps); `max_grad_norm` per network and parameter
     set; `normalize_advantages` per batch and parameter set; `normalize_values` PopArt; `normalize_observations`.
@@ -34,6 +35,7 @@ class PolicyGradient:
     lr: float = 5e-4
     anneal: bool = True
     entropy: float = 0.01
+    entropy_end: float | None = None
     clip: float = 0.2
     cap: float = 2.0
     value: float = 0.5
@@ -60,6 +62,7 @@ class PolicyGradient:
             "minibatches": self.minibatches >= 1,
             "max_grad_norm": self.max_grad_norm > 0,
             "entropy": self.entropy >= 0,
+            "entropy_end": self.entropy_end is None or self.entropy_end >= 0,
             "value": self.value >= 0,
         }
         for name, ok in ranges.items():
@@ -90,8 +93,12 @@ class PolicyGradient:
         a, vs = (time(x) for x in vtrace(value, pay_, discount_, rho, acts_, real_, self.gamma, self.lam))
         return lax.stop_gradient(Fixed(views.logp, asked.advantage(views, chunk, a), vs, real & cared))
 
-    def loss(self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array) -> tuple[Losses, dict[str, Array]]:
-        """Per element; `sigma [n]` is the scale of value targets."""
+    def loss(
+        self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array, progress: Array
+    ) -> tuple[Losses, dict[str, Array]]:
+        """Per element; `sigma [n]` is the scale of value targets, `progress` in [0, 1] of the budget."""
+        end = self.entropy if self.entropy_end is None else self.entropy_end
+        bonus = self.entropy + (end - self.entropy) * progress
         log_ratio = views.logp - fixed.logp
         ratio, weight = jnp.exp(log_ratio), jnp.minimum(jnp.exp(jnp.clip(fixed.logp - chunk.logp, -20, 20)), self.cap)
         clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
@@ -104,4 +111,4 @@ class PolicyGradient:
             "clipped": (jnp.abs(ratio - 1) > self.clip).astype(jnp.float32),
             "staleness": weight,
         }
-        return Losses(-surrogate - self.entropy * views.entropy, self.value * error), metrics
+        return Losses(-surrogate - bonus * views.entropy, self.value * error), metrics

@@ -60,10 +60,17 @@ class RunDirectory:
         target = Path(path).expanduser().absolute()
         if target.exists() and not target.is_dir():
             raise UserError(f"out = {str(path)!r} is a file: name a directory that does not exist yet")
+        if target.is_dir() and (target / CONFIG).exists():
+            begun = cls(target.resolve())
+            if listed(begun.checkpoints) or begun.metrics.is_file() or begun.result.is_file():
+                remedy = f"continue it with --resume {path}, or name another directory"
+                if not listed(begun.checkpoints):
+                    remedy = "it ended before its first checkpoint, so name another directory, or remove it"
+                raise UserError(f"out = {str(path)!r} already holds a run: {remedy}")
+            with begun.claimed():  # killed before it began
+                begun.abandon()
         if target.is_dir() and any(target.iterdir()):
-            is_run = (target / CONFIG).exists()
-            remedy = f"continue it with --resume {path}, or name another directory" if is_run else "name another directory"
-            raise UserError(f"out = {str(path)!r} {'already holds a run' if is_run else 'is not empty'}: {remedy}")
+            raise UserError(f"out = {str(path)!r} is not empty: name another directory")
         try:
             (target / "checkpoints").mkdir(parents=True)
         except OSError as error:
@@ -104,8 +111,9 @@ class RunDirectory:
         """The run's own metrics store. It holds one run, under a fixed name, so that the directory may be renamed."""
         return Store(self.metrics, "run")
 
-    def rewind(self, step: int) -> None:
-        """Forget what was recorded after `step`, where the run is about to resume: another future begins there."""
+    def rewind(self, step: int, config: str) -> None:
+        """Forget what was recorded after `step`, where the run resumes under `config`: another future begins there."""
+        self.write(CONFIG, config)
         discard_after(self.checkpoints, step)
         self.result.unlink(missing_ok=True)
         with self.store() as store:

@@ -27,7 +27,7 @@ def versions() -> dict[str, Any]:
     record: dict[str, Any] = {
         "python": platform.python_version(),
         "packages": found,
-        "machine": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
+        "machine": {"system": platform.system(), "machine": platform.machine(), "cores": len(os.sched_getaffinity(0))},
     }
     if "jax" in sys.modules:
         devices = sys.modules["jax"].devices()
@@ -42,5 +42,6 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     lines += [
         f"{p} {before.get(p, 'absent')} -> {after.get(p, 'absent')}" for p in sorted({*before, *after}) if before.get(p) != after.get(p)
     ]
-    machine = lambda r: {k: v for k, v in r.get("machine", {}).items() if k != "devices"}
+    known = "devices" in then.get("machine", {}) and "devices" in now["machine"]
+    machine = lambda r: {k: v for k, v in r.get("machine", {}).items() if known or k != "devices"}
     return lines + ([] if machine(then) == machine(now) else [f"machine {machine(then)} -> {machine(now)}"])

@@ -143,6 +143,10 @@ class Fused:
         counts = {k: np.asarray(v) for k, v in self.spread.trim(state.acting.env.faults).items()}
         return [{k: int(v[i]) for k, v in counts.items()} for i in range(len(self.seeds))]
 
+    def notes(self) -> list[dict[str, str]]:
+        """What is known of the latest fault of each name, per seed: counts are all that leaves the device."""
+        return [{} for _ in self.seeds]
+
     def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
         """Whole episodes with every seed's policy as it stands, `[seeds episodes ...]`."""
         env = replace(self.env, b=episodes)

@@ -188,6 +188,10 @@ class Hosted:
     def faults(self, state: State) -> list[dict[str, int]]:
         return [pool.counts for pool in self.pools]
 
+    def notes(self) -> list[dict[str, str]]:
+        """The latest fault of each name in words, per seed."""
+        return [{note["fault"]: f"environment {note['env']}: {note['text']}" for note in pool.notes} for pool in self.pools]
+
     # ---- judging
     def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
         """Whole episodes with every seed's policy, in worker processes of their own, `[seeds episodes ...]`."""

@@ -46,7 +46,7 @@ def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[
         tail = {"Discrete": (), "MultiDiscrete": (len(getattr(group.space, "sizes", ())),), "Box": (group.space.width,)}[kind]
         out.append((("action", g), (b, group.count, *tail), "float32" if kind == "Box" else "int32"))
     out += [(("seed",), (b,), "uint64"), (("episode",), (b,), "int64")]
-    out += [(("progress", w), (2,), "int64") for w in range(workers)]  # operations begun, environment it is at
+    out += [(("progress", w), (3,), "int64") for w in range(workers)]  # operations begun, environment it is at, 1 while it is made anew
     out += [(("counts", w), (len(FAULTS),), "int64") for w in range(workers)]
     return out
 

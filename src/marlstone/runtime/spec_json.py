@@ -50,5 +50,7 @@ def spec_from_json(said: dict[str, Any]) -> Spec:
                 clock=g["clock"],
             )
         )
-    rest = {k: v for k, v in said.items() if k not in ("groups", "metrics")}
-    return Spec(groups=tuple(groups), metrics={k: Metric(**m) for k, m in said["metrics"].items()}, **rest)
+    rest = {k: v for k, v in said.items() if k not in ("groups", "metrics", "opponents")}
+    return Spec(
+        groups=tuple(groups), opponents=tuple(said["opponents"]), metrics={k: Metric(**m) for k, m in said["metrics"].items()}, **rest
+    )

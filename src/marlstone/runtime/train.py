@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from marlstone.algorithm import Algorithm
-from marlstone.config import RunConfig
+from marlstone.config import RunConfig, dump
+from marlstone.config.sources import resolved
 from marlstone.core.errors import UserError
 from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
@@ -67,6 +68,23 @@ class Clock:
         return out
 
 
+@dataclass
+class Faults:
+    """Faults mended, per seed and name: told to the store as they are met, and their totals carried over resumes."""
+
+    totals: list[dict[str, int]]
+    seen: list[dict[str, int]]
+
+    def tell(self, store: Store, step: int, runtime: Any, state: State) -> None:
+        now = runtime.faults(state)
+        for seed, total, before, after, words in zip(runtime.seeds, self.totals, self.seen, now, runtime.notes(), strict=True):
+            for name, count in after.items():
+                if more := count - before.get(name, 0):
+                    store.event(step, seed, name, words.get(name, ""), more)
+                total[name] = total.get(name, 0) + more
+        self.seen = now
+
+
 def train(
     config: RunConfig,
     run: RunDirectory,
@@ -102,6 +120,9 @@ def _train(
         done = int(np.asarray(kept.train.version)[0])
     elif initial is not None:
         state, taken = begin_from(initial, runtime, state)
+    faults = Faults(meta["faults"] if resume is not None else [{} for _ in runtime.seeds], runtime.faults(state))
+    if resume is None:
+        faults.seen = [{} for _ in runtime.seeds]  # what was met while environments were made counts too
     resumed_from = done * rows
     report("compiling", resumed_from)
     most = min(MOST, runtime.total)
@@ -112,9 +133,9 @@ def _train(
     handed = chunk_bytes(runtime.algorithm, policy, acting, config.rollout.length)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped = 0, 1, False
+    if resume is not None:  # nothing is left that could refuse: another future begins here
+        run.rewind(resume.step, dump(resolved(config)))
     with run.store() as store:
-        if resume is not None:
-            store.truncate(resumed_from)
         while done < runtime.total and not stopped:
             n = max(1, min(pace, most, runtime.total - done, every - done % every))
             start = time.perf_counter()
@@ -136,19 +157,15 @@ def _train(
             stopped = stop()
             if done % every == 0 or done == runtime.total or stopped:
                 report("checkpointing", min(done * rows, config.steps))
+                faults.tell(store, done * rows, runtime, state)
                 store.flush()
-                meta = {"ledgers": [vars(ledger) for ledger in ledgers], "purpose": purpose_of(config.seed)}
+                meta = {"ledgers": [vars(x) for x in ledgers], "faults": faults.totals, "purpose": purpose_of(config.seed)}
                 clock.time("checkpointing", lambda: save(run.checkpoints, done * rows, runtime.spread.trim(state), meta))  # noqa: B023
         if stopped and done < runtime.total:
             return {"run": str(run.path), "env": config.env, "steps": done * rows, "seeds": list(runtime.seeds), "stopped": True}
         report("evaluating", min(done * rows, config.steps))
         episodes = clock.time("evaluating", lambda: runtime.evaluate(state, config.evaluation.episodes))
         limit = clock.time("measuring the limit", lambda: runtime.limit(nets))
-        for seed, counts in zip(runtime.seeds, runtime.faults(state), strict=True):
-            for name, count in counts.items():
-                if count:
-                    store.event(done * rows, seed, name, count=count)
-        store.flush()
         title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
         picture = draw(run.curve, store.series("return"), title)
     speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else 0.0
@@ -170,7 +187,7 @@ def _train(
         "phases": phases(clock, trained_steps, limit),
         "parameters_sha256": parameters_sha256(jax.device_get(runtime.spread.trim(state.train.nets))),
         "resumed_from_step": resumed_from,
-        "faults": runtime.faults(state),
+        "faults": faults.totals,
         "ledger": [vars(ledger) for ledger in ledgers],
         "curve": str(picture) if picture else None,
     }

@@ -74,13 +74,13 @@ def _setup(link: socket.socket) -> dict[str, Any]:
 
 
 def _described(error: BaseException, env: int, fault: str = "raised") -> dict[str, Any]:
-    ours = type(error).__module__.startswith("marlstone.")
+    ours = type(error).__module__.startswith("marlstone.") or (isinstance(error, ModuleNotFoundError) and error.name is None)
     text = str(error) if ours else f"{type(error).__name__}: {error}"
     return {
         "fault": getattr(error, "fault", fault),
         "env": env,
         "text": text,
-        "mistake": ours and isinstance(error, ValueError),
+        "mistake": ours and isinstance(error, ValueError | ModuleNotFoundError),  # ours names no module: Python's own does
         "trace": "".join(traceback.format_exception(error)),
     }
 
@@ -101,7 +101,7 @@ class _Worker:
     def build(self) -> HostEnv:
         env: Any = make(self.setup["name"], self.setup["options"])
         if not hasattr(env, "reset"):
-            raise UnknownEnvironment(f"{self.setup['name']} is a JAX environment: step it in the fused runtime, not in worker processes")
+            raise UnknownEnvironment(f"{self.setup['name']} is a JAX environment: only the fused runtime steps those")
         if hasattr(env, "report"):
             env.report = self.report if self.survive else refuse
         return env
@@ -149,7 +149,7 @@ class _Worker:
                 self.over = [True] * len(self.envs)
             try:
                 for k in range(len(self.envs)):
-                    self.progress[1] = self.low + k
+                    self.progress[1:] = self.low + k, 0
                     self.progress[0] += 1
                     self.advance(k)
                 self.check()
@@ -172,6 +172,7 @@ class _Worker:
                 failed = 1
         while True:
             try:
+                self.progress[2] = 1  # guards.start_timeout holds
                 if failed:
                     self.envs[k] = self.build()
                 episode = int(self.block.episode[i])

@@ -191,18 +191,23 @@ class Workers:
         poller = select.poll()
         for fd in links:
             poller.register(fd, select.POLLIN)
-        soonest = min(since + limit for since, _, limit in self._waiting.values()) - time.monotonic()
+        soonest = min(since + self._allowed(w) for w, (since, _, _) in self._waiting.items()) - time.monotonic()
         ready = poller.poll(1000 * max(0.0, min(soonest, 1.0)))
         for fd, _ in ready:
             self._hear(links[fd])
         now = time.monotonic()
         for w, (since, begun, limit) in list(self._waiting.items()):
-            latest = float(self._block.progress[w][0])
+            latest, allowed = float(self._block.progress[w][0]), self._allowed(w)
             if latest != begun:  # it has gone on to its next environment: a new deadline
                 self._waiting[w] = [now, latest, limit]
-            elif now - since > limit:
-                text = f"no row within {limit:g} s: its process is ended (guards.timeout says how long a step may take)"
+            elif now - since > allowed:
+                allow = "guards.timeout says how long a step may take, guards.start_timeout a reset"
+                text = f"no row within {allowed:g} s: its process is ended ({allow})"
                 self._lost(w, "hung", text)
+
+    def _allowed(self, w: int) -> float:
+        """Seconds that worker w's present environment may take: longer where an episode is begun."""
+        return max(self._waiting[w][2], self.guards.start_timeout if self._block.progress[w][2] else 0.0)
 
     def _hear(self, w: int) -> None:
         link = self._processes[w].link
