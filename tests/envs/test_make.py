@@ -1,6 +1,7 @@
 """Names of environments read as INTERFACE says; a mistake in one says what to write instead."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,13 @@ def test_sources_list_themselves() -> None:
         for example in source.examples:
             assert parse(example)[0] == source.name and is_jax(example) == source.jax
         assert source.installed == (not source.missing)
+
+
+def test_a_users_own_jax_environment_is_named_as_such() -> None:
+    name = f"{Path(__file__).with_name('host_examples.py')}:jax_env"
+    assert is_jax(f"jax:{name}") and not is_jax(name)
+    assert hasattr(make(f"jax:{name}"), "init")
+    with pytest.raises(UnknownEnvironment, match="written in JAX: name it jax:"):
+        make(name)
+    with pytest.raises(UnknownEnvironment, match="stepped by Python"):
+        make(f"jax:{name.replace('jax_env', 'toy')}")

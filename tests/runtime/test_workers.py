@@ -229,7 +229,7 @@ def test_names_and_constructors_that_fail_say_so():
         Workers(f"{EXAMPLES}:toys", 2)
     with pytest.raises(UserError, match="walker_0"):
         Workers(f"{EXAMPLES}:unseeded", 2)
-    with pytest.raises(UserError, match="fused runtime"):
+    with pytest.raises(UserError, match="name it jax:"):
         Workers(f"{EXAMPLES}:jax_env", 1)
     with pytest.raises(ValueError, match="at least 1"):
         Workers(LBF, 0)
