@@ -120,9 +120,8 @@ def _train(
         done = int(np.asarray(kept.train.version)[0])
     elif initial is not None:
         state, taken = begin_from(initial, runtime, state)
-    faults = Faults(meta["faults"] if resume is not None else [{} for _ in runtime.seeds], runtime.faults(state))
-    if resume is None:
-        faults.seen = [{} for _ in runtime.seeds]  # what was met while environments were made counts too
+    none: list[dict[str, int]] = [{} for _ in runtime.seeds]  # a new run also counts what was met while its environments were made
+    faults = Faults([dict(x) for x in none], none) if resume is None else Faults(meta["faults"], runtime.faults(state))
     resumed_from = done * rows
     report("compiling", resumed_from)
     most = min(MOST, runtime.total)
