@@ -36,9 +36,23 @@ def gain(kind: Activation) -> float:
 
 
 def orthogonal(key: Array, i: int, o: int, scale: float) -> Array:
-    """A scaled random matrix with orthonormal rows or columns (Saxe et al. 2014), `[i o]`."""
-    q, r = jnp.linalg.qr(jax.random.normal(key, (max(i, o), min(i, o))))
-    q = q * jnp.sign(jnp.diagonal(r))
+    """A scaled random matrix with orthonormal rows or columns (Saxe et al. 2014), uniform among them, `[i o]`.
+
+    A product of random Householder reflections (Stewart 1980), not `linalg.qr`: jaxlib's batched LAPACK kernels wait, on a thread
+    of XLA's pool, for work that only that pool can do, so that two of them in one program on two cores wait for ever.
+    """
+    m, n = max(i, o), min(i, o)
+    normal, rows = jax.random.normal(key, (m, n)), jnp.arange(m)
+
+    def reflect(k: Array, q: Array) -> Array:
+        j = n - 1 - k
+        x = jnp.where(rows < j, 0, normal[:, j])
+        sign = jnp.where(x[j] < 0, -1.0, 1.0)
+        v = x.at[j].add(sign * jnp.sqrt((x * x).sum()))
+        q = q - v[:, None] * (2 / (v * v).sum() * (v @ q))
+        return q.at[:, j].multiply(-sign)
+
+    q = jax.lax.fori_loop(0, n, reflect, jnp.eye(m, n))
     return scale * (q if i >= o else q.T)
 
 
