@@ -72,13 +72,17 @@ def chunks_of(algorithm: Algorithm, name: str, b: int = B, t: int = T) -> Chunk:
     return Chunk(step, action, logp, memory)
 
 
-def begun(algorithm: Algorithm, team: bool = False) -> Train:
+def begun(algorithm: Algorithm, team: bool = False, like: Chunk | None = None) -> Train:
     """A `Train` whose networks are random numbers everywhere, biases too: cheaper to make than `Algorithm.init`, and nothing is zero."""
     like = jax.eval_shape(algorithm.init, jax.random.key(0)).nets
     rng = np.random.default_rng(0)
     nets: Nets = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.3), jnp.float32), like)
     nets = replace(nets, credit=jnp.float32(team)) if isinstance(algorithm.credit, Either) else nets
-    return Train(nets, algorithm._unseen(), targets(sum(algorithm.sets)), Adam().init(nets), jnp.array(0, jnp.int32))
+    blank = jax.eval_shape(algorithm.init, jax.random.key(0), like)
+    train = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)
+    seen, scale = algorithm.sets.unseen(), targets(sum(algorithm.sets.sizes))
+    seen = seen if algorithm.learner.normalize_observations else train.seen
+    return replace(train, nets=nets, seen=seen, targets=scale, opt=Adam().init(nets), lagged=nets if algorithm.learner.lags else None)
 
 
 class Combination:
@@ -93,7 +97,7 @@ class Combination:
 
     def updated(self, chunks: Chunk, times: int = 1, team: bool = False) -> Train:
         """After `times` updates on the same chunks."""
-        train = begun(self.it, team)
+        train = begun(self.it, team, chunks)
         for _ in range(times):
             train = self._update(train, chunks)
         return jax.device_get(train)

@@ -16,7 +16,7 @@ from marlstone.core.types import Chunk, Views
 from marlstone.credit import Credit, Individual, Team
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
-from marlstone.learners import PolicyGradient
+from marlstone.learners import PolicyGradient, QLearning
 from tests.batches import B, Combination, Either, T, begun, combination, quick, rollout
 
 PAIR = "proving:pair"
@@ -63,7 +63,7 @@ def disturbed(chunks: Chunk, name: str, agent: int) -> Chunk:
 def parts_of(train: Train, algorithm: Algorithm) -> list[list[np.ndarray]]:
     """Per agent: every array that belongs to its parameter set alone: networks, optimizer's moments, observations', targets'."""
     out, at = [], 0
-    for g, (group, k) in enumerate(zip(algorithm.spec.groups, algorithm.sets, strict=True)):
+    for g, (group, k) in enumerate(zip(algorithm.spec.groups, algorithm.sets.sizes, strict=True)):
         trees = [(n.actor[g], n.critic[g]) for n in (train.nets, train.opt.mu, train.opt.nu)]
         for i, owner in enumerate(algorithm.architecture.owners(group)):
             pick = (lambda x, o=owner: x[o]) if k > 1 else (lambda x: x)
@@ -262,10 +262,10 @@ def test_an_agent_that_ends_alone_bootstraps_from_its_final_observation_if_it_wa
 @pytest.mark.parametrize("trunk", ["separate", "shared"])
 def test_rescaled_heads_predict_the_same_values(sharing: Any, trunk: Any) -> None:
     it = combination(PAIR, Decentralized(GRU, sharing, trunk=trunk), Either(), LEARNER)
-    train, k, rng = begun(it.it), sum(it.it.sets), np.random.default_rng(1)
+    train, k, rng = begun(it.it), sum(it.it.sets.sizes), np.random.default_rng(1)
     scale = lambda mean, spread: Targets(jnp.asarray(mean, jnp.float32), jnp.asarray(spread**2, jnp.float32), jnp.ones(k))
     old, new = (scale(rng.normal(size=k) * 10, rng.uniform(0.5, 20, size=k)) for _ in range(2))
-    critic = it.it._preserved(train.nets.critic, old, new)
+    critic = it.it.sets.preserved(train.nets, old, new).critic
     assert not same(critic, train.nets.critic)
     compiled = quick(lambda critic, s, chunks: it.it.views(replace(train.nets, critic=critic), train.seen, s, chunks).value)
     value = lambda critic, scale: compiled(critic, scale, it.chunks())
@@ -276,11 +276,11 @@ def test_rescaled_heads_predict_the_same_values(sharing: Any, trunk: Any) -> Non
 
 # ---- refusals
 @dataclass(frozen=True)
-class Mixer(Credit):
-    kind: ClassVar[str] = "mixer"
+class Biased(Credit):
+    kind: ClassVar[str] = "biased"
 
-    def mix(self, p: Any, chosen: Any, best: Any, state: Any) -> Any:
-        return chosen.sum(-1)
+    def advantage(self, p: Any, views: Any, chunk: Any, td: Any) -> Any:
+        return td + 1
 
 
 @dataclass(frozen=True)
@@ -295,12 +295,6 @@ class Central(Credit):
     needs: ClassVar[frozenset[str]] = frozenset({"central"})
 
 
-@dataclass(frozen=True)
-class Auditor(Credit):
-    kind: ClassVar[str] = "auditor"
-    audits: ClassVar[frozenset[str]] = frozenset({"best"})
-
-
 def refusal(*parts: Any, spec: Any = None) -> str:
     with pytest.raises(ValueError) as caught:
         Algorithm(make(PAIR).spec if spec is None else spec, *parts)
@@ -310,9 +304,11 @@ def refusal(*parts: Any, spec: Any = None) -> str:
 def test_what_does_not_fit_is_refused_with_part_and_remedy() -> None:
     stateless = replace(make(PAIR).spec, state=0)
     assert "Ctde needs a global state" in (said := refusal(Ctde(), Individual(), LEARNER, spec=stateless)) and "decentralized" in said
-    assert "PolicyGradient never asks for 'mix'" in (said := refusal(Decentralized(), Mixer(), LEARNER))
-    assert "Mixer's answer" in said and "choose another" in said
-    for credit, view in ((Counterfactual(), "q"), (Auditor(), "best"), (Central(), "central")):
+    listed = make("proving:climbing").spec
+    assert "QLearning never asks for 'advantage'" in (said := refusal(Decentralized(), Biased(), QLearning(), spec=listed))
+    assert "Biased's answer" in said and "choose another" in said
+    assert "group 'arm': QLearning cannot maximize over a Box: use" in refusal(Decentralized(), Individual(), QLearning())
+    for credit, view in ((Counterfactual(), "q"), (Central(), "central")):
         said = refusal(Decentralized(), credit, LEARNER)
         assert f"{type(credit).__name__} with PolicyGradient needs ['{view}'], which Decentralized does not provide" in said
         assert "choose another" in said
@@ -377,7 +373,7 @@ def test_flops_are_those_of_the_program(architecture: Any, name: str) -> None:
         heads, cores, _ = it.architecture.policy(it.spec, train.nets.actor, train.seen, step, it.memory(rows))
         return heads, it.architecture.value(it.spec, train.nets.critic, train.seen, step, it.memory(rows), cores)[0]
 
-    counted = sum(it.architecture.flops(it.spec, train.nets.actor, train.nets.critic))
+    counted = sum(it.architecture.flops(it.spec, train.nets))
     pictures = name != PAIR  # XLA leaves out of a convolution's count what falls on its padding
     theirs = jax.jit(forward).lower(train, step).cost_analysis()["flops"] / rows
     assert 0.85 < counted / theirs <= (1.5 if pictures else 1.0)

@@ -46,7 +46,7 @@ def seen(algorithm: Algorithm) -> Any:
     fill = lambda m: Moments(
         jnp.asarray(rng.normal(size=m.mean.shape), jnp.float32), jnp.asarray(rng.uniform(0.5, 2, m.var.shape), jnp.float32), m.count + 1
     )
-    return jax.tree.map(fill, algorithm._unseen(), is_leaf=lambda x: isinstance(x, Moments))
+    return jax.tree.map(fill, algorithm.sets.unseen(), is_leaf=lambda x: isinstance(x, Moments))
 
 
 def memory(algorithm: Algorithm) -> Any:

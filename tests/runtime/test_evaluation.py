@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marlstone.algorithm import Algorithm, Policy
+from marlstone.algorithm import Algorithm
 from marlstone.architectures import Decentralized, Mlp
 from marlstone.core.records import replace
 from marlstone.core.types import Metric
@@ -26,7 +26,7 @@ def test_mode_of_a_policy_that_always_says_zero_earns_the_climbing_games_best() 
     train = begun(it)
     actor = jax.tree.map(jnp.zeros_like, train.nets.actor[0])
     actor = replace(actor, head=replace(actor.head, b=jnp.array([1.0, 0.0, 0.0])))
-    policy = Policy((actor,), train.seen)
+    policy = replace(train.policy, actor=(actor,))
     by_mode = quick(lambda key: play(Vectorized(env, 6), 6, it, policy, key))(jax.random.key(0))
     assert (np.asarray(by_mode.team_return) == 44).all() and np.asarray(by_mode.ended).all() and (np.asarray(by_mode.length) == 4).all()
     assert (np.asarray(by_mode.agent_return) == 22).all()

@@ -6,7 +6,7 @@ where there is any, is the axis before agents: `[... t n f]`. Step by step or a 
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from marlstone.core.gru import gru_cell, gru_init, gru_scan
 from marlstone.core.layers import Activation, Dense, activate, dense, dense_init, gain, own
 
 Array = Any
+Norm = Literal["none", "layer"]
 
 
 class Body(Protocol):
@@ -39,23 +40,39 @@ def _chain(key: Array, sizes: tuple[int, ...], sets: int, activation: Activation
     return tuple(dense_init(k, i, o, sets, gain(activation)) for k, i, o in zip(keys, sizes, sizes[1:], strict=False))
 
 
-def _run(layers: tuple[Dense, ...], x: Array, activation: Activation, owners: np.ndarray) -> Array:
+def _bend(x: Array, activation: Activation, norm: Norm) -> Array:
+    """Normalize, then activate."""
+    if norm == "layer":
+        x = x - x.mean(-1, keepdims=True)
+        x = x / ((x * x).mean(-1, keepdims=True) + 1e-5) ** 0.5
+    return activate(x, activation)
+
+
+def _run(layers: tuple[Dense, ...], x: Array, activation: Activation, norm: Norm, owners: np.ndarray) -> Array:
     for p in layers:
-        x = activate(dense(p, x, owners), activation)
+        x = _bend(dense(p, x, owners), activation, norm)
     return x
+
+
+def _known(part: str, norm: str) -> None:
+    if norm not in ("none", "layer"):
+        raise ValueError(f"{part}.norm is {norm!r}: choose one of none, layer")
 
 
 @dataclass(frozen=True)
 class Mlp:
-    """Fully connected layers of `hidden` units."""
+    """Fully connected layers of `hidden` units. `norm = "layer"` normalizes in front of each activation (Ba et al. 2016, without gains):
+    value-based learning without target networks needs it."""
 
     kind: ClassVar[str] = "mlp"
     hidden: tuple[int, ...] = (128, 128)
     activation: Activation = "relu"
+    norm: Norm = "none"
 
     def __post_init__(self) -> None:
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"Mlp.hidden is {self.hidden}: give at least one positive width, e.g. (128, 128)")
+        _known("Mlp", self.norm)
 
     @property
     def intake(self) -> int:
@@ -72,7 +89,7 @@ class Mlp:
         return None
 
     def advance(self, p: Any, x: Array, first: Array, memory: None, owners: np.ndarray) -> tuple[Array, None]:
-        return _run(p, activate(x, self.activation), self.activation, owners), None
+        return _run(p, _bend(x, self.activation, self.norm), self.activation, self.norm, owners), None
 
     def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray) -> Array:
         return y
@@ -80,17 +97,21 @@ class Mlp:
 
 @dataclass(frozen=True)
 class Gru:
-    """A layer of `before` units, `hidden` recurrent ones, layers of `after` units. Memory is forgotten where an episode starts."""
+    """A layer of `before` units, `hidden` recurrent ones, layers of `after` units; `norm` as in `Mlp`, outside the recurrence.
+
+    Memory is forgotten where an episode starts."""
 
     kind: ClassVar[str] = "gru"
     before: int = 128
     hidden: int = 128
     after: tuple[int, ...] = (128,)
     activation: Activation = "relu"
+    norm: Norm = "none"
 
     def __post_init__(self) -> None:
         if min(self.before, self.hidden, *self.after) < 1:
             raise ValueError(f"Gru.before, hidden, after are {self.before}, {self.hidden}, {self.after}: give positive widths")
+        _known("Gru", self.norm)
 
     @property
     def intake(self) -> int:
@@ -109,7 +130,7 @@ class Gru:
 
     def advance(self, p: GruParameters, x: Array, first: Array, memory: Array, owners: np.ndarray) -> tuple[Array, Array]:
         """x `[b (t) n before]`, first `[b (t)]`, memory `[b n hidden]` -> `[b (t) n hidden]` and the last memory."""
-        x = dense(p.x, activate(x, self.activation), owners)
+        x = dense(p.x, _bend(x, self.activation, self.norm), owners)
         u, b = own(p.u, owners, 2), own(p.b, owners, 1)
         keep = 1.0 - first.astype(x.dtype)
         stacked, (lead, n) = u.ndim > 2, (memory.shape[:-2], memory.shape[-2])
@@ -125,4 +146,4 @@ class Gru:
         return jnp.moveaxis(jax.vmap(back)(ys), 0, -3), back(ys[-1])
 
     def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray) -> Array:
-        return _run(p, y, self.activation, owners)
+        return _run(p, y, self.activation, self.norm, owners)

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from marlstone.architectures.action_values import ActionValues, Joint, Said
 from marlstone.architectures.body import Body, Mlp
-from marlstone.core.layers import Dense, dense, dense_init
-from marlstone.core.ledger import products_flops
+from marlstone.architectures.network import Network, network, network_flops
+from marlstone.core.layers import dense
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record, replace
 from marlstone.core.types import Group, Spec, Step
@@ -19,24 +20,17 @@ from marlstone.encoders.image import Image
 
 Array = Any
 Sharing = Literal["all", "type", "none"]
-
-
-@record
-class Network:
-    """Parameters of one network of one group; `fuse` (its first layer's) and `core` are None where another network's core is used."""
-
-    fuse: Any
-    core: Any
-    after: tuple[Dense, ...]
-    head: Dense
+ACTION_VALUES = frozenset({"q_chosen", "q_expected", "q_default"})
 
 
 @record
 class Memory:
-    """Recurrent state per group, `[b n_g h]`; None where the body has none. The critic's is needed in training only."""
+    """Recurrent state per group, `[b n_g h]`; None where the body has none. The critics' (of values, of action values) is needed in
+    training only."""
 
     actor: tuple[Array | None, ...]
     critic: tuple[Array | None, ...]
+    q: tuple[Array | None, ...]
 
 
 @record
@@ -70,7 +64,7 @@ class Architecture:
     trunk: Literal["separate", "shared"] = "separate"
     image: Image = field(default_factory=Image)
 
-    provides: ClassVar[frozenset[str]] = frozenset({"value"})
+    provides: ClassVar[frozenset[str]] = frozenset({"value", *ACTION_VALUES})
     central: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -93,26 +87,29 @@ class Architecture:
         return self._actor_fuse(group)
 
     # parameters
-    def init(self, spec: Spec, key: Array) -> tuple[tuple[Network, ...], tuple[Network, ...]]:
-        """Actor and critic networks per group. Policies start near uniform (head gain 0.01, Andrychowicz et al. 2021)."""
+    def init(
+        self, spec: Spec, key: Array, wanted: frozenset[str] = frozenset({"value"})
+    ) -> tuple[tuple[Network, ...], tuple[Network, ...], tuple[Joint, ...]]:
+        """Per group: actors, critics of values and of action values, those that are `wanted`. Policies start near uniform (head gain
+        0.01, Andrychowicz et al. 2021)."""
         keys = jax.random.split(key, (2, len(spec.groups)))
-        actor = tuple(self._network(self._actor_fuse(g), g.space.head, 0.01, k, True) for g, k in zip(spec.groups, keys[0], strict=True))
         apart = self.trunk == "separate"
-        critic = tuple(self._network(self._critic_fuse(g, spec), 1, 1.0, k, apart) for g, k in zip(spec.groups, keys[1], strict=True))
-        return actor, critic
+        actor = tuple(network(self.body, self._actor_fuse(g), g.space.head, 0.01, k) for g, k in zip(spec.groups, keys[0], strict=True))
+        values = zip(spec.groups if "value" in wanted else (), keys[1], strict=False)
+        critic = tuple(network(self.body, self._critic_fuse(g, spec), 1, 1.0, k, apart) for g, k in values)
+        q = self.action_values(spec).init(jax.random.fold_in(key, 2)) if wanted & ACTION_VALUES else ()
+        return actor, critic, q
 
-    def _network(self, fuse: Fuse, out: int, scale: float, key: Array, whole: bool) -> Network:
-        k1, k2, k3 = jax.random.split(key, 3)
-        core, after = self.body.init(k2, fuse.sets)
-        head = dense_init(k3, self.body.end, out, fuse.sets, scale)
-        return Network(fuse.init(k1) if whole else None, core if whole else None, after, head)
+    def action_values(self, spec: Spec) -> ActionValues:
+        return ActionValues(spec, self.body, tuple(self._critic_fuse(g, spec) for g in spec.groups), "joint_q" in self.provides)
 
-    def memory(self, spec: Spec, b: int) -> Memory:
+    def memory(self, spec: Spec, b: int, wanted: frozenset[str] = frozenset({"value"})) -> Memory:
         """Recurrent state at the start of an episode, for `b` environments."""
-        fresh = lambda fuse: jax.tree.map(lambda x: x[None].repeat(b, 0), self.body.memory(fuse.rows))
-        actor = tuple(fresh(self._actor_fuse(g)) for g in spec.groups)
-        critic = tuple(fresh(self._critic_fuse(g, spec)) if self.trunk == "separate" else None for g in spec.groups)
-        return Memory(actor, critic)
+        fresh = lambda x: jax.tree.map(lambda x: x[None].repeat(b, 0), x)
+        actor = tuple(self.body.memory(self._actor_fuse(g).rows) for g in spec.groups)
+        values = tuple(self.body.memory(self._critic_fuse(g, spec).rows) if self.trunk == "separate" else None for g in spec.groups)
+        q = self.action_values(spec).memory() if wanted & ACTION_VALUES else ()
+        return fresh(Memory(actor, values if "value" in wanted else (), q))
 
     # forward: leading axes `b` or `b t`
     def policy(
@@ -147,19 +144,23 @@ class Architecture:
             after.append(h)
         return tuple(values), replace(memory, critic=tuple(after))
 
+    def q(
+        self, spec: Spec, q: tuple[Joint, ...], seen: Seen, step: Step, action: tuple[Array, ...], memory: Memory
+    ) -> tuple[tuple[Said, ...], Memory]:
+        """Normalized action values of every agent, the others acting as recorded, and memory after them."""
+        critics = self.action_values(spec)
+        state = self._state(seen, step) if any(f.state for f in critics.fuses) else None
+        said, after = critics(q, step, seen.obs, state, action, memory.q)
+        return said, replace(memory, q=after)
+
     def _state(self, seen: Seen, step: Step) -> Array:
         return step.state if seen.state is None else normalized(seen.state, step.state)
 
-    def flops(self, spec: Spec, actor: tuple[Network, ...], critic: tuple[Network, ...]) -> tuple[int, int]:
+    def flops(self, spec: Spec, nets: Any) -> tuple[int, int]:
         """FLOPs of one forward pass for one row of one environment: of all actors and of all critics."""
-
-        def one(p: Network, fuse: Fuse) -> int:
-            first = 0 if p.fuse is None else fuse.flops(p.fuse)
-            return first + products_flops((p.core, p.after, p.head), fuse.rows, fuse.sets > 1)
-
-        both = zip(spec.groups, actor, critic, strict=True)
-        counts = [(one(a, self._actor_fuse(g)), one(c, self._critic_fuse(g, spec))) for g, a, c in both]
-        return sum(a for a, _ in counts), sum(c for _, c in counts)
+        act = sum(network_flops(p, self._actor_fuse(g)) for g, p in zip(spec.groups, nets.actor, strict=True))
+        value = sum(network_flops(p, self._critic_fuse(g, spec)) for g, p in zip(spec.groups, nets.critic, strict=False))
+        return act, value + (self.action_values(spec).flops(nets.q) if nets.q else 0)
 
     def recurrent_critic(self) -> bool:
         return self.trunk == "separate" and self.body.memory(1) is not None

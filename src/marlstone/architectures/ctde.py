@@ -18,7 +18,7 @@ class Ctde(Architecture):
     kind: ClassVar[str] = "ctde"
     critic_sees: Literal["state", "state_and_observation"] = "state_and_observation"
 
-    provides: ClassVar[frozenset[str]] = Architecture.provides | {"central"}
+    provides: ClassVar[frozenset[str]] = Architecture.provides | {"central", "joint_q"}
     central: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

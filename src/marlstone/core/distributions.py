@@ -8,7 +8,7 @@ JAX is imported only where noise is drawn, so that worker processes can read a `
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
@@ -34,6 +34,26 @@ class ActionSpace(Protocol):
     def entropy(self, head: Array, legal: Array | None) -> Array: ...
     def encode(self, action: Array) -> Array: ...
     def emit(self, action: Array) -> Array: ...
+
+
+class Enumerable(ActionSpace, Protocol):
+    """A space whose action values `q [... head]` are said all at once: one number per action, or per option of each choice, whose
+    values add up (branching, Tavakoli et al. 2018)."""
+
+    def score(self, q: Array, action: Array) -> Array: ...
+    def best(self, q: Array, legal: Array | None) -> Array: ...
+    def mean(self, q: Array, head: Array, legal: Array | None) -> Array: ...
+    def greedy(self, q: Array, legal: Array | None, epsilon: Array) -> Array: ...
+
+
+class Sampled(ActionSpace, Protocol):
+    """A space of which only some actions can be tried."""
+
+    def points(self, head: Array) -> Array: ...
+
+
+def enumerable(space: ActionSpace) -> TypeGuard[Enumerable]:
+    return hasattr(space, "score")
 
 
 def _masked(head: Array, legal: Array | None) -> Array:
@@ -91,6 +111,27 @@ class Discrete:
         xp = logp.__array_namespace__()
         return -xp.sum(xp.exp(logp) * logp, axis=-1)
 
+    def score(self, q: Array, action: Array) -> Array:
+        """The value of one action."""
+        return _take(q, action)
+
+    def best(self, q: Array, legal: Array | None) -> Array:
+        """The value of the best legal action."""
+        return q.__array_namespace__().max(_masked(q, legal), axis=-1)
+
+    def mean(self, q: Array, head: Array, legal: Array | None) -> Array:
+        """The value expected of the policy that `head` describes."""
+        xp = q.__array_namespace__()
+        return xp.sum(xp.exp(_log_softmax(_masked(head, legal))) * q, axis=-1)
+
+    def greedy(self, q: Array, legal: Array | None, epsilon: Array) -> Array:
+        """The head of the policy that takes the best action, and with probability `epsilon` any legal one."""
+        xp = q.__array_namespace__()
+        best = self.encode(self.mode(q, legal))
+        allowed = xp.ones_like(q) if legal is None else legal.astype(q.dtype)
+        share = allowed / xp.maximum(xp.sum(allowed, axis=-1, keepdims=True), 1)
+        return xp.log(xp.maximum((1 - epsilon) * best + epsilon * share, 1e-12))
+
     def encode(self, action: Array) -> Array:
         xp = action.__array_namespace__()
         return (xp.arange(self.size) == action[..., None]).astype(np.float32)
@@ -143,6 +184,19 @@ class MultiDiscrete:
 
     def entropy(self, head: Array, legal: Array | None) -> Array:
         return sum(d.entropy(head[..., s], ok) for _, d, s, ok in self._each(legal))
+
+    def score(self, q: Array, action: Array) -> Array:
+        return sum(d.score(q[..., s], action[..., i]) for i, d, s, _ in self._each(None))
+
+    def best(self, q: Array, legal: Array | None) -> Array:
+        return sum(d.best(q[..., s], ok) for _, d, s, ok in self._each(legal))
+
+    def mean(self, q: Array, head: Array, legal: Array | None) -> Array:
+        return sum(d.mean(q[..., s], head[..., s], ok) for _, d, s, ok in self._each(legal))
+
+    def greedy(self, q: Array, legal: Array | None, epsilon: Array) -> Array:
+        xp = q.__array_namespace__()
+        return xp.concat([d.greedy(q[..., s], ok, epsilon) for _, d, s, ok in self._each(legal)], axis=-1)
 
     def encode(self, action: Array) -> Array:
         xp = action.__array_namespace__()
@@ -216,6 +270,16 @@ class Box:
     def entropy(self, head: Array, legal: Array | None) -> Array:
         mean, log_std = self._split(head)
         return self._sum(log_std + 0.5 * math.log(2 * math.pi * math.e) + self._log_slope(mean), legal)
+
+    def points(self, head: Array) -> Array:
+        """Recorded actions over which expectations under the policy are taken, equally weighted, `[8 ... size]`: antithetic normal
+        draws, the same in every row, scaled so that means of linear and squared terms are exact."""
+        mean, log_std = self._split(head)
+        xp = head.__array_namespace__()
+        half = np.random.default_rng(0).normal(size=(4, self.size))
+        draws = np.concatenate([half, -half]) / np.sqrt((half**2).mean(0))
+        spread = xp.asarray(draws, dtype=head.dtype).reshape(8, *(1,) * (head.ndim - 1), self.size)
+        return mean[None] + xp.exp(log_std)[None] * spread
 
     def encode(self, action: Array) -> Array:
         return self.emit(action)

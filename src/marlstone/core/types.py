@@ -180,8 +180,16 @@ class Views:
     """What parts tell each other of a batch, one number per agent and row; None where nobody asked.
 
     `logp` of the recorded action and `entropy`, `[*b t n]`; `value`, denormalized, `[*b t+1 n]`: the last row bootstraps.
+    Action values, denormalized, the others acting as recorded: of the recorded action (`q_chosen`), expected under the agent's policy
+    (`q_expected`) and of its declared default (`q_default`), `[*b t n]`; of its best action (`q_best`), and of the action the learner
+    would take (`q_greedy`), `[*b t+1 n]`.
     """
 
     logp: Any = None
     entropy: Any = None
     value: Any = None
+    q_chosen: Any = None
+    q_expected: Any = None
+    q_default: Any = None
+    q_best: Any = None
+    q_greedy: Any = None

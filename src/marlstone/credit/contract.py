@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from marlstone.core.types import Chunk, Spec, Views
+from marlstone.core.types import Chunk, Spec, Step, Views
 
 Array = Any
 QUESTIONS = ("reward", "mix", "advantage", "loss", "contribution")
@@ -47,7 +47,8 @@ class Credit:
         return jnp.zeros(chunk.logp.shape[0])
 
     def contribution(self, p: Any, views: Views, chunk: Chunk) -> Array | None:
-        """Estimated change of the team's return had agent i played its declared default, `[t n]`. None: no claim."""
+        """What each action was worth, `[t n]`: the team's return with it less that with the agent's declared default in its place,
+        from the same state on. None: no claim."""
         return None
 
     def answers(self) -> frozenset[str]:
@@ -76,6 +77,15 @@ class Asked:
         if "reward" not in self.credit.answers():
             return own
         return tuple(map(self._everyone, self._ask(self.credit.reward, views, chunk), own))
+
+    def predict(self, chosen: Array, best: Array, step: Step) -> Array:
+        """A mixer's one prediction, `[b t]`, stands for each of the team; without one, values predict for their own agents. `[b t n]`."""
+        if "mix" not in self.credit.answers():
+            return chosen
+        m = self.team.n
+        here = lambda q: jnp.where(step.present[:, : q.shape[1], :m], q[..., :m], 0)
+        team = jax.vmap(lambda c, b, s: self.credit.mix(self.p, c, b, s))(here(chosen), here(best), step.state[:, : chosen.shape[1]])
+        return self._everyone(jnp.broadcast_to(team[..., None], (*team.shape, m)), chosen)
 
     def advantage(self, views: Views, chunk: Chunk, td: Array) -> Array:
         if "advantage" not in self.credit.answers():

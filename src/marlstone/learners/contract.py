@@ -4,7 +4,8 @@ from typing import Any, ClassVar, Protocol
 
 from marlstone.core.distributions import ActionSpace
 from marlstone.core.records import record
-from marlstone.core.types import Chunk, Views
+from marlstone.core.types import Chunk, Step, Views
+from marlstone.learners.replay import Replay
 
 Array = Any
 
@@ -23,32 +24,50 @@ class Losses:
 
 @record
 class Fixed:
-    """Computed once per batch, without gradient, `[b t n]`: proximal log-probs, advantages, value targets, where those are predicted."""
+    """Computed once per batch, without gradient, `[b t n]`: value targets and where those are predicted; and for policies, proximal
+    log-probs, advantages, and targets of action values."""
 
-    logp: Array
-    advantage: Array
     target: Array
     predicted: Array
+    logp: Any = None
+    advantage: Any = None
+    action_target: Any = None
+
+
+class Needs(Protocol):
+    """Credit as a learner asks after it."""
+
+    needs: ClassVar[frozenset[str]]
+
+    def answers(self) -> frozenset[str]: ...
 
 
 class Asked(Protocol):
     """Credit as a learner meets it: over a batch, `[b t n]`, speaking for everyone."""
 
     def reward(self, views: Views, chunk: Chunk) -> tuple[Array, Array]: ...
+    def predict(self, chosen: Array, best: Array, step: Step) -> Array: ...
     def advantage(self, views: Views, chunk: Chunk, td: Array) -> Array: ...
     def loss(self, views: Views, chunk: Chunk) -> Array | None: ...
 
 
 class Learner(Protocol):
-    """`asks`: the credit questions it puts; `withholds`: views it cannot offer."""
+    """`asks`: the credit questions it puts; `demands`: those it cannot do without; `withholds`: views it cannot offer,
+    `offers`: those it makes itself; `values_are_heads`: what actors say are action values; `lags`: whether it keeps target networks."""
 
     asks: ClassVar[frozenset[str]]
+    demands: ClassVar[frozenset[str]]
     withholds: ClassVar[frozenset[str]]
+    offers: ClassVar[frozenset[str]]
+    values_are_heads: ClassVar[bool]
+    lags: ClassVar[bool]
 
     @property
     def epochs(self) -> int: ...
     @property
     def minibatches(self) -> int: ...
+    @property
+    def replay(self) -> Replay | None: ...
     @property
     def max_grad_norm(self) -> float: ...
     @property
@@ -58,9 +77,13 @@ class Learner(Protocol):
     @property
     def normalize_advantages(self) -> bool: ...
     def rate(self, progress: Array) -> Array: ...
+    def explore(self, progress: Array) -> Array: ...
+    def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array) -> Array: ...
     def refuses(self, space: ActionSpace) -> str | None: ...
-    def needs(self, answers: frozenset[str]) -> frozenset[str]: ...
-    def targets(self, asked: Asked, views: Views, chunk: Chunk) -> Fixed: ...
+    def needs(self, credit: Needs) -> frozenset[str]: ...
+    def passes(self, b: int) -> float: ...
+    def follow(self, lagged: Any, nets: Any, opt: Any) -> Any: ...
+    def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Asked | None = None, then: Views | None = None) -> Fixed: ...
     def loss(
         self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array, progress: Array
     ) -> tuple[Losses, dict[str, Array]]: ...

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from marlstone.core.distributions import ActionSpace
+from marlstone.core.records import replace
 from marlstone.core.returns import vtrace
 from marlstone.core.types import Chunk, Views
-from marlstone.learners.contract import Asked, Fixed, Losses
+from marlstone.learners.contract import Asked, Fixed, Losses, Needs
 
 Array = Any
 
@@ -48,8 +49,13 @@ class PolicyGradient:
     normalize_values: bool = True
     normalize_observations: bool = True
 
-    asks: ClassVar[frozenset[str]] = frozenset({"reward", "advantage", "loss"})
+    asks: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "advantage", "loss"})
+    demands: ClassVar[frozenset[str]] = frozenset()
     withholds: ClassVar[frozenset[str]] = frozenset()
+    offers: ClassVar[frozenset[str]] = frozenset()
+    values_are_heads: ClassVar[bool] = False
+    lags: ClassVar[bool] = False
+    replay: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         ranges = {
@@ -73,25 +79,41 @@ class PolicyGradient:
     def refuses(self, space: ActionSpace) -> str | None:
         return None
 
-    def needs(self, answers: frozenset[str]) -> frozenset[str]:
+    def needs(self, credit: Needs) -> frozenset[str]:
         return frozenset({"logp", "entropy", "value"})
+
+    def passes(self, b: int) -> float:
+        """Forward passes per row: one for targets, three (forward and backward) per epoch."""
+        return 1 + 3 * self.epochs
+
+    def explore(self, progress: Array) -> Array:
+        return jnp.zeros(())
+
+    def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array) -> Array:
+        """Policies explore by being stochastic."""
+        return head
+
+    def follow(self, lagged: None, nets: Any, opt: Any) -> None:
+        return None
 
     def rate(self, progress: Array) -> Array:
         """The learning rate at `progress` in [0, 1] of the budget."""
         return self.lr * (1 - progress) if self.anneal else jnp.asarray(self.lr)
 
-    def targets(self, asked: Asked, views: Views, chunk: Chunk) -> Fixed:
+    def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Asked | None = None, then: Views | None = None) -> Fixed:
         """Once a batch: the current policy is the proximal one. All `[b t n]`."""
         time = lambda x: jnp.moveaxis(x, 1, 0)
+        said = asked.predict(views.value, views.value, chunk.step)
         pay, discount = asked.reward(views, chunk)
         acts, real = chunk.acts, chunk.real[..., None]
         cared = chunk.step.present[:, :-1] | (discount > 0)  # others are gone and nothing is to come
         # Gone while the episode goes on: ended by itself, so it is bootstrapped from there, as where an episode was cut.
         real = real & (cared | (chunk.step.team_discount[:, 1:, None] == 0))
         rho = jnp.where(acts, jnp.exp(jnp.clip(views.logp - chunk.logp, -20, 20)), 1.0)
-        value, pay_, discount_, rho, acts_, real_ = (time(x) for x in (views.value, pay, discount, rho, acts, real))
+        value, pay_, discount_, rho, acts_, real_ = (time(x) for x in (said, pay, discount, rho, acts, real))
         a, vs = (time(x) for x in vtrace(value, pay_, discount_, rho, acts_, real_, self.gamma, self.lam))
-        return lax.stop_gradient(Fixed(views.logp, asked.advantage(views, chunk, a), vs, real & cared))
+        advantage = asked.advantage(replace(views, value=said), chunk, a)
+        return lax.stop_gradient(Fixed(vs, real & cared, views.logp, advantage, said[:, :-1] + a))
 
     def loss(
         self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array, progress: Array
@@ -103,7 +125,8 @@ class PolicyGradient:
         ratio, weight = jnp.exp(log_ratio), jnp.minimum(jnp.exp(jnp.clip(fixed.logp - chunk.logp, -20, 20)), self.cap)
         clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
         surrogate = weight * jnp.minimum(ratio * fixed.advantage, clipped * fixed.advantage)
-        error = ((views.value[:, :-1] - fixed.target) / sigma) ** 2
+        said = asked.predict(views.value, views.value, chunk.step)
+        error = ((said[:, :-1] - fixed.target) / sigma) ** 2
         metrics = {
             "value_loss": error,
             "entropy": views.entropy,
@@ -111,4 +134,8 @@ class PolicyGradient:
             "clipped": (jnp.abs(ratio - 1) > self.clip).astype(jnp.float32),
             "staleness": weight,
         }
-        return Losses(-surrogate - bonus * views.entropy, self.value * error), metrics
+        deciding = -surrogate - bonus * views.entropy
+        if views.q_chosen is not None:
+            metrics["action_value_loss"] = ((views.q_chosen - fixed.action_target) / sigma) ** 2
+            deciding = deciding + self.value * metrics["action_value_loss"]
+        return Losses(deciding, self.value * error), metrics

@@ -24,7 +24,7 @@ from marlstone.envs.vectorized import Running, Vectorized
 from marlstone.runtime.evaluation import Act, Episodes, play
 from marlstone.runtime.limit import Limit, fused_limit
 from marlstone.runtime.spread import PARTS, WHOLE, Spread
-from marlstone.runtime.unroll import Acting, draw, unroll
+from marlstone.runtime.unroll import Acting, chunk_shapes, draw, unroll
 
 Array = Any
 # At LLVM's highest level loops with two transcendental functions, a GRU's for one, are not vectorized: three times slower.
@@ -70,6 +70,8 @@ class Fused:
         if b % (m * k):
             shards = f" times rollout.shards = {k}" if k > 1 else ""
             raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}{shards}: minibatches are made of environments")
+        if k > 1 and self.algorithm.learner.replay is not None:
+            raise ValueError(f"rollout.shards is {k}, but {type(self.algorithm.learner).__name__} keeps one replay: use rollout.shards = 1")
 
     # ---- one seed
     def begin(self, seed: Array) -> State:
@@ -77,7 +79,8 @@ class Fused:
         part, shards = self._part, self.algorithm.shards
         env, step = part.init(own_part(jax.random.split(keys["environment"], self.env.b), shards, 0))
         acting = Acting(replace(env, faults=total(env.faults, shards)), step, self.algorithm.memory(part.b))
-        return State(self.algorithm.init(keys["init"]), acting, begin(part.b, part.spec.metrics), keys["act"], keys["learner"])
+        train = self.algorithm.init(keys["init"], chunk_shapes(self.algorithm, acting, self.length))
+        return State(train, acting, begin(part.b, part.spec.metrics), keys["act"], keys["learner"])
 
     @property
     def _part(self) -> Vectorized:

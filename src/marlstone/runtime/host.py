@@ -27,7 +27,7 @@ from marlstone.runtime.evaluation import UNKNOWN_HORIZON, Act, Episodes, add, ch
 from marlstone.runtime.fused import Report, State
 from marlstone.runtime.limit import Limit, largest_product, matrix_rate
 from marlstone.runtime.spread import Spread
-from marlstone.runtime.unroll import Acting, assemble, draw, host_scan, unroll
+from marlstone.runtime.unroll import Acting, assemble, chunk_shapes, draw, host_scan, unroll
 from marlstone.runtime.workers import Workers
 
 Array = Any
@@ -136,11 +136,12 @@ class Hosted:
         return Acting(None, step, self.algorithm.memory(self.b))
 
     def start(self) -> State:
-        init = jax.jit(self.algorithm.init)
+        init = jax.jit(lambda key, acting: self.algorithm.init(key, chunk_shapes(self.algorithm, acting, self.length)))
 
         def one(i: int) -> State:
             keys = {c: component_key(self.seeds[i], c) for c in ("init", "act", "learner")}
-            return State(init(keys["init"]), self._reset(i, 0), begin(self.b, self.spec.metrics), keys["act"], keys["learner"])
+            acting = self._reset(i, 0)
+            return State(init(keys["init"], acting), acting, begin(self.b, self.spec.metrics), keys["act"], keys["learner"])
 
         return self._stack(self._each(one))
 
@@ -235,7 +236,7 @@ class Hosted:
                 real, rows = real + int((~step.first).sum()), rows + 1
             return real / (time.perf_counter() - began)
 
-        act, learn = self.algorithm.flops(nets)
+        act, learn = self.algorithm.flops(nets, self.b)
         shape = largest_product(nets, self.algorithm, self.b * self.length // self.algorithm.learner.minibatches)
         return Limit(sum(self._each(one, keys)), act + learn, matrix_rate(shape, Spread(1)))
 

@@ -52,8 +52,8 @@ def per_second(f: Callable[[], Any], amount: float, seconds: float = 0.4) -> flo
 def largest_product(nets: Nets, algorithm: Algorithm, rows: int) -> tuple[int, int, int]:
     """`(m, k, n)` of the largest matrix product of a minibatch of `rows` environment rows."""
     best = (1, 1, 1)
-    for networks in (nets.actor, nets.critic):
-        for p, g, k in zip(networks, algorithm.spec.groups, algorithm.sets, strict=True):
+    for networks in (nets.actor, nets.critic, tuple(j.network for j in nets.q)):
+        for p, g, k in zip(networks, algorithm.spec.groups, algorithm.sets.sizes, strict=False):
             for w in jax.tree.leaves(p):
                 if w.ndim == 2 + (k > 1):
                     m = rows * g.count // k
@@ -102,5 +102,5 @@ def fused_limit(env: Vectorized, algorithm: Algorithm, nets: Nets, length: int, 
     """The limit of a fused run of `seeds` seeds; `env` is what one device steps."""
     spread = Spread(seeds, algorithm.shards)
     rows = env.b * length // algorithm.learner.minibatches
-    act, learn = algorithm.flops(nets)
+    act, learn = algorithm.flops(nets, env.b * algorithm.shards)
     return Limit(random_rate(env, algorithm, length, spread), act + learn, matrix_rate(largest_product(nets, algorithm, rows), spread))

@@ -71,15 +71,22 @@ def unroll(
     return after, chunk(rows, after.step, acting.memory)
 
 
-def chunk_bytes(algorithm: Algorithm, policy: Policy, acting: Acting, length: int) -> int:
-    """Bytes of the chunks of one rollout: what actors hand to a learner. Nothing is computed; shapes are enough."""
+def chunk_shapes(algorithm: Algorithm, acting: Acting, length: int) -> Chunk:
+    """Shapes of the chunks of one rollout, `[b t ...]`. Nothing is computed."""
     b = acting.step.first.shape[0]
     groups = algorithm.spec.groups
+    shapes = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), tree)
+    policy = jax.eval_shape(lambda key: algorithm.init(key, None).policy, jax.random.key(0))
     noise = jax.eval_shape(lambda key: noise_of([g.space for g in groups], [g.count for g in groups], key, (b,)), jax.random.key(0))
-    action, _, heads, _ = jax.eval_shape(algorithm.act, policy, acting.step, acting.memory, noise)
-    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), (acting.step, action, heads))
-    chunk = jax.eval_shape(partial(assemble, algorithm), rows, acting.step, acting.memory)
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(chunk))
+    step, memory = shapes((acting.step, acting.memory))
+    action, _, heads, _ = jax.eval_shape(algorithm.act, policy, step, memory, noise)
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), (step, action, heads))
+    return jax.eval_shape(partial(assemble, algorithm), rows, step, memory)
+
+
+def chunk_bytes(algorithm: Algorithm, acting: Acting, length: int) -> int:
+    """Bytes of the chunks of one rollout: what actors hand to a learner."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(chunk_shapes(algorithm, acting, length)))
 
 
 def host_scan(tick: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tuple[Any, Any]:

@@ -1,0 +1,274 @@
+"""One combination of architecture, credit and learner: what is acted, what is learned, what is refused."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from marlstone.algorithm.sets import Sets
+from marlstone.algorithm.state import Nets, Policy, Train
+from marlstone.architectures.contract import ACTION_VALUES, Architecture, Memory, Seen
+from marlstone.core.distributions import along_agents
+from marlstone.core.layers import own
+from marlstone.core.normalize import Moments, Targets, follow, normalized, targets
+from marlstone.core.records import replace
+from marlstone.core.types import Chunk, Spec, Step, Views
+from marlstone.credit.contract import Asked, Credit
+from marlstone.learners.contract import Fixed, Learner
+from marlstone.learners.optimizer import Adam
+
+Array = Any
+ALWAYS = frozenset({"logp", "entropy"})  # views that every architecture has
+VALUE_RATE = 0.05  # how fast value targets' moments follow, per update
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One combination, checked against one environment's `spec` when it is made. Raises ValueError naming part and remedy.
+
+    `shards`: how many devices hold a part of each batch (`core.across`); what is averaged is averaged over all of them.
+    """
+
+    spec: Spec
+    architecture: Architecture
+    credit: Credit
+    learner: Learner
+    shards: int = 1
+
+    def __post_init__(self) -> None:
+        a, c, learns = (type(x).__name__ for x in (self.architecture, self.credit, self.learner))
+        if reason := self.architecture.refuses(self.spec):
+            raise ValueError(reason)
+        offered = ALWAYS | (self.architecture.provides - self.learner.withholds) | self.learner.offers
+        if lacking := sorted(self.wanted - offered):
+            raise ValueError(
+                f"{c} with {learns} needs {lacking}, which {a} does not provide: choose another architecture, learner or credit"
+            )
+        if unanswered := sorted(self.learner.demands - self.credit.answers()):
+            raise ValueError(f"{learns} asks for {unanswered}, which {c} does not answer: choose another learner or credit")
+        for ignored in sorted(self.credit.answers() - self.learner.asks - {"contribution"}):
+            raise ValueError(f"{learns} never asks for {ignored!r}, so {c}'s answer would be ignored: choose another learner or credit")
+        if self.spec.opponents and "reward" in self.credit.answers():
+            raise ValueError(
+                f"{c} pays every agent of the team's reward, and {', '.join(self.spec.opponents)} play against the team: "
+                "use credit = 'individual', or an environment where all are one team"
+            )
+        for g in self.spec.groups:
+            if reason := self.learner.refuses(g.space):
+                raise ValueError(f"group {g.name!r}: {reason}")
+
+    # ---- who belongs to whom
+    @cached_property
+    def wanted(self) -> frozenset[str]:
+        """Views that training needs; critics are built for these alone."""
+        return self.credit.needs | self.learner.needs(self.credit)
+
+    @cached_property
+    def sets(self) -> Sets:
+        return Sets(self.spec, self.architecture, self.shards)
+
+    @cached_property
+    def _critics(self) -> frozenset[str]:
+        return frozenset() if self.learner.values_are_heads else self.wanted
+
+    def asked(self, nets: Nets) -> Asked:
+        return Asked(self.credit, nets.credit, self.spec.team)
+
+    # ---- beginning
+    def init(self, key: Array, like: Chunk | None = None) -> Train:
+        """`like` has the shapes of one rollout's chunks, `[b ...]`: what a learner with a replay must know."""
+        k1, k2 = jax.random.split(key)
+        nets = Nets(*self.architecture.init(self.spec, k1, self._critics), self.credit.init(self.spec.team, k2))
+        learner = self.learner
+        replay = None if learner.replay is None or like is None else learner.replay.empty(like)
+        lagged = jax.tree.map(jnp.copy, nets) if learner.lags else None
+        seen = self.sets.unseen() if learner.normalize_observations else Seen(tuple({} for _ in self.spec.groups), None)
+        scale, version = targets(sum(self.sets.sizes)), jnp.array(0, jnp.int32)
+        return Train(nets, seen, scale, Adam().init(nets), version, learner.explore(jnp.zeros(())), lagged, replay)
+
+    def memory(self, b: int) -> Memory:
+        return self.architecture.memory(self.spec, b, self._critics)
+
+    # ---- acting: rows of `b` environments
+    def heads(self, policy: Policy, step: Step, memory: Memory) -> tuple[tuple[Array, ...], Memory]:
+        """What the policy says, ready to sample from."""
+        heads, _, memory = self.architecture.policy(self.spec, policy.actor, policy.seen, step, memory)
+        return self._behave(heads, step.legal, policy.explore), memory
+
+    def _behave(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...], explore: Array) -> tuple[Array, ...]:
+        return tuple(self.learner.behave(g.space, h, ok, explore) for g, h, ok in zip(self.spec.groups, heads, legal, strict=True))
+
+    def sample(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...], noise: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(g.space.sample(h, ok, z) for g, h, ok, z in zip(self.spec.groups, heads, legal, noise, strict=True))
+
+    def mode(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...]) -> tuple[Array, ...]:
+        return tuple(g.space.mode(h, ok) for g, h, ok in zip(self.spec.groups, heads, legal, strict=True))
+
+    def emit(self, action: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Recorded actions as environments take them."""
+        return tuple(g.space.emit(a) for g, a in zip(self.spec.groups, action, strict=True))
+
+    def act(
+        self, policy: Policy, step: Step, memory: Memory, noise: tuple[Array, ...]
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, ...], Memory]:
+        """One row of `b` environments: actions as recorded and as environments take them, heads, memory after."""
+        heads, memory = self.heads(policy, step, memory)
+        action = self.sample(heads, step.legal, noise)
+        return action, self.emit(action), heads, memory
+
+    def log_prob(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...], action: tuple[Array, ...]) -> Array:
+        """`[... n]`"""
+        return along_agents([g.space.log_prob(h, ok, a) for g, h, ok, a in zip(self.spec.groups, heads, legal, action, strict=True)])
+
+    def remember(self, train: Train, chunk: Chunk, memory: Memory) -> Memory:
+        """Memory after a batch of chunks: the actor's as it acted, the critics' by one pass over each sequence."""
+        if not self.architecture.recurrent_critic():
+            return memory
+        rows = jax.tree.map(lambda x: x[:, :-1], chunk.step)
+        if train.nets.critic:
+            memory = replace(memory, critic=self._values(train.nets, train.seen, rows, chunk.memory, None)[1].critic)
+        if train.nets.q:
+            memory = replace(memory, q=self.architecture.q(self.spec, train.nets.q, train.seen, rows, chunk.action, chunk.memory)[1].q)
+        return memory
+
+    # ---- learning: batches of chunks `[b t ...]`
+    def views(self, nets: Nets, seen: Seen, scale: Targets, chunk: Chunk, wanted: Any = None, greedy: Any = None) -> Views:
+        """What is `wanted` of a batch (by default what training needs). `greedy`: actions `[b t+1 n_g]` whose
+        values are asked for as `q_greedy`."""
+        wanted = self.wanted if wanted is None else wanted
+        step, spaces = chunk.step, [g.space for g in self.spec.groups]
+        heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, step, chunk.memory)
+        now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
+        each = lambda f, *xs: along_agents([f(*x) for x in zip(spaces, *xs, strict=True)])
+        mu, sigma = (self.sets.per_agent(x) for x in (scale.mu, scale.sigma))
+        real = lambda x: x * sigma + mu
+        views: dict[str, Array] = {}
+        if wanted & {"logp", "entropy"}:
+            views["logp"] = self.log_prob(now(heads), now(step.legal), chunk.action)
+            views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
+        if "value" in wanted:
+            views["value"] = real(along_agents(list(self._values(nets, seen, step, chunk.memory, cores)[0])))
+        default = lambda a, g: jnp.broadcast_to(jnp.asarray(g.default, a.dtype), a.shape)
+        defaults = tuple(default(a, g) for a, g in zip(chunk.action, self.spec.groups, strict=True))
+        if self.learner.values_are_heads:
+            views["q_chosen"] = each(lambda s, q, a: s.score(q, a), now(heads), chunk.action)
+            views["q_best"] = each(lambda s, q, ok: s.best(q, ok), heads, step.legal)
+            if "q_default" in wanted:
+                views["q_default"] = each(lambda s, q, a: s.score(q, a), now(heads), defaults)
+            if greedy is not None:
+                views["q_greedy"] = each(lambda s, q, a: s.score(q, a), heads, greedy)
+        elif wanted & ACTION_VALUES:
+            rows = jax.tree.map(lambda x: x[:, :-1], step)
+            said, _ = self.architecture.q(self.spec, nets.q, seen, rows, chunk.action, chunk.memory)
+            ask = lambda f, *xs: real(along_agents([f(*x) for x in zip(said, *xs, strict=True)]))
+            views["q_chosen"] = ask(lambda q, a: q.of(a), chunk.action)
+            if "q_expected" in wanted:
+                views["q_expected"] = ask(lambda q, h, ok: q.mean(h, ok), now(heads), now(step.legal))
+            if "q_default" in wanted:
+                views["q_default"] = ask(lambda q, a: q.of(a), defaults)
+        return Views(**views)
+
+    def _values(self, nets: Nets, seen: Seen, step: Step, memory: Memory, cores: Any) -> tuple[tuple[Array, ...], Memory]:
+        return self.architecture.value(self.spec, nets.critic, seen, step, memory, cores)
+
+    def _known(self, seen: Seen, chunk: Chunk) -> Chunk:
+        """A batch as credit sees it: vectors and state normalized, as networks see them."""
+        groups = zip(chunk.step.obs, seen.obs, self.spec.groups, strict=True)
+        obs = []
+        for leaves, m, g in groups:
+            owners = np.array(self.architecture.owners(g))
+            mine = {k: Moments(own(v.mean, owners, 1), own(v.var, owners, 1), v.count) for k, v in m.items()}
+            obs.append({k: normalized(mine[k], x) if k in mine else x for k, x in leaves.items()})
+        state = chunk.step.state if seen.state is None else normalized(seen.state, chunk.step.state)
+        return replace(chunk, step=replace(chunk.step, obs=tuple(obs), state=state))
+
+    def _targets(self, nets: Nets, lagged: Any, seen: Seen, scale: Targets, chunk: Chunk) -> Fixed:
+        """The learner's fixed targets for a batch, by these networks and the target networks, if it keeps some."""
+        views, then = self.views(nets, seen, scale, chunk), None
+        if self.learner.values_are_heads:
+            best = self.mode(self.architecture.policy(self.spec, nets.actor, seen, chunk.step, chunk.memory)[0], chunk.step.legal)
+            then = self.views(lagged or nets, seen, scale, chunk, greedy=best)
+        known = self._known(seen, chunk)
+        return self.learner.targets(self.asked(nets), views, known, self.asked(lagged or nets), then)
+
+    def update(self, train: Train, chunks: Chunk, progress: Array, key: Array) -> tuple[Train, dict[str, Array]]:
+        """One update from a batch of chunks `[b ...]`: targets once, then epochs over permuted environments; or, with a replay, batches
+        of what is remembered, each with targets of its own."""
+        learner, sets, remembers, replay = self.learner, self.sets, self.learner.replay, train.replay
+        absorbed = sets.absorb(train.seen, chunks) if learner.normalize_observations else train.seen
+        seen = jax.tree.map(lambda a, b: jnp.where(train.version == 0, a, b), absorbed, train.seen)
+        nets, scale, lr = train.nets, train.targets, learner.rate(progress)
+        if remembers is None:
+            fixed = self._targets(nets, train.lagged, seen, scale, chunks)
+            if learner.normalize_advantages:
+                fixed = replace(fixed, advantage=sets.standardized(fixed.advantage, chunks.acts))
+            if learner.normalize_values:
+                scale = follow(train.targets, fixed.target, fixed.predicted, sets.members, VALUE_RATE, sets.total)
+                nets = sets.preserved(nets, train.targets, scale)
+            b = chunks.logp.shape[0]
+            order = jax.vmap(lambda k: jax.random.permutation(k, b))(jax.random.split(key, learner.epochs))
+            rows = order.reshape(learner.epochs * learner.minibatches, b // learner.minibatches)
+        else:
+            replay, rows = remembers.add(replay, chunks), jax.random.split(key, remembers.updates)
+        sigma = sets.per_agent(scale.sigma)
+
+        def loss(nets: Nets, chunks: Chunk, fixed: Fixed, counts: tuple[Array, ...], weight: Array) -> tuple[Array, Any]:
+            """This device's share of the loss."""
+            views, asked, known = self.views(nets, seen, scale, chunks), self.asked(nets), self._known(seen, chunks)
+            losses, metrics = learner.loss(asked, views, known, fixed, sigma, progress)
+            acts, predicted, real = counts
+            weigh = lambda x: x * weight[:, None, None]
+            share = sets.mean(weigh(losses.deciding), chunks.acts, acts) + sets.mean(weigh(losses.predicting), fixed.predicted, predicted)
+            if (own := asked.loss(views, known)) is not None:
+                share = share + jnp.where(chunks.real, own, 0).sum() / real
+            error = jnp.where(fixed.predicted, losses.predicting, 0).sum((1, 2)) / jnp.maximum(fixed.predicted.sum((1, 2)), 1)
+            return share, ({k: jnp.where(chunks.acts, v, 0).sum() for k, v in metrics.items()}, jnp.sqrt(error))
+
+        def minibatch(carry: tuple[Any, ...], row: Array) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            nets, opt, lagged, replay = carry
+            if remembers is None:
+                part, known = jax.tree.map(lambda x: x[row], (chunks, fixed))
+                weight = jnp.ones(row.shape)
+            else:
+                which, weight = remembers.draw(replay, row)
+                part = remembers.at(replay, which)
+                known = self._targets(nets, lagged, seen, scale, part)
+            counts = sets.count(part.acts), sets.count(known.predicted), part.real.sum().astype(jnp.float32)
+            counts = jax.tree.map(lambda x: jnp.maximum(x, 1), sets.total(counts))
+            grads, (sums, error) = jax.grad(loss, has_aux=True)(nets, part, known, counts, weight)
+            grads, norm = sets.clipped(sets.total(grads), learner.max_grad_norm)
+            nets, opt = Adam().step(grads, opt, nets, lr)
+            if remembers is not None:
+                replay = remembers.surprised(replay, which, error)
+            return (nets, opt, learner.follow(lagged, nets, opt), replay), (sums, part.acts.sum(), norm)
+
+        (nets, opt, lagged, replay), (sums, count, norm) = lax.scan(minibatch, (nets, train.opt, train.lagged, replay), rows)
+        sums, count = sets.total((sums, count))
+        metrics = {k: jnp.mean(v / jnp.maximum(count, 1)) for k, v in sums.items()} | {"gradient_norm": jnp.mean(norm)}
+        return Train(nets, absorbed, scale, opt, train.version + 1, learner.explore(progress), lagged, replay), metrics
+
+    # ---- what it costs
+    def flops(self, nets: Nets, b: int) -> tuple[int, int]:
+        """FLOPs of one joint step of `b` environments: of acting, and of learning from it (the learner's passes; one more of critics
+        that remember)."""
+        act, value = self.architecture.flops(self.spec, nets)
+        again = value if self.architecture.recurrent_critic() else 0
+        return act, round(self.learner.passes(b) * (act + value)) + again
+
+    # ---- what it claims
+    @property
+    def claims(self) -> bool:
+        """Whether this combination says what each agent contributed: its method does, of views that something here trains."""
+        trained = self.wanted | ALWAYS | self.learner.offers | (ACTION_VALUES if self.wanted & ACTION_VALUES else frozenset())
+        return "contribution" in self.credit.answers() and self.credit.audits <= trained
+
+    def contribution(self, train: Train, chunks: Chunk) -> Array | None:
+        """`[b t n]` for the team's agents, as the method claims; None where it makes no claim."""
+        if not self.claims:
+            return None
+        views = self.views(train.nets, train.seen, train.targets, chunks, self.wanted | self.credit.audits)
+        return self.asked(train.nets).contribution(views, self._known(train.seen, chunks))

@@ -1,0 +1,50 @@
+"""What learning carries: networks, what acts, everything."""
+
+from typing import Any
+
+from marlstone.architectures.action_values import Joint
+from marlstone.architectures.contract import Seen
+from marlstone.architectures.network import Network
+from marlstone.core.normalize import Targets
+from marlstone.core.records import record
+
+Array = Any
+
+
+@record
+class Nets:
+    """Arrays only: they pass through scan, vmap and checkpoints. `actor` is all that is shipped, exported and served; `critic` predicts
+    values, `q` action values, either is () where nobody wants it; `credit` is the credit method's own."""
+
+    actor: tuple[Network, ...]
+    critic: tuple[Network, ...]
+    q: tuple[Joint, ...]
+    credit: Any
+
+
+@record
+class Policy:
+    """What acts: the actor's networks, the frozen moments of what they see, and how far they explore."""
+
+    actor: tuple[Network, ...]
+    seen: Seen
+    explore: Array
+
+
+@record
+class Train:
+    """All that learning carries from update to update. `version` counts updates; `explore` is how far the next rollout explores;
+    `lagged`, the learner's target networks, and `replay`, what it remembers, are None for those without."""
+
+    nets: Nets
+    seen: Seen
+    targets: Targets
+    opt: Any
+    version: Array
+    explore: Array
+    lagged: Any
+    replay: Any
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.nets.actor, self.seen, self.explore)

@@ -1,0 +1,37 @@
+"""One network of one group: first layer, core, later layers, head."""
+
+from typing import Any
+
+import jax
+
+from marlstone.architectures.body import Body
+from marlstone.core.layers import Dense, dense_init
+from marlstone.core.ledger import products_flops
+from marlstone.core.records import record
+from marlstone.encoders.fuse import Fuse
+
+Array = Any
+
+
+@record
+class Network:
+    """Its parameters; `fuse` (the first layer's) and `core` are None where another network's core is used."""
+
+    fuse: Any
+    core: Any
+    after: tuple[Dense, ...]
+    head: Dense
+
+
+def network(body: Body, fuse: Fuse, out: int, scale: float, key: Array, whole: bool = True) -> Network:
+    """`out` numbers per agent, the head's gain `scale`; without first layer and core unless `whole`."""
+    k1, k2, k3 = jax.random.split(key, 3)
+    core, after = body.init(k2, fuse.sets)
+    head = dense_init(k3, body.end, out, fuse.sets, scale)
+    return Network(fuse.init(k1) if whole else None, core if whole else None, after, head)
+
+
+def network_flops(p: Network, fuse: Fuse, rows: int | None = None) -> int:
+    """Of one forward pass for one row of one environment; behind the first layer for `rows` agents (as many as it tells apart)."""
+    first = 0 if p.fuse is None else fuse.flops(p.fuse)
+    return first + products_flops((p.core, p.after, p.head), rows or fuse.rows, fuse.sets > 1)

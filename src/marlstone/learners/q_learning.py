@@ -1,0 +1,155 @@
+"""Value-based learning: Q(lambda) on action values that actors themselves say, mixed into the team's by credit.
+
+    y_t = r_t + g d_t [(1 - l) V_t+1 + l y_t+1],   V = Q_tot'(s, argmax_a Q_1, ..., argmax_a Q_n)
+
+Peng's Q(lambda) (Peng & Williams 1996): traces are not cut where an agent explored, which trades a little bias for far
+fewer steps (Kozuno et al. 2021). `QLearning` replays remembered sequences against target networks, chosen by the online
+network, valued by the target network (van Hasselt et al. 2016); `Pqn` learns from each rollout of many parallel
+environments and forgets it: no replay, no target network, but normalized layers (Gallici et al. 2025).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from marlstone.core.distributions import ActionSpace, enumerable
+from marlstone.core.returns import vtrace
+from marlstone.core.types import Chunk, Views
+from marlstone.learners.contract import Asked, Fixed, Losses, Needs
+from marlstone.learners.replay import Replay
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class ValueBased:
+    """What both forms share. `lr`, annealed linearly to 0 if `anneal`; `epsilon` falls to `epsilon_end` over the first `explore_for` of
+    the budget; `gamma`, `lam` discount and lambda; `max_grad_norm` per network and parameter set; `normalize_observations`."""
+
+    lr: float = 5e-4
+    anneal: bool = True
+    epsilon: float = 1.0
+    epsilon_end: float = 0.05
+    explore_for: float = 0.1
+    gamma: float = 0.99
+    lam: float = 0.6
+    max_grad_norm: float = 10.0
+    normalize_observations: bool = True
+
+    asks: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "loss"})
+    demands: ClassVar[frozenset[str]] = frozenset()
+    withholds: ClassVar[frozenset[str]] = frozenset({"value", "joint_q", "q_expected"})
+    offers: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_best", "q_default"})
+    values_are_heads: ClassVar[bool] = True
+    normalize_values: ClassVar[bool] = False
+    normalize_advantages: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "lr": self.lr > 0, "epsilon": 0 <= self.epsilon <= 1, "epsilon_end": 0 <= self.epsilon_end <= 1,
+            "explore_for": 0 < self.explore_for <= 1, "gamma": 0 <= self.gamma <= 1, "lam": 0 <= self.lam <= 1,
+            "max_grad_norm": self.max_grad_norm > 0,
+        }  # fmt: skip
+        for name, ok in ranges.items():
+            if not ok:
+                default = type(self).__dataclass_fields__[name].default
+                raise ValueError(f"{type(self).__name__}.{name} is {getattr(self, name)}: out of range, the default is {default}")
+
+    def refuses(self, space: ActionSpace) -> str | None:
+        if enumerable(space):
+            return None
+        return f"{type(self).__name__} cannot maximize over a {type(space).__name__}: use learner = 'policy_gradient'"
+
+    def needs(self, credit: Needs) -> frozenset[str]:
+        return frozenset({"q_chosen", "q_best"})
+
+    def rate(self, progress: Array) -> Array:
+        return self.lr * (1 - progress) if self.anneal else jnp.asarray(self.lr)
+
+    def explore(self, progress: Array) -> Array:
+        """Epsilon at `progress` in [0, 1] of the budget."""
+        return self.epsilon + (self.epsilon_end - self.epsilon) * jnp.minimum(progress / self.explore_for, 1.0)
+
+    def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array) -> Array:
+        """Action values -> the head of an epsilon-greedy policy: sampling and log-probs need no second path."""
+        return space.greedy(head, legal, explore)  # type: ignore[attr-defined]
+
+    def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Any = None, then: Any = None) -> Fixed:
+        """Q(lambda) from the target networks' value of the online networks' best action, `[b t n]`."""
+        time = lambda x: jnp.moveaxis(x, 1, 0)
+        pay, discount = asked.reward(views, chunk)
+        acts, real = chunk.acts, chunk.real[..., None]
+        cared = chunk.step.present[:, :-1] | (discount > 0)
+        real = real & (cared | (chunk.step.team_discount[:, 1:, None] == 0))
+        value = lagged.predict(then.q_greedy, then.q_best, chunk.step)
+        v, r, d, rho, acts_, real_ = (time(x) for x in (value, pay, discount, jnp.ones_like(pay), acts, real))
+        a, _ = vtrace(v, r, d, rho, acts_, real_, self.gamma, self.lam)
+        return lax.stop_gradient(Fixed(value[:, :-1] + time(a), acts))
+
+    def loss(
+        self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array, progress: Array
+    ) -> tuple[Losses, dict[str, Array]]:
+        said = asked.predict(views.q_chosen, views.q_best[:, :-1], chunk.step)
+        error = (said - fixed.target) ** 2
+        pay = jnp.abs(asked.reward(views, chunk)[0])
+        metrics = {"value_loss": error, "q": jnp.abs(said), "largest_pay": jnp.broadcast_to(pay.max(), pay.shape)}
+        return Losses(jnp.zeros_like(error), error), metrics
+
+
+@dataclass(frozen=True)
+class QLearning(ValueBased):
+    """Replayed Q(lambda) with double targets.
+
+    Every `target_every` batches, target networks move by `tau` towards the online ones; `replay`: what is remembered."""
+
+    kind: ClassVar[str] = "q_learning"
+    target_every: int = 200
+    tau: float = 1.0
+    replay: Replay = field(default_factory=Replay)
+
+    lags: ClassVar[bool] = True
+    epochs: ClassVar[int] = 1
+    minibatches: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.tau <= 1:
+            raise ValueError(f"QLearning.tau is {self.tau}: give a number above 0 and up to 1")
+        if self.target_every < 1:
+            raise ValueError(f"QLearning.target_every is {self.target_every}: give at least 1")
+
+    def follow(self, lagged: Any, nets: Any, opt: Any) -> Any:
+        step = jnp.where(opt.count % self.target_every == 0, self.tau, 0.0)
+        return jax.tree.map(lambda old, new: old + step * (new - old), lagged, nets)
+
+    def passes(self, b: int) -> float:
+        """Forward passes per row gathered: each replayed row takes three, and one each of both networks for its target."""
+        return 5 * self.replay.updates * self.replay.batch / b
+
+
+@dataclass(frozen=True)
+class Pqn(ValueBased):
+    """Parallel Q(lambda) without replay. `epochs`, `minibatches` per rollout. Use a body with `norm = "layer"`, as the paper does."""
+
+    kind: ClassVar[str] = "pqn"
+    epochs: int = 4
+    minibatches: int = 4
+
+    lags: ClassVar[bool] = False
+    replay: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Pqn.{name} is {getattr(self, name)}: give at least 1")
+
+    def follow(self, lagged: None, nets: Any, opt: Any) -> None:
+        return None
+
+    def passes(self, b: int) -> float:
+        """Forward passes per row: one for targets, three per epoch."""
+        return 1 + 3 * self.epochs
