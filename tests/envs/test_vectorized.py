@@ -129,18 +129,22 @@ def test_environments_do_not_touch_each_other() -> None:
 
 
 def test_few_resets_are_the_resets_of_all() -> None:
-    """However many environments are over, each one's fresh row comes from its own key, and nobody else's changes."""
+    """However many environments are over, each one's fresh state and row come from its own key, and nobody else's change."""
     env, b = make(NAMES[3]), 16
     vector = Vectorized(env, b)
     keys = jax.random.split(jax.random.key(4), b)
-    state, row = jax.jit(vector.init)(keys)
-    step, fresh = jax.jit(vector.step), jax.jit(jax.vmap(env.init))(keys)[1]
+    state, _ = jax.jit(vector.init)(keys)
     act = (jnp.zeros((b, 2), jnp.int32), jnp.zeros((b, 1, 1)), jnp.zeros((b, 1, 2), jnp.int32))
-    going = step(replace(state, over=jnp.zeros(b, bool)), act, keys)[1]
+
+    @jax.jit
+    def step(over):
+        after, row = vector.step(replace(state, over=over), act, keys)
+        return after.env, row
+
+    fresh, going = jax.jit(jax.vmap(env.init))(keys), step(np.zeros(b, bool))
     for over in ([3], [0, 15], [1, 2, 3], list(range(b))):
         mask = np.isin(np.arange(b), over)
-        row = step(replace(state, over=jnp.asarray(mask)), act, keys)[1]
-        for new, yes, no in zip(jax.tree.leaves(row), jax.tree.leaves(fresh), jax.tree.leaves(going), strict=True):
+        for new, yes, no in zip(jax.tree.leaves(step(mask)), jax.tree.leaves(fresh), jax.tree.leaves(going), strict=True):
             np.testing.assert_array_equal(new, np.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), yes, no))
 
 

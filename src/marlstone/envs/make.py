@@ -71,8 +71,11 @@ def sources() -> tuple[Source, ...]:
         ),
         Source(
             "proving", here + "proving", True, (), "",
-            ("proving:climbing", "proving:pair", "proving:dials", "proving:match"),
-            "tiny games with a known best return, for tests and first steps",
+            tuple(f"proving:{game}" for game in (
+                "climbing", "pair", "dials", "match",
+                "additive", "dummy", "saboteur", "redundant", "delayed", "flip?at=4000", "plan", "swarm?agents=256",
+            )),
+            "small games with a known truth: a best return, what every agent is worth",
         ),
         Source(
             "pettingzoo", here + "pettingzoo", False, ("pettingzoo",), "",

@@ -11,7 +11,10 @@ from marlstone.core.types import Array, Spec, Step
 
 
 class Env(Protocol):
-    """One JAX environment. `action` is per group, as `ActionSpace.emit` gives it, `[n_g ...]`."""
+    """One JAX environment. `action` is per group, as `ActionSpace.emit` gives it, `[n_g ...]`.
+
+    One that remembers across its episodes is `Remembering`.
+    """
 
     @property
     def spec(self) -> Spec: ...
@@ -20,6 +23,13 @@ class Env(Protocol):
 
     def step(self, state: Any, action: tuple[Array, ...], key: Array) -> tuple[Any, Step]:
         """One joint step. Never called after a row whose `last` is True: the vectorizer resets instead."""
+
+
+class Remembering(Env, Protocol):
+    """An environment whose copies outlive their episodes: they age, wear or drift. The vectorizer resets it by `again`, not `init`."""
+
+    def again(self, state: Any, key: Array) -> tuple[Any, Step]:
+        """A fresh episode, as `init` makes it, of the same copy: `state` is the one its last episode ended in."""
 
 
 class HostEnv(Protocol):

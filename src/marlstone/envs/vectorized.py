@@ -1,5 +1,6 @@
 """Many JAX environments stepped together, with next-step autoreset: what the fused runtime scans over."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,13 +58,20 @@ class Vectorized:
     def step(self, state: Running, action: tuple[Array, ...], keys: Array) -> tuple[Running, Step]:
         self._check(keys)
         env, row = jax.vmap(self.env.step)(state.env, action, keys)
-
-        env, row = self._reset(state.over, keys, (env, row))
+        env, row = self._reset(state, keys, (env, row))
         return self._guarded(state, env, row)
 
-    def _reset(self, over: Array, keys: Array, old: Any) -> Any:
-        """`old` with fresh episodes where `over`: made for nobody, for the few that need one, or for all; the same numbers each way."""
-        few = self.b // FEW
+    def _fresh(self, ended: Any, keys: Array, of: Callable[[Array], Array] = lambda x: x) -> Any:
+        """Fresh episodes with `keys`, of the same copies where the environment is `Remembering`; `of` picks theirs from all `[b ...]`."""
+        again = getattr(self.env, "again", None)
+        if again is None:
+            return jax.vmap(self.env.init)(of(keys))
+        return jax.vmap(again)(jax.tree.map(of, ended), of(keys))
+
+    def _reset(self, before: Running, keys: Array, old: Any) -> Any:
+        """`old` with fresh episodes where `before` is over: made for nobody, for the few that need one, or for all; the same numbers
+        each way. What is remembered is `before`: the ignored action has moved `old` already."""
+        few, over = self.b // FEW, before.over
         rank = jnp.cumsum(over.astype(jnp.int32))
 
         def put(new: Any) -> Any:
@@ -71,11 +79,11 @@ class Vectorized:
 
         def make_few() -> Any:
             who = jnp.sum(rank <= jnp.arange(few)[:, None], axis=1)  # the r-th that is over; past the end where fewer are
-            new = jax.vmap(self.env.init)(keys[jnp.minimum(who, self.b - 1)])
+            new = self._fresh(before.env, keys, lambda x: x[jnp.minimum(who, self.b - 1)])
             return put(jax.tree.map(lambda x: x[jnp.clip(rank - 1, 0, few - 1)], new))
 
         def make_all() -> Any:
-            return put(jax.vmap(self.env.init)(keys))
+            return put(self._fresh(before.env, keys))
 
         if not few:
             return jax.lax.cond(rank[-1] > 0, make_all, lambda: old)

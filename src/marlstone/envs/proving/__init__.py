@@ -1,0 +1,68 @@
+"""`proving:` small JAX games whose truth is known in closed form: a best return, or what every agent is worth.
+
+First steps and tests:
+  climbing    the climbing and penalty matrix games; best return 11 a row (Claus and Boutilier 1998)
+  pair        two Discrete agents beside a Box agent and a late MultiDiscrete one; deaths, masks, both kinds of end
+  dials       cooperative and continuous; what to turn to is drawn in an image
+  match       say what was shown one row ago: only a policy with memory solves it
+
+Grounds for credit (`ground.py`), the climbing game among them, with best return 1:
+  additive    eight agents of different weight, each worth what it does
+  dummy       an agent without effect and one that only makes noise, beside two workers
+  saboteur    an agent that can only harm
+  redundant   two agents of whom one suffices, and two that may be swapped
+  delayed     nothing is paid until the last row
+  flip        from one row of an environment's life on, what was right is wrong
+  plan        an ordered chain of sub-goals, paid only at its end
+  swarm       up to 1024 agents on a ring, whose own reward is not the team's
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from marlstone.envs.names import UnknownEnvironment, settle, suggestion
+from marlstone.envs.protocol import Env
+from marlstone.envs.proving.additive import Additive
+from marlstone.envs.proving.climbing import Climbing
+from marlstone.envs.proving.delayed import Delayed
+from marlstone.envs.proving.dials import Dials
+from marlstone.envs.proving.dummy import Dummy
+from marlstone.envs.proving.flip import Flip
+from marlstone.envs.proving.ground import Ground
+from marlstone.envs.proving.match import Match
+from marlstone.envs.proving.pair import Pair
+from marlstone.envs.proving.plan import Plan
+from marlstone.envs.proving.redundant import Redundant
+from marlstone.envs.proving.saboteur import Saboteur
+from marlstone.envs.proving.swarm import Swarm
+
+__all__ = [
+    "NAMES", "make", "Ground", "Climbing", "Pair", "Dials", "Match",
+    "Additive", "Dummy", "Saboteur", "Redundant", "Delayed", "Flip", "Plan", "Swarm",
+]  # fmt: skip
+
+NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
+    "climbing": (Climbing, {"rows": 4, "game": "climbing", "penalty": -100.0}),
+    "pair": (Pair, {"swapped": False}),
+    "dials": (Dials, {"rows": 4}),
+    "match": (Match, {"rows": 8}),
+    "additive": (Additive, {"rows": 8}),
+    "dummy": (Dummy, {"rows": 8, "sigma": 0.1}),
+    "saboteur": (Saboteur, {"rows": 8}),
+    "redundant": (Redundant, {"rows": 8}),
+    "delayed": (Delayed, {"rows": 8}),
+    "flip": (Flip, {"rows": 8, "at": 0}),
+    "plan": (Plan, {"reach": 4, "rows": 48}),
+    "swarm": (Swarm, {"agents": 256, "rows": 8, "sigma": 0.1}),
+}
+
+
+def make(name: str, options: Mapping[str, Any]) -> Env:
+    """The game `proving:name`; raises `UnknownEnvironment` with a suggestion."""
+    if name not in NAMES:
+        raise UnknownEnvironment(f"proving has no game {name!r}: {suggestion(name, NAMES)}")
+    build, defaults = NAMES[name]
+    chosen = settle(f"proving:{name}", options, defaults)
+    if chosen.get("rows", 2) < 2:
+        raise UnknownEnvironment(f"proving:{name}: option 'rows' is {chosen['rows']}: give at least 2")
+    return build(**chosen)

@@ -1,0 +1,45 @@
+"""The plainest truth: everybody's worth is their own, and no two are alike."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax.numpy as jnp
+
+from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.proving.symbols import SYMBOLS, Shown, shares, show, speakers, symbol_row, workers, worth
+
+AGENTS = 8
+
+
+@dataclass(frozen=True)
+class Additive:
+    """Eight workers, each shown its own symbol, drawn anew every row; the team earns the sum of what each is worth.
+
+        team_reward = sum_i c_i,   c_i = w_i right_i - w_i / 4 wrong_i,   w_i = i / (36 rows), i = 1..8
+
+    `contribution_i` = c_i, and so is its Shapley value. The best team return is 1; an episode terminates after `rows` rows.
+    """
+
+    rows: int = 8
+
+    @cached_property
+    def spec(self) -> Spec:
+        return Spec((speakers(workers(AGENTS)),), state=AGENTS * SYMBOLS + 1, horizon=self.rows)
+
+    def _row(self, state: Shown, pay: Array, first: bool = False) -> Step:
+        return symbol_row(state.symbol, jnp.stack([state.t / self.rows]), pay, over=state.t >= self.rows, first=first)
+
+    def init(self, key: Array) -> tuple[Shown, Step]:
+        state = Shown(jnp.zeros((), jnp.int32), show(key, AGENTS))
+        return state, self._row(state, jnp.zeros((), jnp.float32), first=True)
+
+    def step(self, state: Shown, action: tuple[Array, ...], key: Array) -> tuple[Shown, Step]:
+        pay = jnp.sum(self.contribution(state, action))
+        state = Shown(state.t + 1, show(key, AGENTS))
+        return state, self._row(state, pay)
+
+    def contribution(self, state: Shown, action: tuple[Array, ...]) -> Array:
+        return worth(action[0], state.symbol, shares(AGENTS, self.rows))
+
+    def shapley(self, state: Shown, action: tuple[Array, ...]) -> Array:
+        return self.contribution(state, action)

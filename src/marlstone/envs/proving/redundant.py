@@ -1,0 +1,59 @@
+"""Where contribution and fair share part: two agents of whom one suffices."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax.numpy as jnp
+
+from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.proving.symbols import SYMBOLS, Shown, show, speakers, symbol_row, worth
+
+TWINS = 2  # the twins come first, then as many workers
+
+
+@dataclass(frozen=True)
+class Redundant:
+    """Two twins, shown one symbol, of whom either suffices; two workers as in `additive`, exchangeable, with equal weights.
+
+        team_reward = w max(x_0, x_1) + c_2 + c_3,   x_i = 1 where twin i says the symbol, else 0,   w = 1 / (3 rows)
+
+    `contribution_i` of a twin = w x_i (1 - x_j): nothing where both work. Its Shapley value = w x_i (1 - x_j / 2): half
+    each. A worker's are both c_i. The best team return is 1; an episode terminates after `rows` rows.
+    """
+
+    rows: int = 8
+
+    @cached_property
+    def spec(self) -> Spec:
+        group = speakers(("twin_0", "twin_1", "worker_0", "worker_1"), ("twin", "twin", "worker", "worker"))
+        return Spec((group,), state=4 * SYMBOLS + 1, horizon=self.rows)
+
+    def _draw(self, t: Array, key: Array) -> Shown:
+        symbol = show(key, 4)
+        return Shown(t, symbol.at[1].set(symbol[0]))
+
+    def _row(self, state: Shown, pay: Array, first: bool = False) -> Step:
+        return symbol_row(state.symbol, jnp.stack([state.t / self.rows]), pay, over=state.t >= self.rows, first=first)
+
+    def init(self, key: Array) -> tuple[Shown, Step]:
+        state = self._draw(jnp.zeros((), jnp.int32), key)
+        return state, self._row(state, jnp.zeros((), jnp.float32), first=True)
+
+    def step(self, state: Shown, action: tuple[Array, ...], key: Array) -> tuple[Shown, Step]:
+        twins, own = self._terms(state, action)
+        pay = jnp.max(twins) + jnp.sum(own)
+        state = self._draw(state.t + 1, key)
+        return state, self._row(state, pay)
+
+    def _terms(self, state: Shown, action: tuple[Array, ...]) -> tuple[Array, Array]:
+        """`w x [2]` of the twins and `c [2]` of the workers."""
+        share, said, right = 1 / (3 * self.rows), action[0], state.symbol
+        return share * (said[:TWINS] == right[:TWINS] + 1), worth(said[TWINS:], right[TWINS:], share)
+
+    def contribution(self, state: Shown, action: tuple[Array, ...]) -> Array:
+        twins, own = self._terms(state, action)
+        return jnp.concatenate([jnp.where(twins[::-1] > 0, 0.0, twins), own])
+
+    def shapley(self, state: Shown, action: tuple[Array, ...]) -> Array:
+        twins, own = self._terms(state, action)
+        return jnp.concatenate([jnp.where(twins[::-1] > 0, twins / 2, twins), own])

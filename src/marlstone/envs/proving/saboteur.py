@@ -1,0 +1,79 @@
+"""An agent that can only harm, however well it learns."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marlstone.core.distributions import Discrete
+from marlstone.core.records import record
+from marlstone.core.types import Array, Group, Leaf, Spec, Step
+from marlstone.envs.proving.symbols import SYMBOLS, shares, show, speakers, workers, worth
+from marlstone.envs.rows import team_row
+
+WORKERS = 3
+FREE = 0.8  # on this part of the rows the saboteur must harm
+HARM = np.array([0.0, 0.125, 0.25, 0.5], np.float32)  # by its action, in a row's best reward: a quarter, half, all of its weight
+
+
+@record
+class Watched:
+    """Row number `t`, the workers' symbols `[3]`, and whether the saboteur is `free`."""
+
+    t: Array
+    symbol: Array
+    free: Array
+
+
+@dataclass(frozen=True)
+class Saboteur:
+    """Three workers as in `additive`, and a saboteur as heavy as the heaviest of them.
+
+        team_reward = sum_i c_i - h(a_saboteur),   h = (0, 1/4, 1/2, 1) / (2 rows),   w = (1, 2, 3) / (6 rows)
+
+    A coin says on which rows the saboteur is free (80%): there its default, 0, is illegal; on the others nothing else is
+    legal. It sees the coin, and so do critics. Whatever it is told to play is executed, so that its default can be
+    asked for on any row. `contribution` = (c_0, c_1, c_2, -h), and so are the Shapley values. An episode terminates
+    after `rows` rows; the best team return is 1 - (free rows) / (8 rows), 0.9 in expectation.
+    """
+
+    rows: int = 8
+
+    @cached_property
+    def spec(self) -> Spec:
+        saboteur = Group("saboteurs", ("saboteur",), {"free": Leaf("vector", (2,))}, Discrete(len(HARM)))
+        return Spec((speakers(workers(WORKERS)), saboteur), state=WORKERS * SYMBOLS + 2, horizon=self.rows)
+
+    def _row(self, state: Watched, pay: Array, first: bool = False) -> Step:
+        symbol, free = jax.nn.one_hot(state.symbol, SYMBOLS), state.free.astype(jnp.float32)
+        beside = jnp.stack([free, state.t / self.rows])
+        legal = (np.arange(len(HARM)) != 0) == state.free
+        return team_row(
+            ({"symbol": symbol}, {"free": jnp.stack([free, 1 - free])[None]}),
+            jnp.concatenate([symbol.reshape(-1), beside]),
+            jnp.broadcast_to(pay / (WORKERS + 1), (WORKERS + 1,)),
+            (None, legal[None]),
+            terminated=state.t >= self.rows, first=first, team_reward=pay,
+        )  # fmt: skip
+
+    def _draw(self, t: Array, key: Array) -> Watched:
+        k1, k2 = jax.random.split(key)
+        return Watched(t, show(k1, WORKERS), jax.random.bernoulli(k2, FREE))
+
+    def init(self, key: Array) -> tuple[Watched, Step]:
+        state = self._draw(jnp.zeros((), jnp.int32), key)
+        return state, self._row(state, jnp.zeros((), jnp.float32), first=True)
+
+    def step(self, state: Watched, action: tuple[Array, ...], key: Array) -> tuple[Watched, Step]:
+        pay = jnp.sum(self.contribution(state, action))
+        state = self._draw(state.t + 1, key)
+        return state, self._row(state, pay)
+
+    def contribution(self, state: Watched, action: tuple[Array, ...]) -> Array:
+        harm = jnp.asarray(HARM)[action[1]] / self.rows
+        return jnp.concatenate([worth(action[0], state.symbol, shares(WORKERS, self.rows)), -harm])
+
+    def shapley(self, state: Watched, action: tuple[Array, ...]) -> Array:
+        return self.contribution(state, action)

@@ -1,0 +1,58 @@
+"""The task most proving grounds share: every agent is shown a symbol and earns by saying it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marlstone.core.distributions import Discrete
+from marlstone.core.records import record
+from marlstone.core.types import Array, Group, Leaf, Step
+from marlstone.envs.rows import below, team_row
+
+SYMBOLS = 4
+WRONG = 0.25  # what a wrong symbol costs, in shares
+
+
+@record
+class Shown:
+    """Row number `t` and the symbols shown `[n]`."""
+
+    t: Array
+    symbol: Array
+
+
+def speakers(agents: tuple[str, ...], types: tuple[str, ...] = ()) -> Group:
+    """Agents that see one symbol and act in 0 (say nothing, the default) or 1..4 (say symbol 0..3)."""
+    return Group("workers", agents, {"symbol": Leaf("vector", (SYMBOLS,))}, Discrete(1 + SYMBOLS), types)
+
+
+def workers(n: int) -> tuple[str, ...]:
+    return tuple(f"worker_{i}" for i in range(n))
+
+
+def shares(n: int, rows: int) -> np.ndarray:
+    """`[n]`: distinct shares of a row's best reward, proportional to 1..n; over `rows` rows they sum to 1."""
+    weight = np.arange(1, n + 1, dtype=np.float32)
+    return weight / (weight.sum() * rows)
+
+
+def show(key: Array, n: int) -> Array:
+    """`[n]` symbols, each its own draw."""
+    return below(SYMBOLS, jax.random.uniform(key, (n,)))
+
+
+def worth(said: Array, right: Array, share: Any) -> Array:
+    """`[n]`: the whole share for the right symbol, minus a quarter of it for a wrong one, 0 for nothing."""
+    return share * jnp.where(said == 0, 0.0, jnp.where(said == right + 1, 1.0, -WRONG))
+
+
+def symbol_row(shown: Array, beside: Array, pay: Array, *, over: Array, first: bool, metrics: dict[str, Array] | None = None) -> Step:
+    """A row in which the team is paid `pay`, in equal parts; `state` is every symbol and then `beside`."""
+    symbol = jax.nn.one_hot(shown, SYMBOLS)
+    n = shown.shape[0]
+    return team_row(
+        ({"symbol": symbol},), jnp.concatenate([symbol.reshape(-1), beside]), jnp.broadcast_to(pay / n, (n,)), (None,),
+        terminated=over, first=first, team_reward=pay, metrics=metrics,
+    )  # fmt: skip
