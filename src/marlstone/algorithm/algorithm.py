@@ -266,9 +266,14 @@ class Algorithm:
         trained = self.wanted | ALWAYS | self.learner.offers | (ACTION_VALUES if self.wanted & ACTION_VALUES else frozenset())
         return "contribution" in self.credit.answers() and self.credit.audits <= trained
 
-    def contribution(self, train: Train, chunks: Chunk) -> Array | None:
-        """`[b t n]` for the team's agents, as the method claims; None where it makes no claim."""
-        if not self.claims:
-            return None
-        views = self.views(train.nets, train.seen, train.targets, chunks, self.wanted | self.credit.audits)
-        return self.asked(train.nets).contribution(views, self._known(train.seen, chunks))
+    def contribution(self, train: Train, chunks: Chunk) -> Array:
+        """`[b t n]` for the team's agents: as the method claims; where it makes no claim, what its critic implies: how much better than
+        the agent's default an action is, or, of a critic that knows no actions, the advantage that moved its policy."""
+        if self.claims:
+            views = self.views(train.nets, train.seen, train.targets, chunks, self.wanted | self.credit.audits)
+            return self.asked(train.nets).contribution(views, self._known(train.seen, chunks))
+        n = self.spec.team.n
+        if self.learner.values_are_heads:
+            views = self.views(train.nets, train.seen, train.targets, chunks, self.wanted | {"q_default"})
+            return (views.q_chosen - views.q_default)[..., :n]
+        return self._targets(train.nets, train.lagged, train.seen, train.targets, chunks).advantage[..., :n]

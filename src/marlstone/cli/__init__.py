@@ -10,6 +10,7 @@ from marlstone.core.errors import UserError, suggest
 COMMANDS = {
     "train": "train agents in an environment, or continue a run",
     "evaluate": "play a run's final policy and report its return",
+    "audit-credit": "check what a credit method says of each agent against the truth",
     "envs": "list the environments, and what each needs installed",
 }
 
@@ -23,7 +24,7 @@ Exit codes: 0 done, 2 a mistake in what was asked, 3 a check that did not hold, 
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE.format(commands="\n".join(f"  {name:<10} {about}" for name, about in COMMANDS.items())))
+        print(USAGE.format(commands="\n".join(f"  {name:<13} {about}" for name, about in COMMANDS.items())))
         return 0 if words else 2
     if words[0] == "--version":
         from marlstone import __version__
@@ -33,7 +34,7 @@ def _dispatch(words: list[str]) -> int:
     command, *rest = words
     if command not in COMMANDS:
         raise UserError(f"there is no command {command!r}; {suggest(command, COMMANDS)}")
-    return importlib.import_module(f"marlstone.cli.{command}").main(rest)
+    return importlib.import_module(f"marlstone.cli.{command.replace('-', '_')}").main(rest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -63,3 +63,37 @@ def show(title: str, rows: Sequence[tuple[str, str]]) -> None:
     if not console.is_terminal:
         console = Console(width=max(80, longest))
     console.print(table, markup=False, highlight=False)
+
+
+def audited(record: Mapping[str, Any]) -> None:
+    """A credit audit: the figures, then agent by agent what was said beside what is true."""
+    claims = record["claims"] or "nothing: audited by what its critic implies"
+    rows = [
+        ("environment", str(record["env"])),
+        ("architecture / credit / learner", " / ".join(str(record[k]) for k in ("architecture", "credit", "learner"))),
+        ("claims", claims),
+        (f"rank correlation with the truth, {len(record['seeds'])} seeds", _figure(record, "rank_correlation")),
+        ("the same, decision by decision", _figure(record, "decision_rank_correlation")),
+    ]
+    if record["efficiency_error"] is not None:
+        rows.append(("shares miss the return by", f"{record['efficiency_error']:.2%}"))
+    if record["dummy_ci95"] is not None:
+        rows.append((f"said of {', '.join(record['dummies'])} (worth nothing)", f"{_percent(record['dummy_ci95'])} of the return"))
+    rows += [(name, str(record[name])) for name in ("picture", "run") if record.get(name)]
+    show("credit audit", rows)
+    table = Table(title="worth to the team, per episode", title_justify="left")
+    for column in ("agent", "said", "95% CI", "true", "95% CI"):
+        table.add_column(column)
+    for a in record["truth"]:
+        figures = [(number(record[k][a]), between(record[f"{k}_ci95"][a])) for k in ("contributions", "truth")]
+        table.add_row(a, *(x for pair in figures for x in pair))
+    console = Console()
+    (console if console.is_terminal else Console(width=100)).print(table, markup=False, highlight=False)
+
+
+def _figure(record: Mapping[str, Any], name: str) -> str:
+    return f"{number(record[name])} [{between(record[f'{name}_ci95'])}]"
+
+
+def _percent(pair: Sequence[float | None]) -> str:
+    return " to ".join("-" if x is None else f"{x:.1%}" for x in pair)

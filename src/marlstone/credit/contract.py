@@ -6,7 +6,7 @@ environment's, `[t n]`, the team's agents only (managers keep their own pay).
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,13 @@ QUESTIONS = ("reward", "mix", "advantage", "loss", "contribution")
 class Credit:
     """The contract. Subclass as a frozen dataclass, in one file, and name it `kind = "file.py:Class"`.
 
-    `needs`: views that training needs; `audits`: views that only `contribution` needs.
+    `needs`: views that training needs; `audits`: views that only `contribution` needs; `claims`: what `contribution` estimates, each
+    action's `worth` against the agent's default, or `shares` of the team's return, which add up to it.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     audits: ClassVar[frozenset[str]] = frozenset()
+    claims: ClassVar[Literal["worth", "shares"]] = "worth"
 
     def init(self, spec: Spec, key: Array) -> Any:
         """The method's own parameters, arrays only."""
@@ -48,7 +50,7 @@ class Credit:
 
     def contribution(self, p: Any, views: Views, chunk: Chunk) -> Array | None:
         """What each action was worth, `[t n]`: the team's return with it less that with the agent's declared default in its place,
-        from the same state on. None: no claim."""
+        from the same state on; or, where `claims` says so, its share of the team's return. None: no claim."""
         return None
 
     def answers(self) -> frozenset[str]:

@@ -111,7 +111,7 @@ class Worth:
 def decisions_worth(env: Env, algorithm: Algorithm, policy: Policy, it: Decisions, samples: int, who: np.ndarray, key: Array) -> Worth:
     """What agents `who` did in `samples` rows, drawn from those where an action counted, was truly worth."""
     k1, k2 = jax.random.split(key)
-    counts = (it.chunks.real & ~it.chunks.step.first[:, :-1] | it.chunks.real).reshape(-1)
+    counts = it.chunks.real.reshape(-1)
     at = jax.random.choice(k1, counts.shape[0], (samples,), p=counts / counts.sum())
     flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[at], tree)
     state, step, memory, action = flat((it.states, jax.tree.map(lambda x: x[:, :-1], it.chunks.step), it.memory, it.chunks.action))

@@ -1,0 +1,92 @@
+"""`marlstone audit-credit`: what a credit method says each agent was worth, beside what each was worth."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from marlstone.cli.arguments import Parser, settings
+from marlstone.core.errors import UserError
+
+STEPS = "200000"
+
+
+def _parser() -> Parser:
+    about = "Check what a credit method says of each agent against the truth: the same states, with the agent's default action instead."
+    parser = Parser("audit-credit", about)
+    add = parser.add_argument
+    add("run", nargs="?", metavar="RUN", help="a trained run, or one of its checkpoints")
+    add("--env", metavar="NAME", help="instead of RUN: train here first, then audit")
+    add("--credit", metavar="KIND", help="the method to train and audit")
+    add("--architecture", metavar="KIND", help="as for train; default: ctde")
+    add("--learner", metavar="KIND", help="as for train; default: policy_gradient")
+    add("--steps", metavar="N", help=f"joint steps per seed to train; default: {STEPS}")
+    add("--seeds", metavar="K", help="training seeds; default: 5")
+    add("--seed", metavar="S", help="the first seed, as for train")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field of the training, as for train")
+    add("--out", metavar="DIR", help="keep the trained run here; default: it is not kept, only the audit is printed")
+    add("--decisions", type=int, default=256, metavar="N", help="decisions audited per seed; default: 256")
+    add("--json", action="store_true", help="one line of JSON on stdout")
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """Audit; returns the exit code."""
+    flags = _parser().read(words)
+    trains = {k: getattr(flags, k) for k in ("env", "credit", "architecture", "learner", "steps", "seeds", "seed")}
+    given = {k: v for k, v in trains.items() if v is not None}
+    if flags.run is None and not {"env", "credit"} <= set(given):
+        raise UserError(
+            "audit-credit needs a RUN, or --env and --credit: marlstone audit-credit --env proving:additive --credit counterfactual"
+        )
+    if flags.run is not None and (given or flags.set or flags.out):
+        raise UserError(f"audit-credit {flags.run} audits that run as it was trained; leave out {next(iter(given), '--set or --out')}")
+    if flags.decisions < 1:
+        raise UserError(f"--decisions is {flags.decisions}: give at least 1")
+
+    from marlstone.runtime.spread import prepare
+
+    prepare()  # before anything asks JAX for its devices
+    from marlstone.cli.find import find
+    from marlstone.config import load
+    from marlstone.runs.directory import one_line
+
+    if flags.run is not None:
+        run, checkpoint = find(flags.run)
+        record = audit()(load(run.config, {}), checkpoint, flags.decisions, run.path / "credit_audit.png")
+        run.write("credit_audit.json", one_line(record) + "\n")
+    else:
+        fields = {"architecture": "ctde", "steps": STEPS, **given, **settings(flags.set)}
+        with tempfile.TemporaryDirectory() as spare:
+            record = _trained(load(None, fields), Path(flags.out or Path(spare) / "run"), bool(flags.out), flags.decisions)
+    if flags.json:
+        print(one_line(record))
+        return 0
+    from marlstone.cli.report import audited
+
+    audited(record)
+    return 0
+
+
+def _trained(config: Any, path: Path, kept: bool, decisions: int) -> dict[str, Any]:
+    """Train into `path`, then audit; a run that is not kept leaves no paths in the record."""
+    from marlstone.cli.display import Display
+    from marlstone.config import dump
+    from marlstone.config.sources import resolved
+    from marlstone.runs.checkpoint import newest
+    from marlstone.runs.directory import RunDirectory, one_line
+    from marlstone.runtime.train import train
+
+    run = RunDirectory.create(path, dump(resolved(config)))
+    with run.claimed():
+        with Display() as display:
+            run.finish(train(config, run, progress=display))
+        record = audit()(config, newest(run.checkpoints), decisions, run.path / "credit_audit.png")
+        run.write("credit_audit.json", one_line(record) + "\n")
+    return record if kept else {k: v for k, v in record.items() if k not in ("run", "picture")}
+
+
+def audit() -> Any:
+    """The audit, imported late: it brings JAX."""
+    from marlstone.evaluate.credit_audit import audit_run
+
+    return audit_run

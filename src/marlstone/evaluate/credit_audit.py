@@ -1,0 +1,239 @@
+"""Does a credit method tell the truth? What it says each agent was worth, beside what each was worth (`truth.py`).
+
+Per training seed, both are means per episode: of a row's worth, times rows per episode; of a share, summed over one.
+Over seeds they are IQMs with 95% intervals. "Nothing" means that the whole interval of the truth lies within 2% of the
+team's return, never "not significant".
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from marlstone.algorithm import Algorithm, Train
+from marlstone.config import RunConfig
+from marlstone.core.records import replace
+from marlstone.core.seeds import component_key
+from marlstone.core.types import Chunk
+from marlstone.envs.vectorized import Vectorized
+from marlstone.evaluate.statistics import interval
+from marlstone.evaluate.truth import Decisions, coalition_returns, decisions_worth, gather, shapley
+from marlstone.runs.checkpoint import Checkpoint, load
+from marlstone.runs.files import PARTIAL
+from marlstone.runtime.fused import Fused
+from marlstone.runtime.train import runtime_of
+
+Array = Any
+NOTHING = 0.02  # of the team's return
+MOST_AGENTS = 16  # audited of larger teams
+WIDEST = 4096  # environments stepped together
+
+
+@dataclass(frozen=True)
+class Told:
+    """One seed: what the method says and what is true of the agents audited, per episode `[k]`; the same per decision `[s k]` (of
+    worth), or per episode `[e k]` (of shares); the team's mean return; how far shares miss it, relative to it (None: none claimed)."""
+
+    said: np.ndarray
+    true: np.ndarray
+    said_each: np.ndarray
+    true_each: np.ndarray
+    team_return: float
+    efficiency_error: float | None
+
+
+@dataclass(frozen=True)
+class Auditor:
+    """Audits one algorithm in one JAX environment: `decisions` rows per seed of worth, or `episodes` of shares."""
+
+    env: Vectorized
+    algorithm: Algorithm
+    length: int
+    decisions: int = 256
+    episodes: int = 64
+
+    @property
+    def shares(self) -> bool:
+        return self.algorithm.claims and self.algorithm.credit.claims == "shares"
+
+    @property
+    def who(self) -> np.ndarray:
+        """The agents audited: all, or an even choice of a large team."""
+        n = self.algorithm.spec.team.n
+        return np.unique(np.linspace(0, n - 1, min(n, MOST_AGENTS)).round().astype(int))
+
+    def seed(self, train: Train, key: Array) -> Told:
+        """Audit what one seed has learned."""
+        k1, k2 = jax.random.split(key)
+        it, said = self._gathered(train, k1)
+        chunks = it.chunks
+        ended = np.asarray((chunks.step.last[:, 1:]).sum())
+        if not ended:
+            raise ValueError(f"no episode ended within {self.length} rows: audit with a longer rollout (--set rollout.length)")
+        rows = float(chunks.real.sum()) / float(ended)
+        team = float(jnp.where(chunks.real, chunks.step.team_reward[:, 1:], 0).sum() / ended)
+        if self.shares:
+            return self._shares(train, k2, chunks, said, team)
+        width = max(1, WIDEST // (len(self.who) + 1))
+        parts = [self._worth(train, it, k, min(width, self.decisions)) for k in jax.random.split(k2, -(-self.decisions // width))]
+        true_each = np.concatenate([np.asarray(w.worth) for w in parts])
+        at = np.concatenate([np.asarray(w.at) for w in parts])
+        said_each = np.asarray(said).reshape(-1, said.shape[-1])[at][:, self.who]
+        return Told(said_each.mean(0) * rows, true_each.mean(0) * rows, said_each, true_each, team, None)
+
+    # ---- compiled once for all seeds
+    def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array]:
+        return _gathered(self, train, key)
+
+    def _worth(self, train: Train, it: Decisions, key: Array, samples: int) -> Any:
+        return _worth(self, train.policy, it, key, samples)
+
+    def _shares(self, train: Train, key: Array, chunks: Chunk, said: Array, team: float) -> Told:
+        each, returns = _whole_episodes(chunks, said)
+        error = float(np.abs(each.sum(-1) - returns).mean() / max(abs(returns).mean(), 1e-9))
+        n = self.algorithm.spec.team.n
+
+        def value(coalitions: np.ndarray) -> np.ndarray:
+            most = max(1, WIDEST // self.episodes)
+            split = [coalitions[i : i + most] for i in range(0, len(coalitions), most)]
+            return np.concatenate([np.asarray(_coalitions(self, train.policy, c, key)) for c in split], 1)
+
+        true = shapley(value, n, np.random.default_rng(0))[:, self.who]
+        return Told(each[:, self.who].mean(0), true.mean(0), each[:, self.who], true, team, error)
+
+
+@partial(jax.jit, static_argnums=0)
+def _gathered(a: Auditor, train: Train, key: Array) -> tuple[Decisions, Array]:
+    it = gather(a.env, a.algorithm, train.policy, key, a.length)
+    return it, a.algorithm.contribution(train, it.chunks)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _worth(a: Auditor, policy: Any, it: Decisions, key: Array, samples: int) -> Any:
+    return decisions_worth(a.env.env, a.algorithm, policy, it, samples, a.who, key)
+
+
+@partial(jax.jit, static_argnums=0)
+def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array:
+    return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key)
+
+
+def _whole_episodes(chunks: Chunk, said: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Shares `[e n]` and returns `[e]` of the episodes that began and ended within the chunks."""
+    real, last, pay = (np.asarray(x) for x in (chunks.real, chunks.step.last[:, 1:], chunks.step.team_reward[:, 1:]))
+    said = np.where(real[..., None], np.asarray(said), 0)
+    shares, returns = [], []
+    for b in range(len(real)):
+        begin = 0
+        for end in np.flatnonzero(last[b]):
+            shares.append(said[b, begin : end + 1].sum(0))
+            returns.append(pay[b, begin : end + 1][real[b, begin : end + 1]].sum())
+            begin = end + 1
+    return np.array(shares), np.array(returns)
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation; NaN where either does not vary."""
+    if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+
+
+def _over_seeds(values: list[float]) -> tuple[float | None, list[float | None]]:
+    """IQM over the seeds that have a figure, and its interval."""
+    known = [[v] for v in values if np.isfinite(v)]
+    if not known:
+        return None, [None, None]
+    center, (low, high) = interval(known)
+    return center, [None if np.isnan(x) else x for x in (low, high)]
+
+
+def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str, Any]:
+    """The audit's record (INTERFACE `audit-credit`), over seeds."""
+    team, _ = _over_seeds([t.team_return for t in told])
+    scale = max(abs(team or 0.0), 1e-9)
+    per = lambda name: {a: _over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
+    said, true = per("said"), per("true")
+    within = lambda ci: all(x is not None and abs(x) <= NOTHING * scale for x in ci)
+    idle = [a for a in agents if within(true[a][1])]
+    harmful = [a for a in agents if (high := true[a][1][1]) is not None and high < -NOTHING * scale]
+    widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
+    across, across_ci = _over_seeds([_spearman(t.said, t.true) for t in told])
+    each, each_ci = _over_seeds([_spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told])
+    errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
+    return {
+        "claims": claims,
+        "rank_correlation": across,
+        "rank_correlation_ci95": across_ci,
+        "decision_rank_correlation": each,
+        "decision_rank_correlation_ci95": each_ci,
+        "efficiency_error": float(np.mean(errors)) if errors else None,
+        "team_return": team,
+        "dummies": idle,
+        "dummy_ci95": None if widest is None else [None if x is None else x / scale for x in widest],
+        "saboteurs": harmful,
+        "contributions": {a: c for a, (c, _) in said.items()},
+        "contributions_ci95": {a: ci for a, (_, ci) in said.items()},
+        "truth": {a: c for a, (c, _) in true.items()},
+        "truth_ci95": {a: ci for a, (_, ci) in true.items()},
+    }
+
+
+def picture(path: Path, record: dict[str, Any], title: str) -> Path:
+    """Truth and claim per agent, side by side, to a PNG, atomically."""
+    import os
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    agents = list(record["truth"])
+    figure = Figure(figsize=(max(6.0, 0.7 * len(agents) + 2), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes, place = figure.subplots(), np.arange(len(agents))
+    label = record["claims"] or "implied by its critic"
+    for shift, name, color, words in ((-0.2, "truth", "0.45", "truth"), (0.2, "contributions", "#1f77b4", f"claimed ({label})")):
+        center = np.array([record[name][a] or 0.0 for a in agents])
+        ends = np.array([[c if x is None else x for x in record[f"{name}_ci95"][a]] for a, c in zip(agents, center, strict=True)])
+        spread = np.abs(ends.T - center)
+        axes.bar(place + shift, center, 0.4, color=color, yerr=spread, ecolor="0.2", capsize=2, label=words)
+    axes.axhline(0, color="0.2", linewidth=0.8)
+    axes.set_xticks(place, agents, rotation=30 if len(agents) > 5 else 0, ha="right" if len(agents) > 5 else "center")
+    axes.set(title=title, ylabel="worth to the team per episode, 95% CI")
+    axes.legend(frameon=False)
+    partial_path = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    figure.savefig(partial_path, format="png", dpi=130)
+    os.replace(partial_path, path)
+    return path
+
+
+def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: Path) -> dict[str, Any]:
+    """Audit a trained run's newest policies; the picture goes to `path`. Raises ValueError for environments that cannot step a state
+    again."""
+    runtime = runtime_of(config)
+    try:
+        if not isinstance(runtime, Fused):
+            raise ValueError(
+                f"{config.env} cannot go back to a state it was in, so what actions were worth cannot be measured there: "
+                "audit in an environment written in JAX"
+            )
+        state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
+        algorithm, length = runtime.algorithm, config.rollout.length
+        if (horizon := runtime.env.spec.horizon) is not None:
+            length = max(length, 2 * (horizon + 1))
+        auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions)
+        agents = [algorithm.spec.team.agents[i] for i in auditor.who]
+        one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], state.train), component_key(seed, "audit"))
+        told = [one(i, seed) for i, seed in enumerate(runtime.seeds)]
+    finally:
+        runtime.close()
+    claims = algorithm.credit.claims if algorithm.claims else None
+    kinds = {part: type(getattr(config, part)).kind for part in ("architecture", "credit", "learner")}
+    record = {"run": str(checkpoint.path.parent.parent), "env": config.env, **kinds, "step": checkpoint.step, "seeds": list(runtime.seeds)}
+    record |= summary(told, agents, claims)
+    record["picture"] = str(picture(path, record, f"{config.env}: {kinds['credit']} with {kinds['learner']}"))
+    return record
