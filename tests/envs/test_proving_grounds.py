@@ -198,11 +198,17 @@ def test_best_return_is_the_documented_one(name: str) -> None:
         np.testing.assert_allclose(got, best, atol=1e-5)
 
 
-def test_a_selfish_swarm_earns_two_thirds() -> None:
-    row, _ = play("proving:swarm?agents=16&sigma=0", _say, 400)
+def test_a_swarm_pays_each_by_itself_and_the_next() -> None:
+    """r_i = c_i - 2 a [a_{i+1} is loud], and a selfish swarm, which says every symbol it is shown, earns two thirds."""
+    row, (said,) = play("proving:swarm?agents=16&sigma=0", _say, 400)
+    a, shown = 4 / (3 * 8), row.obs[0]["symbol"][:, :-1].argmax(-1)
+    own = a * np.where(said == 0, 0, np.where(said == shown + 1, 1, -0.25))
+    paid = own - 2 * a * (said[..., np.arange(1, 17) % 16] == 4)
+    np.testing.assert_allclose(row.reward[:, 1:] * 16, paid, atol=1e-5)
+    np.testing.assert_allclose(row.team_reward, row.metrics["score"], atol=1e-6)
+    np.testing.assert_allclose(row.state[:, :-1, :4], (shown[..., None] == np.arange(4)).mean(-2), atol=1e-6)
     got = row.team_reward.sum(1)[200:]
     assert abs(got.mean() - 2 / 3) < 5 * got.std() / np.sqrt(200)
-    np.testing.assert_allclose(row.team_reward, row.metrics["score"], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", BEST)
