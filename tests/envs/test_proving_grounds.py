@@ -186,7 +186,10 @@ CHANCE = ("proving:dummy", "proving:saboteur", "proving:swarm")  # 1 only in exp
 @pytest.mark.parametrize("name", BEST)
 def test_best_return_is_the_documented_one(name: str) -> None:
     script, best = BEST[name]
-    got = play(name, script)[0].team_reward.sum(1)
+    row, _ = play(name, script)
+    got = row.team_reward.sum(1)
+    if "score" in row.metrics and "swarm" not in name:
+        np.testing.assert_allclose(row.metrics["score"].sum(1)[len(got) // 2 :], best, atol=1e-5)
     got, chance = got[len(got) // 2 :], got[: len(got) // 2]
     assert (chance.mean() < 0.2 and chance.std() > 0) or "plan" in name
     if name.startswith(CHANCE):
@@ -195,11 +198,17 @@ def test_best_return_is_the_documented_one(name: str) -> None:
         np.testing.assert_allclose(got, best, atol=1e-5)
 
 
-def test_a_selfish_swarm_earns_two_thirds() -> None:
-    row, _ = play("proving:swarm?agents=16&sigma=0", _say, 400)
+def test_a_swarm_pays_each_by_itself_and_the_next() -> None:
+    """r_i = c_i - 2 a [a_{i+1} is loud], and a selfish swarm, which says every symbol it is shown, earns two thirds."""
+    row, (said,) = play("proving:swarm?agents=16&sigma=0", _say, 400)
+    a, shown = 4 / (3 * 8), row.obs[0]["symbol"][:, :-1].argmax(-1)
+    own = a * np.where(said == 0, 0, np.where(said == shown + 1, 1, -0.25))
+    paid = own - 2 * a * (said[..., np.arange(1, 17) % 16] == 4)
+    np.testing.assert_allclose(row.reward[:, 1:] * 16, paid, atol=1e-5)
+    np.testing.assert_allclose(row.team_reward, row.metrics["score"], atol=1e-6)
+    np.testing.assert_allclose(row.state[:, :-1, :4], (shown[..., None] == np.arange(4)).mean(-2), atol=1e-6)
     got = row.team_reward.sum(1)[200:]
     assert abs(got.mean() - 2 / 3) < 5 * got.std() / np.sqrt(200)
-    np.testing.assert_allclose(row.team_reward, row.metrics["score"], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", BEST)
@@ -219,6 +228,7 @@ def test_rows_are_the_protocols(name: str) -> None:
             k: ((group.count, *leaf.shape), np.float32) for k, leaf in group.observation.items()
         }
         assert legal is None or np.take_along_axis(legal[:, :-1], act[..., None], -1).all()
+    assert max(np.abs(x).max() for x in (row.state, *jax.tree.leaves(row.obs))) <= 1, "what networks see is normalized"
     np.testing.assert_array_equal(row.discount.all(-1), row.team_discount)
     assert (row.team_discount[:, :-1] == 1).all() and set(row.team_discount[:, -1]) == ({0.0, 1.0} if "plan" in name else {0.0})
     np.testing.assert_allclose(row.reward.sum(-1), row.team_reward, atol=1e-6)
@@ -250,6 +260,9 @@ def test_the_redundant_are_symmetric() -> None:
             straight, swapped = worth(symbol, jnp.array(said)), worth(symbol[index], jnp.array(said)[index])
             np.testing.assert_array_equal(np.array(straight)[:, swap], swapped)
             assert (np.array(straight) != swapped).any()
+    shown = play("proving:redundant", _say)[0].obs[0]["symbol"]
+    np.testing.assert_array_equal(shown[:, :, 0], shown[:, :, 1], "twins see one symbol")
+    assert abs((shown[:, :, 1] == shown[:, :, 2]).all(-1).mean() - 0.25) < 0.05, "everybody else their own"
 
 
 def test_a_delayed_sum_is_for_critics_only() -> None:
