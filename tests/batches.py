@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Nets, Train
-from marlstone.core.normalize import targets
+from marlstone.core.normalize import Scales, targets
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Step, Views
 from marlstone.credit import Credit, Individual, Team
@@ -80,7 +80,8 @@ def begun(algorithm: Algorithm, team: bool = False, like: Chunk | None = None) -
     nets = replace(nets, credit=jnp.float32(team)) if isinstance(algorithm.credit, Either) else nets
     blank = jax.eval_shape(algorithm.init, jax.random.key(0), like)
     train = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)
-    seen, scale = algorithm.sets.unseen(), targets(sum(algorithm.sets.sizes))
+    k = sum(algorithm.sets.sizes)
+    seen, scale = algorithm.sets.unseen(), Scales(targets(k), targets(k))
     seen = seen if algorithm.learner.normalize_observations else train.seen
     return replace(train, nets=nets, seen=seen, targets=scale, opt=Adam().init(nets), lagged=nets if algorithm.learner.lags else None)
 

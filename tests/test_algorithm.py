@@ -10,7 +10,7 @@ import pytest
 
 from marlstone.algorithm import Algorithm, Train
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Mlp
-from marlstone.core.normalize import Targets
+from marlstone.core.normalize import Scales, Targets
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Views
 from marlstone.credit import Credit, Individual, Team
@@ -67,7 +67,7 @@ def parts_of(train: Train, algorithm: Algorithm) -> list[list[np.ndarray]]:
         trees = [(n.actor[g], n.critic[g]) for n in (train.nets, train.opt.mu, train.opt.nu)]
         for i, owner in enumerate(algorithm.architecture.owners(group)):
             pick = (lambda x, o=owner: x[o]) if k > 1 else (lambda x: x)
-            scale = [x[at + owner] for x in (train.targets.mean, train.targets.var, train.targets.weight)]
+            scale = [x[at + owner] for x in jax.tree.leaves(train.targets.value)]
             out.append([np.asarray(pick(x)) for x in jax.tree.leaves((trees, train.seen.obs[g]))] + scale)
             assert i < group.count
         at += k
@@ -264,7 +264,7 @@ def test_rescaled_heads_predict_the_same_values(sharing: Any, trunk: Any) -> Non
     it = combination(PAIR, Decentralized(GRU, sharing, trunk=trunk), Either(), LEARNER)
     train, k, rng = begun(it.it), sum(it.it.sets.sizes), np.random.default_rng(1)
     scale = lambda mean, spread: Targets(jnp.asarray(mean, jnp.float32), jnp.asarray(spread**2, jnp.float32), jnp.ones(k))
-    old, new = (scale(rng.normal(size=k) * 10, rng.uniform(0.5, 20, size=k)) for _ in range(2))
+    old, new = (Scales(scale(rng.normal(size=k) * 10, rng.uniform(0.5, 20, size=k)), train.targets.gap) for _ in range(2))
     critic = it.it.sets.preserved(train.nets, old, new).critic
     assert not same(critic, train.nets.critic)
     compiled = quick(lambda critic, s, chunks: it.it.views(replace(train.nets, critic=critic), train.seen, s, chunks).value)

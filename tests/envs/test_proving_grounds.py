@@ -132,7 +132,7 @@ def _say(row):
 
 
 def _harm_least(row):
-    return (*_say(row), row.obs[1]["free"][:, 0].astype(jnp.int32))
+    return (*_say(row), jnp.argmax(row.legal[1], -1).astype(jnp.int32))
 
 
 def _say_rotated(row):
@@ -238,14 +238,15 @@ def test_rows_are_the_protocols(name: str) -> None:
 def test_a_saboteur_harms_whatever_it_may_do() -> None:
     """On free rows, four in five, every legal action harms and the default is not legal; on the others only the default is."""
     row, action = play("proving:saboteur", _harm_least)
-    free, legal = row.obs[1]["free"][..., 0, 0] == 1, row.legal[1][:, :, 0]
+    legal = row.legal[1][:, :, 0]
+    free = ~legal[..., 0]
     env = make("proving:saboteur")
     state = Watched(jnp.array(0), jnp.zeros(3, jnp.int32), jnp.array(True))
     worth = np.array([env.contribution(state, (state.symbol, jnp.array([a])))[3] for a in range(4)])
     assert worth[0] == 0 and (worth[1:] < 0).all()
     np.testing.assert_array_equal(legal, (worth != 0) == free[..., None])
     assert abs(free.mean() - 0.8) < 5 * 0.4 / np.sqrt(free.size) and set(action[1].flat) == {0, 1, 2, 3}
-    np.testing.assert_array_equal(row.state[..., -2], free)
+    np.testing.assert_array_equal(row.state[..., -1], row.obs[1]["time"][..., 0, 0], "nothing seen tells of the coin")
 
 
 def test_the_redundant_are_symmetric() -> None:

@@ -22,15 +22,16 @@ def batch():
     draw = lambda *s: rng.normal(size=s).astype(np.float32)
     value = draw(shape[0], shape[1] + 1, shape[2])
     views = Views(chunk.logp + 0.4 * draw(*shape), np.abs(draw(*shape)), value)
-    fixed = Fixed(chunk.logp + 0.5 * draw(*shape), draw(*shape), draw(*shape), np.ones(shape, bool))
+    prox, advantage, target = chunk.logp + 0.5 * draw(*shape), draw(*shape), draw(*shape)
+    fixed = Fixed(target, np.ones(shape, bool), prox, advantage)
     return it, chunk, views, fixed, np.array([1.0, 2.0, 3.0, 4.0], np.float32)
 
 
 def test_loss_is_the_equation() -> None:
     """L = min(pi_prox/mu, c) min(ratio A, clip(ratio) A) + bonus, written for one element at a time."""
-    _, chunk, views, fixed, sigma = batch()
-    learner = PolicyGradient(clip=0.2, cap=1.3, entropy=0.05, value=0.7)
-    losses, metrics = learner.loss(None, views, chunk, fixed, sigma, 0.0)
+    it, chunk, views, fixed, sigma = batch()
+    asked, learner = it.asked(begun(it).nets), PolicyGradient(clip=0.2, cap=1.3, entropy=0.05, value=0.7)
+    losses, metrics = learner.loss(asked, views, chunk, fixed, sigma, 0.0)
     kinds = set()
     for at in np.ndindex(chunk.logp.shape):
         ratio = np.exp(views.logp[at] - fixed.logp[at])
@@ -46,10 +47,10 @@ def test_loss_is_the_equation() -> None:
 
 def test_fresh_data_is_the_case_of_equal_policies() -> None:
     """Ratios and staleness are one, so the gradient is the plain policy gradient's."""
-    _, chunk, views, fixed, sigma = batch()
-    fresh = Fixed(jnp.asarray(chunk.logp), fixed.advantage, fixed.target, fixed.predicted)
+    it, chunk, views, fixed, sigma = batch()
+    asked, fresh = it.asked(begun(it).nets), Fixed(fixed.target, fixed.predicted, jnp.asarray(chunk.logp), fixed.advantage)
     loss = lambda logp: (
-        PolicyGradient(entropy=0.0).loss(None, Views(logp, views.entropy, views.value), chunk, fresh, sigma, 0.0)[0].deciding.sum()
+        PolicyGradient(entropy=0.0).loss(asked, Views(logp, views.entropy, views.value), chunk, fresh, sigma, 0.0)[0].deciding.sum()
     )
     np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(chunk.logp)), -fixed.advantage, rtol=1e-5)
 
@@ -89,11 +90,12 @@ def test_optimizer_is_adam() -> None:
         g = rng.normal(size=2)
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         x = x - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-5)
-        nets, state = Adam().step(jnp.asarray(g, jnp.float32), state, nets, 0.1)
+        nets, state = Adam().step(jnp.asarray(g, jnp.float32), state, nets, jnp.array(0.1))
     np.testing.assert_allclose(nets, x, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("anneal", "rates"), [(True, [1.0, 0.5, 0.0]), (False, [1.0, 1.0, 1.0])])
 def test_rate_follows_progress(anneal: bool, rates: list[float]) -> None:
-    learner = PolicyGradient(lr=2e-3, anneal=anneal)
-    np.testing.assert_allclose([learner.rate(jnp.float32(p)) for p in (0.0, 0.5, 1.0)], np.array(rates) * 2e-3, atol=1e-9)
+    learner = PolicyGradient(lr=2e-3, action_value_lr=4e-3, anneal=anneal)
+    both = np.array([learner.rate(jnp.float32(p)) for p in (0.0, 0.5, 1.0)])
+    np.testing.assert_allclose(both, np.outer(rates, [2e-3, 4e-3]), atol=1e-9)

@@ -14,7 +14,7 @@ from marlstone.algorithm.state import Nets, Policy, Train
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, Memory, Seen
 from marlstone.core.distributions import along_agents
 from marlstone.core.layers import own
-from marlstone.core.normalize import Moments, Targets, follow, normalized, targets
+from marlstone.core.normalize import Moments, Scales, follow, normalized, targets
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec, Step, Views
 from marlstone.credit.contract import Asked, Credit
@@ -87,8 +87,9 @@ class Algorithm:
         replay = None if learner.replay is None or like is None else learner.replay.empty(like)
         lagged = jax.tree.map(jnp.copy, nets) if learner.lags else None
         seen = self.sets.unseen() if learner.normalize_observations else Seen(tuple({} for _ in self.spec.groups), None)
-        scale, version = targets(sum(self.sets.sizes)), jnp.array(0, jnp.int32)
-        return Train(nets, seen, scale, Adam().init(nets), version, learner.explore(jnp.zeros(())), lagged, replay)
+        k = sum(self.sets.sizes)
+        scale, version = Scales(targets(k), targets(k)), jnp.array(0, jnp.int32)
+        return Train(nets, seen, scale, Adam().init(nets), version, self._explore(jnp.zeros(())), lagged, replay)
 
     def memory(self, b: int) -> Memory:
         return self.architecture.memory(self.spec, b, self._critics)
@@ -98,6 +99,9 @@ class Algorithm:
         """What the policy says, ready to sample from."""
         heads, _, memory = self.architecture.policy(self.spec, policy.actor, policy.seen, step, memory)
         return self._behave(heads, step.legal, policy.explore), memory
+
+    def _explore(self, progress: Array) -> Array:
+        return jnp.maximum(self.learner.explore(progress), self.credit.explore)
 
     def _behave(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...], explore: Array) -> tuple[Array, ...]:
         return tuple(self.learner.behave(g.space, h, ok, explore) for g, h, ok in zip(self.spec.groups, heads, legal, strict=True))
@@ -136,7 +140,7 @@ class Algorithm:
         return memory
 
     # ---- learning: batches of chunks `[b t ...]`
-    def views(self, nets: Nets, seen: Seen, scale: Targets, chunk: Chunk, wanted: Any = None, greedy: Any = None) -> Views:
+    def views(self, nets: Nets, seen: Seen, scale: Scales, chunk: Chunk, wanted: Any = None, greedy: Any = None) -> Views:
         """What is `wanted` of a batch (by default what training needs). `greedy`: actions `[b t+1 n_g]` whose
         values are asked for as `q_greedy`."""
         wanted = self.wanted if wanted is None else wanted
@@ -144,14 +148,13 @@ class Algorithm:
         heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, step, chunk.memory)
         now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
         each = lambda f, *xs: along_agents([f(*x) for x in zip(spaces, *xs, strict=True)])
-        mu, sigma = (self.sets.per_agent(x) for x in (scale.mu, scale.sigma))
-        real = lambda x: x * sigma + mu
+        real = lambda x, t: x * self.sets.per_agent(t.sigma) + self.sets.per_agent(t.mu)
         views: dict[str, Array] = {}
         if wanted & {"logp", "entropy"}:
             views["logp"] = self.log_prob(now(heads), now(step.legal), chunk.action)
             views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
         if "value" in wanted:
-            views["value"] = real(along_agents(list(self._values(nets, seen, step, chunk.memory, cores)[0])))
+            views["value"] = real(along_agents(list(self._values(nets, seen, step, chunk.memory, cores)[0])), scale.value)
         default = lambda a, g: jnp.broadcast_to(jnp.asarray(g.default, a.dtype), a.shape)
         defaults = tuple(default(a, g) for a, g in zip(chunk.action, self.spec.groups, strict=True))
         if self.learner.values_are_heads:
@@ -164,7 +167,8 @@ class Algorithm:
         elif wanted & ACTION_VALUES:
             rows = jax.tree.map(lambda x: x[:, :-1], step)
             said, _ = self.architecture.q(self.spec, nets.q, seen, rows, chunk.action, chunk.memory)
-            ask = lambda f, *xs: real(along_agents([f(*x) for x in zip(said, *xs, strict=True)]))
+            base = lax.stop_gradient(views["value"][:, :-1])
+            ask = lambda f, *xs: base + real(along_agents([f(*x) for x in zip(said, *xs, strict=True)]), scale.gap)
             views["q_chosen"] = ask(lambda q, a: q.of(a), chunk.action)
             if "q_expected" in wanted:
                 views["q_expected"] = ask(lambda q, h, ok: q.mean(h, ok), now(heads), now(step.legal))
@@ -186,7 +190,7 @@ class Algorithm:
         state = chunk.step.state if seen.state is None else normalized(seen.state, chunk.step.state)
         return replace(chunk, step=replace(chunk.step, obs=tuple(obs), state=state))
 
-    def _targets(self, nets: Nets, lagged: Any, seen: Seen, scale: Targets, chunk: Chunk) -> Fixed:
+    def _targets(self, nets: Nets, lagged: Any, seen: Seen, scale: Scales, chunk: Chunk) -> Fixed:
         """The learner's fixed targets for a batch, by these networks and the target networks, if it keeps some."""
         views, then = self.views(nets, seen, scale, chunk), None
         if self.learner.values_are_heads:
@@ -201,20 +205,23 @@ class Algorithm:
         learner, sets, remembers, replay = self.learner, self.sets, self.learner.replay, train.replay
         absorbed = sets.absorb(train.seen, chunks) if learner.normalize_observations else train.seen
         seen = jax.tree.map(lambda a, b: jnp.where(train.version == 0, a, b), absorbed, train.seen)
-        nets, scale, lr = train.nets, train.targets, learner.rate(progress)
+        nets, scale, (lr, faster) = train.nets, train.targets, learner.rate(progress)
+        rates = replace(jax.tree.map(lambda _: lr, nets), q=jax.tree.map(lambda _: faster, nets.q))
         if remembers is None:
             fixed = self._targets(nets, train.lagged, seen, scale, chunks)
             if learner.normalize_advantages:
                 fixed = replace(fixed, advantage=sets.standardized(fixed.advantage, chunks.acts))
             if learner.normalize_values:
-                scale = follow(train.targets, fixed.target, fixed.predicted, sets.members, VALUE_RATE, sets.total)
+                moved = lambda t, x, mask: follow(t, x, mask, sets.members, VALUE_RATE, sets.total)
+                gap = scale.gap if fixed.gap is None else moved(scale.gap, fixed.gap, chunks.acts)
+                scale = Scales(moved(scale.value, fixed.target, fixed.predicted), gap)
                 nets = sets.preserved(nets, train.targets, scale)
             b = chunks.logp.shape[0]
             order = jax.vmap(lambda k: jax.random.permutation(k, b))(jax.random.split(key, learner.epochs))
             rows = order.reshape(learner.epochs * learner.minibatches, b // learner.minibatches)
         else:
             replay, rows = remembers.add(replay, chunks), jax.random.split(key, remembers.updates)
-        sigma = sets.per_agent(scale.sigma)
+        sigma, spread = sets.per_agent(scale.value.sigma), sets.per_agent(scale.gap.sigma)
 
         def loss(nets: Nets, chunks: Chunk, fixed: Fixed, counts: tuple[Array, ...], weight: Array) -> tuple[Array, Any]:
             """This device's share of the loss."""
@@ -223,6 +230,8 @@ class Algorithm:
             acts, predicted, real = counts
             weigh = lambda x: x * weight[:, None, None]
             share = sets.mean(weigh(losses.deciding), chunks.acts, acts) + sets.mean(weigh(losses.predicting), fixed.predicted, predicted)
+            if losses.gap is not None:
+                share = share + sets.mean(weigh(losses.gap / spread**2), chunks.acts, acts)
             if (own := asked.loss(views, known)) is not None:
                 share = share + jnp.where(chunks.real, own, 0).sum() / real
             error = jnp.where(fixed.predicted, losses.predicting, 0).sum((1, 2)) / jnp.maximum(fixed.predicted.sum((1, 2)), 1)
@@ -241,7 +250,7 @@ class Algorithm:
             counts = jax.tree.map(lambda x: jnp.maximum(x, 1), sets.total(counts))
             grads, (sums, error) = jax.grad(loss, has_aux=True)(nets, part, known, counts, weight)
             grads, norm = sets.clipped(sets.total(grads), learner.max_grad_norm)
-            nets, opt = Adam().step(grads, opt, nets, lr)
+            nets, opt = Adam().step(grads, opt, nets, rates)
             if remembers is not None:
                 replay = remembers.surprised(replay, which, error)
             return (nets, opt, learner.follow(lagged, nets, opt), replay), (sums, part.acts.sum(), norm)
@@ -249,7 +258,7 @@ class Algorithm:
         (nets, opt, lagged, replay), (sums, count, norm) = lax.scan(minibatch, (nets, train.opt, train.lagged, replay), rows)
         sums, count = sets.total((sums, count))
         metrics = {k: jnp.mean(v / jnp.maximum(count, 1)) for k, v in sums.items()} | {"gradient_norm": jnp.mean(norm)}
-        return Train(nets, absorbed, scale, opt, train.version + 1, learner.explore(progress), lagged, replay), metrics
+        return Train(nets, absorbed, scale, opt, train.version + 1, self._explore(progress), lagged, replay), metrics
 
     # ---- what it costs
     def flops(self, nets: Nets, b: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from typing import Any
 from marlstone.architectures.action_values import Joint
 from marlstone.architectures.contract import Seen
 from marlstone.architectures.network import Network
-from marlstone.core.normalize import Targets
+from marlstone.core.normalize import Scales
 from marlstone.core.records import record
 
 Array = Any
@@ -38,7 +38,7 @@ class Train:
 
     nets: Nets
     seen: Seen
-    targets: Targets
+    targets: Scales
     opt: Any
     version: Array
     explore: Array

@@ -80,7 +80,7 @@ class ActionValues:
                 scale * jax.random.normal(kj, (j.count, j.space.width, width)) for j, kj in zip(groups, jax.random.split(k, len(groups)))
             )
             mine = None if listed else stacked(lambda k: jax.random.normal(k, (g.space.width, self.body.end)), k3, fuse.sets)
-            whole = network(self.body, fuse, g.space.head if listed else 1, 1.0, k1)
+            whole = network(self.body, fuse, g.space.head if listed else 1, 0.01, k1)  # nothing is claimed of actions never seen
             return Joint(whole, tables(k2) if self.joint and self.spec.n > 1 else None, mine)
 
         return tuple(one(g, f, k) for g, f, k in zip(groups, self.fuses, jax.random.split(key, len(groups)), strict=True))

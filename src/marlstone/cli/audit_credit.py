@@ -7,7 +7,7 @@ from typing import Any
 from marlstone.cli.arguments import Parser, settings
 from marlstone.core.errors import UserError
 
-STEPS = "200000"
+STEPS = "300000"
 
 
 def _parser() -> Parser:
@@ -35,9 +35,7 @@ def main(words: list[str]) -> int:
     trains = {k: getattr(flags, k) for k in ("env", "credit", "architecture", "learner", "steps", "seeds", "seed")}
     given = {k: v for k, v in trains.items() if v is not None}
     if flags.run is None and not {"env", "credit"} <= set(given):
-        raise UserError(
-            "audit-credit needs a RUN, or --env and --credit: marlstone audit-credit --env proving:additive --credit counterfactual"
-        )
+        raise UserError("audit-credit needs a RUN, or --env and --credit, such as --env proving:additive --credit counterfactual")
     if flags.run is not None and (given or flags.set or flags.out):
         raise UserError(f"audit-credit {flags.run} audits that run as it was trained; leave out {next(iter(given), '--set or --out')}")
     if flags.decisions < 1:
@@ -55,7 +53,7 @@ def main(words: list[str]) -> int:
         record = audit()(load(run.config, {}), checkpoint, flags.decisions, run.path / "credit_audit.png")
         run.write("credit_audit.json", one_line(record) + "\n")
     else:
-        fields = {"architecture": "ctde", "steps": STEPS, **given, **settings(flags.set)}
+        fields = {"architecture": "ctde", "steps": STEPS, "rollout.length": "32", **given, **settings(flags.set)}
         with tempfile.TemporaryDirectory() as spare:
             record = _trained(load(None, fields), Path(flags.out or Path(spare) / "run"), bool(flags.out), flags.decisions)
     if flags.json:

@@ -126,11 +126,19 @@ class Discrete:
 
     def greedy(self, q: Array, legal: Array | None, epsilon: Array) -> Array:
         """The head of the policy that takes the best action, and with probability `epsilon` any legal one."""
-        xp = q.__array_namespace__()
-        best = self.encode(self.mode(q, legal))
-        allowed = xp.ones_like(q) if legal is None else legal.astype(q.dtype)
+        return self._any(self.encode(self.mode(q, legal)), legal, epsilon)
+
+    def mixed(self, head: Array, legal: Array | None, epsilon: Array) -> Array:
+        """The head of the policy that follows `head`, and with probability `epsilon` takes any legal action."""
+        xp = head.__array_namespace__()
+        return self._any(xp.exp(_log_softmax(_masked(head, legal))), legal, epsilon)
+
+    @staticmethod
+    def _any(p: Array, legal: Array | None, epsilon: Array) -> Array:
+        xp = p.__array_namespace__()
+        allowed = xp.ones_like(p) if legal is None else legal.astype(p.dtype)
         share = allowed / xp.maximum(xp.sum(allowed, axis=-1, keepdims=True), 1)
-        return xp.log(xp.maximum((1 - epsilon) * best + epsilon * share, 1e-12))
+        return xp.log(xp.maximum((1 - epsilon) * p + epsilon * share, 1e-12))
 
     def encode(self, action: Array) -> Array:
         xp = action.__array_namespace__()
@@ -197,6 +205,10 @@ class MultiDiscrete:
     def greedy(self, q: Array, legal: Array | None, epsilon: Array) -> Array:
         xp = q.__array_namespace__()
         return xp.concat([d.greedy(q[..., s], ok, epsilon) for _, d, s, ok in self._each(legal)], axis=-1)
+
+    def mixed(self, head: Array, legal: Array | None, epsilon: Array) -> Array:
+        xp = head.__array_namespace__()
+        return xp.concat([d.mixed(head[..., s], ok, epsilon) for _, d, s, ok in self._each(legal)], axis=-1)
 
     def encode(self, action: Array) -> Array:
         xp = action.__array_namespace__()

@@ -71,6 +71,14 @@ def targets(sets: int) -> Targets:
     return Targets(*(jnp.zeros(sets) for _ in range(3)))
 
 
+@record
+class Scales:
+    """Of what critics predict: values, and how much better than the state's value joint actions are (`gap`)."""
+
+    value: Targets
+    gap: Targets
+
+
 def follow(t: Targets, x: Array, mask: Array, members: np.ndarray, rate: float, total: Total = lambda x: x) -> Targets:
     """Move towards the batch's moments: x, mask `[b t n]`; `members [n k]` says whose figures belong together."""
     sums = lambda y: jnp.einsum("btn,nk->k", jnp.where(mask, y, 0.0), members)

@@ -21,12 +21,14 @@ class Credit:
     """The contract. Subclass as a frozen dataclass, in one file, and name it `kind = "file.py:Class"`.
 
     `needs`: views that training needs; `audits`: views that only `contribution` needs; `claims`: what `contribution` estimates, each
-    action's `worth` against the agent's default, or `shares` of the team's return, which add up to it.
+    action's `worth` against the agent's default, or `shares` of the team's return, which add up to it; `explore`: how often, at
+    least, agents act at random while they train, so that the method keeps seeing the actions it makes claims about.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     audits: ClassVar[frozenset[str]] = frozenset()
     claims: ClassVar[Literal["worth", "shares"]] = "worth"
+    explore: float = 0.0
 
     def init(self, spec: Spec, key: Array) -> Any:
         """The method's own parameters, arrays only."""

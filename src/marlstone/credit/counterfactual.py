@@ -19,10 +19,12 @@ Array = Any
 @dataclass(frozen=True)
 class Counterfactual(Team):
     """`trust` in [0, 1]: how far the action's value is the critic's own (1, as published), and how far the lambda-return that followed
-    (0: no bias of the critic's, and all the others' noise)."""
+    (0: no bias of the critic's, and all the others' noise). `explore`: the share of actions drawn at random, without which a policy
+    that has settled never shows its critic what else could have been done; policies are corrected for it by their importance ratios."""
 
     kind: ClassVar[str] = "counterfactual"
     trust: float = 1.0
+    explore: float = 0.05
 
     needs: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_expected", "joint_q"})
     audits: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_default"})
@@ -30,6 +32,8 @@ class Counterfactual(Team):
     def __post_init__(self) -> None:
         if not 0 <= self.trust <= 1:
             raise ValueError(f"{type(self).__name__}.trust is {self.trust}: give a number from 0 (returns) to 1 (the critic)")
+        if not 0 <= self.explore < 1:
+            raise ValueError(f"{type(self).__name__}.explore is {self.explore}: give a number from 0 to below 1")
 
     def _worth(self, views: Views, td: Array) -> Array:
         return self.trust * views.q_chosen + (1 - self.trust) * (views.value[:-1] + td)

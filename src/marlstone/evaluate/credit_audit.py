@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
@@ -47,7 +46,7 @@ class Told:
     efficiency_error: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Auditor:
     """Audits one algorithm in one JAX environment: `decisions` rows per seed of worth, or `episodes` of shares."""
 
@@ -72,13 +71,12 @@ class Auditor:
         k1, k2 = jax.random.split(key)
         it, said = self._gathered(train, k1)
         chunks = it.chunks
-        ended = np.asarray((chunks.step.last[:, 1:]).sum())
-        if not ended:
+        shares, returns, lengths = _whole_episodes(chunks, said)
+        if not len(returns):
             raise ValueError(f"no episode ended within {self.length} rows: audit with a longer rollout (--set rollout.length)")
-        rows = float(chunks.real.sum()) / float(ended)
-        team = float(jnp.where(chunks.real, chunks.step.team_reward[:, 1:], 0).sum() / ended)
+        rows, team = lengths.mean(), float(returns.mean())
         if self.shares:
-            return self._shares(train, k2, chunks, said, team)
+            return self._shares(train, k2, shares, returns)
         width = max(1, WIDEST // (len(self.who) + 1))
         parts = [self._worth(train, it, k, min(width, self.decisions)) for k in jax.random.split(k2, -(-self.decisions // width))]
         true_each = np.concatenate([np.asarray(w.worth) for w in parts])
@@ -93,8 +91,7 @@ class Auditor:
     def _worth(self, train: Train, it: Decisions, key: Array, samples: int) -> Any:
         return _worth(self, train.policy, it, key, samples)
 
-    def _shares(self, train: Train, key: Array, chunks: Chunk, said: Array, team: float) -> Told:
-        each, returns = _whole_episodes(chunks, said)
+    def _shares(self, train: Train, key: Array, each: np.ndarray, returns: np.ndarray) -> Told:
         error = float(np.abs(each.sum(-1) - returns).mean() / max(abs(returns).mean(), 1e-9))
         n = self.algorithm.spec.team.n
 
@@ -104,7 +101,7 @@ class Auditor:
             return np.concatenate([np.asarray(_coalitions(self, train.policy, c, key)) for c in split], 1)
 
         true = shapley(value, n, np.random.default_rng(0))[:, self.who]
-        return Told(each[:, self.who].mean(0), true.mean(0), each[:, self.who], true, team, error)
+        return Told(each[:, self.who].mean(0), true.mean(0), each[:, self.who], true, float(returns.mean()), error)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -123,18 +120,19 @@ def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array
     return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key)
 
 
-def _whole_episodes(chunks: Chunk, said: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Shares `[e n]` and returns `[e]` of the episodes that began and ended within the chunks."""
+def _whole_episodes(chunks: Chunk, said: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums of what was said `[e n]`, returns and lengths `[e]` of the episodes that began and ended within the chunks."""
     real, last, pay = (np.asarray(x) for x in (chunks.real, chunks.step.last[:, 1:], chunks.step.team_reward[:, 1:]))
     said = np.where(real[..., None], np.asarray(said), 0)
-    shares, returns = [], []
+    shares, returns, lengths = [], [], []
     for b in range(len(real)):
         begin = 0
-        for end in np.flatnonzero(last[b]):
+        for end in np.flatnonzero(last[b]).tolist():
             shares.append(said[b, begin : end + 1].sum(0))
             returns.append(pay[b, begin : end + 1][real[b, begin : end + 1]].sum())
+            lengths.append(real[b, begin : end + 1].sum())
             begin = end + 1
-    return np.array(shares), np.array(returns)
+    return np.array(shares), np.array(returns), np.array(lengths)
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:

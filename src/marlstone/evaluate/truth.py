@@ -152,7 +152,7 @@ def shapley(value: Callable[[np.ndarray], np.ndarray], n: int, random: np.random
         return out
     orders = [random.permutation(n) for _ in range(PERMUTATIONS)]
     orders += [order[::-1] for order in orders]
-    total = 0.0
+    total: Any = 0.0
     for order in orders:
         joined = np.zeros((n + 1, n), bool)
         for k, i in enumerate(order):

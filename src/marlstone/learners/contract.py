@@ -15,23 +15,24 @@ class Losses:
     """Per element, `[b t n]`; the algorithm masks and averages, once, so that no part can forget to.
 
     `deciding` counts where an agent acts; `predicting` wherever its value is used, which under team pay includes rows
-    after an agent's own death.
+    after an agent's own death; `gap`, of action values, where an agent acts, and is divided by their squared scale.
     """
 
     deciding: Array
     predicting: Array
+    gap: Any = None
 
 
 @record
 class Fixed:
     """Computed once per batch, without gradient, `[b t n]`: value targets and where those are predicted; and for policies, proximal
-    log-probs, advantages, and targets of action values."""
+    log-probs, advantages, and how much better than expected the joint action was."""
 
     target: Array
     predicted: Array
     logp: Any = None
     advantage: Any = None
-    action_target: Any = None
+    gap: Any = None
 
 
 class Needs(Protocol):
@@ -76,7 +77,7 @@ class Learner(Protocol):
     def normalize_values(self) -> bool: ...
     @property
     def normalize_advantages(self) -> bool: ...
-    def rate(self, progress: Array) -> Array: ...
+    def rate(self, progress: Array) -> tuple[Array, Array]: ...
     def explore(self, progress: Array) -> Array: ...
     def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array) -> Array: ...
     def refuses(self, space: ActionSpace) -> str | None: ...

@@ -33,6 +33,7 @@ class Adam:
     def init(self, nets: Any) -> Any:
         return self.transform.init(nets)
 
-    def step(self, grads: Any, state: Any, nets: Any, lr: Array) -> tuple[Any, Any]:
+    def step(self, grads: Any, state: Any, nets: Any, lr: Any) -> tuple[Any, Any]:
+        """`lr`: one rate per array, as `nets`."""
         updates, state = self.transform.update(grads, state)
-        return jax.tree.map(lambda p, u: p - lr * u, nets, updates), state
+        return jax.tree.map(lambda p, u, rate: p - rate * u, nets, updates, lr), state

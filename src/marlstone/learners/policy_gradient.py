@@ -4,6 +4,12 @@
 
 mu acted, pi_prox is the policy when the update began, so data may be stale; on-policy is the case pi_prox = mu, not
 another path. Ratios are per agent, never their product.
+
+Where credit wants action values, they are learned as what a joint action adds to the state's value,
+
+    q(s, a) = v(s) + f(s, a),   f(s, a) -> r + g d v(s') - v(s)
+
+since one agent's action changes the return by far less than states differ in theirs.
 """
 
 from dataclasses import dataclass
@@ -12,7 +18,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.core.distributions import ActionSpace
+from marlstone.core.distributions import ActionSpace, Discrete, MultiDiscrete
 from marlstone.core.records import replace
 from marlstone.core.returns import vtrace
 from marlstone.core.types import Chunk, Views
@@ -25,7 +31,8 @@ Array = Any
 class PolicyGradient:
     """Defaults follow Yu et al. 2022 and Andrychowicz et al. 2021, tuned here on seeds 0-9 (docs/results).
 
-    Fields: `lr` learning rate; `anneal` whether it falls linearly to 0 over the budget; `entropy` bonus, which moves linearly to
+    Fields: `lr` learning rate, `action_value_lr` that of action-value critics, where credit wants them; `anneal`
+    whether they fall linearly to 0 over the budget; `entropy` bonus, which moves linearly to
     `entropy_end` over the budget (None: stays), so that policies explore first and end nearly deterministic; `clip` e;
     `cap` c on stale ratios; `value` weight of the value loss; `gamma`, `lam` discount and lambda; `epochs`,
     `minibatches` per batch (environments are permuted, never single steps); `max_grad_norm` per network and parameter
@@ -34,6 +41,7 @@ class PolicyGradient:
 
     kind: ClassVar[str] = "policy_gradient"
     lr: float = 5e-4
+    action_value_lr: float = 2e-3
     anneal: bool = True
     entropy: float = 0.01
     entropy_end: float | None = None
@@ -60,6 +68,7 @@ class PolicyGradient:
     def __post_init__(self) -> None:
         ranges = {
             "lr": self.lr > 0,
+            "action_value_lr": self.action_value_lr > 0,
             "clip": self.clip > 0,
             "cap": self.cap >= 1,
             "gamma": 0 <= self.gamma <= 1,
@@ -90,15 +99,16 @@ class PolicyGradient:
         return jnp.zeros(())
 
     def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array) -> Array:
-        """Policies explore by being stochastic."""
-        return head
+        """Policies explore by being stochastic; where credit asks for more, a share of their actions is drawn uniformly."""
+        return space.mixed(head, legal, explore) if isinstance(space, Discrete | MultiDiscrete) else head
 
     def follow(self, lagged: None, nets: Any, opt: Any) -> None:
         return None
 
-    def rate(self, progress: Array) -> Array:
-        """The learning rate at `progress` in [0, 1] of the budget."""
-        return self.lr * (1 - progress) if self.anneal else jnp.asarray(self.lr)
+    def rate(self, progress: Array) -> tuple[Array, Array]:
+        """The learning rates at `progress` in [0, 1] of the budget: of everything, and of action-value critics."""
+        left = 1 - progress if self.anneal else jnp.ones(())
+        return self.lr * left, self.action_value_lr * left
 
     def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Asked | None = None, then: Views | None = None) -> Fixed:
         """Once a batch: the current policy is the proximal one. All `[b t n]`."""
@@ -113,7 +123,7 @@ class PolicyGradient:
         value, pay_, discount_, rho, acts_, real_ = (time(x) for x in (said, pay, discount, rho, acts, real))
         a, vs = (time(x) for x in vtrace(value, pay_, discount_, rho, acts_, real_, self.gamma, self.lam))
         advantage = asked.advantage(replace(views, value=said), chunk, a)
-        return lax.stop_gradient(Fixed(vs, real & cared, views.logp, advantage, said[:, :-1] + a))
+        return lax.stop_gradient(Fixed(vs, real & cared, views.logp, advantage, pay + self.gamma * discount * said[:, 1:] - said[:, :-1]))
 
     def loss(
         self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array, progress: Array
@@ -134,8 +144,8 @@ class PolicyGradient:
             "clipped": (jnp.abs(ratio - 1) > self.clip).astype(jnp.float32),
             "staleness": weight,
         }
-        deciding = -surrogate - bonus * views.entropy
+        gap = None
         if views.q_chosen is not None:
-            metrics["action_value_loss"] = ((views.q_chosen - fixed.action_target) / sigma) ** 2
-            deciding = deciding + self.value * metrics["action_value_loss"]
-        return Losses(deciding, self.value * error), metrics
+            gap = self.value * (views.q_chosen - lax.stop_gradient(views.value[:, :-1]) - fixed.gap) ** 2
+            metrics["action_value_loss"] = gap
+        return Losses(-surrogate - bonus * views.entropy, self.value * error, gap), metrics

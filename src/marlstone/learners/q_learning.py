@@ -66,8 +66,10 @@ class ValueBased:
     def needs(self, credit: Needs) -> frozenset[str]:
         return frozenset({"q_chosen", "q_best"})
 
-    def rate(self, progress: Array) -> Array:
-        return self.lr * (1 - progress) if self.anneal else jnp.asarray(self.lr)
+    def rate(self, progress: Array) -> tuple[Array, Array]:
+        """The learning rate at `progress` in [0, 1] of the budget; there are no critics apart from the actors."""
+        lr = self.lr * (1 - progress) if self.anneal else jnp.asarray(self.lr)
+        return lr, lr
 
     def explore(self, progress: Array) -> Array:
         """Epsilon at `progress` in [0, 1] of the budget."""

@@ -71,8 +71,21 @@ class Spread:
         return jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], extra, 0)]) if extra else jnp.asarray(x), tree)
 
     def trim(self, tree: Any) -> Any:
-        """One entry per slot -> one per seed."""
-        return jax.tree.map(lambda x: x[: self.seeds], tree)
+        """One entry per slot -> one per seed; from a CPU's devices, on the host."""
+        return jax.tree.map(lambda x: self._gathered(x)[: self.seeds], tree)
+
+    def first(self, tree: Any) -> Any:
+        """The first seed's entry."""
+        return jax.tree.map(lambda x: self._gathered(x)[0], tree)
+
+    def _gathered(self, x: Any) -> Any:
+        """An array's parts put together without a program: a slice across CPU devices would be a collective of its own for every
+        array, and where the machine is busy one of its threads may come so late that XLA ends the process."""
+        if not self.on_cpu or not isinstance(x, jax.Array):
+            return x
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(jnp.asarray(np.asarray(jax.random.key_data(x))), impl=jax.random.key_impl(x))
+        return np.asarray(x)
 
     def over(self, f: Callable[..., Any], ins: Any = WHOLE, outs: Any = WHOLE) -> Callable[..., Any]:
         """`f` of one seed's arguments, for all slots. `ins` (a tuple, or one for all arguments) and `outs` say of every array, or

@@ -126,9 +126,9 @@ def _train(
     report("compiling", resumed_from)
     most = min(MOST, runtime.total)
     advance = clock.time("compiling", lambda: runtime.compile(state, most))
-    nets = jax.tree.map(lambda x: x[0], state.train.nets)
+    nets = runtime.spread.first(state.train.nets)
     act_flops, learn_flops = runtime.algorithm.flops(nets, config.rollout.envs)
-    handed = chunk_bytes(runtime.algorithm, jax.tree.map(lambda x: x[0], state.acting), config.rollout.length)
+    handed = chunk_bytes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped = 0, 1, False
     if resume is not None:  # nothing is left that could refuse: another future begins here

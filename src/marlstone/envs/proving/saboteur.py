@@ -34,8 +34,9 @@ class Saboteur:
         team_reward = sum_i c_i - h(a_saboteur),   h = (0, 1/4, 1/2, 1) / (2 rows),   w = (1, 2, 3) / (6 rows)
 
     A coin says on which rows the saboteur is free (80%): there its default, 0, is illegal; on the others nothing else is
-    legal. It sees the coin, and so do critics. Whatever it is told to play is executed, so that its default can be
-    asked for on any row. `contribution` = (c_0, c_1, c_2, -h), and so are the Shapley values. An episode terminates
+    legal. Neither it nor any critic is shown the coin: what it does when held back teaches what its default is worth when
+    it is free. Whatever it is told to play is executed, so that its default can be asked for on any row.
+    `contribution` = (c_0, c_1, c_2, -h), and so are the Shapley values. An episode terminates
     after `rows` rows; the best team return is 1 - (free rows) / (8 rows), 0.9 in expectation.
     """
 
@@ -43,16 +44,15 @@ class Saboteur:
 
     @cached_property
     def spec(self) -> Spec:
-        saboteur = Group("saboteurs", ("saboteur",), {"free": Leaf("vector", (2,))}, Discrete(len(HARM)))
-        return Spec((speakers(workers(WORKERS)), saboteur), state=WORKERS * SYMBOLS + 2, horizon=self.rows)
+        saboteur = Group("saboteurs", ("saboteur",), {"time": Leaf("vector", (2,))}, Discrete(len(HARM)))
+        return Spec((speakers(workers(WORKERS)), saboteur), state=WORKERS * SYMBOLS + 1, horizon=self.rows)
 
     def _row(self, state: Watched, pay: Array, first: bool = False) -> Step:
-        symbol, free = jax.nn.one_hot(state.symbol, SYMBOLS), state.free.astype(jnp.float32)
-        beside = jnp.stack([free, state.t / self.rows])
+        symbol, time = jax.nn.one_hot(state.symbol, SYMBOLS), jnp.asarray(state.t / self.rows, jnp.float32)
         legal = (np.arange(len(HARM)) != 0) == state.free
         return team_row(
-            ({"symbol": symbol}, {"free": jnp.stack([free, 1 - free])[None]}),
-            jnp.concatenate([symbol.reshape(-1), beside]),
+            ({"symbol": symbol}, {"time": jnp.stack([time, 1.0])[None]}),
+            jnp.concatenate([symbol.reshape(-1), time[None]]),
             jnp.broadcast_to(pay / (WORKERS + 1), (WORKERS + 1,)),
             (None, legal[None]),
             terminated=state.t >= self.rows, first=first, team_reward=pay,
