@@ -125,7 +125,7 @@ class Discrete:
         return xp.sum(xp.exp(_log_softmax(_masked(head, legal))) * q, axis=-1)
 
     def greedy(self, q: Array, legal: Array | None, epsilon: Array) -> Array:
-        """The head of the policy that takes the best action, and with probability `epsilon` any legal one. Its mode is the best also at 1."""
+        """The head of the policy that takes the best action, also its mode at 1, and with probability `epsilon` any legal one."""
         return self._any(self.encode(self.mode(q, legal)), legal, epsilon * (1 - 1e-6))
 
     def mixed(self, head: Array, legal: Array | None, epsilon: Array) -> Array:
