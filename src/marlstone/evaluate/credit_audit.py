@@ -19,12 +19,12 @@ from marlstone.config import RunConfig
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk
+from marlstone.envs.make import is_jax
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluate.statistics import interval
 from marlstone.evaluate.truth import Decisions, coalition_returns, decisions_worth, gather, shapley
 from marlstone.runs.checkpoint import Checkpoint, load
 from marlstone.runs.files import PARTIAL
-from marlstone.runtime.fused import Fused
 from marlstone.runtime.train import runtime_of
 
 Array = Any
@@ -209,16 +209,20 @@ def picture(path: Path, record: dict[str, Any], title: str) -> Path:
     return path
 
 
+def auditable(env: str) -> None:
+    """Raises ValueError for an environment that cannot step a state again."""
+    if not is_jax(env):
+        raise ValueError(
+            f"{env} cannot go back to a state it was in, so what actions were worth cannot be measured there: "
+            "audit in an environment written in JAX"
+        )
+
+
 def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: Path) -> dict[str, Any]:
-    """Audit a trained run's newest policies; the picture goes to `path`. Raises ValueError for environments that cannot step a state
-    again."""
+    """Audit a trained run's newest policies; the picture goes to `path`."""
+    auditable(config.env)
     runtime = runtime_of(config)
     try:
-        if not isinstance(runtime, Fused):
-            raise ValueError(
-                f"{config.env} cannot go back to a state it was in, so what actions were worth cannot be measured there: "
-                "audit in an environment written in JAX"
-            )
         state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
         algorithm, length = runtime.algorithm, config.rollout.length
         if (horizon := runtime.env.spec.horizon) is not None:
