@@ -136,8 +136,11 @@ def _whole_episodes(chunks: Chunk, said: Array) -> tuple[np.ndarray, np.ndarray,
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation; NaN where either does not vary."""
-    if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    """Rank correlation; NaN where either does not vary. Differences in the last bits are ties: much is worth exactly nothing."""
+    if a.size < 3:
+        return float("nan")
+    a, b = (np.round(x / max(np.abs(x).max(), 1e-12), 5) for x in (a, b))
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
@@ -162,7 +165,8 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     harmful = [a for a in agents if (high := true[a][1][1]) is not None and high < -NOTHING * scale]
     widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
     across, across_ci = _over_seeds([_spearman(t.said, t.true) for t in told])
-    each, each_ci = _over_seeds([_spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told])
+    paired = [t for t in told if t.efficiency_error is None]  # shares are of other episodes than their truth
+    each, each_ci = _over_seeds([_spearman(t.said_each.ravel(), t.true_each.ravel()) for t in paired])
     errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
     return {
         "claims": claims,
