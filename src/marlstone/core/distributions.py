@@ -40,6 +40,10 @@ class Enumerable(ActionSpace, Protocol):
     """A space whose action values `q [... head]` are said all at once: one number per action, or per option of each choice, whose
     values add up (branching, Tavakoli et al. 2018)."""
 
+    @property
+    def terms(self) -> int:
+        """How many numbers of `q` add up to an action's value."""
+
     def score(self, q: Array, action: Array) -> Array: ...
     def best(self, q: Array, legal: Array | None) -> Array: ...
     def mean(self, q: Array, head: Array, legal: Array | None) -> Array: ...
@@ -89,6 +93,10 @@ class Discrete:
     @property
     def width(self) -> int:
         return self.size
+
+    @property
+    def terms(self) -> int:
+        return 1
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
         import jax
@@ -170,6 +178,10 @@ class MultiDiscrete:
     @property
     def width(self) -> int:
         return sum(self.sizes)
+
+    @property
+    def terms(self) -> int:
+        return len(self.sizes)
 
     def _each(self, legal: Array | None) -> list[tuple[int, Discrete, slice, Array | None]]:
         return [(i, d, s, None if legal is None else legal[..., s]) for i, (d, s) in enumerate(self._parts)]
