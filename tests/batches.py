@@ -74,9 +74,9 @@ def chunks_of(algorithm: Algorithm, name: str, b: int = B, t: int = T) -> Chunk:
 
 def begun(algorithm: Algorithm, team: bool = False, like: Chunk | None = None) -> Train:
     """A `Train` whose networks are random numbers everywhere, biases too: cheaper to make than `Algorithm.init`, and nothing is zero."""
-    like = jax.eval_shape(algorithm.init, jax.random.key(0)).nets
     rng = np.random.default_rng(0)
-    nets: Nets = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.3), jnp.float32), like)
+    draw = lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.3), jnp.float32)
+    nets: Nets = jax.tree.map(draw, jax.eval_shape(algorithm.init, jax.random.key(0)).nets)
     nets = replace(nets, credit=jnp.float32(team)) if isinstance(algorithm.credit, Either) else nets
     blank = jax.eval_shape(algorithm.init, jax.random.key(0), like)
     train = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)

@@ -96,6 +96,68 @@ def test_jax_and_numpy_agree(space: Any) -> None:
         np.testing.assert_allclose(getattr(space, question)(action), getattr(space, question)(jnp.asarray(action)), rtol=1e-6, atol=1e-6)
 
 
+# ---- action values
+ENUMERABLE = pytest.mark.parametrize("space", SPACES[:2], ids=repr)
+MASKED = pytest.mark.parametrize("masked", [False, True], ids=["free", "masked"])
+
+
+def valued(space: Any, masked: bool, rows: int = 40) -> tuple[Any, ...]:
+    """Action values, heads, masks `[rows ...]`; and of every joint action: its value, its probability, whether it is legal, `[rows m]`."""
+    head, mask = some(space, rows, 6)
+    legal, q = mask if masked else None, np.random.default_rng(7).normal(size=(rows, space.head)).astype(np.float32)
+    each = lambda f: np.stack([f(np.broadcast_to(a, (rows, *a.shape))) for a in every(space)], -1)
+    allowed = each(lambda a: np.all((space.encode(a) == 0) | mask, -1)) if masked else np.ones((rows, len(every(space))), bool)
+    return q, head, legal, each(lambda a: space.score(q, a)), each(lambda a: np.exp(space.log_prob(head, legal, a))), allowed
+
+
+@ENUMERABLE
+@MASKED
+def test_values_are_those_of_all_actions_one_by_one(space: Any, masked: bool) -> None:
+    """`best` is the largest of the legal, `mean` the policy's expectation, and options' values add up."""
+    q, head, legal, each, p, allowed = valued(space, masked)
+    np.testing.assert_allclose(each, (q[:, None] * space.encode(every(space))).sum(-1), atol=1e-5)
+    np.testing.assert_allclose(space.best(q, legal), np.where(allowed, each, -np.inf).max(-1), atol=1e-5)
+    np.testing.assert_allclose(space.mean(q, head, legal), (p * each).sum(-1), atol=1e-4)
+    np.testing.assert_allclose(space.score(q, space.mode(q, legal)), space.best(q, legal), atol=1e-6)
+    np.testing.assert_allclose(space.mean(jnp.asarray(q), jnp.asarray(head), legal), space.mean(q, head, legal), atol=1e-5)
+
+
+@ENUMERABLE
+@MASKED
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_exploring_heads_mix_a_policy_with_any_legal_action(space: Any, masked: bool, epsilon: float) -> None:
+    """Choice by choice, p = (1 - e) policy + e / legal options: they sum to one, are never illegal, and e = 0 leaves the policy."""
+    q, head, legal, *_ = valued(space, masked)
+    allowed = np.ones(q.shape) if legal is None else legal
+    sizes = getattr(space, "sizes", (space.head,))
+    for explored, policy in ((space.greedy(q, legal, epsilon), None), (space.mixed(head, legal, epsilon), head)):
+        for part in np.split(np.arange(space.head), np.cumsum(sizes)[:-1]):
+            p, ok, one = np.exp(explored[:, part]), allowed[:, part], Discrete(len(part))
+            says = lambda a: np.exp(one.log_prob(policy[:, part], None if legal is None else ok, np.full(len(p), a)))  # noqa: B023
+            plain = one.encode(one.mode(q[:, part], ok > 0)) if policy is None else np.stack([says(a) for a in range(one.size)], -1)
+            np.testing.assert_allclose(p.sum(-1), 1, atol=1e-5)
+            np.testing.assert_allclose(p, (1 - epsilon) * plain + epsilon * ok / ok.sum(-1, keepdims=True), atol=1e-6)
+            assert p[ok == 0].max(initial=0) < 1e-8 and (p[ok > 0] >= epsilon / one.size - 1e-6).all()
+        drawn = space.sample(explored, legal, np.asarray(space.noise(jax.random.key(6), (len(q),))))
+        assert np.all((space.encode(drawn) == 0) | (allowed > 0))
+        if epsilon < 1 or policy is None:
+            np.testing.assert_array_equal(space.mode(explored, legal), space.mode(q if policy is None else head, legal))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_points_of_a_box_have_its_moments(size: int) -> None:
+    """Mean and second moment of each number are the Gaussian's, exactly; every row is given the same draws."""
+    space, head = Box(size), np.random.default_rng(8).normal(size=(5, 2, 2 * size)).astype(np.float32)
+    points = space.points(head)
+    mean, std = head[..., :size], np.exp(np.clip(head[..., size:] - 0.5, -5, 1))
+    assert points.shape == (8, 5, 2, size)
+    np.testing.assert_allclose(points.mean(0), mean, atol=1e-5)
+    np.testing.assert_allclose((points**2).mean(0), mean**2 + std**2, rtol=1e-5, atol=1e-5)
+    draws = (points - mean) / std
+    np.testing.assert_allclose(draws, np.broadcast_to(draws[:, :1, :1], draws.shape), atol=1e-3)
+    np.testing.assert_allclose(space.points(jnp.asarray(head)), points, atol=1e-6)
+
+
 def test_padded_dimensions_of_a_box_say_nothing() -> None:
     space, narrow = Box(3), Box(2)
     head = RNG.normal(size=(6, 6)).astype(np.float32)

@@ -283,12 +283,17 @@ class Algorithm:
 
     def contribution(self, train: Train, chunks: Chunk) -> Array:
         """`[b t n]` for the team's agents: as the method claims; where it makes no claim, what its critic implies: how much better than
-        the agent's default an action is, or, of a critic that knows no actions, the advantage that moved its policy."""
+        the agent's default an action is, or, of a critic that knows no actions, the advantage that moved its policy. Who did not act
+        was worth nothing."""
+        n, (nets, seen, scale) = self.spec.team.n, (train.nets, train.seen, train.targets)
         if self.claims:
-            views = self.views(train.nets, train.seen, train.targets, chunks, self.wanted | self.credit.audits)
-            return self.asked(train.nets).contribution(views, self._known(train.seen, chunks))
-        n = self.spec.team.n
-        if self.learner.values_are_heads:
-            views = self.views(train.nets, train.seen, train.targets, chunks, self.wanted | {"q_default"})
-            return (views.q_chosen - views.q_default)[..., :n]
-        return self._targets(train.nets, train.lagged, train.seen, train.targets, chunks).advantage[..., :n]
+            views = self.views(nets, seen, scale, chunks, self.wanted | self.credit.audits)
+            said: Any = self.asked(nets).contribution(views, self._known(seen, chunks))
+            if self.credit.claims == "shares":
+                return said
+        elif self.learner.values_are_heads:
+            views = self.views(nets, seen, scale, chunks, self.wanted | {"q_default"})
+            said = (views.q_chosen - views.q_default)[..., :n]
+        else:
+            said = self._targets(nets, train.lagged, seen, scale, chunks).advantage[..., :n]
+        return jnp.where(chunks.acts[..., :n], said, 0)

@@ -13,6 +13,7 @@ from marlstone.architectures.action_values import Joint
 from marlstone.architectures.contract import Architecture, Seen
 from marlstone.architectures.network import Network
 from marlstone.core.across import total
+from marlstone.core.distributions import enumerable
 from marlstone.core.layers import Dense
 from marlstone.core.normalize import Scales, Targets, absorb, moments
 from marlstone.core.records import replace
@@ -86,21 +87,23 @@ class Sets:
         return Nets(actor, critic, q, credit), jnp.stack(norms).mean()
 
     def preserved(self, nets: Nets, old: Scales, new: Scales) -> Nets:
-        """PopArt (van Hasselt et al. 2016): heads rescaled so that denormalized values stay what they were."""
+        """PopArt (van Hasselt et al. 2016): heads rescaled so that denormalized values stay what they were. Where an action's value is a
+        sum, its terms share the shift."""
         start, parts = 0, []
         for k in self.sizes:
             parts.append(slice(start, start + k) if k > 1 else start)
             start += k
 
-        def head(p: Dense, part: Any, old: Targets, new: Targets) -> Dense:
+        def head(p: Dense, part: Any, old: Targets, new: Targets, terms: int = 1) -> Dense:
             (mu0, sigma0), (mu1, sigma1) = ((t.mu[part], t.sigma[part]) for t in (old, new))
             fit = lambda x, rank: x[(..., *[None] * (rank - x.ndim))] if x.ndim else x
             w = p.w * fit(sigma0 / sigma1, p.w.ndim)
-            return Dense(w, (p.b * fit(sigma0, p.b.ndim) + fit(mu0 - mu1, p.b.ndim)) / fit(sigma1, p.b.ndim))
+            return Dense(w, (p.b * fit(sigma0, p.b.ndim) + fit(mu0 - mu1, p.b.ndim) / terms) / fit(sigma1, p.b.ndim))
 
         on = lambda p, *its: replace(p, head=head(p.head, *its))
         critic: tuple[Network, ...] = tuple(on(p, part, old.value, new.value) for p, part in zip(nets.critic, parts, strict=False))
-        q = tuple(replace(j, network=on(j.network, part, old.gap, new.gap)) for j, part in zip(nets.q, parts, strict=False))
+        terms = [g.space.terms if enumerable(g.space) else 1 for g in self.spec.groups]
+        q = tuple(replace(j, network=on(j.network, part, old.gap, new.gap, k)) for j, part, k in zip(nets.q, parts, terms, strict=False))
         return replace(nets, critic=critic, q=q)
 
     def unseen(self) -> Seen:

@@ -70,10 +70,12 @@ def _trained(config: Any, path: Path, kept: bool, decisions: int) -> dict[str, A
     from marlstone.cli.display import Display
     from marlstone.config import dump
     from marlstone.config.sources import resolved
+    from marlstone.evaluate.credit_audit import auditable
     from marlstone.runs.checkpoint import newest
     from marlstone.runs.directory import RunDirectory, one_line
     from marlstone.runtime.train import train
 
+    auditable(config.env)  # before anything is trained
     run = RunDirectory.create(path, dump(resolved(config)))
     with run.claimed():
         with Display() as display:

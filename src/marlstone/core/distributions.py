@@ -40,6 +40,10 @@ class Enumerable(ActionSpace, Protocol):
     """A space whose action values `q [... head]` are said all at once: one number per action, or per option of each choice, whose
     values add up (branching, Tavakoli et al. 2018)."""
 
+    @property
+    def terms(self) -> int:
+        """How many numbers of `q` add up to an action's value."""
+
     def score(self, q: Array, action: Array) -> Array: ...
     def best(self, q: Array, legal: Array | None) -> Array: ...
     def mean(self, q: Array, head: Array, legal: Array | None) -> Array: ...
@@ -90,6 +94,10 @@ class Discrete:
     def width(self) -> int:
         return self.size
 
+    @property
+    def terms(self) -> int:
+        return 1
+
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
         import jax
 
@@ -125,8 +133,8 @@ class Discrete:
         return xp.sum(xp.exp(_log_softmax(_masked(head, legal))) * q, axis=-1)
 
     def greedy(self, q: Array, legal: Array | None, epsilon: Array) -> Array:
-        """The head of the policy that takes the best action, and with probability `epsilon` any legal one."""
-        return self._any(self.encode(self.mode(q, legal)), legal, epsilon)
+        """The head of the policy that takes the best action, also its mode at 1, and with probability `epsilon` any legal one."""
+        return self._any(self.encode(self.mode(q, legal)), legal, epsilon * (1 - 1e-6))
 
     def mixed(self, head: Array, legal: Array | None, epsilon: Array) -> Array:
         """The head of the policy that follows `head`, and with probability `epsilon` takes any legal action."""
@@ -170,6 +178,10 @@ class MultiDiscrete:
     @property
     def width(self) -> int:
         return sum(self.sizes)
+
+    @property
+    def terms(self) -> int:
+        return len(self.sizes)
 
     def _each(self, legal: Array | None) -> list[tuple[int, Discrete, slice, Array | None]]:
         return [(i, d, s, None if legal is None else legal[..., s]) for i, (d, s) in enumerate(self._parts)]

@@ -19,12 +19,12 @@ from marlstone.config import RunConfig
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk
+from marlstone.envs.make import is_jax
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluate.statistics import interval
 from marlstone.evaluate.truth import Decisions, coalition_returns, decisions_worth, gather, shapley
 from marlstone.runs.checkpoint import Checkpoint, load
 from marlstone.runs.files import PARTIAL
-from marlstone.runtime.fused import Fused
 from marlstone.runtime.train import runtime_of
 
 Array = Any
@@ -136,8 +136,11 @@ def _whole_episodes(chunks: Chunk, said: Array) -> tuple[np.ndarray, np.ndarray,
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation; NaN where either does not vary."""
-    if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    """Rank correlation; NaN where either does not vary. Differences in the last bits are ties: much is worth exactly nothing."""
+    if a.size < 3:
+        return float("nan")
+    a, b = (np.round(x / max(np.abs(x).max(), 1e-12), 5) for x in (a, b))
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
@@ -162,9 +165,8 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     harmful = [a for a in agents if (high := true[a][1][1]) is not None and high < -NOTHING * scale]
     widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
     across, across_ci = _over_seeds([_spearman(t.said, t.true) for t in told])
-    each, each_ci = _over_seeds(
-        [_spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.said_each is not None and t.true_each is not None]
-    )
+    paired = [(t.said_each, t.true_each) for t in told if t.said_each is not None and t.true_each is not None]
+    each, each_ci = _over_seeds([_spearman(said_each.ravel(), true_each.ravel()) for said_each, true_each in paired])
     errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
     return {
         "claims": claims,
@@ -211,16 +213,20 @@ def picture(path: Path, record: dict[str, Any], title: str) -> Path:
     return path
 
 
+def auditable(env: str) -> None:
+    """Raises ValueError for an environment that cannot step a state again."""
+    if not is_jax(env):
+        raise ValueError(
+            f"{env} cannot go back to a state it was in, so what actions were worth cannot be measured there: "
+            "audit in an environment written in JAX"
+        )
+
+
 def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: Path) -> dict[str, Any]:
-    """Audit a trained run's newest policies; the picture goes to `path`. Raises ValueError for environments that cannot step a state
-    again."""
+    """Audit a trained run's newest policies; the picture goes to `path`."""
+    auditable(config.env)
     runtime = runtime_of(config)
     try:
-        if not isinstance(runtime, Fused):
-            raise ValueError(
-                f"{config.env} cannot go back to a state it was in, so what actions were worth cannot be measured there: "
-                "audit in an environment written in JAX"
-            )
         state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
         algorithm, length = runtime.algorithm, config.rollout.length
         if (horizon := runtime.env.spec.horizon) is not None:

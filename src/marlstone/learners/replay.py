@@ -65,7 +65,8 @@ class Replay:
         p = jnp.where(it.priority > 0, p, 0)
         ends = jnp.cumsum(p)
         spots = (jnp.arange(self.batch) + jax.random.uniform(key, (self.batch,))) / self.batch * ends[-1]
-        which = jnp.minimum(jnp.searchsorted(ends, spots, side="right"), len(p) - 1)
+        filled = jnp.minimum(it.added, len(p))  # a spot rounded up to the end must not fall beyond
+        which = jnp.minimum(jnp.searchsorted(ends, spots, side="right"), filled - 1)
         weight = 1 / jnp.maximum(p[which], 1e-12)
         return which, weight / weight.max()
 

@@ -1,0 +1,83 @@
+"""`marlstone audit-credit`, really trained: its record, the same again from the run it kept, and what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from marlstone.cli import train
+from tests.batches import QUICK
+from tests.cli.conftest import Result, record
+from tests.runtime.conftest import compiled_once  # noqa: F401
+
+Command = Callable[..., Result]
+WORDS = ("--env", "proving:dummy?rows=2", "--credit", "counterfactual", "--steps", "64", "--seeds", "2", "--decisions", "32")
+TINY = (
+    "rollout.envs=4",
+    "rollout.length=8",
+    "evaluation.episodes=2",
+    "architecture.body.hidden=[4]",
+    "learner.epochs=1",
+    "learner.minibatches=1",
+)
+TWIN = f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make"
+FIELDS = {"env", "credit", "seeds", "claims", "rank_correlation", "rank_correlation_ci95", "efficiency_error", "dummy_ci95"}
+
+
+@pytest.fixture(autouse=True)
+def as_jax_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No devices or caches are set up, since JAX runs already; and programs are compiled in a hurry."""
+    monkeypatch.setattr("marlstone.runtime.spread.prepare", lambda: None)
+    monkeypatch.setattr("marlstone.runtime.fused.CPU_OPTIONS", QUICK)
+
+
+@pytest.mark.usefixtures("compiled_once")
+def test_an_audit_and_the_same_of_the_run_it_kept(marlstone: Command, tmp_path: Path) -> None:
+    words = [w for pair in TINY for w in ("--set", pair)]
+    told = record(marlstone("audit-credit", *WORDS, *words, "--out", "run", "--json"))
+    assert FIELDS <= set(told) and told["env"] == WORDS[1] and told["credit"] == "counterfactual" and told["claims"] == "worth"
+    assert (told["architecture"], told["learner"], told["seeds"], told["efficiency_error"]) == (
+        "ctde",
+        "policy_gradient",
+        [1000, 1001],
+        None,
+    )
+    agents = ["worker_0", "worker_1", "dummy", "noise"]
+    assert list(told["contributions"]) == list(told["truth"]) == agents
+    assert told["truth"]["dummy"] == 0 and told["truth"]["worker_1"] != 0 and "dummy" in told["dummies"]
+    kept = tmp_path / "run"
+    assert json.loads((kept / "credit_audit.json").read_text()) == told and (kept / "credit_audit.png").stat().st_size > 1000
+    assert json.loads((kept / "result.json").read_text())["steps"] == 64
+    code, out, _ = marlstone("audit-credit", "run", "--decisions", "32")
+    assert code == 0 and "rank correlation with the truth, 2 seeds" in out and all(a in out for a in agents)
+    again = json.loads((kept / "credit_audit.json").read_text())
+    assert again | {"run": "", "picture": ""} == told | {"run": "", "picture": ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), ["needs a RUN, or --env and --credit", "such as --env proving:additive --credit counterfactual"]),
+        (("--env", "proving:dummy"), ["needs a RUN, or --env and --credit"]),
+        (("--credit", "team"), ["needs a RUN, or --env and --credit"]),
+        (("run", "--credit", "team"), ["audits that run as it was trained", "leave out credit"]),
+        (("run", "--set", "learner.lr=1"), ["audits that run as it was trained", "leave out"]),
+        (("nowhere",), ["nowhere", "does not exist"]),
+        ((*WORDS[:-1], "0"), ["--decisions is 0", "at least 1"]),
+        (("--env", "proving:dummy", "--credit", "counterfactual", "--architecture", "decentralized"), ["joint_q", "choose another"]),
+    ],
+)
+def test_what_cannot_be_audited_is_refused(marlstone: Command, words: tuple[str, ...], says: list[str]) -> None:
+    code, out, err = marlstone("audit-credit", *words)
+    assert (code, out) == (2, "") and all(w in err for w in says), err
+
+
+def test_an_environment_that_cannot_go_back_is_refused_before_it_is_trained_in(marlstone: Command, tmp_path: Path) -> None:
+    """Also where a run was trained in one already."""
+    train.runtime()  # the stand-in
+    record(marlstone("train", "--env", TWIN, "--steps", "20", "--out", "run", "--json"))
+    for words in (("run",), ("--env", TWIN, "--credit", "counterfactual", "--out", "new", "--steps", "1e9")):
+        code, out, err = marlstone("audit-credit", *words)
+        assert (code, out) == (2, "") and "cannot go back to a state it was in" in err and "environment written in JAX" in err
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,148 @@
+"""The audit believes a method that says the truth, disbelieves its negative, and finds who is worth nothing and who does harm."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+import pytest
+
+from marlstone.algorithm import Algorithm
+from marlstone.architectures import Decentralized, Mlp
+from marlstone.core.records import replace
+from marlstone.credit import Individual, Team
+from marlstone.envs.make import make
+from marlstone.envs.proving import Redundant
+from marlstone.envs.proving.symbols import Shown
+from marlstone.envs.vectorized import Vectorized
+from marlstone.evaluate.credit_audit import Auditor, Told, _whole_episodes, summary
+from marlstone.learners import PolicyGradient
+from tests.batches import chunks_of, quick
+from tests.runtime.conftest import compiled_once  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+GAME = Redundant(rows=3)
+AGENTS = ["heavy", "light", "idle", "saboteur"]
+WORTH = np.array([0.6, 0.3, 0.0, -0.2])
+
+
+# ---- methods that know the game
+@dataclass(frozen=True)
+class Truthful(Team):
+    kind: ClassVar[str] = "truthful"
+
+    def _state(self, chunk: Any) -> Shown:
+        return Shown(chunk.logp[:, 0], chunk.step.obs[0]["symbol"][:-1].argmax(-1))
+
+    def contribution(self, p: Any, views: Any, chunk: Any) -> Any:
+        return jax.vmap(GAME.contribution)(self._state(chunk), chunk.action)
+
+
+@dataclass(frozen=True)
+class Fair(Truthful):
+    kind: ClassVar[str] = "fair"
+    claims: ClassVar[Any] = "shares"
+
+    def contribution(self, p: Any, views: Any, chunk: Any) -> Any:
+        return jax.vmap(GAME.shapley)(self._state(chunk), chunk.action)
+
+
+def audited(credit: Any) -> Told:
+    algorithm = Algorithm(GAME.spec, Decentralized(Mlp((4,))), credit, PolicyGradient())
+    train = quick(algorithm.init)(jax.random.key(0))
+    return Auditor(Vectorized(GAME, 32), algorithm, 15, 64, 64).seed(train, jax.random.key(1))
+
+
+def test_a_method_that_says_the_truth_is_believed() -> None:
+    told = audited(Truthful())
+    np.testing.assert_allclose(told.said_each, told.true_each, atol=1e-5)
+    record = summary([told], list(GAME.spec.agents), "worth")
+    assert [record[f"{k}rank_correlation"] for k in ("", "decision_")] == pytest.approx([1.0, 1.0])
+    assert record["contributions"] == pytest.approx(record["truth"], abs=1e-4) and record["efficiency_error"] is None
+    liar = replace(told, said=-told.said, said_each=-told.said_each)
+    record = summary([liar], list(GAME.spec.agents), "worth")
+    assert [record[f"{k}rank_correlation"] for k in ("", "decision_")] == pytest.approx([-1.0, -1.0])
+
+
+def test_shares_that_sum_to_the_return_miss_it_by_nothing() -> None:
+    """Twins may be told apart by contribution, never by fair shares; other episodes, so equal up to their noise."""
+    told = audited(Fair())
+    assert told.efficiency_error == pytest.approx(0, abs=1e-5)
+    np.testing.assert_allclose(told.said_each.sum(0) / len(told.said_each), told.said, rtol=1e-5)
+    assert told.said.sum() == pytest.approx(told.team_return, abs=1e-5)
+    error = np.hypot(told.said_each.std(0) / len(told.said_each) ** 0.5, told.true_each.std(0) / len(told.true_each) ** 0.5)
+    assert (np.abs(told.said - told.true) < 4 * error).all()
+    halved = replace(told, efficiency_error=0.5)
+    record = summary([told, halved], list(GAME.spec.agents), "shares")
+    assert record["efficiency_error"] == pytest.approx(0.25)
+    assert record["decision_rank_correlation"] is None, "shares are said of other episodes than their truth is measured in"
+
+
+# ---- what is made of it
+def seeds(count: int, said: np.ndarray = WORTH, spread: float = 0.002, loose: int | None = None) -> list[Told]:
+    """Seeds whose truths scatter by `spread` of the return, one agent's by a hundred times that."""
+    rng, out = np.random.default_rng(0), []
+    for _ in range(count):
+        noise = spread * rng.normal(size=(2, 4))
+        noise[1, loose] *= 1 if loose is None else 100
+        each = WORTH * rng.uniform(0.5, 2, (20, 4))
+        out.append(Told(said + noise[0], WORTH + noise[1], each * np.sign(said @ WORTH), each, 1.0, None))
+    return out
+
+
+def test_the_idle_and_the_harmful_are_found() -> None:
+    record = summary(seeds(5), AGENTS, "worth")
+    assert record["dummies"] == ["idle"] and record["saboteurs"] == ["saboteur"]
+    assert record["rank_correlation"] == pytest.approx(1.0) and record["decision_rank_correlation"] == pytest.approx(1.0)
+    low, high = record["dummy_ci95"]
+    assert -0.01 < low < high < 0.01 and record["claims"] == "worth"
+    for name in ("contributions", "truth"):
+        assert list(record[name]) == AGENTS
+        assert all(record[f"{name}_ci95"][a][0] <= record[name][a] <= record[f"{name}_ci95"][a][1] for a in AGENTS)
+    wrong = summary(seeds(5, -WORTH), AGENTS, "worth")
+    assert wrong["rank_correlation"] == pytest.approx(-1.0) and wrong["saboteurs"] == ["saboteur"], "harm is a matter of truth"
+
+
+def test_a_wide_interval_about_zero_is_not_nothing() -> None:
+    assert summary(seeds(5, loose=2), AGENTS, None)["dummies"] == []
+    assert summary(seeds(1), AGENTS, None)["dummies"] == [], "one seed has no interval"
+
+
+def test_what_is_said_of_the_idle_is_told_in_parts_of_the_return() -> None:
+    said = WORTH + np.array([0, 0, 0.5, 0])
+    low, high = summary([replace(t, team_return=10.0, true=10 * t.true) for t in seeds(5, said)], AGENTS, "worth")["dummy_ci95"]
+    assert 0.049 < low < high < 0.051
+
+
+def test_methods_that_say_one_number_have_no_rank() -> None:
+    record = summary([replace(t, said=np.ones(4), said_each=np.ones((20, 4))) for t in seeds(3)], AGENTS, None)
+    assert record["rank_correlation"] is None and record["rank_correlation_ci95"] == [None, None]
+
+
+def test_only_whole_episodes_are_counted() -> None:
+    """Of what was said, rewards and rows; a reset's row and the unfinished rest are nobody's."""
+    algorithm = Algorithm(make("proving:pair").spec, Decentralized(Mlp((4,))), Individual(), PolicyGradient())
+    chunks = chunks_of(algorithm, "proving:pair")
+    pay = np.array(chunks.step.team_reward[:, 1:])
+    pay[~np.asarray(chunks.real)] = 99.0
+    step = replace(chunks.step, team_reward=np.concatenate([pay[:, :1], pay], 1))
+    said = np.stack([pay, np.ones_like(pay)], -1)
+    shares, returns, lengths = _whole_episodes(replace(chunks, step=step), said)
+    assert len(returns) == np.asarray(chunks.step.last[:, 1:]).sum() and (lengths == 5).all() and (shares[:, 1] == 5).all()
+    np.testing.assert_allclose(shares[:, 0], returns, rtol=1e-6)
+    assert np.abs(returns).max() < 50
+
+
+def test_audits_too_short_for_an_episode_are_refused() -> None:
+    algorithm = Algorithm(GAME.spec, Decentralized(Mlp((4,))), Truthful(), PolicyGradient())
+    train = quick(algorithm.init)(jax.random.key(0))
+    with pytest.raises(ValueError, match=r"no episode ended within 2 rows: audit with a longer rollout"):
+        Auditor(Vectorized(GAME, 4), algorithm, 2).seed(train, jax.random.key(1))
+
+
+@pytest.mark.parametrize("n", [2, 16, 40])
+def test_of_large_teams_an_even_choice_is_audited(n: int) -> None:
+    env = make(f"proving:swarm?agents={n}")
+    who = Auditor(Vectorized(env, 1), Algorithm(env.spec, Decentralized(), Team(), PolicyGradient()), 1).who
+    assert len(who) == min(n, 16) and who[0] == 0 and who[-1] == n - 1
+    assert np.ptp(np.diff(who)) <= 1

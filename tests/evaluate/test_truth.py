@@ -1,0 +1,147 @@
+"""Truth measured by playing on is the truth the proving grounds state; Shapley values are theirs by definition."""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from marlstone.algorithm import Algorithm
+from marlstone.architectures import Ctde, Gru, Mlp
+from marlstone.credit import Team
+from marlstone.envs.make import make
+from marlstone.envs.vectorized import Vectorized
+from marlstone.evaluate.truth import EXACT, PERMUTATIONS, coalition_returns, decisions_worth, gather, shapley, swapped
+from marlstone.learners import PolicyGradient
+from tests.batches import quick
+
+MLP, GRU = Mlp((4,), "tanh"), Gru(4, 4, (), "tanh")
+SAMPLES = 24
+
+
+def untrained(name: str, body: Any = MLP) -> tuple[Algorithm, Any]:
+    algorithm = Algorithm(make(name).spec, Ctde(body), Team(), PolicyGradient())
+    return algorithm, quick(algorithm.init)(jax.random.key(0)).policy
+
+
+# ---- decisions
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("proving:additive?rows=2", MLP),
+        ("proving:saboteur?rows=3", MLP),
+        ("proving:redundant?rows=3", GRU),
+        ("proving:climbing?rows=2", GRU),
+    ],
+    ids=["additive", "saboteur", "redundant", "climbing"],
+)
+def test_what_decisions_are_worth_is_what_the_game_says(name: str, body: Any) -> None:
+    """Row by row and agent by agent, without noise: all later rows cancel to the bit, since nothing in them depends on the action."""
+    env, (algorithm, policy) = make(name), untrained(name, body)
+    who = np.arange(algorithm.spec.n)
+
+    def measured(key: Any) -> Any:
+        it = gather(Vectorized(env, 6), algorithm, policy, key, 7)
+        worth = decisions_worth(env, algorithm, policy, it, SAMPLES, who, jax.random.key(1))
+        flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[worth.at], tree)
+        return worth, jax.vmap(env.contribution)(flat(it.states), flat(it.chunks.action)), it.chunks.real.reshape(-1)[worth.at]
+
+    worth, truth, real = jax.device_get(quick(measured)(jax.random.key(0)))
+    assert real.all() and len(set(worth.at)) > 10
+    np.testing.assert_allclose(worth.worth, truth, atol=1e-5)
+    assert (np.abs(truth).max(0) > 0.01).all()
+
+
+def test_noise_that_no_action_makes_cancels() -> None:
+    """A swarm pays itself Gaussian noise, twice what its agents earn: variants of a decision share it. The audited may be a few."""
+    name = "proving:swarm?agents=6&rows=3&sigma=10"
+    env, (algorithm, policy) = make(name), untrained(name)
+    who = np.array([1, 4])
+
+    def measured(key: Any) -> Any:
+        it = gather(Vectorized(env, 4), algorithm, policy, key, 4)
+        worth = decisions_worth(env, algorithm, policy, it, SAMPLES, who, jax.random.key(1))
+        flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[worth.at], tree)
+        return worth, jax.vmap(env.contribution)(flat(it.states), flat(it.chunks.action))
+
+    worth, truth = jax.device_get(quick(measured)(jax.random.key(0)))
+    np.testing.assert_allclose(worth.worth, truth[:, who], atol=1e-5)
+    assert np.std(worth.team_return) > 0.5
+
+
+def test_swapped_agents_play_their_groups_default() -> None:
+    spec, out = make("proving:pair").spec, np.array([[True, False, True, False], [False, True, False, True]])
+    action = (jnp.full((2, 2), 2), jnp.full((2, 1, 1), 0.5), jnp.ones((2, 1, 2), jnp.int32))
+    players, arm, late = swapped(spec, action, out)
+    np.testing.assert_array_equal(players, [[0, 2], [2, 0]])
+    np.testing.assert_array_equal(arm[..., 0, 0], [0.0, 0.5])
+    np.testing.assert_array_equal(late[:, 0], [[1, 1], [0, 0]])
+
+
+# ---- coalitions
+def test_coalitions_play_paired_episodes() -> None:
+    """The same beginning and noise for all: in `additive`, v(S) is the sum of its members' v less nobody's, episode by episode; a
+    coalition's return is the same whatever stands beside it; and all play what `gather`ed play earns on average."""
+    name = "proving:additive?rows=2"
+    env, (algorithm, policy) = make(name), untrained(name)
+    n, rng = algorithm.spec.n, np.random.default_rng(0)
+    sets = np.concatenate([np.zeros((1, n), bool), np.eye(n, dtype=bool), np.ones((1, n), bool), rng.random((3, n)) < 0.5])
+    play = quick(lambda sets: coalition_returns(env, algorithm, policy, 300, sets, jax.random.key(2)))
+    v = np.asarray(play(sets))
+    np.testing.assert_array_equal(v[:, 0], 0)
+    np.testing.assert_allclose(v, v[:, 1 : n + 1] @ sets.T.astype(np.float32), atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(play(sets[::-1].copy()))[:, ::-1], v)
+    gathered = quick(lambda key: gather(Vectorized(env, 300), algorithm, policy, key, 2).chunks.step.team_reward[:, 1:].sum(1))
+    returns = np.asarray(gathered(jax.random.key(3)))
+    assert abs(v[:, n + 1].mean() - returns.mean()) < 4 * np.hypot(v[:, n + 1].std(), returns.std()) / 300**0.5
+
+
+# ---- Shapley values
+def game(n: int, episodes: int, seed: int) -> Any:
+    """Random values of every coalition, nobody's 0."""
+    table = np.random.default_rng(seed).normal(size=(episodes, 2**n))
+    table[:, 0] = 0
+    return lambda coalitions: table[:, coalitions @ (1 << np.arange(n))]
+
+
+def test_exact_shapley_values_are_means_over_all_orders() -> None:
+    value, n = game(4, 3, 0), 4
+    by_order = np.zeros((3, n))
+    orders = list(itertools.permutations(range(n)))
+    for order in orders:
+        inside = np.zeros(n, bool)
+        for i in order:
+            joined = inside.copy()
+            joined[i] = True
+            by_order[:, i] += (value(joined[None]) - value(inside[None]))[:, 0] / len(orders)
+            inside = joined
+    said = shapley(value, n, np.random.default_rng(1))
+    np.testing.assert_allclose(said, by_order, atol=1e-12)
+    np.testing.assert_allclose(said.sum(-1), value(np.ones((1, n), bool))[:, 0], atol=1e-12)
+
+
+def test_sampled_shapley_values_are_efficient_and_exact_where_worth_is_additive() -> None:
+    """Ten agents: above the exact. Of an additive game every order is right; pairs' games too, since each order comes with its reverse;
+    of any game the shares sum to v(N)."""
+    n, rng = 10, np.random.default_rng(0)
+    assert n > EXACT
+    own, pairs = rng.normal(size=(2, n)), np.triu(rng.normal(size=(n, n)), 1)
+    additive = lambda s: own @ s.T
+    np.testing.assert_allclose(shapley(additive, n, np.random.default_rng(1)), own, atol=1e-12)
+    paired = lambda s: np.einsum("ci,ij,cj->c", s, pairs, s)[None] + own[:1] @ s.T
+    np.testing.assert_allclose(shapley(paired, n, np.random.default_rng(2)), own[:1] + (pairs.sum(0) + pairs.sum(1)) / 2, atol=1e-12)
+    anything = game(n, 2, 3)
+    said = shapley(anything, n, np.random.default_rng(4))
+    np.testing.assert_allclose(said.sum(-1), anything(np.ones((1, n), bool))[:, 0], atol=1e-12)
+    assert PERMUTATIONS >= 16
+
+
+@pytest.mark.parametrize("n", [1, 5, 9])
+def test_who_changes_nothing_has_no_share_and_equals_share_alike(n: int) -> None:
+    """Agent 0 is a dummy; all others are exchangeable, which sampling meets up to its error."""
+    value = lambda s: (s[:, 1:].sum(-1) ** 1.5)[None].astype(float)
+    said = shapley(value, n, np.random.default_rng(0))[0]
+    np.testing.assert_allclose(said[0], 0, atol=1e-12)
+    np.testing.assert_allclose(said[1:], (n - 1) ** 0.5, rtol=1e-9 if n <= EXACT else 0.25)

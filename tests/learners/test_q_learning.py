@@ -1,0 +1,150 @@
+"""Value-based learning: targets are the equation, target networks follow their clock, exploration its schedule; and it learns."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from marlstone.algorithm import Algorithm
+from marlstone.architectures import Ctde, Decentralized, Mlp
+from marlstone.core.records import replace
+from marlstone.core.types import Chunk
+from marlstone.credit import Individual, Vdn
+from marlstone.envs.make import make
+from marlstone.envs.vectorized import Vectorized
+from marlstone.learners import Pqn, QLearning, Replay
+from marlstone.runtime.evaluation import play
+from marlstone.runtime.fused import Fused
+from tests.batches import B, T, begun, chunks_of, quick
+
+DUMMY = "proving:dummy?rows=3"
+MLP = Mlp((6, 5), "tanh")
+SMALL = Replay(8, 2, 1)
+
+
+def batch(algorithm: Algorithm) -> tuple[Chunk, np.ndarray]:
+    """Chunks of random play in which some ends are truncations, an agent is gone for a while and some actions are illegal; and the
+    rows `[b t+1]` that were truncated."""
+    chunk, rng = chunks_of(algorithm, DUMMY), np.random.default_rng(2)
+    step, n = chunk.step, algorithm.spec.n
+    cut = np.asarray(step.last) & (rng.random(step.last.shape) < 0.5)
+    team_discount, discount, present = (np.array(x) for x in (step.team_discount, step.discount, step.present))
+    team_discount[cut], discount[cut] = 1.0, 1.0
+    present[:, 5, 1] = False
+    legal = rng.random((*step.last.shape, n, 5)) < 0.6
+    legal[..., 0] = True
+    step = replace(step, team_discount=team_discount, discount=discount, present=present, legal=(legal,))
+    return replace(chunk, step=step), cut
+
+
+def q_of(algorithm: Algorithm, nets: Any, train: Any, chunk: Chunk) -> np.ndarray:
+    """`[b t+1 n a]`"""
+    return np.asarray(algorithm.architecture.policy(algorithm.spec, nets.actor, train.seen, chunk.step, chunk.memory)[0][0])
+
+
+# ---- targets
+@pytest.mark.parametrize("credit", [Vdn(), Individual()], ids=["vdn", "individual"])
+@pytest.mark.parametrize("learner", [QLearning(gamma=0.9, lam=0.7, replay=SMALL), Pqn(gamma=0.9, lam=0.7)], ids=["double", "pqn"])
+def test_targets_are_the_recursion(learner: Any, credit: Any) -> None:
+    """y_t = r_t + g d_t [(1 - l) V_t+1 + l y_t+1], V from the target networks' value of the online networks' best legal action;
+    nothing flows over an end or a reset, a truncated episode is bootstrapped from the row it was cut on."""
+    it = Algorithm(make(DUMMY).spec, Ctde(MLP), credit, learner)
+    chunk, cut = batch(it)
+    train, rng, team = begun(it), np.random.default_rng(4), isinstance(credit, Vdn)
+    other = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.3), jnp.float32), train.nets)
+    lagged = other if learner.lags else None
+    fixed = quick(lambda train, chunk: it._targets(train.nets, lagged, train.seen, train.targets, chunk))(train, chunk)
+    online = q_of(it, train.nets, train, chunk)
+    valued = q_of(it, other, train, chunk) if learner.lags else online
+    best = np.where(chunk.step.legal[0], online, -np.inf).argmax(-1)
+    value = np.take_along_axis(valued, best[..., None], -1)[..., 0]
+    assert (best != np.where(chunk.step.legal[0], valued, -np.inf).argmax(-1)).any() == learner.lags
+    s = jax.tree.map(np.asarray, chunk.step)
+    if team:
+        value = np.broadcast_to(np.where(s.present, value, 0).sum(-1, keepdims=True), value.shape)
+        pay, discount = s.team_reward[..., None], s.team_discount[..., None]
+    else:
+        pay, discount = s.reward, s.discount
+    kinds = set()
+    for b in range(B):
+        y = v = value[b, T]
+        for t in reversed(range(T)):
+            if s.first[b, t + 1]:  # the action was ignored: what comes after belongs to another episode
+                y = v = value[b, t]
+                continue
+            r, d, acts = pay[b, t + 1], 0.9 * discount[b, t + 1], s.present[b, t] & s.deciding[b, t]
+            target = r + d * (0.3 * v + 0.7 * y)
+            np.testing.assert_allclose(np.asarray(fixed.target)[b, t][acts], target[acts], rtol=1e-4, atol=1e-5)
+            np.testing.assert_array_equal(np.asarray(fixed.predicted)[b, t], acts)
+            y, v = np.where(acts, target, r + d * y), np.where(acts, value[b, t], r + d * v)  # pay accumulates between decisions
+            kinds.add("cut" if cut[b, t + 1] else "ended" if s.last[b, t + 1] else "going")
+            kinds.add("idle" if not acts.all() else "going")
+    assert kinds == {"cut", "ended", "going", "idle"}
+
+
+# ---- clocks
+def test_epsilon_falls_linearly_and_stays() -> None:
+    learner = Pqn(epsilon=0.8, epsilon_end=0.2, explore_for=0.5)
+    np.testing.assert_allclose([learner.explore(p) for p in (0, 0.25, 0.5, 0.75, 1)], [0.8, 0.5, 0.2, 0.2, 0.2], atol=1e-6)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.25])
+def test_target_networks_move_every_so_many_batches(tau: float) -> None:
+    """By `tau` towards the online ones, which for tau = 1 they then equal; in between they stand still to the bit."""
+    learner = QLearning(target_every=2, tau=tau, lr=1e-2, replay=SMALL)
+    it = Algorithm(make(DUMMY).spec, Decentralized(MLP), Vdn(), learner)
+    chunk = chunks_of(it, DUMMY)
+    update = quick(lambda train, key: it.update(train, chunk, 0.0, key)[0])
+    leaves = lambda x: np.concatenate([np.ravel(y) for y in jax.tree.leaves(x)])
+    train = begun(it, like=chunk)
+    for k in range(5):
+        after = update(train, jax.random.key(k))
+        before, online, lagged = (leaves(x) for x in (train.lagged, after.nets, after.lagged))
+        assert int(after.opt.count) == k + 1 and (leaves(train.nets) != online).all()
+        if k % 2:
+            np.testing.assert_allclose(lagged, before + tau * (online - before), atol=1e-6)
+        else:
+            np.testing.assert_array_equal(lagged, before)
+        train = after
+
+
+# ---- refusals
+@pytest.mark.parametrize("learner", [QLearning(), Pqn()], ids=["q_learning", "pqn"])
+def test_what_cannot_be_enumerated_is_refused(learner: Any) -> None:
+    with pytest.raises(ValueError, match=rf"group 'arm': {type(learner).__name__} cannot maximize over a Box: use .*policy_gradient"):
+        Algorithm(make("proving:pair").spec, Decentralized(), Individual(), learner)
+
+
+@pytest.mark.parametrize(
+    ("make_it", "words"),
+    [
+        (lambda: QLearning(tau=0.0), ["QLearning.tau is 0.0", "up to 1"]),
+        (lambda: QLearning(target_every=0), ["QLearning.target_every is 0", "at least 1"]),
+        (lambda: QLearning(epsilon=1.5), ["QLearning.epsilon is 1.5", "the default is 1.0"]),
+        (lambda: Pqn(epochs=0), ["Pqn.epochs is 0", "at least 1"]),
+        (lambda: Pqn(explore_for=0.0), ["Pqn.explore_for is 0.0", "the default is"]),
+    ],
+)
+def test_learners_refuse_their_own_fields(make_it: Any, words: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:
+        make_it()
+    assert all(w in str(caught.value) for w in words)
+
+
+# ---- learning
+@pytest.mark.parametrize(
+    "learner",
+    [QLearning(lr=1e-2, target_every=10, explore_for=0.5, replay=Replay(512, 32, 4, priority=0.5)), Pqn(lr=5e-3, explore_for=0.5)],
+    ids=["q_learning", "pqn"],
+)
+def test_climbing_settles_on_an_equilibrium(learner: Any) -> None:
+    """Two rows: random play earns -2.5 a game of one row; the safe equilibrium 10, the best 22."""
+    env = Vectorized(make("proving:climbing?rows=2"), 32)
+    algorithm = Algorithm(env.spec, Decentralized(Mlp((32,), norm="layer")), Vdn(), learner)
+    runtime = Fused(env, algorithm, 4, 60, (0,))
+    state, report = quick(lambda s: runtime.advance(runtime.begin(s), 60, 60))(0)
+    assert np.isfinite(np.concatenate([np.ravel(x) for x in jax.tree.leaves((state.train.nets, report.losses))])).all()
+    judged = quick(lambda policy: play(Vectorized(env.env, 8), 8, algorithm, policy, jax.random.key(1)).team_return.mean())
+    assert judged(state.train.policy) >= 10
