@@ -104,7 +104,9 @@ class Algorithm:
         return jnp.maximum(self.learner.explore(progress), self.credit.explore)
 
     def _behave(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...], explore: Array) -> tuple[Array, ...]:
-        return tuple(self.learner.behave(g.space, h, ok, explore) for g, h, ok in zip(self.spec.groups, heads, legal, strict=True))
+        return tuple(
+            self.learner.behave(g.space, h, ok, explore, g.default) for g, h, ok in zip(self.spec.groups, heads, legal, strict=True)
+        )
 
     def sample(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...], noise: tuple[Array, ...]) -> tuple[Array, ...]:
         return tuple(g.space.sample(h, ok, z) for g, h, ok, z in zip(self.spec.groups, heads, legal, noise, strict=True))

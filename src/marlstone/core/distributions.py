@@ -136,16 +136,19 @@ class Discrete:
         """The head of the policy that takes the best action, also its mode at 1, and with probability `epsilon` any legal one."""
         return self._any(self.encode(self.mode(q, legal)), legal, epsilon * (1 - 1e-6))
 
-    def mixed(self, head: Array, legal: Array | None, epsilon: Array) -> Array:
-        """The head of the policy that follows `head`, and with probability `epsilon` takes any legal action."""
+    def mixed(self, head: Array, legal: Array | None, epsilon: Array, default: Any = None) -> Array:
+        """The head of the policy that follows `head`, and with probability `epsilon` takes any legal action; half of these times
+        `default`, if one is given and legal."""
         xp = head.__array_namespace__()
-        return self._any(xp.exp(_log_softmax(_masked(head, legal))), legal, epsilon)
+        return self._any(xp.exp(_log_softmax(_masked(head, legal))), legal, epsilon, default)
 
-    @staticmethod
-    def _any(p: Array, legal: Array | None, epsilon: Array) -> Array:
+    def _any(self, p: Array, legal: Array | None, epsilon: Array, default: Any = None) -> Array:
         xp = p.__array_namespace__()
         allowed = xp.ones_like(p) if legal is None else legal.astype(p.dtype)
         share = allowed / xp.maximum(xp.sum(allowed, axis=-1, keepdims=True), 1)
+        if default is not None:
+            chosen = allowed * self.encode(xp.asarray(default))
+            share = xp.where(xp.any(chosen > 0, axis=-1, keepdims=True), (share + chosen) / 2, share)
         return xp.log(xp.maximum((1 - epsilon) * p + epsilon * share, 1e-12))
 
     def encode(self, action: Array) -> Array:
@@ -218,9 +221,10 @@ class MultiDiscrete:
         xp = q.__array_namespace__()
         return xp.concat([d.greedy(q[..., s], ok, epsilon) for _, d, s, ok in self._each(legal)], axis=-1)
 
-    def mixed(self, head: Array, legal: Array | None, epsilon: Array) -> Array:
+    def mixed(self, head: Array, legal: Array | None, epsilon: Array, default: Any = None) -> Array:
         xp = head.__array_namespace__()
-        return xp.concat([d.mixed(head[..., s], ok, epsilon) for _, d, s, ok in self._each(legal)], axis=-1)
+        of = lambda i: None if default is None else default[i]
+        return xp.concat([d.mixed(head[..., s], ok, epsilon, of(i)) for i, d, s, ok in self._each(legal)], axis=-1)
 
     def encode(self, action: Array) -> Array:
         xp = action.__array_namespace__()

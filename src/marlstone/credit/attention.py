@@ -57,7 +57,8 @@ class Attention(Credit):
     def init(self, spec: Spec, key: Array) -> Any:
         keys = iter(jax.random.split(key, 4 * len(spec.groups) + 8))
         h = self.hidden
-        heads = lambda: {name: dense_init(next(keys), h, h, 1, 1.0).w for name in ("query", "key", "value")}
+        gains = {"query": 1.0, "key": 1.0, "value": 0.1}  # what an agent did itself comes first
+        heads = lambda: {name: dense_init(next(keys), h, h, 1, gain).w for name, gain in gains.items()}
         codes = lambda: tuple(jax.random.normal(next(keys), (g.space.width, h)) for g in spec.groups)
         return {
             "see": tuple(self._sees(g).init(next(keys)) for g in spec.groups),

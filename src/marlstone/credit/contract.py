@@ -25,7 +25,8 @@ class Credit:
 
     `needs`: views that training needs; `audits`: views that only `contribution` needs; `claims`: what `contribution` estimates, each
     action's `worth` against the agent's default, or `shares` of the team's return, which add up to it; `explore`: how often, at
-    least, agents act at random while they train, so that the method keeps seeing the actions it makes claims about.
+    least, agents act at random while they train (a policy gradient's half of the time by their default), so that the method keeps
+    seeing the actions it makes claims about.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()

@@ -102,9 +102,9 @@ class PolicyGradient:
     def explore(self, progress: Array) -> Array:
         return jnp.zeros(())
 
-    def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array) -> Array:
-        """Policies explore by being stochastic; where credit asks for more, a share of their actions is drawn uniformly."""
-        return space.mixed(head, legal, explore) if isinstance(space, Discrete | MultiDiscrete) else head
+    def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
+        """Policies explore by being stochastic; where credit asks for more, a share of their actions is the agent's default, or any."""
+        return space.mixed(head, legal, explore, default) if isinstance(space, Discrete | MultiDiscrete) else head
 
     def follow(self, lagged: None, nets: Any, opt: Any) -> None:
         return None

@@ -86,7 +86,7 @@ class ValueBased:
             f"action values diverge: they are {now['q']:.3g} on average, and no pay met so far adds up to more than {bound:.3g}; {slower}"
         )
 
-    def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array) -> Array:
+    def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
         """Action values -> the head of an epsilon-greedy policy: sampling and log-probs need no second path."""
         return space.greedy(head, legal, explore)  # type: ignore[attr-defined]
 
