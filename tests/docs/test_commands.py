@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from marlstone.cli import evaluate, main, train
+from marlstone.cli import audit_credit, evaluate, main, train
 from tests.cli.conftest import pretend
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +42,19 @@ def fitting(config: Any, *rest: Any, **more: Any) -> dict[str, Any]:
     return pretend(config, *rest, **more)
 
 
+def fitting_audit(config: Any) -> dict[str, Any]:
+    """No audit either, but what is checked before it."""
+    from marlstone.evaluate.credit_audit import auditable
+    from marlstone.runtime.train import runtime_of
+
+    auditable(config.env)
+    runtime_of(config).close()
+    figures = dict.fromkeys(("claims", "rank_correlation", "decision_rank_correlation", "efficiency_error", "dummy_ci95"))
+    none = {f"{k}_ci95": None for k in ("rank_correlation", "decision_rank_correlation")}
+    kinds = {"architecture": "-", "credit": "-", "learner": "-"}
+    return {"env": config.env, "seeds": [1], **kinds, **figures, **none, "truth": {}, "contributions": {}}
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p.read_text())], ids=lambda p: p.name)
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A page's commands in order, in a fresh directory that holds the files the page shows by title."""
@@ -51,6 +64,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         text = text.replace("jumanji:LevelBasedForaging?task=8x8-2p-2f-coop", "proving:climbing")
     else:
         monkeypatch.setattr(train, "runtime", lambda: fitting)
+        monkeypatch.setattr(audit_credit, "_trained", lambda config, *_: fitting_audit(config))
         monkeypatch.setattr(evaluate, "runtime", lambda: lambda config, checkpoint, episodes: {"return_iqm": 0.0, "seeds": [1]})
     for _, title, body in FENCE.findall(text):
         if title:

@@ -96,6 +96,6 @@ def test_optimizer_is_adam() -> None:
 
 @pytest.mark.parametrize(("anneal", "rates"), [(True, [1.0, 0.5, 0.0]), (False, [1.0, 1.0, 1.0])])
 def test_rate_follows_progress(anneal: bool, rates: list[float]) -> None:
-    learner = PolicyGradient(lr=2e-3, action_value_lr=4e-3, anneal=anneal)
+    learner = PolicyGradient(lr=2e-3, credit_lr=4e-3, anneal=anneal)
     both = np.array([learner.rate(jnp.float32(p)) for p in (0.0, 0.5, 1.0)])
     np.testing.assert_allclose(both, np.outer(rates, [2e-3, 4e-3]), atol=1e-9)

@@ -22,7 +22,7 @@ from marlstone.learners.contract import Fixed, Learner
 from marlstone.learners.optimizer import Adam
 
 Array = Any
-ALWAYS = frozenset({"logp", "entropy"})  # views that every architecture has
+ALWAYS = frozenset({"logp", "entropy", "scale"})  # views that every architecture has
 VALUE_RATE = 0.05  # how fast value targets' moments follow, per update
 
 
@@ -155,6 +155,9 @@ class Algorithm:
             views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
         if "value" in wanted:
             views["value"] = real(along_agents(list(self._values(nets, seen, step, chunk.memory, cores)[0])), scale.value)
+        if "scale" in wanted:
+            sigma = self.sets.per_agent(scale.value.sigma)
+            views["scale"] = jnp.broadcast_to(sigma, (*step.first.shape[:1], *sigma.shape))
         default = lambda a, g: jnp.broadcast_to(jnp.asarray(g.default, a.dtype), a.shape)
         defaults = tuple(default(a, g) for a, g in zip(chunk.action, self.spec.groups, strict=True))
         if self.learner.values_are_heads:
@@ -180,7 +183,7 @@ class Algorithm:
         return self.architecture.value(self.spec, nets.critic, seen, step, memory, cores)
 
     def _known(self, seen: Seen, chunk: Chunk) -> Chunk:
-        """A batch as credit sees it: vectors and state normalized, as networks see them."""
+        """A batch as credit sees it: vectors and state normalized, actions encoded, as networks see them."""
         groups = zip(chunk.step.obs, seen.obs, self.spec.groups, strict=True)
         obs = []
         for leaves, m, g in groups:
@@ -188,7 +191,8 @@ class Algorithm:
             mine = {k: Moments(own(v.mean, owners, 1), own(v.var, owners, 1), v.count) for k, v in m.items()}
             obs.append({k: normalized(mine[k], x) if k in mine else x for k, x in leaves.items()})
         state = chunk.step.state if seen.state is None else normalized(seen.state, chunk.step.state)
-        return replace(chunk, step=replace(chunk.step, obs=tuple(obs), state=state))
+        action = tuple(g.space.encode(a) for g, a in zip(self.spec.groups, chunk.action, strict=True))
+        return replace(chunk, step=replace(chunk.step, obs=tuple(obs), state=state), action=action)
 
     def _targets(self, nets: Nets, lagged: Any, seen: Seen, scale: Scales, chunk: Chunk) -> Fixed:
         """The learner's fixed targets for a batch, by these networks and the target networks, if it keeps some."""
@@ -206,7 +210,8 @@ class Algorithm:
         absorbed = sets.absorb(train.seen, chunks) if learner.normalize_observations else train.seen
         seen = jax.tree.map(lambda a, b: jnp.where(train.version == 0, a, b), absorbed, train.seen)
         nets, scale, (lr, faster) = train.nets, train.targets, learner.rate(progress)
-        rates = replace(jax.tree.map(lambda _: lr, nets), q=jax.tree.map(lambda _: faster, nets.q))
+        parts = (nets.actor, lr), (nets.critic, lr), (nets.q, faster), (nets.credit, faster)
+        rates = Nets(*(jax.tree.map(lambda _, r=r: r, part) for part, r in parts))
         if remembers is None:
             fixed = self._targets(nets, train.lagged, seen, scale, chunks)
             if learner.normalize_advantages:
@@ -234,6 +239,7 @@ class Algorithm:
                 share = share + sets.mean(weigh(losses.gap / spread**2), chunks.acts, acts)
             if (own := asked.loss(views, known)) is not None:
                 share = share + jnp.where(chunks.real, own, 0).sum() / real
+                metrics["credit_loss"] = jnp.broadcast_to(own[..., None], chunks.acts.shape)
             error = jnp.where(fixed.predicted, losses.predicting, 0).sum((1, 2)) / jnp.maximum(fixed.predicted.sum((1, 2)), 1)
             return share, ({k: jnp.where(chunks.acts, v, 0).sum() for k, v in metrics.items()}, jnp.sqrt(error))
 

@@ -28,8 +28,12 @@ def _parser() -> Parser:
     add("config", nargs="?", metavar="CONFIG.toml", help="the run's configuration; flags alone will do")
     add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs)")
     add("--architecture", metavar="KIND", help="decentralized or ctde")
-    add("--credit", metavar="KIND", help="individual, team, or your own: file.py:Class")
-    add("--learner", metavar="KIND", help="policy_gradient, or your own: file.py:Class")
+    add(
+        "--credit",
+        metavar="KIND",
+        help="individual, team, counterfactual, difference, attention, vdn, qmix, qplex, or your own: file.py:Class",
+    )
+    add("--learner", metavar="KIND", help="policy_gradient, q_learning, pqn, or your own: file.py:Class")
     add("--body", metavar="KIND", help="mlp or gru: architecture.body")
     add("--sharing", metavar="HOW", help="all, type or none: architecture.sharing")
     add("--steps", metavar="N", help="joint environment steps per seed")

@@ -8,6 +8,10 @@ class UserError(ValueError):
     """What was asked cannot be done, and the message says why: part, field, value and remedy. The command line prints it and exits 2."""
 
 
+class Diverging(UserWarning):
+    """Learning runs away; says which setting to change."""
+
+
 class Failure(RuntimeError):
     """Something outside failed for good (an environment, say), and the message is enough. The command line prints it and exits 1."""
 

@@ -182,7 +182,8 @@ class Views:
     `logp` of the recorded action and `entropy`, `[*b t n]`; `value`, denormalized, `[*b t+1 n]`: the last row bootstraps.
     Action values, denormalized, the others acting as recorded: of the recorded action (`q_chosen`), expected under the agent's policy
     (`q_expected`) and of its declared default (`q_default`), `[*b t n]`; of its best action (`q_best`), and of the action the learner
-    would take (`q_greedy`), `[*b t+1 n]`.
+    would take (`q_greedy`), `[*b t+1 n]`. `scale`: the spread of value targets, `[*b n]`.
+    `team`: where credit is asked, the `Spec` of the agents it speaks for.
     """
 
     logp: Any = None
@@ -193,3 +194,5 @@ class Views:
     q_default: Any = None
     q_best: Any = None
     q_greedy: Any = None
+    scale: Any = None
+    team: Any = None

@@ -1,9 +1,10 @@
 """How a team outcome becomes each agent's learning signal."""
 
+from marlstone.credit.attention import Attention
 from marlstone.credit.contract import Asked, Credit
 from marlstone.credit.counterfactual import Counterfactual, Difference
 from marlstone.credit.decomposition import Qmix, Qplex, Vdn
 from marlstone.credit.individual import Individual
 from marlstone.credit.team import Team
 
-__all__ = ["Asked", "Counterfactual", "Credit", "Difference", "Individual", "Qmix", "Qplex", "Team", "Vdn"]
+__all__ = ["Asked", "Attention", "Counterfactual", "Credit", "Difference", "Individual", "Qmix", "Qplex", "Team", "Vdn"]

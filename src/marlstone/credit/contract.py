@@ -2,7 +2,9 @@
 
 A method is one frozen dataclass. It answers what it has an opinion on and inherits the neutral answer elsewhere; what it
 needs is checked when an algorithm is built. `p` is what `init` made: arrays only. `views` and `chunk` are one
-environment's, `[t n]`, the team's agents only (managers keep their own pay).
+environment's, `[t n]`, the team's agents only (managers keep their own pay). In `chunk`, observations and state are
+normalized and actions encoded, `[t n_g a]`, as networks see them; rewards are as the environment paid them.
+`views.team` is the team's `Spec`.
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
+from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec, Step, Views
 
 Array = Any
@@ -70,7 +73,8 @@ class Asked:
     def _ask(self, question: Any, views: Views, chunk: Chunk, *more: Array) -> Any:
         m = self.team.n
         mine = lambda x: jax.tree.map(lambda a: a[..., :m], x)
-        return jax.vmap(lambda v, c, *x: question(self.p, v, c, *x))(mine(views), jax.vmap(lambda c: c.of(self.team))(chunk), *mine(more))
+        ask = lambda v, c, *x: question(self.p, replace(v, team=self.team), c, *x)
+        return jax.vmap(ask)(mine(views), jax.vmap(lambda c: c.of(self.team))(chunk), *mine(more))
 
     def _everyone(self, team: Array, everyone: Array) -> Array:
         m = self.team.n

@@ -31,7 +31,7 @@ Array = Any
 class PolicyGradient:
     """Defaults follow Yu et al. 2022 and Andrychowicz et al. 2021, tuned here on seeds 0-9 (docs/results).
 
-    Fields: `lr` learning rate, `action_value_lr` that of action-value critics, where credit wants them; `anneal`
+    Fields: `lr` learning rate, `credit_lr` that of what credit wants learned (action values, its own networks); `anneal`
     whether they fall linearly to 0 over the budget; `entropy` bonus, which moves linearly to
     `entropy_end` over the budget (None: stays), so that policies explore first and end nearly deterministic; `clip` e;
     `cap` c on stale ratios; `value` weight of the value loss; `gamma`, `lam` discount and lambda; `epochs`,
@@ -41,7 +41,7 @@ class PolicyGradient:
 
     kind: ClassVar[str] = "policy_gradient"
     lr: float = 5e-4
-    action_value_lr: float = 2e-3
+    credit_lr: float = 2e-3
     anneal: bool = True
     entropy: float = 0.01
     entropy_end: float | None = None
@@ -68,7 +68,7 @@ class PolicyGradient:
     def __post_init__(self) -> None:
         ranges = {
             "lr": self.lr > 0,
-            "action_value_lr": self.action_value_lr > 0,
+            "credit_lr": self.credit_lr > 0,
             "clip": self.clip > 0,
             "cap": self.cap >= 1,
             "gamma": 0 <= self.gamma <= 1,
@@ -95,6 +95,10 @@ class PolicyGradient:
         """Forward passes per row: one for targets, three (forward and backward) per epoch."""
         return 1 + 3 * self.epochs
 
+    def doubts(self, now: dict[str, float], highest: dict[str, float]) -> None:
+        """Nothing here can run away unseen: ratios are clipped and values normalized."""
+        return None
+
     def explore(self, progress: Array) -> Array:
         return jnp.zeros(())
 
@@ -106,9 +110,9 @@ class PolicyGradient:
         return None
 
     def rate(self, progress: Array) -> tuple[Array, Array]:
-        """The learning rates at `progress` in [0, 1] of the budget: of everything, and of action-value critics."""
+        """The learning rates at `progress` in [0, 1] of the budget: of actors and critics, and of what credit wants learned."""
         left = 1 - progress if self.anneal else jnp.ones(())
-        return self.lr * left, self.action_value_lr * left
+        return self.lr * left, self.credit_lr * left
 
     def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Asked | None = None, then: Views | None = None) -> Fixed:
         """Once a batch: the current policy is the proximal one. All `[b t n]`."""

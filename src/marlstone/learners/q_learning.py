@@ -44,6 +44,7 @@ class ValueBased:
     withholds: ClassVar[frozenset[str]] = frozenset({"value", "joint_q", "q_expected"})
     offers: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_best", "q_default"})
     values_are_heads: ClassVar[bool] = True
+    lags: ClassVar[bool]
     normalize_values: ClassVar[bool] = False
     normalize_advantages: ClassVar[bool] = False
 
@@ -74,6 +75,16 @@ class ValueBased:
     def explore(self, progress: Array) -> Array:
         """Epsilon at `progress` in [0, 1] of the budget."""
         return self.epsilon + (self.epsilon_end - self.epsilon) * jnp.minimum(progress / self.explore_for, 1.0)
+
+    def doubts(self, now: dict[str, float], highest: dict[str, float]) -> str | None:
+        """What is wrong with the latest figures, given the highest ever met: values beyond anything the pay could add up to."""
+        bound = highest["largest_pay"] / max(1 - self.gamma, 1e-3)
+        if not highest["largest_pay"] or now["q"] <= 2 * bound:
+            return None
+        slower = "lower learner.lr" if not self.lags else "raise learner.target_every or lower learner.lr"
+        return (
+            f"action values diverge: they are {now['q']:.3g} on average, and no pay met so far adds up to more than {bound:.3g}; {slower}"
+        )
 
     def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array) -> Array:
         """Action values -> the head of an epsilon-greedy policy: sampling and log-probs need no second path."""

@@ -1,6 +1,7 @@
 """A training run from configuration to record: which runtime, how long, what is kept."""
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig, dump
 from marlstone.config.sources import resolved
-from marlstone.core.errors import UserError
+from marlstone.core.errors import Diverging, UserError
 from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
@@ -85,6 +86,25 @@ class Faults:
         self.seen = now
 
 
+@dataclass
+class Doubts:
+    """What the learner finds wrong with its own figures: warned of once, and told to the store each time. `highest`: per seed."""
+
+    learner: Any
+    highest: list[dict[str, float]]
+    warned: bool = False
+
+    def tell(self, store: Store, step: int, seeds: tuple[int, ...], out: Any, n: int) -> None:
+        for i, seed in enumerate(seeds):
+            now = {k: float(v[i].sum()) / n for k, v in out.losses.items()}
+            self.highest[i] = {k: max(v, self.highest[i].get(k, v)) for k, v in now.items()}
+            if doubt := self.learner.doubts(now, self.highest[i]):
+                store.event(step, seed, "diverging", doubt, 1)
+                if not self.warned:
+                    warnings.warn(f"seed {seed}, step {step:,}: {doubt}", Diverging, stacklevel=2)
+                self.warned = True
+
+
 def train(
     config: RunConfig,
     run: RunDirectory,
@@ -131,6 +151,7 @@ def _train(
     handed = chunk_bytes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped = 0, 1, False
+    doubts = Doubts(runtime.algorithm.learner, [{} for _ in runtime.seeds])
     if resume is not None:  # nothing is left that could refuse: another future begins here
         run.rewind(resume.step, dump(resolved(config)))
     with run.store() as store:
@@ -151,6 +172,7 @@ def _train(
             ]
             trained_steps += int(steps.sum())
             returns = _record(store, done * rows, runtime.seeds, out, n)
+            doubts.tell(store, done * rows, runtime.seeds, out, n)
             report("training", min(done * rows, config.steps), steps_per_second=float(steps.sum()) / took, episode_return=returns)
             stopped = stop()
             if done % every == 0 or done == runtime.total or stopped:
