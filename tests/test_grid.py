@@ -13,7 +13,7 @@ from marlstone.algorithm import Algorithm
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Mlp
 from marlstone.core.normalize import Scales, Targets
 from marlstone.core.types import Chunk
-from marlstone.credit import Counterfactual, Credit, Difference, Individual, Qmix, Qplex, Team, Vdn
+from marlstone.credit import Attention, Counterfactual, Credit, Difference, Individual, Qmix, Qplex, Team, Vdn
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning, Replay
 from tests.batches import B, begun, chunks_of, combination, quick, rollout
@@ -22,7 +22,7 @@ ADDITIVE, PAIR = "proving:additive?rows=2", "proving:pair"
 MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
 REPLAY = Replay(8, 3, 2, priority=0.5)
 LEARNERS = (PolicyGradient(lr=1e-2, epochs=2, minibatches=2), QLearning(lr=1e-2, replay=REPLAY), Pqn(lr=1e-2, epochs=2, minibatches=2))
-CREDITS = (Individual(), Team(), Counterfactual(), Difference(), Vdn(), Qmix(4, 5), Qplex(5))
+CREDITS = (Individual(), Team(), Counterfactual(), Difference(), Vdn(), Qmix(4, 5), Qplex(5), Attention())
 ALL = list(itertools.product((Decentralized(MLP), Ctde(MLP)), CREDITS, LEARNERS))
 named = lambda parts: "-".join(type(p).kind for p in parts)
 
@@ -74,9 +74,9 @@ def test_few_combinations_are_refused() -> None:
         return True
 
     open_to = {kind: sum(works(*p) for p in ALL if named(p).startswith(kind)) for kind in ("decentralized", "ctde")}
-    assert open_to == {"decentralized": 9, "ctde": 16}
+    assert open_to == {"decentralized": 12, "ctde": 19}
     assert not any(works(*p, name=PAIR) for p in ALL if not isinstance(p[2], PolicyGradient))
-    assert sum(works(*p, name=PAIR) for p in ALL) == 9
+    assert sum(works(*p, name=PAIR) for p in ALL) == 11
 
 
 # ---- a sample, really run

@@ -46,12 +46,15 @@ def test_what_decisions_are_worth_is_what_the_game_says(name: str, body: Any) ->
         it = gather(Vectorized(env, 6), algorithm, policy, key, 7)
         worth = decisions_worth(env, algorithm, policy, it, SAMPLES, who, jax.random.key(1))
         flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[worth.at], tree)
-        return worth, jax.vmap(env.contribution)(flat(it.states), flat(it.chunks.action)), it.chunks.real.reshape(-1)[worth.at]
+        chunks, then = it.chunks, jax.tree.map(lambda x: x[:, 1:], it.chunks.step)
+        rows = chunks.real, then.last, then.team_reward
+        return worth, jax.vmap(env.contribution)(flat(it.states), flat(chunks.action)), flat(rows)
 
-    worth, truth, real = jax.device_get(quick(measured)(jax.random.key(0)))
+    worth, truth, (real, last, pay) = jax.device_get(quick(measured)(jax.random.key(0)))
     assert real.all() and len(set(worth.at)) > 10
     np.testing.assert_allclose(worth.worth, truth, atol=1e-5)
-    assert (np.abs(truth).max(0) > 0.01).all()
+    assert (np.abs(truth).max(0) > 0.01).all() and 0 < last.mean() < 1
+    np.testing.assert_allclose(worth.team_return[last], pay[last], atol=1e-6)  # nothing counts beyond the end
 
 
 def test_noise_that_no_action_makes_cancels() -> None:
