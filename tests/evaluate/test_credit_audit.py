@@ -34,8 +34,12 @@ class Truthful(Team):
     def _state(self, chunk: Any) -> Shown:
         return Shown(chunk.logp[:, 0], chunk.step.obs[0]["symbol"][:-1].argmax(-1))
 
+    def _action(self, chunk: Any) -> Any:
+        """Credit is shown actions encoded."""
+        return tuple(a.argmax(-1) for a in chunk.action)
+
     def contribution(self, p: Any, views: Any, chunk: Any) -> Any:
-        return jax.vmap(GAME.contribution)(self._state(chunk), chunk.action)
+        return jax.vmap(GAME.contribution)(self._state(chunk), self._action(chunk))
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Fair(Truthful):
     claims: ClassVar[Any] = "shares"
 
     def contribution(self, p: Any, views: Any, chunk: Any) -> Any:
-        return jax.vmap(GAME.shapley)(self._state(chunk), chunk.action)
+        return jax.vmap(GAME.shapley)(self._state(chunk), self._action(chunk))
 
 
 def audited(credit: Any) -> Told:

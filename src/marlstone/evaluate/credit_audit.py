@@ -35,13 +35,14 @@ WIDEST = 4096  # environments stepped together
 
 @dataclass(frozen=True)
 class Told:
-    """One seed: what the method says and what is true of the agents audited, per episode `[k]`; the same per decision, `[s k]` (None:
-    shares are of episodes); the team's mean return; how far shares miss it, relative to it (None: none claimed)."""
+    """One seed: what the method says and what is true of the agents audited, per episode `[k]`; the same per decision `[s k]`, or, of
+    shares, per episode `[e k]` (of other episodes than their truth); the team's mean return; how far shares miss it, relative to it
+    (None: none claimed)."""
 
     said: np.ndarray
     true: np.ndarray
-    said_each: np.ndarray | None
-    true_each: np.ndarray | None
+    said_each: np.ndarray
+    true_each: np.ndarray
     team_return: float
     efficiency_error: float | None
 
@@ -101,7 +102,7 @@ class Auditor:
             return np.concatenate([np.asarray(_coalitions(self, train.policy, c, key)) for c in split], 1)
 
         true = shapley(value, n, np.random.default_rng(0))[:, self.who]
-        return Told(each[:, self.who].mean(0), true.mean(0), None, None, float(returns.mean()), error)
+        return Told(each[:, self.who].mean(0), true.mean(0), each[:, self.who], true, float(returns.mean()), error)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -165,8 +166,7 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     harmful = [a for a in agents if (high := true[a][1][1]) is not None and high < -NOTHING * scale]
     widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
     across, across_ci = _over_seeds([_spearman(t.said, t.true) for t in told])
-    paired = [(t.said_each, t.true_each) for t in told if t.said_each is not None and t.true_each is not None]
-    each, each_ci = _over_seeds([_spearman(said_each.ravel(), true_each.ravel()) for said_each, true_each in paired])
+    each, each_ci = _over_seeds([_spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None])
     errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
     return {
         "claims": claims,
