@@ -104,6 +104,8 @@ class Algorithm:
         return jnp.maximum(self.learner.explore(progress), self.credit.explore)
 
     def _behave(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...], explore: Array) -> tuple[Array, ...]:
+        if not self.learner.values_are_heads and not self.credit.explore:
+            return heads
         return tuple(
             self.learner.behave(g.space, h, ok, explore, g.default) for g, h, ok in zip(self.spec.groups, heads, legal, strict=True)
         )
