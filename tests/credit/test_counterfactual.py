@@ -109,8 +109,8 @@ def test_trust_weighs_the_critic_against_what_followed(method: Any) -> None:
 @METHODS
 @pytest.mark.parametrize("explore", [0.0, 0.05, 0.5])
 def test_every_legal_action_keeps_being_tried(method: Any, explore: float) -> None:
-    """The acting policy, however settled: at least explore / size for whatever is legal, nothing else; learning corrects for it, since
-    log-probs of learning are the policy's own."""
+    """The acting policy, however settled: explore / 2 is spread over whatever is legal, nothing else, as much again goes to the declared
+    default, or is spread too where that is illegal; learning corrects for it, since log-probs of learning are the policy's own."""
     ask = claims(method(), Mlp((6, 5), "tanh"))
     it = configured(ask.it, credit=method(explore=explore))
     assert float(it._explore(jnp.ones(()))) == pytest.approx(explore)
@@ -119,9 +119,13 @@ def test_every_legal_action_keeps_being_tried(method: Any, explore: float) -> No
     rows = jax.tree.map(lambda x: x[:, 1], ask.chunk.step)
     heads, _ = it.heads(policy, rows, it.memory(len(rows.first)))
     raw = it.architecture.policy(it.spec, actor, policy.seen, rows, it.memory(len(rows.first)))[0]
-    p, settled = np.exp(heads[0]), np.exp(it.spec.groups[0].space.log_prob(raw[0][..., None, :], rows.legal[0][..., None, :], np.arange(3)))
-    assert settled[rows.legal[0]].min() < 1e-3 and (p[rows.legal[0]] >= explore / 3 - 1e-6).all()
-    np.testing.assert_allclose(p, (1 - explore) * settled + explore * rows.legal[0] / 2, atol=1e-5)
+    legal = np.asarray(rows.legal[0])
+    chance = lambda head: np.exp(it.spec.groups[0].space.log_prob(head[..., None, :], legal[..., None, :], np.arange(3)))
+    p, settled = chance(heads[0]), chance(raw[0])
+    assert settled[legal].min() < 1e-3 and (p[legal] >= explore / 4 - 1e-6).all() and set(legal[..., 0].flat) == {False, True}
+    spread, default = legal / 2, legal * (np.arange(3) == 0)
+    tried = np.where(legal[..., :1], (spread + default) / 2, spread)
+    np.testing.assert_allclose(p, (1 - explore) * settled + explore * tried, atol=1e-5)
     np.testing.assert_array_equal(heads[1], raw[1])
     assert not float(Algorithm(it.spec, Ctde(), Team(), PolicyGradient())._explore(jnp.zeros(())))
 
