@@ -162,8 +162,7 @@ class Algorithm:
         if "scale" in wanted:
             sigma = self.sets.per_agent(scale.value.sigma)
             views["scale"] = jnp.broadcast_to(sigma, (*step.first.shape[:1], *sigma.shape))
-        default = lambda a, g: jnp.broadcast_to(jnp.asarray(g.default, a.dtype), a.shape)
-        defaults = tuple(default(a, g) for a, g in zip(chunk.action, self.spec.groups, strict=True))
+        defaults = tuple(g.default_like(a) for g, a in zip(self.spec.groups, chunk.action, strict=True))
         if self.learner.values_are_heads:
             views["q_chosen"] = each(lambda s, q, a: s.score(q, a), now(heads), chunk.action)
             views["q_best"] = each(lambda s, q, ok: s.best(q, ok), heads, step.legal)

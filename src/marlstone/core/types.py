@@ -66,6 +66,11 @@ class Group:
     def count(self) -> int:
         return len(self.agents)
 
+    def default_like(self, action: Array) -> Array:
+        """The declared default in place of every recorded action."""
+        xp = action.__array_namespace__()
+        return xp.broadcast_to(xp.asarray(self.default, dtype=action.dtype), action.shape)
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -70,7 +70,7 @@ class Auditor:
     def seed(self, train: Train, key: Array) -> Told:
         """Audit what one seed has learned."""
         k1, k2 = jax.random.split(key)
-        it, said = self._gathered(train, k1)
+        it, said = _gathered(self, train, k1)
         chunks = it.chunks
         shares, returns, lengths = _whole_episodes(chunks, said)
         if not len(returns):
@@ -79,18 +79,11 @@ class Auditor:
         if self.shares:
             return self._shares(train, k2, shares, returns)
         width = max(1, WIDEST // (len(self.who) + 1))
-        parts = [self._worth(train, it, k, min(width, self.decisions)) for k in jax.random.split(k2, -(-self.decisions // width))]
+        parts = [_worth(self, train.policy, it, k, min(width, self.decisions)) for k in jax.random.split(k2, -(-self.decisions // width))]
         true_each = np.concatenate([np.asarray(w.worth) for w in parts])
         at = np.concatenate([np.asarray(w.at) for w in parts])
         said_each = np.asarray(said).reshape(-1, said.shape[-1])[at][:, self.who]
         return Told(said_each.mean(0) * rows, true_each.mean(0) * rows, said_each, true_each, team, None)
-
-    # ---- compiled once for all seeds
-    def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array]:
-        return _gathered(self, train, key)
-
-    def _worth(self, train: Train, it: Decisions, key: Array, samples: int) -> Any:
-        return _worth(self, train.policy, it, key, samples)
 
     def _shares(self, train: Train, key: Array, each: np.ndarray, returns: np.ndarray) -> Told:
         error = float(np.abs(each.sum(-1) - returns).mean() / max(abs(returns).mean(), 1e-9))
@@ -105,6 +98,7 @@ class Auditor:
         return Told(each[:, self.who].mean(0), true.mean(0), each[:, self.who], true, float(returns.mean()), error)
 
 
+# ---- compiled once for all seeds
 @partial(jax.jit, static_argnums=0)
 def _gathered(a: Auditor, train: Train, key: Array) -> tuple[Decisions, Array]:
     it = gather(a.env, a.algorithm, train.policy, key, a.length)

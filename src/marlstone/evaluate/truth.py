@@ -20,7 +20,7 @@ from jax import lax
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.distributions import noise_of
 from marlstone.core.records import record
-from marlstone.core.types import Chunk, Group, Spec, Step
+from marlstone.core.types import Chunk, Spec, Step
 from marlstone.envs.protocol import Env
 from marlstone.envs.vectorized import Vectorized
 from marlstone.runtime.evaluation import UNKNOWN_HORIZON
@@ -57,10 +57,6 @@ def gather(env: Vectorized, algorithm: Algorithm, policy: Policy, key: Array, le
     return Decisions(assemble(algorithm, rows, last, begin), swap(states), swap(memory))
 
 
-def _default(group: Group, action: Array) -> Array:
-    return jnp.broadcast_to(jnp.asarray(group.default, action.dtype), action.shape)
-
-
 def swapped(spec: Spec, action: tuple[Array, ...], out: Array) -> tuple[Array, ...]:
     """`action` (`[... n_g]` per group) with the declared default where `out [... n]`."""
     start, changed = 0, []
@@ -68,7 +64,7 @@ def swapped(spec: Spec, action: tuple[Array, ...], out: Array) -> tuple[Array, .
         which = out[..., start : start + g.count]
         start += g.count
         which = which.reshape(*which.shape, *(1,) * (a.ndim - which.ndim))
-        changed.append(jnp.where(which, _default(g, a), a))
+        changed.append(jnp.where(which, g.default_like(a), a))
     return tuple(changed)
 
 

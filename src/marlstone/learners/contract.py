@@ -52,6 +52,14 @@ class Asked(Protocol):
     def loss(self, views: Views, chunk: Chunk) -> Array | None: ...
 
 
+def in_range(learner: Any, ranges: dict[str, bool]) -> None:
+    """Raises ValueError for the first field that is out of range, naming its value and its default."""
+    for name, ok in ranges.items():
+        if not ok:
+            part, default = type(learner).__name__, type(learner).__dataclass_fields__[name].default
+            raise ValueError(f"{part}.{name} is {getattr(learner, name)}: out of range, the default is {default}")
+
+
 class Learner(Protocol):
     """`asks`: the credit questions it puts; `demands`: those it cannot do without; `withholds`: views it cannot offer,
     `offers`: those it makes itself; `values_are_heads`: what actors say are action values; `lags`: whether it keeps target networks."""

@@ -22,7 +22,7 @@ from marlstone.core.distributions import ActionSpace, Discrete, MultiDiscrete
 from marlstone.core.records import replace
 from marlstone.core.returns import vtrace
 from marlstone.core.types import Chunk, Views
-from marlstone.learners.contract import Asked, Fixed, Losses, Needs
+from marlstone.learners.contract import Asked, Fixed, Losses, Needs, in_range
 
 Array = Any
 
@@ -80,10 +80,7 @@ class PolicyGradient:
             "entropy_end": self.entropy_end is None or self.entropy_end >= 0,
             "value": self.value >= 0,
         }
-        for name, ok in ranges.items():
-            if not ok:
-                default = type(self).__dataclass_fields__[name].default
-                raise ValueError(f"PolicyGradient.{name} is {getattr(self, name)}: out of range, the default is {default}")
+        in_range(self, ranges)
 
     def refuses(self, space: ActionSpace) -> str | None:
         return None

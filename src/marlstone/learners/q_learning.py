@@ -18,7 +18,7 @@ from jax import lax
 from marlstone.core.distributions import ActionSpace, enumerable
 from marlstone.core.returns import vtrace
 from marlstone.core.types import Chunk, Views
-from marlstone.learners.contract import Asked, Fixed, Losses, Needs
+from marlstone.learners.contract import Asked, Fixed, Losses, Needs, in_range
 from marlstone.learners.replay import Replay
 
 Array = Any
@@ -54,10 +54,7 @@ class ValueBased:
             "explore_for": 0 < self.explore_for <= 1, "gamma": 0 <= self.gamma <= 1, "lam": 0 <= self.lam <= 1,
             "max_grad_norm": self.max_grad_norm > 0,
         }  # fmt: skip
-        for name, ok in ranges.items():
-            if not ok:
-                default = type(self).__dataclass_fields__[name].default
-                raise ValueError(f"{type(self).__name__}.{name} is {getattr(self, name)}: out of range, the default is {default}")
+        in_range(self, ranges)
 
     def refuses(self, space: ActionSpace) -> str | None:
         if enumerable(space):
