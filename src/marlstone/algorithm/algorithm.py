@@ -48,8 +48,6 @@ class Algorithm:
             raise ValueError(
                 f"{c} with {learns} needs {lacking}, which {a} does not provide: choose another architecture, learner or credit"
             )
-        if unanswered := sorted(self.learner.demands - self.credit.answers()):
-            raise ValueError(f"{learns} asks for {unanswered}, which {c} does not answer: choose another learner or credit")
         for ignored in sorted(self.credit.answers() - self.learner.asks - {"contribution"}):
             raise ValueError(f"{learns} never asks for {ignored!r}, so {c}'s answer would be ignored: choose another learner or credit")
         if self.spec.opponents and "reward" in self.credit.answers():

@@ -61,11 +61,10 @@ def in_range(learner: Any, ranges: dict[str, bool]) -> None:
 
 
 class Learner(Protocol):
-    """`asks`: the credit questions it puts; `demands`: those it cannot do without; `withholds`: views it cannot offer,
+    """`asks`: the credit questions it puts; `withholds`: views it cannot offer,
     `offers`: those it makes itself; `values_are_heads`: what actors say are action values; `lags`: whether it keeps target networks."""
 
     asks: ClassVar[frozenset[str]]
-    demands: ClassVar[frozenset[str]]
     withholds: ClassVar[frozenset[str]]
     offers: ClassVar[frozenset[str]]
     values_are_heads: ClassVar[bool]

@@ -58,7 +58,6 @@ class PolicyGradient:
     normalize_observations: bool = True
 
     asks: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "advantage", "loss"})
-    demands: ClassVar[frozenset[str]] = frozenset()
     withholds: ClassVar[frozenset[str]] = frozenset()
     offers: ClassVar[frozenset[str]] = frozenset()
     values_are_heads: ClassVar[bool] = False

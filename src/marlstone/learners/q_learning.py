@@ -40,7 +40,6 @@ class ValueBased:
     normalize_observations: bool = True
 
     asks: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "loss"})
-    demands: ClassVar[frozenset[str]] = frozenset()
     withholds: ClassVar[frozenset[str]] = frozenset({"value", "joint_q", "q_expected"})
     offers: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_best", "q_default"})
     values_are_heads: ClassVar[bool] = True
