@@ -13,7 +13,7 @@ from marlstone.algorithm import Algorithm
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Mlp
 from marlstone.core.normalize import Scales, Targets
 from marlstone.core.types import Chunk
-from marlstone.credit import Attention, Counterfactual, Credit, Difference, Individual, Qmix, Qplex, Team, Vdn
+from marlstone.credit import Attention, Counterfactual, Credit, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning, Replay
 from tests.batches import B, begun, chunks_of, combination, quick, rollout
@@ -22,7 +22,7 @@ ADDITIVE, PAIR = "proving:additive?rows=2", "proving:pair"
 MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
 REPLAY = Replay(8, 3, 2, priority=0.5)
 LEARNERS = (PolicyGradient(lr=1e-2, epochs=2, minibatches=2), QLearning(lr=1e-2, replay=REPLAY), Pqn(lr=1e-2, epochs=2, minibatches=2))
-CREDITS = (Individual(), Team(), Counterfactual(), Difference(), Vdn(), Qmix(4, 5), Qplex(5), Attention())
+CREDITS = (Individual(), Team(), Counterfactual(), Difference(), Vdn(), Qmix(4, 5), Qplex(5), Attention(), Shaping(hidden=4))
 ALL = list(itertools.product((Decentralized(MLP), Ctde(MLP)), CREDITS, LEARNERS))
 named = lambda parts: "-".join(type(p).kind for p in parts)
 
