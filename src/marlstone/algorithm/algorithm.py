@@ -245,6 +245,11 @@ class Algorithm:
         trained = self.wanted | ALWAYS | self.learner.offers | (ACTION_VALUES if self.wanted & ACTION_VALUES else frozenset())
         return "contribution" in self.credit.answers() and self.credit.audits <= trained
 
+    def pay(self, train: Train, chunks: Chunk) -> Array:
+        """`[b t n]`: what each of the team is paid, which is what its learning optimizes; 0 at reset rows."""
+        views, known = self.views(train.nets, train.seen, train.targets, chunks), self._reading.known(train.seen, chunks)
+        return jnp.where(chunks.real[..., None], self.asked(train.nets).reward(views, known)[0], 0)[..., : self.spec.team.n]
+
     def contribution(self, train: Train, chunks: Chunk) -> Array:
         """`[b t n]` for the team's agents: as the method claims; where it makes no claim, what its critic implies: how much better than
         the agent's default an action is, or, of a critic that knows no actions, the advantage that moved its policy. Who did not act

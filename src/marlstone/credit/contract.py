@@ -35,7 +35,8 @@ class Credit:
     """The contract. Subclass as a frozen dataclass, in one file, and name it `kind = "file.py:Class"`.
 
     `needs`: views that training needs; `audits`: views that only `contribution` needs; `claims`: what `contribution` estimates, each
-    action's `worth` against the agent's default, or `shares` of the team's return, which add up to it; `explore`: how often, at
+    action's `worth` against the agent's default, or `shares` of the team's return, which add up to it; `splits`: whether pay adds up
+    over agents to the team's, as the environment's own does, or each is paid by the whole; `explore`: how often, at
     least, agents act at random while they train (a policy gradient's half of the time by their default), so that the method keeps
     seeing the actions it makes claims about.
     """
@@ -43,6 +44,7 @@ class Credit:
     needs: ClassVar[frozenset[str]] = frozenset()
     audits: ClassVar[frozenset[str]] = frozenset()
     claims: ClassVar[Literal["worth", "shares"]] = "worth"
+    splits: ClassVar[bool] = True
     explore: float = 0.0
 
     def init(self, spec: Spec, key: Array) -> Any:

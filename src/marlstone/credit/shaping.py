@@ -31,6 +31,7 @@ class Shaping(Credit):
     policies' own are."""
 
     kind: ClassVar[str] = "shaping"
+    splits: ClassVar[bool] = False
     weight: float = 0.05
     inner_lr: float = 0.1
     hidden: int = 64
