@@ -74,9 +74,9 @@ def test_few_combinations_are_refused() -> None:
         return True
 
     open_to = {kind: sum(works(*p) for p in ALL if named(p).startswith(kind)) for kind in ("decentralized", "ctde")}
-    assert open_to == {"decentralized": 12, "ctde": 19}
+    assert open_to == {"decentralized": 13, "ctde": 20}
     assert not any(works(*p, name=PAIR) for p in ALL if not isinstance(p[2], PolicyGradient))
-    assert sum(works(*p, name=PAIR) for p in ALL) == 11
+    assert sum(works(*p, name=PAIR) for p in ALL) == 13
 
 
 # ---- a sample, really run
