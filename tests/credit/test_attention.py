@@ -138,13 +138,12 @@ def test_the_loss_reaches_every_parameter(name: str) -> None:
 
 
 def test_idle_agents_get_nothing_though_everyone_is_always_busy() -> None:
-    """Two agents earn, two do nothing that counts, and all of them act as a settled policy does: 10% by their defaults or at random.
+    """Two agents earn, two do nothing that counts, and all of them act as a settled policy does, one time in ten by their defaults.
     The whole return is paid in an episode's last row."""
     name, rows, b, t = "proving:dummy?rows=3", 3, 1024, 4
     step, _, logp = rollout(name, b, t)
     rng, symbol = np.random.default_rng(0), np.asarray(step.obs[0]["symbol"]).argmax(-1)[:, :-1]
-    drawn = rng.random(symbol.shape)
-    action = np.where(drawn < 0.05, 0, np.where(drawn < 0.1, rng.integers(0, 5, symbol.shape), symbol + 1))
+    action = np.where(rng.random(symbol.shape) < 0.1, 0, symbol + 1)
     real, last = ~np.asarray(step.first)[:, 1:], np.asarray(step.last)[:, 1:]
     earned = np.where(real[..., None], worth(jnp.asarray(action), jnp.asarray(symbol), np.pad(shares(2, rows), (0, 2))), 0)
     number = np.cumsum(np.asarray(step.first)[:, :-1], -1)
@@ -163,7 +162,7 @@ def test_idle_agents_get_nothing_though_everyone_is_always_busy() -> None:
         slopes, _ = clip_by_set(jax.grad(loss)(p, some), False, 0.5)
         return Adam().step(slopes, opt, p, jax.tree.map(lambda _: rate, p)), None
 
-    steps, chunk = 500, jax.tree.map(jnp.asarray, chunk)
+    steps, chunk = 300, jax.tree.map(jnp.asarray, chunk)
     rates = jnp.linspace(5e-3, 0, steps)
     fit = jax.jit(lambda p: jax.lax.scan(improved, (p, Adam().init(p)), (jax.random.split(jax.random.key(1), steps), rates))[0][0])
     fitted = fit(p)
