@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from marlstone.core.distributions import Box
 from marlstone.core.layers import dense, dense_init
 from marlstone.core.types import Chunk, Group, Spec, Views
 from marlstone.credit.contract import Credit
@@ -92,7 +91,7 @@ class Attention(Credit):
         others = lambda y, did, acts: _attend(p["team"], y, y + did, acts[None] & ~jnp.eye(len(acts), dtype=bool))
         z = jax.vmap(others)(x, code("others", chunk.action), chunk.acts)
         worth = lambda own: (jax.nn.relu(dense(p["wide"], jax.nn.relu(z + own))) @ p["head"])[..., 0]
-        plain = lambda g, a: jnp.broadcast_to(g.space.encode(jnp.broadcast_to(_as(g), (g.count, *_as(g).shape))), a.shape)
+        plain = lambda g, a: jnp.broadcast_to(g.encoded_default, a.shape)
         score = worth(code("own", chunk.action)) - worth(code("own", tuple(map(plain, team.groups, chunk.action))))
         return jnp.where(chunk.acts, score * views.scale, 0)
 
@@ -113,8 +112,3 @@ class Attention(Credit):
 
 def _paid(chunk: Chunk) -> Array:
     return jnp.where(chunk.real, chunk.step.team_reward[1:], 0)
-
-
-def _as(g: Group) -> Array:
-    """The group's default as it is recorded."""
-    return jnp.asarray(g.default) if not isinstance(g.space, Box) else jnp.full(g.space.size, g.default, jnp.float32)
