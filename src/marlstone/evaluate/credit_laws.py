@@ -2,7 +2,7 @@
 
 A law is a function of a `Specimen` that returns where it holds, raises `Broken` with the numbers where it does not, and
 `Skipped` with the reason where it does not apply. That rows of one environment never reach another's answers needs no law:
-a method is asked about one environment at a time.
+a method is asked about one environment at a time. `meta`, asked about a batch, is heard in `every_parameter_learns`.
 """
 
 import tempfile
@@ -92,7 +92,7 @@ def every_parameter_learns(s: Specimen) -> None:
     pairs = zip(named(before), jax.tree.leaves(after), strict=True)
     still = [f"{name} {list(np.shape(x))}" for (name, x), y in pairs if np.size(x) and np.array_equal(x, y)]
     if still:
-        raise Broken(f"no gradient reaches {', '.join(still)}: leave it out, or let `loss` or `mix` use it")
+        raise Broken(f"no gradient reaches {', '.join(still)}: leave it out, or let `loss`, `mix` or `meta` use it")
 
 
 def shares_add_up_to_the_return(s: Specimen) -> None:
