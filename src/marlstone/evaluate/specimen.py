@@ -178,7 +178,7 @@ class Specimen:
                 perm = order if old == len(order) else self.swap
                 if (old, new) not in ((len(order), len(order) + 1), (len(self.swap), len(self.swap) + 1)):
                     return None, f"{name} is {list(x.shape)} for {self.team.n} agents and {list(y.shape)} for one more"
-                x = np.take(x, perm, axis)
+                x = np.take(np.asarray(x), perm, axis)
             moved.append(x)
         return jax.tree.unflatten(jax.tree.structure(self.p), moved), ""
 
