@@ -44,11 +44,6 @@ def _attend(p: dict[str, Array], x: Array, shown: Array) -> Array:
     return x + jnp.einsum("mij,mjh->mih", weight, value)
 
 
-def _default(g: Group) -> Array:
-    """The group's default, encoded, `[n_g a]`."""
-    return g.space.encode(g.default_like(g.space.mode(jnp.zeros((g.count, g.space.head)), None)))
-
-
 @dataclass(frozen=True)
 class Attention(Credit):
     """`hidden`: width of the network that scores; `explore`: the share of actions drawn at random, so that scores keep telling apart
@@ -103,7 +98,8 @@ class Attention(Credit):
         x = jnp.swapaxes(_attend(p["past"], jnp.swapaxes(x, 0, 1), past), 0, 1)
         z = dense(p["wide"], _attend(p["team"], x, chunk.acts[:, None]))
         worth = lambda actions: (jax.nn.relu(z + code("own", actions)) * p["worth"]).sum(-1)
-        score = worth(chunk.action) - worth(tuple(map(_default, groups)))
+        default = tuple(jnp.broadcast_to(g.encoded_default, (g.count, g.space.width)) for g in groups)
+        score = worth(chunk.action) - worth(default)
         return jnp.where(chunk.acts, score * views.scale, 0)
 
     def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:

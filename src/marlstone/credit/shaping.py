@@ -83,7 +83,9 @@ class Shaping(Team):
         team, target = ahead.advantage(lax.stop_gradient(critic * spread), *super().reward(p, views, chunk))
         error = (critic[:, :-1] - lax.stop_gradient(target) / spread) ** 2
         paid, _ = ahead.advantage(views.value, *self.reward(p, views, chunk))
-        unit = lax.stop_gradient(jnp.sqrt((jnp.where(chunk.acts, team, 0) ** 2).mean() + 1e-12))
+        unit = lax.stop_gradient(
+            jnp.sqrt(jnp.mean(jnp.where(chunk.acts, team, 0) ** 2 + (0.1 * spread) ** 2))
+        )  # never a step out of bounds
         ratio = jnp.exp(jnp.clip(ahead.step(paid / unit, self.inner_lr) - chunk.logp, -20, 20))
         gain = jnp.minimum(ratio, 2.0) * lax.stop_gradient(team) / unit
         return jnp.where(chunk.acts, 0.5 * error - gain, 0).sum(-1) / chunk.acts.shape[-1]
