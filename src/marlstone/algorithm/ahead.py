@@ -58,13 +58,16 @@ class Ahead:
 
             mean_bt pi_i(a_i) / mu_i(a_i) A_i       per parameter set
 
-        ahead. Gradients pass through the step to `advantage`."""
+        ahead, no longer than the learner's own may be. Gradients pass through the step to `advantage`."""
         m, actor = advantage.shape[-1], lax.stop_gradient(self.actor)
         everyone = self._everyone(advantage, jnp.zeros_like(self.chunk.logp))
 
         def surrogate(actor: Any) -> Array:
-            ratio = jnp.exp(jnp.clip(self._logp(actor) - self.chunk.logp, -20, 20))
+            ratio = jnp.exp(jnp.clip(jnp.where(self.chunk.acts, self._logp(actor) - self.chunk.logp, 0), -20, 20))
             return self.sets.mean(ratio * everyone, self.chunk.acts, self.acts)
 
-        after = jax.tree.map(lambda p, g: p + lr * g, actor, jax.grad(surrogate)(actor))
+        grads = jax.grad(surrogate)(actor)
+        norm = jnp.sqrt(sum((g**2).sum() for g in jax.tree.leaves(grads)) + 1e-12)
+        length = lr * jnp.minimum(1.0, self.learner.max_grad_norm / norm)
+        after = jax.tree.map(lambda p, g: p + length * g, actor, grads)
         return self._logp(after)[..., :m]

@@ -86,6 +86,7 @@ class Shaping(Team):
         unit = lax.stop_gradient(
             jnp.sqrt(jnp.mean(jnp.where(chunk.acts, team, 0) ** 2 + (0.1 * spread) ** 2))
         )  # never a step out of bounds
-        ratio = jnp.exp(jnp.clip(ahead.step(paid / unit, self.inner_lr) - chunk.logp, -20, 20))
+        after = jnp.where(chunk.acts, ahead.step(paid / unit, self.inner_lr) - chunk.logp, 0)
+        ratio = jnp.exp(jnp.clip(after, -20, 20))
         gain = jnp.minimum(ratio, 2.0) * lax.stop_gradient(team) / unit
         return jnp.where(chunk.acts, 0.5 * error - gain, 0).sum(-1) / chunk.acts.shape[-1]
