@@ -73,8 +73,8 @@ class Algorithm:
     def _critics(self) -> frozenset[str]:
         return frozenset() if self.learner.values_are_heads else self.wanted
 
-    def asked(self, nets: Nets) -> Asked:
-        return Asked(self.credit, nets.credit, self.spec.team)
+    def asked(self, nets: Nets, beside: Array | None = None) -> Asked:
+        return Asked(self.credit, nets.credit, self.spec.team, beside)
 
     # ---- beginning
     def init(self, key: Array, like: Chunk | None = None) -> Train:
@@ -172,7 +172,9 @@ class Algorithm:
             rows = jax.tree.map(lambda x: x[:, :-1], step)
             said, _ = self.architecture.q(self.spec, nets.q, seen, rows, chunk.action, chunk.memory)
             base = lax.stop_gradient(views["value"][:, :-1])
-            ask = lambda f, *xs: base + real(along_agents([f(*x) for x in zip(said, *xs, strict=True)]), scale.gap)
+            managers = jnp.zeros((*base.shape[:-1], self.spec.n - self.spec.team.n))  # nobody asks for more than their values
+            along = lambda f, *xs: jnp.concatenate([*(f(*x) for x in zip(said, *xs, strict=False)), managers], -1)
+            ask = lambda f, *xs: base + real(along(f, *xs), scale.gap)
             views["q_chosen"] = ask(lambda q, a: q.of(a), chunk.action)
             if "q_expected" in wanted:
                 views["q_expected"] = ask(lambda q, h, ok: q.mean(h, ok), now(heads), now(step.legal))
@@ -202,7 +204,8 @@ class Algorithm:
             best = self.mode(self.architecture.policy(self.spec, nets.actor, seen, chunk.step, chunk.memory)[0], chunk.step.legal)
             then = self.views(lagged or nets, seen, scale, chunk, greedy=best)
         known = self._known(seen, chunk)
-        return self.learner.targets(self.asked(nets), views, known, self.asked(lagged or nets), then)
+        beside = self.architecture.pay(self.spec, chunk, known)
+        return self.learner.targets(self.asked(nets, beside), views, known, self.asked(lagged or nets), then)
 
     def update(self, train: Train, chunks: Chunk, progress: Array, key: Array) -> tuple[Train, dict[str, Array]]:
         """One update from a batch of chunks `[b ...]`: targets once, then epochs over permuted environments; or, with a replay, batches
@@ -231,7 +234,8 @@ class Algorithm:
 
         def loss(nets: Nets, chunks: Chunk, fixed: Fixed, counts: tuple[Array, ...], weight: Array) -> tuple[Array, Any]:
             """This device's share of the loss."""
-            views, asked, known = self.views(nets, seen, scale, chunks), self.asked(nets), self._known(seen, chunks)
+            views, known = self.views(nets, seen, scale, chunks), self._known(seen, chunks)
+            asked = self.asked(nets, self.architecture.pay(self.spec, chunks, known))
             losses, metrics = learner.loss(asked, views, known, fixed, sigma, progress)
             acts, predicted, real = counts
             weigh = lambda x: x * weight[:, None, None]
