@@ -40,10 +40,16 @@ class Either(Credit):
         return tuple(jnp.where(p > 0, a, b) for a, b in zip(team, own))
 
 
+def built(name: str, architecture: Any) -> Any:
+    """The environment `name`, with the managers that `architecture` asks for."""
+    managers = architecture.managers()
+    return make(name) if managers is None else managers.over(make(name))
+
+
 @functools.cache
-def rollout(name: str, b: int = B, t: int = T) -> tuple[Step, tuple[np.ndarray, ...], np.ndarray]:
+def rollout(name: str, b: int = B, t: int = T, managers: Any = None) -> tuple[Step, tuple[np.ndarray, ...], np.ndarray]:
     """Rows `[b t+1]`, recorded actions and their log-probs `[b t n]`, of a policy that plays uniformly among what is legal."""
-    env = Vectorized(make(name), b)
+    env = Vectorized(make(name) if managers is None else managers.over(make(name)), b)
     spaces = [(g.space, g.count) for g in env.spec.groups]
 
     def tick(carry: Any, key: Any) -> Any:
@@ -66,7 +72,7 @@ def rollout(name: str, b: int = B, t: int = T) -> tuple[Step, tuple[np.ndarray, 
 
 def chunks_of(algorithm: Algorithm, name: str, b: int = B, t: int = T) -> Chunk:
     """A batch of chunks for this algorithm, begun with a memory that is not zero."""
-    step, action, logp = rollout(name, b, t)
+    step, action, logp = rollout(name, b, t, algorithm.architecture.managers())
     rng = np.random.default_rng(5)
     memory = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), algorithm.memory(b))
     return Chunk(step, action, logp, memory)
@@ -90,7 +96,7 @@ class Combination:
     """One combination of parts and its update, compiled once for all tests that use it."""
 
     def __init__(self, name: str, *parts: Any) -> None:
-        self.name, self.it = name, Algorithm(make(name).spec, *parts)
+        self.name, self.it = name, Algorithm(built(name, parts[0]).spec, *parts)
         self._update = quick(lambda train, chunks: self.it.update(train, chunks, 0.25, jax.random.key(7))[0])
 
     def chunks(self) -> Chunk:
