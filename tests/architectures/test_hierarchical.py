@@ -216,9 +216,8 @@ def test_the_audit_knows_workers_under_managers() -> None:
         return worth.worth, truth, coalition_returns(env, it, policy, 5, sets, key)
 
     said, truth, v = jax.device_get(quick(measured)(jax.random.key(0)))
-    assert np.abs(truth).max() > 0.01 and np.abs(said).max() > 0.01
-    immediate = np.abs(said - truth) < 1e-5
-    assert immediate.mean() > 0.9, "workers see no other, so nothing later depends on an action"
+    np.testing.assert_allclose(said, truth, atol=1e-5)
+    assert (np.abs(truth).max(0) > 0.01).all()
     np.testing.assert_array_equal(v[:, 0], 0)
     assert v.shape == (5, 10) and (v[:, -1] != 0).any()
 
