@@ -67,6 +67,7 @@ class Architecture:
 
     provides: ClassVar[frozenset[str]] = frozenset({"value", *ACTION_VALUES})
     central: ClassVar[bool] = False
+    value_gain: ClassVar[float] = 1.0  # of the heads of values, when they are made
 
     def __post_init__(self) -> None:
         for name, allowed in (("sharing", ("all", "type", "none")), ("trunk", ("separate", "shared"))):
@@ -104,15 +105,14 @@ class Architecture:
         self, spec: Spec, key: Array, wanted: frozenset[str] = frozenset({"value"})
     ) -> tuple[tuple[Network, ...], tuple[Network, ...], tuple[Joint, ...]]:
         """Per group: actors, critics of values and of action values, those that are `wanted`. Policies start near uniform (head gain
-        0.01, Andrychowicz et al. 2021). Managers' values start at 0 and stay there until something is paid: before that, what a random
-        critic says of states would be all that moves them."""
+        0.01, Andrychowicz et al. 2021)."""
         keys = jax.random.split(key, (2, len(spec.groups)))
         apart = self.trunk == "separate"
         actor = tuple(
             network(self.body_of(g), self._actor_fuse(g), g.space.head, 0.01, k) for g, k in zip(spec.groups, keys[0], strict=True)
         )
         values = zip(spec.groups if "value" in wanted else (), keys[1], strict=False)
-        critic = tuple(network(self.body_of(g), self._critic_fuse(g, spec), 1, float(g.clock == 1), k, apart) for g, k in values)
+        critic = tuple(network(self.body_of(g), self._critic_fuse(g, spec), 1, self.value_gain, k, apart) for g, k in values)
         q = self.action_values(spec).init(jax.random.fold_in(key, 2)) if wanted & ACTION_VALUES else ()
         return actor, critic, q
 

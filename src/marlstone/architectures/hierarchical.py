@@ -7,6 +7,9 @@ x is the leaf's feature f that worker i's goal names, as networks see it, dir(g)
 held from row s to row e therefore pays goal_pay (x_e - x_s) dir(g) in all, however the worker went there: nothing is earned
 by going back and forth. Returns stay the environment's own: this pay exists only where workers learn.
 
+Values start at 0, not at what a random critic says: before the team earns anything managers have no other reason to
+prefer a goal, and workers learn to follow from a pay that is small beside such noise.
+
 Departures: workers keep the team's reward beside their manager's; managers are of one level.
 """
 
@@ -41,6 +44,8 @@ class Hierarchical(Ctde):
     roles: int = 4
     goal_pay: float = 0.1
     manager: Body = field(default_factory=Mlp)
+
+    value_gain: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
