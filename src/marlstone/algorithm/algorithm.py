@@ -143,20 +143,19 @@ class Algorithm:
 
     # ---- learning: batches of chunks `[b t ...]`
     def views(self, nets: Nets, seen: Seen, scale: Scales, chunk: Chunk, wanted: Any = None, greedy: Any = None) -> Views:
-        """What is `wanted` of a batch (by default what training needs). `greedy`: actions `[b t+1 n_g]` whose
-        values are asked for as `q_greedy`."""
+        """What is `wanted` of a batch (by default what training needs); `q_greedy` is of the actions `greedy`, `[b t+1 n_g]`."""
         wanted = self.wanted if wanted is None else wanted
         step, spaces = chunk.step, [g.space for g in self.spec.groups]
         heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, step, chunk.memory)
         now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
         each = lambda f, *xs: along_agents([f(*x) for x in zip(spaces, *xs, strict=True)])
-        real = lambda x, t: x * self.sets.per_agent(t.sigma) + self.sets.per_agent(t.mu)
         views: dict[str, Array] = {}
         if wanted & {"logp", "entropy"}:
             views["logp"] = self.log_prob(now(heads), now(step.legal), chunk.action)
             views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
         if "value" in wanted:
-            views["value"] = real(along_agents(list(self._values(nets, seen, step, chunk.memory, cores)[0])), scale.value)
+            values = along_agents(list(self._values(nets, seen, step, chunk.memory, cores)[0]))
+            views["value"] = self.sets.denormalized(values, scale.value)
         if "scale" in wanted:
             sigma = self.sets.per_agent(scale.value.sigma)
             views["scale"] = jnp.broadcast_to(sigma, (*step.first.shape[:1], *sigma.shape))
@@ -172,9 +171,8 @@ class Algorithm:
             rows = jax.tree.map(lambda x: x[:, :-1], step)
             said, _ = self.architecture.q(self.spec, nets.q, seen, rows, chunk.action, chunk.memory)
             base = lax.stop_gradient(views["value"][:, :-1])
-            managers = jnp.zeros((*base.shape[:-1], self.spec.n - self.spec.team.n))  # nobody asks for more than their values
-            along = lambda f, *xs: jnp.concatenate([*(f(*x) for x in zip(said, *xs, strict=False)), managers], -1)
-            ask = lambda f, *xs: base + real(along(f, *xs), scale.gap)
+            gap = lambda f, *xs: along_agents([f(*x) for x in zip(said, *xs, strict=False)])
+            ask = lambda f, *xs: base + self.sets.denormalized(gap(f, *xs), scale.gap)
             views["q_chosen"] = ask(lambda q, a: q.of(a), chunk.action)
             if "q_expected" in wanted:
                 views["q_expected"] = ask(lambda q, h, ok: q.mean(h, ok), now(heads), now(step.legal))
@@ -187,9 +185,8 @@ class Algorithm:
 
     def _known(self, seen: Seen, chunk: Chunk) -> Chunk:
         """A batch as credit sees it: vectors and state normalized, actions encoded, as networks see them."""
-        groups = zip(chunk.step.obs, seen.obs, self.spec.groups, strict=True)
         obs = []
-        for leaves, m, g in groups:
+        for leaves, m, g in zip(chunk.step.obs, seen.obs, self.spec.groups, strict=True):
             owners = np.array(self.architecture.owners(g))
             mine = {k: Moments(own(v.mean, owners, 1), own(v.var, owners, 1), v.count) for k, v in m.items()}
             obs.append({k: normalized(mine[k], x) if k in mine else x for k, x in leaves.items()})
@@ -204,8 +201,8 @@ class Algorithm:
             best = self.mode(self.architecture.policy(self.spec, nets.actor, seen, chunk.step, chunk.memory)[0], chunk.step.legal)
             then = self.views(lagged or nets, seen, scale, chunk, greedy=best)
         known = self._known(seen, chunk)
-        beside = self.architecture.pay(self.spec, chunk, known)
-        return self.learner.targets(self.asked(nets, beside), views, known, self.asked(lagged or nets), then)
+        asked = self.asked(nets, self.architecture.pay(self.spec, chunk, known))
+        return self.learner.targets(asked, views, known, self.asked(lagged or nets), then)
 
     def update(self, train: Train, chunks: Chunk, progress: Array, key: Array) -> tuple[Train, dict[str, Array]]:
         """One update from a batch of chunks `[b ...]`: targets once, then epochs over permuted environments; or, with a replay, batches
@@ -273,8 +270,7 @@ class Algorithm:
 
     # ---- what it costs
     def flops(self, nets: Nets, b: int) -> tuple[int, int]:
-        """FLOPs of one joint step of `b` environments: of acting, and of learning from it (the learner's passes; one more of critics
-        that remember)."""
+        """FLOPs of one joint step of `b` environments: of acting, and of learning from it (critics that remember take one pass more)."""
         act, value = self.architecture.flops(self.spec, nets)
         again = value if self.architecture.recurrent_critic() else 0
         return act, round(self.learner.passes(b) * (act + value)) + again
