@@ -34,7 +34,7 @@ def paid(it: Algorithm, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
     """What following is paid `[b t n]`, and the places `[b t+1 n]` as networks see them."""
 
     def ask(chunk: Chunk) -> Any:
-        known = it._known(it.sets.absorb(it.sets.unseen(), chunk), chunk)
+        known = it._reading.known(it.sets.absorb(it.sets.unseen(), chunk), chunk)
         return it.architecture.pay(it.spec, chunk, known), known.step.obs[0]["place"][..., 0]
 
     return jax.device_get(quick(ask)(chunk))

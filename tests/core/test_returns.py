@@ -127,7 +127,12 @@ def test_rewards_accumulate_between_decisions(stale: bool) -> None:
     assert met > 20 and (~x["acts"] & x["real"]).sum() > 20
 
 
-def test_targets_carry_no_gradient() -> None:
+def test_advantages_are_linear_in_pay_and_their_gradient_says_so() -> None:
+    """What shaping differentiates: the same numbers by a tangent as by paying twice."""
     x = {k: jnp.asarray(v, bool if v.dtype == bool else jnp.float32) for k, v in numbers(5).items()}
-    f = lambda value: sum(y.sum() for y in vtrace(value, *list(x.values())[1:], GAMMA, LAM))
-    assert not np.asarray(jax.grad(f)(x["value"])).any()
+    f = lambda pay: vtrace(x["value"], pay, *list(x.values())[2:], GAMMA, LAM)
+    more = jnp.asarray(np.random.default_rng(0).normal(size=x["pay"].shape), jnp.float32)
+    now, slope = jax.jvp(f, (x["pay"],), (more,))
+    for a, b, c in zip(now, slope, f(x["pay"] + more)):
+        assert np.asarray(b).any()
+        np.testing.assert_allclose(a + b, c, atol=1e-4)

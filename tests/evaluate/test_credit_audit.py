@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from marlstone.algorithm import Algorithm
-from marlstone.architectures import Decentralized, Mlp
+from marlstone.architectures import Ctde, Decentralized, Mlp
 from marlstone.core.records import replace
-from marlstone.credit import Individual, Team
+from marlstone.credit import Attention, Counterfactual, Credit, Individual, Shaping, Team
 from marlstone.envs.make import make
 from marlstone.envs.proving import Redundant
 from marlstone.envs.proving.symbols import Shown
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluate.credit_audit import Auditor, Told, _whole_episodes, summary
 from marlstone.learners import PolicyGradient
-from tests.batches import chunks_of, quick
+from tests.batches import begun, chunks_of, quick
 from tests.runtime.conftest import compiled_once  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -90,7 +90,7 @@ def seeds(count: int, said: np.ndarray = WORTH, spread: float = 0.002, loose: in
         noise = spread * rng.normal(size=(2, 4))
         noise[1, loose] *= 1 if loose is None else 100
         each = WORTH * rng.uniform(0.5, 2, (20, 4))
-        out.append(Told(said + noise[0], WORTH + noise[1], each * np.sign(said @ WORTH), each, 1.0, None))
+        out.append(Told(said + noise[0], WORTH + noise[1], each * np.sign(said @ WORTH), each, 1.0, 1.25, None))
     return out
 
 
@@ -103,6 +103,7 @@ def test_the_idle_and_the_harmful_are_found() -> None:
     for name in ("contributions", "truth"):
         assert list(record[name]) == AGENTS
         assert all(record[f"{name}_ci95"][a][0] <= record[name][a] <= record[f"{name}_ci95"][a][1] for a in AGENTS)
+    assert record["gap"] == pytest.approx(0.25) and record["optimized"] == pytest.approx(record["team_return"] + 0.25)
     wrong = summary(seeds(5, -WORTH), AGENTS, "worth")
     assert wrong["rank_correlation"] == pytest.approx(-1.0) and wrong["saboteurs"] == ["saboteur"], "harm is a matter of truth"
 
@@ -121,6 +122,16 @@ def test_what_is_said_of_the_idle_is_told_in_parts_of_the_return() -> None:
 def test_methods_that_say_one_number_have_no_rank() -> None:
     record = summary([replace(t, said=np.ones(4), said_each=np.ones((20, 4))) for t in seeds(3)], AGENTS, None)
     assert record["rank_correlation"] is None and record["rank_correlation_ci95"] == [None, None]
+
+
+@pytest.mark.parametrize("credit", [Individual(), Team(), Counterfactual(), Attention(8), Shaping(0.02)], ids=lambda c: c.kind)
+def test_what_a_method_optimizes_is_the_return_unless_it_shapes(credit: Credit) -> None:
+    """Split or not, pay adds up to the team's return; an intrinsic reward's share of it is the gap, and no larger than it can be."""
+    game = make("proving:additive?rows=3")
+    algorithm = Algorithm(game.spec, Ctde(Mlp((4,))), credit, PolicyGradient())
+    told = Auditor(Vectorized(game, 8), algorithm, 8, decisions=8, episodes=2).seed(begun(algorithm), jax.random.key(0))
+    gap = abs(told.optimized - told.team_return)
+    assert 1e-4 < gap <= 3 * 0.02 if credit.kind == "shaping" else gap < 1e-5
 
 
 def test_only_whole_episodes_are_counted() -> None:

@@ -6,15 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
+from marlstone.algorithm.ahead import Ahead
+from marlstone.algorithm.reading import Reading, log_prob
 from marlstone.algorithm.sets import Sets
 from marlstone.algorithm.state import Nets, Policy, Train
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, Memory, Seen
-from marlstone.core.distributions import along_agents
-from marlstone.core.layers import own
-from marlstone.core.normalize import Moments, Scales, follow, normalized, targets
+from marlstone.core.normalize import Scales, follow, targets
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec, Step, Views
 from marlstone.credit.contract import Asked, Credit
@@ -54,6 +53,10 @@ class Algorithm:
             raise ValueError(
                 f"{c} pays every agent of the team's reward, and {', '.join(self.spec.opponents)} play against the team: "
                 "use credit = 'individual', or an environment where all are one team"
+            )
+        if self.shards > 1 and "meta" in self.credit.answers():
+            raise ValueError(
+                f"{c} looks a step ahead of each seed's whole batch, which {self.shards} devices share: use rollout.shards = 1"
             )
         for g in self.spec.groups:
             if reason := self.learner.refuses(g.space):
@@ -128,7 +131,7 @@ class Algorithm:
 
     def log_prob(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...], action: tuple[Array, ...]) -> Array:
         """`[... n]`"""
-        return along_agents([g.space.log_prob(h, ok, a) for g, h, ok, a in zip(self.spec.groups, heads, legal, action, strict=True)])
+        return log_prob(self.spec, heads, legal, action)
 
     def remember(self, train: Train, chunk: Chunk, memory: Memory) -> Memory:
         """Memory after a batch of chunks: the actor's as it acted, the critics' by one pass over each sequence."""
@@ -136,63 +139,22 @@ class Algorithm:
             return memory
         rows = jax.tree.map(lambda x: x[:, :-1], chunk.step)
         if train.nets.critic:
-            memory = replace(memory, critic=self._values(train.nets, train.seen, rows, chunk.memory, None)[1].critic)
+            memory = replace(
+                memory, critic=self.architecture.value(self.spec, train.nets.critic, train.seen, rows, chunk.memory, None)[1].critic
+            )
         if train.nets.q:
             memory = replace(memory, q=self.architecture.q(self.spec, train.nets.q, train.seen, rows, chunk.action, chunk.memory)[1].q)
         return memory
 
     # ---- learning: batches of chunks `[b t ...]`
+    @cached_property
+    def _reading(self) -> Reading:
+        return Reading(self.spec, self.architecture, self.learner, self.sets)
+
     def views(self, nets: Nets, seen: Seen, scale: Scales, chunk: Chunk, wanted: Any = None, greedy: Any = None) -> Views:
-        """What is `wanted` of a batch (by default what training needs); `q_greedy` is of the actions `greedy`, `[b t+1 n_g]`."""
-        wanted = self.wanted if wanted is None else wanted
-        step, spaces = chunk.step, [g.space for g in self.spec.groups]
-        heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, step, chunk.memory)
-        now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
-        each = lambda f, *xs: along_agents([f(*x) for x in zip(spaces, *xs, strict=True)])
-        views: dict[str, Array] = {}
-        if wanted & {"logp", "entropy"}:
-            views["logp"] = self.log_prob(now(heads), now(step.legal), chunk.action)
-            views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
-        if "value" in wanted:
-            values = along_agents(list(self._values(nets, seen, step, chunk.memory, cores)[0]))
-            views["value"] = self.sets.denormalized(values, scale.value)
-        if "scale" in wanted:
-            sigma = self.sets.per_agent(scale.value.sigma)
-            views["scale"] = jnp.broadcast_to(sigma, (*step.first.shape[:1], *sigma.shape))
-        defaults = tuple(g.default_like(a) for g, a in zip(self.spec.groups, chunk.action, strict=True))
-        if self.learner.values_are_heads:
-            views["q_chosen"] = each(lambda s, q, a: s.score(q, a), now(heads), chunk.action)
-            views["q_best"] = each(lambda s, q, ok: s.best(q, ok), heads, step.legal)
-            if "q_default" in wanted:
-                views["q_default"] = each(lambda s, q, a: s.score(q, a), now(heads), defaults)
-            if greedy is not None:
-                views["q_greedy"] = each(lambda s, q, a: s.score(q, a), heads, greedy)
-        elif wanted & ACTION_VALUES:
-            rows = jax.tree.map(lambda x: x[:, :-1], step)
-            said, _ = self.architecture.q(self.spec, nets.q, seen, rows, chunk.action, chunk.memory)
-            base = lax.stop_gradient(views["value"][:, :-1])
-            gap = lambda f, *xs: along_agents([f(*x) for x in zip(said, *xs, strict=False)])
-            ask = lambda f, *xs: base + self.sets.denormalized(gap(f, *xs), scale.gap)
-            views["q_chosen"] = ask(lambda q, a: q.of(a), chunk.action)
-            if "q_expected" in wanted:
-                views["q_expected"] = ask(lambda q, h, ok: q.mean(h, ok), now(heads), now(step.legal))
-            if "q_default" in wanted:
-                views["q_default"] = ask(lambda q, a: q.of(a), defaults)
-        return Views(**views)
-
-    def _values(self, nets: Nets, seen: Seen, step: Step, memory: Memory, cores: Any) -> tuple[tuple[Array, ...], Memory]:
-        return self.architecture.value(self.spec, nets.critic, seen, step, memory, cores)
-
-    def _known(self, seen: Seen, chunk: Chunk) -> Chunk:
-        """A batch as credit sees it: vectors and state normalized, actions encoded, as networks see them."""
-        obs = []
-        for leaves, m, g in zip(chunk.step.obs, seen.obs, self.spec.groups, strict=True):
-            owners = np.array(self.architecture.owners(g))
-            mine = {k: Moments(own(v.mean, owners, 1), own(v.var, owners, 1), v.count) for k, v in m.items()}
-            obs.append({k: normalized(mine[k], x) if k in mine else x for k, x in leaves.items()})
-        state = chunk.step.state if seen.state is None else normalized(seen.state, chunk.step.state)
-        action = tuple(g.space.encode(a) for g, a in zip(self.spec.groups, chunk.action, strict=True))
-        return replace(chunk, step=replace(chunk.step, obs=tuple(obs), state=state), action=action)
+        """What is `wanted` of a batch (by default what training needs). `greedy`: actions `[b t+1 n_g]` whose
+        values are asked for as `q_greedy`."""
+        return self._reading.views(nets, seen, scale, chunk, self.wanted if wanted is None else wanted, greedy)
 
     def _targets(self, nets: Nets, lagged: Any, seen: Seen, scale: Scales, chunk: Chunk) -> Fixed:
         """The learner's fixed targets for a batch, by these networks and the target networks, if it keeps some."""
@@ -200,7 +162,7 @@ class Algorithm:
         if self.learner.values_are_heads:
             best = self.mode(self.architecture.policy(self.spec, nets.actor, seen, chunk.step, chunk.memory)[0], chunk.step.legal)
             then = self.views(lagged or nets, seen, scale, chunk, greedy=best)
-        known = self._known(seen, chunk)
+        known = self._reading.known(seen, chunk)
         asked = self.asked(nets, self.architecture.pay(self.spec, chunk, known))
         return self.learner.targets(asked, views, known, self.asked(lagged or nets), then)
 
@@ -231,7 +193,7 @@ class Algorithm:
 
         def loss(nets: Nets, chunks: Chunk, fixed: Fixed, counts: tuple[Array, ...], weight: Array) -> tuple[Array, Any]:
             """This device's share of the loss."""
-            views, known = self.views(nets, seen, scale, chunks), self._known(seen, chunks)
+            views, known = self.views(nets, seen, scale, chunks), self._reading.known(seen, chunks)
             asked = self.asked(nets, self.architecture.pay(self.spec, chunks, known))
             losses, metrics = learner.loss(asked, views, known, fixed, sigma, progress)
             acts, predicted, real = counts
@@ -239,9 +201,11 @@ class Algorithm:
             share = sets.mean(weigh(losses.deciding), chunks.acts, acts) + sets.mean(weigh(losses.predicting), fixed.predicted, predicted)
             if losses.gap is not None:
                 share = share + sets.mean(weigh(losses.gap / spread**2), chunks.acts, acts)
-            if (own := asked.loss(views, known)) is not None:
-                share = share + jnp.where(chunks.real, own, 0).sum() / real
-                metrics["credit_loss"] = jnp.broadcast_to(own[..., None], chunks.acts.shape)
+            ahead = Ahead(self.spec, self.architecture, learner, sets, nets.actor, seen, chunks, acts)
+            for own in (asked.loss(views, known), asked.meta(views, known, ahead)):
+                if own is not None:
+                    share = share + jnp.where(chunks.real, own, 0).sum() / real
+                    metrics["credit_loss"] = metrics.get("credit_loss", 0) + jnp.broadcast_to(own[..., None], chunks.acts.shape)
             error = jnp.where(fixed.predicted, losses.predicting, 0).sum((1, 2)) / jnp.maximum(fixed.predicted.sum((1, 2)), 1)
             return share, ({k: jnp.where(chunks.acts, v, 0).sum() for k, v in metrics.items()}, jnp.sqrt(error))
 
@@ -270,7 +234,8 @@ class Algorithm:
 
     # ---- what it costs
     def flops(self, nets: Nets, b: int) -> tuple[int, int]:
-        """FLOPs of one joint step of `b` environments: of acting, and of learning from it (critics that remember take one pass more)."""
+        """FLOPs of one joint step of `b` environments: of acting, and of learning from it (the learner's passes; one more of critics
+        that remember)."""
         act, value = self.architecture.flops(self.spec, nets)
         again = value if self.architecture.recurrent_critic() else 0
         return act, round(self.learner.passes(b) * (act + value)) + again
@@ -282,6 +247,12 @@ class Algorithm:
         trained = self.wanted | ALWAYS | self.learner.offers | (ACTION_VALUES if self.wanted & ACTION_VALUES else frozenset())
         return "contribution" in self.credit.answers() and self.credit.audits <= trained
 
+    def pay(self, train: Train, chunks: Chunk) -> Array:
+        """`[b t n]`: what each of the team is paid, which is what its learning optimizes; 0 at reset rows."""
+        views, known = self.views(train.nets, train.seen, train.targets, chunks), self._reading.known(train.seen, chunks)
+        asked = self.asked(train.nets, self.architecture.pay(self.spec, chunks, known))
+        return jnp.where(chunks.real[..., None], asked.reward(views, known)[0], 0)[..., : self.spec.team.n]
+
     def contribution(self, train: Train, chunks: Chunk) -> Array:
         """`[b t n]` for the team's agents: as the method claims; where it makes no claim, what its critic implies: how much better than
         the agent's default an action is, or, of a critic that knows no actions, the advantage that moved its policy. Who did not act
@@ -289,7 +260,7 @@ class Algorithm:
         n, (nets, seen, scale) = self.spec.team.n, (train.nets, train.seen, train.targets)
         if self.claims:
             views = self.views(nets, seen, scale, chunks, self.wanted | self.credit.audits)
-            said: Any = self.asked(nets).contribution(views, self._known(seen, chunks))
+            said: Any = self.asked(nets).contribution(views, self._reading.known(seen, chunks))
             if self.credit.claims == "shares":
                 return said
         elif self.learner.values_are_heads:

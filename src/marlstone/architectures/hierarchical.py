@@ -42,7 +42,7 @@ class Hierarchical(Ctde):
     span: int = 8
     leaf: str = ""
     roles: int = 4
-    goal_pay: float = 0.1
+    goal_pay: float = 0.02
     manager: Body = field(default_factory=Mlp)
 
     value_gain: ClassVar[float] = 0.0

@@ -75,6 +75,7 @@ def audited(record: Mapping[str, Any]) -> None:
         (f"rank correlation with the truth, {len(record['seeds'])} seeds", _figure(record, "rank_correlation")),
         ("the same, decision by decision", _figure(record, "decision_rank_correlation")),
     ]
+    rows.append(("what it optimizes, less the true return", f"{_figure(record, 'gap')} of {number(record['team_return'])}"))
     if record["efficiency_error"] is not None:
         rows.append(("shares miss the return by", f"{record['efficiency_error']:.2%}"))
     if record["dummy_ci95"] is not None:

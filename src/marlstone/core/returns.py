@@ -18,7 +18,7 @@ def vtrace(
     Shapes, time first: value `[t+1 ...]`; the others broadcast to `[t ...]`. Rows without a decision pass r + g d x
     through, so rewards accumulate until the next decision. At a reset row (`real` False) the trace restarts from v, so
     a truncated episode bootstraps from its final observation and a terminated one has d = 0.
-    Returns advantages a and targets vs, `[t ...]`, without gradient.
+    Returns advantages a and targets vs, `[t ...]`; both are linear in `pay`, and gradients pass.
     """
 
     def back(after: tuple[Array, Array], row: tuple[Array, ...]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
@@ -32,4 +32,4 @@ def vtrace(
     shape = value[:-1].shape
     rows = value[:-1], *(jnp.broadcast_to(x, shape) for x in (pay, discount, rho, acts, real))
     _, out = lax.scan(back, (value[-1], value[-1]), rows, reverse=True, unroll=8)
-    return lax.stop_gradient(out)
+    return out

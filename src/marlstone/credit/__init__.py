@@ -5,6 +5,7 @@ from marlstone.credit.contract import Asked, Credit
 from marlstone.credit.counterfactual import Counterfactual, Difference
 from marlstone.credit.decomposition import Qmix, Qplex, Vdn
 from marlstone.credit.individual import Individual
+from marlstone.credit.shaping import Shaping
 from marlstone.credit.team import Team
 
-__all__ = ["Asked", "Attention", "Counterfactual", "Credit", "Difference", "Individual", "Qmix", "Qplex", "Team", "Vdn"]
+__all__ = ["Asked", "Attention", "Counterfactual", "Credit", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team", "Vdn"]

@@ -1,30 +1,42 @@
-"""Credit assignment: how a team outcome becomes each agent's learning signal. Five questions, each with a neutral answer.
+"""Credit assignment: how a team outcome becomes each agent's learning signal. Six questions, each with a neutral answer.
 
 A method is one frozen dataclass. It answers what it has an opinion on and inherits the neutral answer elsewhere; what it
 needs is checked when an algorithm is built. `p` is what `init` made: arrays only. `views` and `chunk` are one
-environment's, `[t n]`, the team's agents only (managers keep their own pay). In `chunk`, observations and state are
-normalized and actions encoded, `[t n_g a]`, as networks see them; rewards are as the environment paid them.
-`views.team` is the team's `Spec`.
+environment's, `[t n]`, the team's agents only (managers keep their own pay); in `meta`, a whole batch's, `[b t n]`. In
+`chunk`, observations and state are normalized and actions encoded, `[t n_g a]`, as networks see them; rewards are as the
+environment paid them. `views.team` is the team's `Spec`.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec, Step, Views
 
 Array = Any
-QUESTIONS = ("reward", "mix", "advantage", "loss", "contribution")
+QUESTIONS = ("reward", "mix", "advantage", "loss", "meta", "contribution")
+
+
+class Ahead(Protocol):
+    """One step of learning from a batch, pure, to be differentiated by what changes pay. The team's agents, `[b t n]`."""
+
+    def advantage(self, value: Array, pay: Array, discount: Array) -> tuple[Array, Array]:
+        """The learner's advantages and value targets under other values `[b t+1 n]` and pay. Gradients pass to `pay`."""
+
+    def step(self, advantage: Array, lr: float) -> Array:
+        """Log-probs of the recorded actions by policies one plain step of `lr` ahead. Gradients pass to `advantage`."""
 
 
 class Credit:
     """The contract. Subclass as a frozen dataclass, in one file, and name it `kind = "file.py:Class"`.
 
     `needs`: views that training needs; `audits`: views that only `contribution` needs; `claims`: what `contribution` estimates, each
-    action's `worth` against the agent's default, or `shares` of the team's return, which add up to it; `explore`: how often, at
+    action's `worth` against the agent's default, or `shares` of the team's return, which add up to it; `splits`: whether pay adds up
+    over agents to the team's, as the environment's own does, or each is paid by the whole; `explore`: how often, at
     least, agents act at random while they train (a policy gradient's half of the time by their default), so that the method keeps
     seeing the actions it makes claims about.
     """
@@ -32,6 +44,7 @@ class Credit:
     needs: ClassVar[frozenset[str]] = frozenset()
     audits: ClassVar[frozenset[str]] = frozenset()
     claims: ClassVar[Literal["worth", "shares"]] = "worth"
+    splits: ClassVar[bool] = True
     explore: float = 0.0
 
     def init(self, spec: Spec, key: Array) -> Any:
@@ -54,6 +67,10 @@ class Credit:
         """What must the method itself learn? `[t]`. Neutral: nothing."""
         return jnp.zeros(chunk.logp.shape[0])
 
+    def meta(self, p: Any, views: Views, chunk: Chunk, ahead: Ahead) -> Array:
+        """What must the method learn of how its pay moves policies? `[b t]`, of a whole batch; only `p` learns. Neutral: nothing."""
+        return jnp.zeros(chunk.logp.shape[:2])
+
     def contribution(self, p: Any, views: Views, chunk: Chunk) -> Array | None:
         """What each action was worth, `[t n]`: the team's return with it less that with the agent's declared default in its place,
         from the same state on; or, where `claims` says so, its share of the team's return. None: no claim."""
@@ -74,11 +91,12 @@ class Asked:
     team: Spec
     beside: Array | None = None
 
+    def _mine(self, x: Any) -> Any:
+        return jax.tree.map(lambda a: a[..., : self.team.n], x)
+
     def _ask(self, question: Any, views: Views, chunk: Chunk, *more: Array) -> Any:
-        m = self.team.n
-        mine = lambda x: jax.tree.map(lambda a: a[..., :m], x)
         ask = lambda v, c, *x: question(self.p, replace(v, team=self.team), c, *x)
-        return jax.vmap(ask)(mine(views), jax.vmap(lambda c: c.of(self.team))(chunk), *mine(more))
+        return jax.vmap(ask)(self._mine(views), chunk.of(self.team), *self._mine(more))
 
     def _everyone(self, team: Array, everyone: Array) -> Array:
         m = self.team.n
@@ -106,6 +124,12 @@ class Asked:
 
     def loss(self, views: Views, chunk: Chunk) -> Array | None:
         return self._ask(self.credit.loss, views, chunk) if "loss" in self.credit.answers() else None
+
+    def meta(self, views: Views, chunk: Chunk, ahead: Ahead) -> Array | None:
+        if "meta" not in self.credit.answers():
+            return None
+        views = lax.stop_gradient(self._mine(views))
+        return self.credit.meta(self.p, replace(views, team=self.team), chunk.of(self.team), ahead)
 
     def contribution(self, views: Views, chunk: Chunk) -> Array | None:
         return self._ask(self.credit.contribution, views, chunk) if "contribution" in self.credit.answers() else None

@@ -16,6 +16,7 @@ class Team(Credit):
     """The team's reward, until the team's end: also beyond an agent's own death, since what it did may pay off later."""
 
     kind: ClassVar[str] = "team"
+    splits: ClassVar[bool] = False
 
     def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
         spread = lambda x: jnp.broadcast_to(x[1:, None], chunk.logp.shape)

@@ -36,7 +36,8 @@ WIDEST = 4096  # environments stepped together
 @dataclass(frozen=True)
 class Told:
     """One seed: what the method says and what is true of the agents audited, per episode `[k]`; the same per decision `[s k]`, or, of
-    shares, per episode `[e k]` (of other episodes than their truth); the team's mean return; how far shares miss it, relative to it
+    shares, per episode `[e k]` (of other episodes than their truth); the team's mean return; what learning optimizes in its place, an
+    episode's pay, summed over agents or, where each is paid by the whole, averaged; how far shares miss the return, relative to it
     (None: none claimed)."""
 
     said: np.ndarray
@@ -44,6 +45,7 @@ class Told:
     said_each: np.ndarray
     true_each: np.ndarray
     team_return: float
+    optimized: float
     efficiency_error: float | None
 
 
@@ -70,22 +72,24 @@ class Auditor:
     def seed(self, train: Train, key: Array) -> Told:
         """Audit what one seed has learned."""
         k1, k2 = jax.random.split(key)
-        it, said = _gathered(self, train, k1)
+        it, said, pay = _gathered(self, train, k1)
         chunks = it.chunks
         shares, returns, lengths = _whole_episodes(chunks, said)
+        paid = _whole_episodes(chunks, pay)[0]
         if not len(returns):
             raise ValueError(f"no episode ended within {self.length} rows: audit with a longer rollout (--set rollout.length)")
+        optimized = float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
         rows, team = lengths.mean(), float(returns.mean())
         if self.shares:
-            return self._shares(train, k2, shares, returns)
+            return self._shares(train, k2, shares, returns, optimized)
         width = max(1, WIDEST // (len(self.who) + 1))
         parts = [_worth(self, train.policy, it, k, min(width, self.decisions)) for k in jax.random.split(k2, -(-self.decisions // width))]
         true_each = np.concatenate([np.asarray(w.worth) for w in parts])
         at = np.concatenate([np.asarray(w.at) for w in parts])
         said_each = np.asarray(said).reshape(-1, said.shape[-1])[at][:, self.who]
-        return Told(said_each.mean(0) * rows, true_each.mean(0) * rows, said_each, true_each, team, None)
+        return Told(said_each.mean(0) * rows, true_each.mean(0) * rows, said_each, true_each, team, optimized, None)
 
-    def _shares(self, train: Train, key: Array, each: np.ndarray, returns: np.ndarray) -> Told:
+    def _shares(self, train: Train, key: Array, each: np.ndarray, returns: np.ndarray, optimized: float) -> Told:
         error = float(np.abs(each.sum(-1) - returns).mean() / max(abs(returns).mean(), 1e-9))
         n = self.algorithm.spec.team.n
 
@@ -95,14 +99,14 @@ class Auditor:
             return np.concatenate([np.asarray(_coalitions(self, train.policy, c, key)) for c in split], 1)
 
         true = shapley(value, n, np.random.default_rng(0))[:, self.who]
-        return Told(each[:, self.who].mean(0), true.mean(0), each[:, self.who], true, float(returns.mean()), error)
+        return Told(each[:, self.who].mean(0), true.mean(0), each[:, self.who], true, float(returns.mean()), optimized, error)
 
 
 # ---- compiled once for all seeds
 @partial(jax.jit, static_argnums=0)
-def _gathered(a: Auditor, train: Train, key: Array) -> tuple[Decisions, Array]:
+def _gathered(a: Auditor, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
     it = gather(a.env, a.algorithm, train.policy, key, a.length)
-    return it, a.algorithm.contribution(train, it.chunks)
+    return it, a.algorithm.contribution(train, it.chunks), a.algorithm.pay(train, it.chunks)
 
 
 @partial(jax.jit, static_argnums=(0, 4))
@@ -161,6 +165,8 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
     across, across_ci = _over_seeds([_spearman(t.said, t.true) for t in told])
     each, each_ci = _over_seeds([_spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None])
+    optimized, optimized_ci = _over_seeds([t.optimized for t in told])
+    gap, gap_ci = _over_seeds([t.optimized - t.team_return for t in told])
     errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
     return {
         "claims": claims,
@@ -170,6 +176,10 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
         "decision_rank_correlation_ci95": each_ci,
         "efficiency_error": float(np.mean(errors)) if errors else None,
         "team_return": team,
+        "optimized": optimized,
+        "optimized_ci95": optimized_ci,
+        "gap": gap,
+        "gap_ci95": gap_ci,
         "dummies": idle,
         "dummy_ci95": None if widest is None else [None if x is None else x / scale for x in widest],
         "saboteurs": harmful,

@@ -57,7 +57,7 @@ class PolicyGradient:
     normalize_values: bool = True
     normalize_observations: bool = True
 
-    asks: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "advantage", "loss"})
+    asks: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "advantage", "loss", "meta"})
     withholds: ClassVar[frozenset[str]] = frozenset()
     offers: ClassVar[frozenset[str]] = frozenset()
     values_are_heads: ClassVar[bool] = False
@@ -110,20 +110,27 @@ class PolicyGradient:
         left = 1 - progress if self.anneal else jnp.ones(())
         return self.lr * left, self.credit_lr * left
 
-    def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Asked | None = None, then: Views | None = None) -> Fixed:
-        """Once a batch: the current policy is the proximal one. All `[b t n]`."""
+    def advantage(self, value: Array, pay: Array, discount: Array, logp: Array, chunk: Chunk) -> tuple[Array, Array, Array]:
+        """Advantages, value targets, and where values are predicted, `[b t n]`, of `value [b t+1 n]` under that pay and discount.
+
+        Gradients pass to `pay`."""
         time = lambda x: jnp.moveaxis(x, 1, 0)
-        said = asked.predict(views.value, views.value, chunk.step)
-        pay, discount = asked.reward(views, chunk)
         acts, real = chunk.acts, chunk.real[..., None]
         cared = chunk.step.present[:, :-1] | (discount > 0)  # others are gone and nothing is to come
         # Gone while the episode goes on: ended by itself, so it is bootstrapped from there, as where an episode was cut.
         real = real & (cared | (chunk.step.team_discount[:, 1:, None] == 0))
-        rho = jnp.where(acts, jnp.exp(jnp.clip(views.logp - chunk.logp, -20, 20)), 1.0)
-        value, pay_, discount_, rho, acts_, real_ = (time(x) for x in (said, pay, discount, rho, acts, real))
-        a, vs = (time(x) for x in vtrace(value, pay_, discount_, rho, acts_, real_, self.gamma, self.lam))
+        rho = jnp.where(acts, jnp.exp(jnp.clip(logp - chunk.logp, -20, 20)), 1.0)
+        value, pay, discount, rho, acts, real_ = (time(x) for x in (value, pay, discount, rho, acts, real))
+        a, vs = vtrace(value, pay, discount, rho, acts, real_, self.gamma, self.lam)
+        return time(a), time(vs), real & cared
+
+    def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Asked | None = None, then: Views | None = None) -> Fixed:
+        """Once a batch: the current policy is the proximal one. All `[b t n]`."""
+        said = asked.predict(views.value, views.value, chunk.step)
+        pay, discount = asked.reward(views, chunk)
+        a, vs, predicted = self.advantage(said, pay, discount, views.logp, chunk)
         advantage = asked.advantage(replace(views, value=said), chunk, a)
-        return lax.stop_gradient(Fixed(vs, real & cared, views.logp, advantage, pay + self.gamma * discount * said[:, 1:] - said[:, :-1]))
+        return lax.stop_gradient(Fixed(vs, predicted, views.logp, advantage, pay + self.gamma * discount * said[:, 1:] - said[:, :-1]))
 
     def loss(
         self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array, progress: Array

@@ -1,0 +1,70 @@
+"""One step of learning as a pure function: what credit differentiates that asks how policies would have moved."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from marlstone.algorithm.reading import log_prob
+from marlstone.algorithm.sets import Sets
+from marlstone.architectures.contract import Architecture, Seen
+from marlstone.architectures.network import Network
+from marlstone.core.types import Chunk, Spec
+from marlstone.learners.contract import Learner
+
+Array = Any
+
+
+@dataclass(frozen=True, eq=False)
+class Ahead:
+    """A batch of chunks `[b t ...]` and the actors that would learn from it; they themselves get no gradient through here.
+
+    `acts`: how many decisions each parameter set has in it.
+    """
+
+    spec: Spec
+    architecture: Architecture
+    learner: Learner
+    sets: Sets
+    actor: tuple[Network, ...]
+    seen: Seen
+    chunk: Chunk
+    acts: Array
+
+    def _logp(self, actor: Any) -> Array:
+        step = self.chunk.step
+        heads, _, _ = self.architecture.policy(self.spec, actor, self.seen, step, self.chunk.memory)
+        now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
+        return log_prob(self.spec, now(heads), now(step.legal), self.chunk.action)
+
+    def _everyone(self, x: Array, rest: Array) -> Array:
+        """The team's numbers, and for managers `rest`."""
+        n, m = self.spec.n, x.shape[-1]
+        return x if m == n else jnp.concatenate([x, rest[..., m:]], -1)
+
+    def advantage(self, value: Array, pay: Array, discount: Array) -> tuple[Array, Array]:
+        """The learner's advantages and value targets, `[b t m]`, were the team's values `[b t+1 m]` and pay these."""
+        m, step = pay.shape[-1], self.chunk.step
+        logp = lax.stop_gradient(self._logp(self.actor))
+        value = self._everyone(value, jnp.zeros_like(step.reward))
+        full = self._everyone(pay, step.reward[:, 1:]), self._everyone(discount, step.discount[:, 1:])
+        a, target, _ = self.learner.advantage(value, *full, logp, self.chunk)  # type: ignore[attr-defined]
+        return a[..., :m], target[..., :m]
+
+    def step(self, advantage: Array, lr: float) -> Array:
+        """Log-probs `[b t m]` of what the team did, by policies one plain gradient step of `lr` along
+
+            mean_bt pi_i(a_i) / mu_i(a_i) A_i       per parameter set
+
+        ahead. Gradients pass through the step to `advantage`."""
+        m, actor = advantage.shape[-1], lax.stop_gradient(self.actor)
+        everyone = self._everyone(advantage, jnp.zeros_like(self.chunk.logp))
+
+        def surrogate(actor: Any) -> Array:
+            ratio = jnp.exp(jnp.clip(self._logp(actor) - self.chunk.logp, -20, 20))
+            return self.sets.mean(ratio * everyone, self.chunk.acts, self.acts)
+
+        after = jax.tree.map(lambda p, g: p + lr * g, actor, jax.grad(surrogate)(actor))
+        return self._logp(after)[..., :m]

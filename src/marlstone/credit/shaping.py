@@ -1,0 +1,93 @@
+"""Individual intrinsic rewards learned so that following them raises the team's return: LIIR (Du et al. 2019).
+
+    pay_i   = r + w u_i,   u_i = tanh(f_eta(o_i, a_i))                       what agent i's policy theta_i is moved by
+    theta'  = theta + alpha grad_theta mean pi_i / mu_i A_i(eta)             one plain step, inside; A_i of that pay
+    eta    -> max mean_i pi_i'(a_i | o_i) / mu_i(a_i | o_i) A                A: the team's advantage, of its own critic
+
+The gradient of eta goes through the inner step, which it bends. Rewards u_i depend on what an agent sees and does itself, so that
+they follow whatever the team's return rewards now, and change when it changes.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from marlstone.core.layers import dense, dense_init
+from marlstone.core.types import Chunk, Group, Spec, Views
+from marlstone.credit.contract import Ahead, Credit
+from marlstone.encoders.fuse import Fuse
+from marlstone.encoders.image import Image
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Shaping(Credit):
+    """`weight`: w, the largest intrinsic reward of a row, in the environment's units: small beside what the team earns; `inner_lr`:
+    alpha; `hidden`: width of the two networks. Departures: the team's critic sees what the agent sees; ratios are cut at 2, as the
+    policies' own are."""
+
+    kind: ClassVar[str] = "shaping"
+    splits: ClassVar[bool] = False
+    weight: float = 0.05
+    inner_lr: float = 0.1
+    hidden: int = 64
+
+    needs: ClassVar[frozenset[str]] = frozenset({"value", "scale"})
+
+    def __post_init__(self) -> None:
+        for name, ok in (("weight", self.weight > 0), ("inner_lr", self.inner_lr > 0), ("hidden", self.hidden >= 1)):
+            if not ok:
+                raise ValueError(f"Shaping.{name} is {getattr(self, name)}: give a number above 0; credit = 'team' does without shaping")
+
+    def _sees(self, g: Group) -> Fuse:
+        return Fuse(g, self.hidden, (0,) * g.count, Image(), tuple(g.observation))
+
+    def init(self, spec: Spec, key: Array) -> Any:
+        k1, k2, k3, k4, k5, k6 = jax.random.split(key, 6)
+        h, groups = self.hidden, spec.groups
+        see = lambda k: tuple(self._sees(g).init(q) for g, q in zip(groups, jax.random.split(k, len(groups)), strict=True))
+        codes = zip(groups, jax.random.split(k2, len(groups)), strict=True)
+        return {
+            "see": see(k1),
+            "did": tuple(jax.random.normal(q, (g.space.width, h)) for g, q in codes),
+            "wide": dense_init(k3, h, h, 1, 2**0.5),
+            "reward": dense_init(k4, h, 1, 1, 0.01).w,
+            "critic": {"see": see(k5), "head": dense_init(k6, h, 1, 1, 1.0)},
+        }
+
+    def _join(self, team: Spec, p: Any, chunk: Chunk) -> Array:
+        rows = zip(team.groups, p, chunk.step.obs, strict=True)
+        return jnp.concatenate([self._sees(g)(q, obs, {}, None) for g, q, obs in rows], -2)
+
+    def _intrinsic(self, p: Any, team: Spec, chunk: Chunk) -> Array:
+        """w u, `[... t n]`; nothing where an agent did nothing."""
+        did = jnp.concatenate([a @ w for a, w in zip(chunk.action, p["did"], strict=True)], -2)
+        x = jax.nn.relu(self._join(team, p["see"], chunk)[..., :-1, :, :] + did)
+        u = jnp.tanh(jax.nn.relu(dense(p["wide"], x)) @ p["reward"])[..., 0]
+        return jnp.where(chunk.acts, self.weight * u, 0)
+
+    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
+        team, discount = _team(chunk)
+        return team + self._intrinsic(p, views.team, chunk), discount
+
+    def meta(self, p: Any, views: Views, chunk: Chunk, ahead: Ahead) -> Array:
+        """Less the team's surrogate after the step, and the team's critic's squared error, per row."""
+        spread = views.scale[:, None]
+        critic = dense(p["critic"]["head"], jax.nn.relu(self._join(views.team, p["critic"]["see"], chunk)))[..., 0]
+        team, target = ahead.advantage(lax.stop_gradient(critic * spread), *_team(chunk))
+        error = (critic[:, :-1] - lax.stop_gradient(target) / spread) ** 2
+        paid, _ = ahead.advantage(views.value, *self.reward(p, views, chunk))
+        unit = lax.stop_gradient(jnp.sqrt((jnp.where(chunk.acts, team, 0) ** 2).mean() + 1e-12))
+        ratio = jnp.exp(jnp.clip(ahead.step(paid / unit, self.inner_lr) - chunk.logp, -20, 20))
+        gain = jnp.minimum(ratio, 2.0) * lax.stop_gradient(team) / unit
+        return jnp.where(chunk.acts, 0.5 * error - gain, 0).sum(-1) / chunk.acts.shape[-1]
+
+
+def _team(chunk: Chunk) -> tuple[Array, Array]:
+    """The team's reward and discount, to each agent."""
+    spread = lambda x: jnp.broadcast_to(x[..., 1:, None], chunk.logp.shape)
+    return spread(chunk.step.team_reward), spread(chunk.step.team_discount)
