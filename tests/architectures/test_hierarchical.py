@@ -160,7 +160,7 @@ def test_managers_wait_for_something_to_be_paid() -> None:
         own = np.broadcast_to(pay[..., None] / 2, chunk.step.reward.shape)
         after = update(replace(chunk, step=replace(chunk.step, team_reward=pay, reward=own)))
         for moves, new, old in zip((True, reward > 0), after, train.nets.actor, strict=True):
-            assert {(np.asarray(a) != b).any() for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(old))} == {moves}
+            assert {bool((a != b).any()) for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(old))} == {moves}
 
 
 @pytest.mark.parametrize("body", [SMALL, Gru(6, 5, (), "tanh")], ids=["mlp", "gru"])
