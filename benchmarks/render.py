@@ -17,6 +17,7 @@ from marlstone.runs.curve import draw
 from marlstone.runs.store import Series
 
 DOC = HERE.parent / "docs" / "results.md"
+BEST = {"climbing": 44.0, "saboteur": 0.9}  # the best return of a ground where it is not 1
 PICTURES = HERE.parent / "docs" / "assets" / "results"
 
 INTRO = """# Results
@@ -181,10 +182,14 @@ def traffic() -> str:
     return table(head, rows) if rows else "No traffic result is recorded yet.\n"
 
 
+def _both(center: float | None, ci: list[float | None]) -> str:
+    figure = lambda x: "-" if x is None else f"{x:.3f}"
+    return "-" if center is None else f"{center:.3f} ({figure(ci[0])} to {figure(ci[1])})"
+
+
 def credit() -> str:
     """What each method said on each ground, beside what was true."""
-    rows, figure = [], lambda x: "-" if x is None else f"{x:.3f}"
-    both = lambda center, ci: "-" if center is None else f"{center:.3f} ({figure(ci[0])} to {figure(ci[1])})"
+    rows = []
     for r in read("credit").values():
         a = r["audit"]
         said = lambda names, a=a: ", ".join(f"{n} {a['contributions'][n]:.3f} (true {a['truth'][n]:.3f})" for n in names) or "-"
@@ -194,12 +199,11 @@ def credit() -> str:
                 f"`{a['env']}`",
                 f"{a['credit']}, {a['learner']}",
                 a["claims"] or "none: implied",
-                both(a["rank_correlation"], a["rank_correlation_ci95"]),
-                both(a["decision_rank_correlation"], a["decision_rank_correlation_ci95"]),
+                _both(a["rank_correlation"], a["rank_correlation_ci95"]),
+                _both(a["decision_rank_correlation"], a["decision_rank_correlation_ci95"]),
                 idle,
                 said(a["saboteurs"]),
                 "-" if a["efficiency_error"] is None else f"{a['efficiency_error']:.1%}",
-                f"{r['return_iqm']:.3f} (worst {r['return_worst_seed']:.3f})",
                 f"{len(a['seeds'])} from {a['seeds'][0]}",
                 f"{r['date'][:10]} `{r['commit']}`",
             ]
@@ -213,11 +217,42 @@ def credit() -> str:
         "widest interval said of agents worth nothing, of the return",
         "saboteur",
         "shares miss the return by",
-        "return",
         "seeds",
         "measured",
     ]
     return table(head, rows) if rows else "No audit is recorded yet.\n"
+
+
+def optimized() -> str:
+    """What each method made the team earn, what it optimized in the return's place, and its speed."""
+    rows, results = [], read("credit")
+    for name, r in results.items():
+        (ground, _, method), a = name.partition("-"), r["audit"]
+        team = results.get(f"{ground}-team")
+        same = team is not None and a["learner"] == team["audit"]["learner"]
+        rows.append(
+            [
+                f"`{a['env']}`",
+                f"{method}, {a['learner']}",
+                f"{_both(r['return_iqm'], r['return_ci95'])}, worst {r['return_worst_seed']:.3f}",
+                f"{sum(x >= 0.99 * BEST.get(ground, 1.0) for x in r['returns'])} of {len(r['returns'])}",
+                _both(a["gap"], a["gap_ci95"]),
+                "**yes**" if r["hacks"] else "no",
+                number(r["steps_per_second"]),
+                f"{r['steps_per_second'] / team['steps_per_second']:.2f}" if same and team is not None else "-",
+            ]
+        )
+    head = [
+        "ground",
+        "credit, learner",
+        "return",
+        "seeds at the best",
+        "what it optimizes, less the return",
+        "hacks",
+        "steps/s",
+        "over team's",
+    ]
+    return table(head, rows) if rows else "Nothing is recorded yet.\n"
 
 
 def times() -> str:
@@ -254,9 +289,13 @@ def page() -> str:
             published(),
             "Repeat a row with `python benchmarks/learning.py NAME`; the configurations are in `benchmarks/learning/`.\n",
             "## Credit, audited\n",
-            "What methods say each agent was worth, beside what it was worth ([Credit](credit.md)), after 300,000 steps per seed on the "
-            "proving grounds; IQM over seeds with 95% intervals. The best return of each ground is 1 (`saboteur`: 0.9).\n",
+            "What methods say each agent was worth, beside what it was worth ([Credit](credit.md)), after training on the "
+            "proving grounds; IQM over seeds with 95% intervals. The best return of each ground is 1 (`saboteur`: 0.9, `climbing`: 44).\n",
             credit(),
+            "What the same runs earned, and what each method optimized in the return's place (pay per episode: summed where it is split, "
+            "else averaged over agents). A method *hacks* where, from halfway to the end of training, what it optimizes surely rose while "
+            "the true return surely fell. `qmix-optimist` is QMIX with `learner.downward = 0.02` and every action explored.\n",
+            optimized(),
             "Repeat with `python benchmarks/credit.py`.\n",
             "## City traffic\n",
             "Mean waiting time over an hour, final policies acting by mode, beside a greedy controller that serves the phase "

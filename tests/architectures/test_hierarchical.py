@@ -15,7 +15,7 @@ from marlstone.credit import Counterfactual, Credit, Individual, Team, Vdn
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluate.truth import coalition_returns, decisions_worth, gather
+from marlstone.evaluate.truth import coalition_returns, decisions_worth, gather, play_on
 from marlstone.learners import PolicyGradient, Pqn, QLearning, Replay
 from tests.batches import B, T, begun, built, chunks_of, quick
 
@@ -77,11 +77,11 @@ def test_nothing_is_paid_on_the_way_in_or_out() -> None:
     """Where a worker is gone, its padded observation has not moved; without a leaf, or pay, there is nothing to ask."""
     it = combined()
     chunk = chunks_of(it, PLAN, t=30)
-    present = np.array(chunk.step.present)
-    present[:, 7:12, 1] = False
-    gone = replace(chunk, step=replace(chunk.step, present=present))
-    before, after = paid(it, chunk)[0], paid(it, gone)[0]
-    assert before[:, 6:12, 1].any() and not after[:, 6:12, 1].any()
+    before, present = paid(it, chunk)[0], np.array(chunk.step.present)
+    b, t = (int(x[0]) for x in np.nonzero((before[:, :-1, 1] != 0) & (before[:, 1:, 1] != 0)))
+    present[b, t + 1, 1] = False
+    after = paid(it, replace(chunk, step=replace(chunk.step, present=present)))[0]
+    assert not after[b, t : t + 2, 1].any()
     for none in (replace(LED, leaf=""), replace(LED, goal_pay=0.0), Ctde(SMALL)):
         assert none.pay(it.spec, chunk, chunk) is None
 
@@ -230,13 +230,17 @@ def test_the_audit_knows_workers_under_managers() -> None:
         worth = decisions_worth(env, it, policy, found, 16, who, jax.random.key(1))
         flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[worth.at], tree)
         truth = jax.vmap(inner.contribution)(flat(found.states).env, flat(found.chunks.action)[:-1])
-        return worth.worth, truth, coalition_returns(env, it, policy, 5, sets, key)
+        k1, k2 = jax.random.split(key)
+        begin, nobody = jax.vmap(env.init)(jax.random.split(k1, 40)), np.zeros((40, it.spec.n), bool)
+        played = play_on(env, it, policy, *begin, it.memory(40), None, nobody, 40, k2)
+        return worth.worth, truth, coalition_returns(env, it, policy, 40, sets, key), played
 
-    said, truth, v = jax.device_get(quick(measured)(jax.random.key(0)))
+    said, truth, v, played = jax.device_get(quick(measured)(jax.random.key(0)))
     np.testing.assert_allclose(said, truth, atol=1e-5)
     assert (np.abs(truth).max(0) > 0.005).all()
     np.testing.assert_array_equal(v[:, 0], 0)
-    assert v.shape == (5, 10) and (v[:, -1] != 0).any()
+    np.testing.assert_array_equal(v[:, -1], played)
+    assert v.shape == (40, 10) and played.std() > 0
 
 
 # ---- refusals

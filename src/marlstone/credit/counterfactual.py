@@ -7,7 +7,7 @@ Neither baseline depends on the agent's own action, so the gradient keeps its ex
 told what the others did.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from marlstone.core.types import Chunk, Views
@@ -24,16 +24,15 @@ class Counterfactual(Team):
 
     kind: ClassVar[str] = "counterfactual"
     trust: float = 1.0
-    explore: float = 0.05
+    explore: float = field(default=0.05, kw_only=True)
 
     needs: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_expected", "joint_q"})
     audits: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_default"})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.trust <= 1:
             raise ValueError(f"{type(self).__name__}.trust is {self.trust}: give a number from 0 (returns) to 1 (the critic)")
-        if not 0 <= self.explore < 1:
-            raise ValueError(f"{type(self).__name__}.explore is {self.explore}: give a number from 0 to below 1")
 
     def _worth(self, views: Views, td: Array) -> Array:
         return self.trust * views.q_chosen + (1 - self.trust) * (views.value[:-1] + td)

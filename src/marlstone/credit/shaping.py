@@ -8,7 +8,7 @@ The gradient of eta goes through the inner step, which it bends. Rewards u_i dep
 they follow whatever the team's return rewards now, and change when it changes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jax
@@ -17,7 +17,8 @@ from jax import lax
 
 from marlstone.core.layers import dense, dense_init
 from marlstone.core.types import Chunk, Group, Spec, Views
-from marlstone.credit.contract import Ahead, Credit
+from marlstone.credit.contract import Ahead
+from marlstone.credit.team import Team
 from marlstone.encoders.fuse import Fuse
 from marlstone.encoders.image import Image
 
@@ -25,20 +26,21 @@ Array = Any
 
 
 @dataclass(frozen=True)
-class Shaping(Credit):
+class Shaping(Team):
     """`weight`: w, the largest intrinsic reward of a row, in the environment's units: small beside what the team earns; `inner_lr`:
-    alpha; `hidden`: width of the two networks. Departures: the team's critic sees what the agent sees; ratios are cut at 2, as the
-    policies' own are."""
+    alpha; `hidden`: width of the two networks; `explore` as in `Team`. Departures: the team's critic sees what the agent sees; ratios
+    are cut at 2, as the policies' own are."""
 
     kind: ClassVar[str] = "shaping"
-    splits: ClassVar[bool] = False
     weight: float = 0.05
     inner_lr: float = 0.1
     hidden: int = 64
+    explore: float = field(default=0.05, kw_only=True)
 
     needs: ClassVar[frozenset[str]] = frozenset({"value", "scale"})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, ok in (("weight", self.weight > 0), ("inner_lr", self.inner_lr > 0), ("hidden", self.hidden >= 1)):
             if not ok:
                 raise ValueError(f"Shaping.{name} is {getattr(self, name)}: give a number above 0; credit = 'team' does without shaping")
@@ -71,23 +73,17 @@ class Shaping(Credit):
         return jnp.where(chunk.acts, self.weight * u, 0)
 
     def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
-        team, discount = _team(chunk)
+        team, discount = super().reward(p, views, chunk)
         return team + self._intrinsic(p, views.team, chunk), discount
 
     def meta(self, p: Any, views: Views, chunk: Chunk, ahead: Ahead) -> Array:
         """Less the team's surrogate after the step, and the team's critic's squared error, per row."""
         spread = views.scale[:, None]
         critic = dense(p["critic"]["head"], jax.nn.relu(self._join(views.team, p["critic"]["see"], chunk)))[..., 0]
-        team, target = ahead.advantage(lax.stop_gradient(critic * spread), *_team(chunk))
+        team, target = ahead.advantage(lax.stop_gradient(critic * spread), *super().reward(p, views, chunk))
         error = (critic[:, :-1] - lax.stop_gradient(target) / spread) ** 2
         paid, _ = ahead.advantage(views.value, *self.reward(p, views, chunk))
         unit = lax.stop_gradient(jnp.sqrt((jnp.where(chunk.acts, team, 0) ** 2).mean() + 1e-12))
         ratio = jnp.exp(jnp.clip(ahead.step(paid / unit, self.inner_lr) - chunk.logp, -20, 20))
         gain = jnp.minimum(ratio, 2.0) * lax.stop_gradient(team) / unit
         return jnp.where(chunk.acts, 0.5 * error - gain, 0).sum(-1) / chunk.acts.shape[-1]
-
-
-def _team(chunk: Chunk) -> tuple[Array, Array]:
-    """The team's reward and discount, to each agent."""
-    spread = lambda x: jnp.broadcast_to(x[..., 1:, None], chunk.logp.shape)
-    return spread(chunk.step.team_reward), spread(chunk.step.team_discount)

@@ -1,6 +1,6 @@
 """Every agent is paid the team's reward."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -13,11 +13,19 @@ Array = Any
 
 @dataclass(frozen=True)
 class Team(Credit):
-    """The team's reward, until the team's end: also beyond an agent's own death, since what it did may pay off later."""
+    """The team's reward, until the team's end: also beyond an agent's own death, since what it did may pay off later.
+
+    `explore`: the share of actions drawn at random while training, half of them the agent's default, for worlds that change: a policy
+    that has settled never meets what has become better. Policies are corrected for it by their importance ratios."""
 
     kind: ClassVar[str] = "team"
     splits: ClassVar[bool] = False
+    explore: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.explore < 1:
+            raise ValueError(f"{type(self).__name__}.explore is {self.explore}: give a number from 0 to below 1")
 
     def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
-        spread = lambda x: jnp.broadcast_to(x[1:, None], chunk.logp.shape)
+        spread = lambda x: jnp.broadcast_to(x[..., 1:, None], chunk.logp.shape)
         return spread(chunk.step.team_reward), spread(chunk.step.team_discount)

@@ -180,6 +180,7 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
         "optimized_ci95": optimized_ci,
         "gap": gap,
         "gap_ci95": gap_ci,
+        "by_seed": {"team_return": [t.team_return for t in told], "optimized": [t.optimized for t in told]},
         "dummies": idle,
         "dummy_ci95": None if widest is None else [None if x is None else x / scale for x in widest],
         "saboteurs": harmful,

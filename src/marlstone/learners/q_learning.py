@@ -26,8 +26,14 @@ Array = Any
 
 @dataclass(frozen=True)
 class ValueBased:
-    """What both forms share. `lr`, annealed linearly to 0 if `anneal`; `epsilon` falls to `epsilon_end` over the first `explore_for` of
-    the budget; `gamma`, `lam` discount and lambda; `max_grad_norm` per network and parameter set; `normalize_observations`."""
+    """What both forms share.
+
+    Fields: `lr`, annealed linearly to 0 if `anneal`; `epsilon` falls to `epsilon_end` over the first `explore_for` of the budget;
+    `gamma`, `lam` discount and lambda; `downward`, the weight of errors whose target lies below the value: less than 1 is optimism,
+    for games in which erring beside the best joint action is punished (hysteretic Q-learning, Matignon et al. 2007; Weighted QMIX,
+    Rashid et al. 2020), and overrates luck where rewards are noisy; `max_grad_norm` per network and parameter set;
+    `normalize_observations`.
+    """
 
     lr: float = 5e-4
     anneal: bool = True
@@ -36,6 +42,7 @@ class ValueBased:
     explore_for: float = 0.1
     gamma: float = 0.99
     lam: float = 0.6
+    downward: float = 1.0
     max_grad_norm: float = 10.0
     normalize_observations: bool = True
 
@@ -51,6 +58,7 @@ class ValueBased:
         ranges = {
             "lr": self.lr > 0, "epsilon": 0 <= self.epsilon <= 1, "epsilon_end": 0 <= self.epsilon_end <= 1,
             "explore_for": 0 < self.explore_for <= 1, "gamma": 0 <= self.gamma <= 1, "lam": 0 <= self.lam <= 1,
+            "downward": 0 < self.downward <= 1,
             "max_grad_norm": self.max_grad_norm > 0,
         }  # fmt: skip
         in_range(self, ranges)
@@ -103,7 +111,7 @@ class ValueBased:
         self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array, progress: Array
     ) -> tuple[Losses, dict[str, Array]]:
         said = asked.predict(views.q_chosen, views.q_best[:, :-1], chunk.step)
-        error = (said - fixed.target) ** 2
+        error = (said - fixed.target) ** 2 * jnp.where(fixed.target < said, self.downward, 1.0)
         pay = jnp.abs(asked.reward(views, chunk)[0])
         metrics = {"value_loss": error, "q": jnp.abs(said), "largest_pay": jnp.broadcast_to(pay.max(), pay.shape)}
         return Losses(jnp.zeros_like(error), error), metrics
