@@ -127,7 +127,7 @@ def coalition_returns(env: Env, algorithm: Algorithm, policy: Policy, episodes: 
     state, step = jax.vmap(env.init)(jax.random.split(k1, episodes))
     c = len(coalitions)
     state, step = jax.tree.map(lambda x: jnp.repeat(x, c, 0), (state, step))
-    out = np.pad(~coalitions, ((0, 0), (0, algorithm.spec.n - coalitions.shape[1])))  # managers play on
+    out = jnp.pad(~coalitions, ((0, 0), (0, algorithm.spec.n - coalitions.shape[1])))  # managers play on
     always = jnp.tile(out, (episodes, 1))
     return play_on(env, algorithm, policy, state, step, algorithm.memory(episodes * c), None, always, episodes, k2).reshape(episodes, c)
 
