@@ -6,24 +6,19 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from marlstone.algorithm import Algorithm, Nets, Train
-from marlstone.core.normalize import Scales, targets
+from marlstone.algorithm import Algorithm, Train
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk, Step, Views
+from marlstone.core.types import Chunk, Views
 from marlstone.credit import Credit, Individual, Team
 from marlstone.envs.make import make
-from marlstone.envs.vectorized import Vectorized
+from marlstone.evaluate import random_play
+from marlstone.evaluate.random_play import QUICK, quick
 from marlstone.learners.optimizer import Adam
 
-# Compiled to run a few times: half the compile time of an update, or less.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, "xla_cpu_use_fusion_emitters": False}
+__all__ = ["B", "QUICK", "T", "Combination", "Either", "begun", "chunks_of", "combination", "quick", "rollout"]
+
 B, T = 4, 14
-
-
-def quick(f: Any) -> Any:
-    return jax.jit(f, compiler_options=QUICK)
 
 
 @dataclass(frozen=True)
@@ -47,49 +42,23 @@ def built(name: str, architecture: Any) -> Any:
 
 
 @functools.cache
-def rollout(name: str, b: int = B, t: int = T, managers: Any = None) -> tuple[Step, tuple[np.ndarray, ...], np.ndarray]:
+def rollout(name: str, b: int = B, t: int = T, managers: Any = None) -> random_play.Rows:
     """Rows `[b t+1]`, recorded actions and their log-probs `[b t n]`, of a policy that plays uniformly among what is legal."""
-    env = Vectorized(make(name) if managers is None else managers.over(make(name)), b)
-    spaces = [(g.space, g.count) for g in env.spec.groups]
-
-    def tick(carry: Any, key: Any) -> Any:
-        state, row = carry
-        k1, k2 = jax.random.split(key)
-        heads = [jnp.zeros((b, n, s.head)) for s, n in spaces]
-        noise = [s.noise(k, (b, n)) for (s, n), k in zip(spaces, jax.random.split(k1, len(spaces)))]
-        action = tuple(s.sample(h, ok, z) for (s, _), h, ok, z in zip(spaces, heads, row.legal, noise))
-        logp = jnp.concatenate([s.log_prob(h, ok, a) for (s, _), h, ok, a in zip(spaces, heads, row.legal, action)], -1)
-        after = env.step(state, tuple(s.emit(a) for (s, _), a in zip(spaces, action)), jax.random.split(k2, b))
-        return after, (row, action, logp)
-
-    def run(key: Any) -> Any:
-        (_, last), (rows, action, logp) = jax.lax.scan(tick, env.init(jax.random.split(key, b)), jax.random.split(key, t))
-        rows = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, last)
-        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (rows, action, logp))
-
-    return jax.tree.map(np.asarray, quick(run)(jax.random.key(3)))
+    return random_play.rollout(make(name) if managers is None else managers.over(make(name)), b, t)
 
 
 def chunks_of(algorithm: Algorithm, name: str, b: int = B, t: int = T) -> Chunk:
     """A batch of chunks for this algorithm, begun with a memory that is not zero."""
-    step, action, logp = rollout(name, b, t, algorithm.architecture.managers())
-    rng = np.random.default_rng(5)
-    memory = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), algorithm.memory(b))
-    return Chunk(step, action, logp, memory)
+    return random_play.chunks_of(algorithm, rollout(name, b, t, algorithm.architecture.managers()))
 
 
 def begun(algorithm: Algorithm, team: bool = False, like: Chunk | None = None) -> Train:
-    """A `Train` whose networks are random numbers everywhere, biases too: cheaper to make than `Algorithm.init`, and nothing is zero."""
-    rng = np.random.default_rng(0)
-    draw = lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.3), jnp.float32)
-    nets: Nets = jax.tree.map(draw, jax.eval_shape(algorithm.init, jax.random.key(0)).nets)
-    nets = replace(nets, credit=jnp.float32(team)) if isinstance(algorithm.credit, Either) else nets
-    blank = jax.eval_shape(algorithm.init, jax.random.key(0), like)
-    train = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)
-    k = sum(algorithm.sets.sizes)
-    seen, scale = algorithm.sets.unseen(), Scales(targets(k), targets(k))
-    seen = seen if algorithm.learner.normalize_observations else train.seen
-    return replace(train, nets=nets, seen=seen, targets=scale, opt=Adam().init(nets), lagged=nets if algorithm.learner.lags else None)
+    """A `Train` whose networks are random numbers everywhere; `team`: how `Either` pays."""
+    train = random_play.drawn(algorithm, like)
+    if not isinstance(algorithm.credit, Either):
+        return train
+    nets = replace(train.nets, credit=jnp.float32(team))
+    return replace(train, nets=nets, opt=Adam().init(nets), lagged=None if train.lagged is None else nets)
 
 
 class Combination:

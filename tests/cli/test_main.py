@@ -21,7 +21,7 @@ assert not {"jax", "numpy", "rich"} & set(sys.modules)
 """
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["evaluate", "--help"], ["audit-credit", "--help"], ["envs", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=lambda words: words[0])
 def test_help_is_light(words: list[str]) -> None:
     """Help imports neither JAX nor NumPy."""
     done = subprocess.run([sys.executable, "-c", HELP, *words], capture_output=True, text=True)

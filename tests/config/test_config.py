@@ -145,6 +145,10 @@ def test_a_users_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(config.credit).__name__ == "Mine" and config.credit.alpha == 1.0
     monkeypatch.chdir("/")
     assert parse(dump(config)) == config  # from anywhere
+    (tmp_path / "run.toml").write_text('env = "jax:game.py:make?x=1"\n[credit]\nkind = "my_credit.py:Mine"\nalpha = 1')
+    (tmp_path / "game.py").touch()
+    beside = load(tmp_path / "run.toml")
+    assert beside.credit == config.credit and beside.env == f"jax:{tmp_path}/game.py:make?x=1"  # beside the file that names it
 
 
 @pytest.mark.parametrize(

@@ -82,14 +82,14 @@ def test_pay_is_the_teams_and_at_most_the_weight_more() -> None:
 
 def test_it_finds_what_helps_the_team() -> None:
     """On random play with policies held still, saying the symbol shown comes to be paid more than saying another."""
-    it = Shaped(ADDITIVE, Mlp((32,)), b=64, hidden=32)
+    it = Shaped(ADDITIVE, Mlp((32,)), b=64, hidden=32, weight=0.05)
     nets = quick(it.it.init)(component_key(0, "init")).nets
     slope = jax.grad(lambda credit: it.meta(replace(nets, credit=credit)))
 
     @quick
     def learned(credit: Any) -> Any:
         step = lambda _, c: jax.tree.map(lambda p, g: p - 3e-3 * jnp.sign(g), c, slope(c))
-        return jax.lax.fori_loop(0, 40, step, credit)
+        return jax.lax.fori_loop(0, 200, step, credit)
 
     credit = learned(nets.credit)
     known: Chunk = it.it._reading.known(it.train.seen, it.chunk)
@@ -99,7 +99,7 @@ def test_it_finds_what_helps_the_team() -> None:
     right, wrong = it.chunk.acts & (said == shown + 1), it.chunk.acts & (said > 0) & (said != shown + 1)
     heavy = np.arange(8) >= 4  # whose weight in the team's reward stands out of the others' noise
     better = [more[..., i][right[..., i]].mean() - more[..., i][wrong[..., i]].mean() for i in np.flatnonzero(heavy)]
-    assert min(better) > 0, better
+    assert min(better) > 0.005, better
 
 
 def test_a_batch_that_devices_share_is_refused() -> None:

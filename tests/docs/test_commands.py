@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from marlstone.cli import audit_credit, evaluate, main, train
+from marlstone.evaluate import credit_laws
 from tests.cli.conftest import pretend
 
 ROOT = Path(__file__).parents[2]
@@ -59,11 +60,13 @@ def fitting_audit(config: Any) -> dict[str, Any]:
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A page's commands in order, in a fresh directory that holds the files the page shows by title."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")  # as in a checkout
     text = page.read_text()
     if page.name == "quickstart.md":
         text = text.replace("jumanji:LevelBasedForaging?task=8x8-2p-2f-coop", "proving:climbing")
     else:
         monkeypatch.setattr(train, "runtime", lambda: fitting)
+        monkeypatch.setattr(credit_laws, "LAWS", credit_laws.LAWS[:1])
         monkeypatch.setattr(audit_credit, "_trained", lambda config, *_: fitting_audit(config))
         monkeypatch.setattr(evaluate, "runtime", lambda: lambda config, checkpoint, episodes: {"return_iqm": 0.0, "seeds": [1]})
     for _, title, body in FENCE.findall(text):
@@ -75,9 +78,10 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_shown_files_are_read() -> None:
-    """The demo's configuration and every TOML file shown by title are configurations."""
+    """The examples' configurations and every TOML file shown by title are configurations."""
     from marlstone.config import load, parse
 
-    assert load(ROOT / "examples" / "demo.toml").steps > 0
+    examples = [load(file) for file in (ROOT / "examples").glob("*.toml")]
+    assert len(examples) >= 2 and all(config.steps > 0 for config in examples)
     shown = [body for p in PAGES for kind, title, body in FENCE.findall(p.read_text()) if kind == "toml" and title]
     assert shown and all(parse(body) for body in shown)

@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train agents in an environment, or continue a run",
     "evaluate": "play a run's final policy and report its return",
     "audit-credit": "check what a credit method says of each agent against the truth",
+    "check-credit": "run a credit method, yours too, through the laws that every one keeps",
     "envs": "list the environments, and what each needs installed",
 }
 

@@ -1,6 +1,7 @@
 """Where a configuration comes from: a TOML file, then what the command line changes in it."""
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,20 @@ def _built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
     return table(RunConfig, values, "")
 
 
+OWN = re.compile(r"(jax:)?([^:?]+\.py)(?=:)")
+"""A user's file at the beginning of a name: `my_credit.py:MyCredit`, `jax:games/mine.py:make?x=1`."""
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """Names of users' files that lie beside the TOML that names them, by their path from here. Others are as written: from the working
+    directory."""
+    if isinstance(value, dict):
+        return {k: _beside(v, folder) for k, v in value.items()}
+    if isinstance(value, str) and (own := OWN.match(value)) and (folder / own[2]).is_file():
+        return f"{own[1] or ''}{folder / own[2]}{value[own.end() :]}"
+    return value
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         text = file.read_bytes().decode()
@@ -53,7 +68,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} is no TOML: it is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}; give a TOML file, or flags alone") from error
-    return _parsed(text, str(file))
+    return _beside(_parsed(text, str(file)), file.parent)
 
 
 def _parsed(text: str, source: str) -> dict[str, Any]:

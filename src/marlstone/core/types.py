@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from marlstone.core.distributions import ActionSpace
+import numpy as np
+
+from marlstone.core.distributions import ActionSpace, Box
 from marlstone.core.records import record, replace
 
 Array = Any  # jax.Array, a tracer, or numpy.ndarray: the same code serves devices and hosts
@@ -70,6 +72,12 @@ class Group:
         """The declared default in place of every recorded action."""
         xp = action.__array_namespace__()
         return xp.broadcast_to(xp.asarray(self.default, dtype=action.dtype), action.shape)
+
+    @property
+    def encoded_default(self) -> np.ndarray:
+        """The declared default as networks and credit see actions, `[a]`."""
+        recorded = np.full(self.space.size, self.default, np.float32) if isinstance(self.space, Box) else np.asarray(self.default)
+        return self.space.encode(recorded)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
-"""How a team outcome becomes each agent's learning signal."""
+"""How a team outcome becomes each agent's learning signal. A method of your own needs `Credit`, and what it is given: `Spec`, `Views`,
+`Chunk`."""
 
+from marlstone.core.types import Chunk, Spec, Views
 from marlstone.credit.attention import Attention
 from marlstone.credit.contract import Asked, Credit
 from marlstone.credit.counterfactual import Counterfactual, Difference
@@ -8,4 +10,7 @@ from marlstone.credit.individual import Individual
 from marlstone.credit.shaping import Shaping
 from marlstone.credit.team import Team
 
-__all__ = ["Asked", "Attention", "Counterfactual", "Credit", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team", "Vdn"]
+__all__ = [
+    "Asked", "Attention", "Counterfactual", "Credit", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team", "Vdn",
+    "Chunk", "Spec", "Views",
+]  # fmt: skip

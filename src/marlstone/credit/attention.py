@@ -1,14 +1,22 @@
-"""Temporal-agent reward redistribution: attention over agents' local histories says who earned the team's return, and when.
+"""Temporal-agent reward redistribution: attention over agents' histories says who earned the team's return, and when.
 
-    z_ti = attend_agents(attend_past(x_<=t,i))               x: observation, and the action of the row before
-    c_ti = f(z_ti, a_ti) - f(z_ti, default_i)
-    pay_ti = c_ti + (R - sum_tj c_tj) / (T n)                R: the team's return of the episode
+    z_ti   = attend_agents(attend_past(x_ti))                 x_ti: observation, and the agent's action of the row before
+    f_i(z, a) = v_i . relu(W z + e(a))
+    c_ti   = f_i(z_ti, a_ti) - f_i(z_ti, default_i)           fitted:  min sum_episodes (R - sum_ti c_ti)^2
+    pay_ti = c_ti + (R - sum_tj c_tj) / (T n)                 R: the team's return of the episode, of T rows
 
-After TAR2 (Kapoor et al. 2025). Scores are signed and not normalized; they are fitted to sum to R, and what they miss is
-spread evenly, so that an episode's pay sums to its return exactly. Causal: a score sees no later row. The window is the
-part of an episode inside a chunk: rollouts that hold whole episodes redistribute whole returns. Departure: scores are
-measured from the agent's declared default, since a sum alone cannot say who earned what everybody always earns; a team
-that does nothing but defaults is taken to earn nothing.
+After TAR2 (Kapoor et al. 2025). Scores are signed and not normalized; what their sum misses of R is spread evenly, so that
+an episode's pay sums to its return exactly. Causal: a score sees no later row, and of its own row only its own action.
+The window is the part of an episode inside a chunk: rollouts that hold whole episodes redistribute whole returns.
+
+Departures, all because a sum alone does not say who earned it:
+- Scores are measured from the agent's declared default. Then, and because others' actions are seen from the next row on, the
+  split is unique wherever every agent sometimes plays its default: if sum_ti c_ti = 0 whatever is done, the last row's scores are
+  0 (vary one action, all before it fixed), so the row's before, and so on. A score that sees the others' actions of its row can
+  claim what they earned, as long as its own agent does anything. A team of nothing but defaults is taken to earn nothing.
+- Weights v_i are the agent's own. Shared ones first credit everyone with what anyone does, and a policy that has settled deviates
+  too rarely to correct that.
+- What agents achieve only together goes, as far as it is no sum of their parts, into the rest, to all alike.
 """
 
 from dataclasses import dataclass
@@ -17,22 +25,23 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from marlstone.core.distributions import Box
-from marlstone.core.layers import dense, dense_init
+from marlstone.core.layers import dense, dense_init, product
 from marlstone.core.types import Chunk, Group, Spec, Views
 from marlstone.credit.contract import Credit
 from marlstone.encoders.fuse import Fuse
 from marlstone.encoders.image import Image
 
 Array = Any
+KEYS = 16  # width of queries and keys
 
 
-def _attend(p: dict[str, Array], x: Array, seen: Array, mask: Array) -> Array:
-    """One head: rows `x [m d]` attend to rows `seen [m d]` that `mask [m m]` shows them; added to x. Keys have no bias: softmax is
-    blind to it."""
-    q, k, v = x @ p["query"], seen @ p["key"], seen @ p["value"]
-    weight = jax.nn.softmax(jnp.where(mask, q @ k.T / x.shape[-1] ** 0.5, -1e9), -1)
-    return x + jnp.where(mask.any(-1, keepdims=True), weight @ v, 0)
+def _attend(p: dict[str, Array], x: Array, shown: Array) -> Array:
+    """One head: rows `x [m k h]` attend, for each m, to the k rows that `shown [m k k]` (or broadcast) shows them; added to x. Keys
+    have no bias: softmax is blind to it."""
+    query, key, value = (product(x, p[name]) for name in ("query", "key", "value"))
+    fit = jnp.einsum("mid,mjd->mij", query, key) / KEYS**0.5
+    weight = jnp.where(shown, jax.nn.softmax(jnp.where(shown, fit, -1e9), -1), 0)
+    return x + jnp.einsum("mij,mjh->mih", weight, value)
 
 
 @dataclass(frozen=True)
@@ -55,20 +64,19 @@ class Attention(Credit):
         return Fuse(g, self.hidden, (0,) * g.count, Image(), tuple(g.observation))
 
     def init(self, spec: Spec, key: Array) -> Any:
-        keys = iter(jax.random.split(key, 4 * len(spec.groups) + 8))
+        keys = iter(jax.random.split(key, 3 * len(spec.groups) + 8))
         h = self.hidden
-        gains = {"query": 1.0, "key": 1.0, "value": 0.1}  # what an agent did itself comes first
-        heads = lambda: {name: dense_init(next(keys), h, h, 1, gain).w for name, gain in gains.items()}
+        sizes = {"query": (KEYS, 1.0), "key": (KEYS, 1.0), "value": (h, 0.1)}  # what an agent did itself comes first
+        head = lambda: {name: dense_init(next(keys), h, width, 1, gain).w for name, (width, gain) in sizes.items()}
         codes = lambda: tuple(jax.random.normal(next(keys), (g.space.width, h)) for g in spec.groups)
         return {
             "see": tuple(self._sees(g).init(next(keys)) for g in spec.groups),
             "before": codes(),
-            "others": codes(),
             "own": codes(),
-            "past": heads(),
-            "team": heads(),
+            "past": head(),
+            "team": head(),
             "wide": dense_init(next(keys), h, h, 1, 2**0.5),
-            "head": dense_init(next(keys), h, 1, 1, 0.01).w,
+            "worth": 0.01 * jax.random.normal(next(keys), (spec.n, h)) / h**0.5,
         }
 
     @staticmethod
@@ -79,21 +87,19 @@ class Attention(Credit):
 
     def _scores(self, p: Any, views: Views, chunk: Chunk) -> Array:
         """Signed, `[t n]`; 0 where an agent did nothing."""
-        team, t = views.team, len(chunk.real)
-        join = lambda parts: jnp.concatenate(list(parts), -2)
-        code = lambda name, actions: join(a @ w for a, w in zip(actions, p[name], strict=True))
+        groups, t = views.team.groups, len(chunk.real)
+        code = lambda name, actions: jnp.concatenate([product(a, w) for a, w in zip(actions, p[name], strict=True)], -2)
         see = lambda g, q, obs: self._sees(g)(q, {k: x[:-1] for k, x in obs.items()}, {}, None)
-        x = join(see(*row) for row in zip(team.groups, p["see"], chunk.step.obs, strict=True))
-        begins = chunk.step.first[:-1, None, None] | (jnp.arange(t) == 0)[:, None, None]
+        x = jnp.concatenate([see(*of) for of in zip(groups, p["see"], chunk.step.obs, strict=True)], -2)
+        begins = chunk.step.first[:-1] | (jnp.arange(t) == 0)
         before = code("before", tuple(jnp.roll(a, 1, 0) for a in chunk.action))
-        x = jax.nn.relu(x + jnp.where(begins, 0, before))
+        x = jax.nn.relu(x + jnp.where(begins[:, None, None], 0, before))
         past = self._windows(chunk) & jnp.tril(jnp.ones((t, t), bool))
-        x = jax.vmap(lambda y: _attend(p["past"], y, y, past), 1, 1)(x)
-        others = lambda y, did, acts: _attend(p["team"], y, y + did, acts[None] & ~jnp.eye(len(acts), dtype=bool))
-        z = jax.vmap(others)(x, code("others", chunk.action), chunk.acts)
-        worth = lambda own: (jax.nn.relu(dense(p["wide"], jax.nn.relu(z + own))) @ p["head"])[..., 0]
-        plain = lambda g, a: jnp.broadcast_to(g.space.encode(jnp.broadcast_to(_as(g), (g.count, *_as(g).shape))), a.shape)
-        score = worth(code("own", chunk.action)) - worth(code("own", tuple(map(plain, team.groups, chunk.action))))
+        x = jnp.swapaxes(_attend(p["past"], jnp.swapaxes(x, 0, 1), past), 0, 1)
+        z = dense(p["wide"], _attend(p["team"], x, chunk.acts[:, None]))
+        worth = lambda actions: (jax.nn.relu(z + code("own", actions)) * p["worth"]).sum(-1)
+        default = tuple(jnp.broadcast_to(g.encoded_default, (g.count, g.space.width)) for g in groups)
+        score = worth(chunk.action) - worth(default)
         return jnp.where(chunk.acts, score * views.scale, 0)
 
     def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
@@ -113,8 +119,3 @@ class Attention(Credit):
 
 def _paid(chunk: Chunk) -> Array:
     return jnp.where(chunk.real, chunk.step.team_reward[1:], 0)
-
-
-def _as(g: Group) -> Array:
-    """The group's default as it is recorded."""
-    return jnp.asarray(g.default) if not isinstance(g.space, Box) else jnp.full(g.space.size, g.default, jnp.float32)

@@ -1,11 +1,11 @@
 """Individual intrinsic rewards learned so that following them raises the team's return: LIIR (Du et al. 2019).
 
-    pay_i   = r + w u_i,   u_i = tanh(f_eta(o_i, a_i))                       what agent i's policy theta_i is moved by
+    pay_i   = r + w sigma u_i,   u_i = f / (1 + |f|), f = f_eta(o_i, a_i)     what moves agent i's policy theta_i
     theta'  = theta + alpha grad_theta mean pi_i / mu_i A_i(eta)             one plain step, inside; A_i of that pay
     eta    -> max mean_i pi_i'(a_i | o_i) / mu_i(a_i | o_i) A                A: the team's advantage, of its own critic
 
-The gradient of eta goes through the inner step, which it bends. Rewards u_i depend on what an agent sees and does itself, so that
-they follow whatever the team's return rewards now, and change when it changes.
+The gradient of eta goes through the inner step, which it bends. Rewards u_i depend on what an agent sees and does itself, and
+follow whatever the team's return rewards now. u has slow tails: where tanh is saturated, what helped once is never unlearned.
 """
 
 from dataclasses import dataclass, field
@@ -27,12 +27,12 @@ Array = Any
 
 @dataclass(frozen=True)
 class Shaping(Team):
-    """`weight`: w, the largest intrinsic reward of a row, in the environment's units: small beside what the team earns; `inner_lr`:
-    alpha; `hidden`: width of the two networks; `explore` as in `Team`. Departures: the team's critic sees what the agent sees; ratios
-    are cut at 2, as the policies' own are."""
+    """`weight`: w, the largest intrinsic reward of a row, in spreads sigma of returns: small beside what an agent's own action can change;
+    `inner_lr`: alpha; `hidden`: width of the two networks; `explore` as in `Team`. Departures: the team's critic sees what the agent
+    sees; ratios are cut at 2, as the policies' own are."""
 
     kind: ClassVar[str] = "shaping"
-    weight: float = 0.05
+    weight: float = 0.005
     inner_lr: float = 0.1
     hidden: int = 64
     explore: float = field(default=0.05, kw_only=True)
@@ -65,16 +65,16 @@ class Shaping(Team):
         rows = zip(team.groups, p, chunk.step.obs, strict=True)
         return jnp.concatenate([self._sees(g)(q, obs, {}, None) for g, q, obs in rows], -2)
 
-    def _intrinsic(self, p: Any, team: Spec, chunk: Chunk) -> Array:
-        """w u, `[... t n]`; nothing where an agent did nothing."""
+    def _intrinsic(self, p: Any, views: Views, chunk: Chunk) -> Array:
+        """w sigma u, `[... t n]`; nothing where an agent did nothing."""
         did = jnp.concatenate([a @ w for a, w in zip(chunk.action, p["did"], strict=True)], -2)
-        x = jax.nn.relu(self._join(team, p["see"], chunk)[..., :-1, :, :] + did)
-        u = jnp.tanh(jax.nn.relu(dense(p["wide"], x)) @ p["reward"])[..., 0]
-        return jnp.where(chunk.acts, self.weight * u, 0)
+        x = jax.nn.relu(self._join(views.team, p["see"], chunk)[..., :-1, :, :] + did)
+        u = jax.nn.soft_sign(jax.nn.relu(dense(p["wide"], x)) @ p["reward"])[..., 0]
+        return jnp.where(chunk.acts, self.weight * views.scale[..., None, :] * u, 0)
 
     def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
         team, discount = super().reward(p, views, chunk)
-        return team + self._intrinsic(p, views.team, chunk), discount
+        return team + self._intrinsic(p, views, chunk), discount
 
     def meta(self, p: Any, views: Views, chunk: Chunk, ahead: Ahead) -> Array:
         """Less the team's surrogate after the step, and the team's critic's squared error, per row."""
@@ -83,7 +83,9 @@ class Shaping(Team):
         team, target = ahead.advantage(lax.stop_gradient(critic * spread), *super().reward(p, views, chunk))
         error = (critic[:, :-1] - lax.stop_gradient(target) / spread) ** 2
         paid, _ = ahead.advantage(views.value, *self.reward(p, views, chunk))
-        unit = lax.stop_gradient(jnp.sqrt((jnp.where(chunk.acts, team, 0) ** 2).mean() + 1e-12))
+        unit = lax.stop_gradient(
+            jnp.sqrt(jnp.mean(jnp.where(chunk.acts, team, 0) ** 2 + (0.1 * spread) ** 2))
+        )  # never a step out of bounds
         ratio = jnp.exp(jnp.clip(ahead.step(paid / unit, self.inner_lr) - chunk.logp, -20, 20))
         gain = jnp.minimum(ratio, 2.0) * lax.stop_gradient(team) / unit
         return jnp.where(chunk.acts, 0.5 * error - gain, 0).sum(-1) / chunk.acts.shape[-1]

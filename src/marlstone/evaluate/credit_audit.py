@@ -16,6 +16,7 @@ from scipy import stats
 
 from marlstone.algorithm import Algorithm, Train
 from marlstone.config import RunConfig
+from marlstone.config.kinds import name_of
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk
@@ -243,7 +244,7 @@ def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: P
     finally:
         runtime.close()
     claims = algorithm.credit.claims if algorithm.claims else None
-    kinds = {part: type(getattr(config, part)).kind for part in ("architecture", "credit", "learner")}
+    kinds = {part: name_of(getattr(config, part)) for part in ("architecture", "credit", "learner")}
     record = {"run": str(checkpoint.path.parent.parent), "env": config.env, **kinds, "step": checkpoint.step, "seeds": list(runtime.seeds)}
     record |= summary(told, agents, claims)
     record["picture"] = str(picture(path, record, f"{config.env}: {kinds['credit']} with {kinds['learner']}"))
