@@ -74,7 +74,8 @@ def cell(env: str, architecture: str, credit: str, learner: str, steps: int, cha
     parts = {"architecture": config.architecture, "credit": config.credit, "learner": config.learner}
     place = {"env": env, "architecture": architecture, "credit": credit, "learner": learner}
     try:
-        Algorithm(make(env).spec, *parts.values())
+        managers = config.architecture.managers()
+        Algorithm((make(env) if managers is None else managers.over(make(env))).spec, *parts.values())
     except ValueError as refusal:
         reason = str(refusal)
         for role, part in parts.items():

@@ -35,15 +35,21 @@ class Either(Credit):
         return tuple(jnp.where(p > 0, a, b) for a, b in zip(team, own))
 
 
+def built(name: str, architecture: Any) -> Any:
+    """The environment `name`, with the managers that `architecture` asks for."""
+    managers = architecture.managers()
+    return make(name) if managers is None else managers.over(make(name))
+
+
 @functools.cache
-def rollout(name: str, b: int = B, t: int = T) -> random_play.Rows:
+def rollout(name: str, b: int = B, t: int = T, managers: Any = None) -> random_play.Rows:
     """Rows `[b t+1]`, recorded actions and their log-probs `[b t n]`, of a policy that plays uniformly among what is legal."""
-    return random_play.rollout(make(name), b, t)
+    return random_play.rollout(make(name) if managers is None else managers.over(make(name)), b, t)
 
 
 def chunks_of(algorithm: Algorithm, name: str, b: int = B, t: int = T) -> Chunk:
     """A batch of chunks for this algorithm, begun with a memory that is not zero."""
-    return random_play.chunks_of(algorithm, rollout(name, b, t))
+    return random_play.chunks_of(algorithm, rollout(name, b, t, algorithm.architecture.managers()))
 
 
 def begun(algorithm: Algorithm, team: bool = False, like: Chunk | None = None) -> Train:
@@ -59,7 +65,7 @@ class Combination:
     """One combination of parts and its update, compiled once for all tests that use it."""
 
     def __init__(self, name: str, *parts: Any) -> None:
-        self.name, self.it = name, Algorithm(make(name).spec, *parts)
+        self.name, self.it = name, Algorithm(built(name, parts[0]).spec, *parts)
         self._update = quick(lambda train, chunks: self.it.update(train, chunks, 0.25, jax.random.key(7))[0])
 
     def chunks(self) -> Chunk:

@@ -10,20 +10,22 @@ import pytest
 
 from marlstone import architectures, credit, learners
 from marlstone.algorithm import Algorithm
-from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Mlp
+from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hierarchical, Mlp
 from marlstone.core.normalize import Scales, Targets
+from marlstone.core.records import replace
 from marlstone.core.types import Chunk
 from marlstone.credit import Attention, Counterfactual, Credit, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning, Replay
-from tests.batches import B, begun, chunks_of, combination, quick, rollout
+from tests.batches import B, begun, built, chunks_of, combination, quick, rollout
 
 ADDITIVE, PAIR = "proving:additive?rows=2", "proving:pair"
 MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
 REPLAY = Replay(8, 3, 2, priority=0.5)
 LEARNERS = (PolicyGradient(lr=1e-2, epochs=2, minibatches=2), QLearning(lr=1e-2, replay=REPLAY), Pqn(lr=1e-2, epochs=2, minibatches=2))
 CREDITS = (Individual(), Team(), Counterfactual(), Difference(), Vdn(), Qmix(4, 5), Qplex(5), Attention(), Shaping(hidden=4))
-ALL = list(itertools.product((Decentralized(MLP), Ctde(MLP)), CREDITS, LEARNERS))
+LED = Hierarchical(MLP, every=3, span=3, roles=2, manager=Mlp((4, 5), "tanh"))
+ALL = list(itertools.product((Decentralized(MLP), Ctde(MLP), LED), CREDITS, LEARNERS))
 named = lambda parts: "-".join(type(p).kind for p in parts)
 
 
@@ -36,23 +38,23 @@ def test_the_grid_is_whole() -> None:
     assert all(issubclass(a, Architecture) for a in kinds(architectures) - bodies) and all(issubclass(c, Credit) for c in kinds(credit))
 
 
-def shapes(name: str) -> Any:
+def shapes(name: str, architecture: Architecture) -> Any:
     """Rows, actions and log-probs `[b ...]` of a rollout of this game, as shapes."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), rollout(name))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), rollout(name, managers=architecture.managers()))
 
 
 @pytest.mark.parametrize("name", [ADDITIVE, PAIR], ids=["additive", "pair"])
 @pytest.mark.parametrize("parts", ALL, ids=named)
 def test_a_combination_is_refused_with_a_remedy_or_works(parts: tuple[Any, ...], name: str) -> None:
-    """An update keeps what it carries, shape by shape and type by type; contributions are one number per decision of an agent."""
-    spec, words = make(name).spec, [type(p).__name__ for p in parts]
+    """An update keeps what it carries, shape by shape and type by type; contributions are one number per decision of the team's."""
+    spec, words = built(name, parts[0]).spec, [type(p).__name__ for p in parts]
     try:
         it = Algorithm(spec, *parts)
     except ValueError as refusal:
         said = str(refusal)
         assert any(w in said for w in words) and any(w in said for w in ("choose another", ": use "))
         return
-    chunks = Chunk(*shapes(name), jax.eval_shape(lambda: it.memory(B)))
+    chunks = Chunk(*shapes(name, parts[0]), jax.eval_shape(lambda: it.memory(B)))
     train = jax.eval_shape(it.init, jax.random.key(0), chunks)
     key = jax.random.key(0)
     after, metrics = jax.eval_shape(lambda t, c: it.update(t, c, jnp.float32(0.5), key), train, chunks)
@@ -60,7 +62,7 @@ def test_a_combination_is_refused_with_a_remedy_or_works(parts: tuple[Any, ...],
     assert like(after) == like(train)
     assert metrics and all(m.shape == () for m in metrics.values())
     said = jax.eval_shape(it.contribution, train, chunks)
-    assert said.shape == chunks.logp.shape
+    assert said.shape == (*chunks.logp.shape[:-1], spec.team.n)
 
 
 def test_few_combinations_are_refused() -> None:
@@ -68,15 +70,15 @@ def test_few_combinations_are_refused() -> None:
 
     def works(*parts: Any, name: str = ADDITIVE) -> bool:
         try:
-            Algorithm(make(name).spec, *parts)
+            Algorithm(built(name, parts[0]).spec, *parts)
         except ValueError:
             return False
         return True
 
-    open_to = {kind: sum(works(*p) for p in ALL if named(p).startswith(kind)) for kind in ("decentralized", "ctde")}
-    assert open_to == {"decentralized": 13, "ctde": 20}
+    open_to = {kind: sum(works(*p) for p in ALL if named(p).startswith(kind)) for kind in ("decentralized", "ctde", "hierarchical")}
+    assert open_to == {"decentralized": 13, "ctde": 20, "hierarchical": 20}
     assert not any(works(*p, name=PAIR) for p in ALL if not isinstance(p[2], PolicyGradient))
-    assert sum(works(*p, name=PAIR) for p in ALL) == 13
+    assert sum(works(*p, name=PAIR) for p in ALL) == 21
 
 
 # ---- a sample, really run
@@ -87,6 +89,9 @@ SAMPLE = [
     (ADDITIVE, Ctde(MLP), Qplex(5), LEARNERS[1]),
     (ADDITIVE, Ctde(GRU), Qmix(4, 5), LEARNERS[2]),
     (ADDITIVE, Decentralized(MLP, "none"), Vdn(), LEARNERS[1]),
+    (PAIR, LED, Counterfactual(), LEARNERS[0]),
+    (ADDITIVE, replace(LED, body=GRU, span=8), Qmix(4, 5), LEARNERS[1]),
+    (ADDITIVE, replace(LED, sharing="none"), Difference(), LEARNERS[0]),
 ]
 
 

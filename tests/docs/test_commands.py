@@ -50,8 +50,10 @@ def fitting_audit(config: Any) -> dict[str, Any]:
 
     auditable(config.env)
     runtime_of(config).close()
-    figures = dict.fromkeys(("claims", "rank_correlation", "decision_rank_correlation", "efficiency_error", "dummy_ci95"))
-    none = {f"{k}_ci95": None for k in ("rank_correlation", "decision_rank_correlation")}
+    figures = dict.fromkeys(
+        ("claims", "rank_correlation", "decision_rank_correlation", "efficiency_error", "dummy_ci95", "gap", "team_return")
+    )
+    none = {f"{k}_ci95": None for k in ("rank_correlation", "decision_rank_correlation", "gap")}
     kinds = {"architecture": "-", "credit": "-", "learner": "-"}
     return {"env": config.env, "seeds": [1], **kinds, **figures, **none, "truth": {}, "contributions": {}}
 

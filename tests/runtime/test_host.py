@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from marlstone.algorithm import Algorithm
-from marlstone.architectures import Ctde, Decentralized, Gru, Mlp
+from marlstone.architectures import Ctde, Decentralized, Gru, Hierarchical, Mlp
 from marlstone.architectures.body import Body
 from marlstone.config import RunConfig, dump
 from marlstone.config.schema import Evaluation, Rollout
+from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Views
 from marlstone.credit import Individual, Team
 from marlstone.envs.make import make
+from marlstone.envs.managed import Managers
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient
 from marlstone.runs.checkpoint import load, newest, read, save
@@ -27,7 +29,7 @@ from marlstone.runtime.train import evaluate, train
 from marlstone.runtime.unroll import Acting, unroll
 from marlstone.runtime.workers import Workers
 from tests.batches import begun, quick
-from tests.runtime.twin import LENGTH, Twin
+from tests.runtime.twin import LENGTH, NAMES, Twin
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 LINE = f"{Path(__file__).parent / 'twin.py'}:make"
@@ -178,9 +180,13 @@ def test_truncation_bootstraps_and_termination_does_not(credit: Any) -> None:
 
 
 # ---- whole runs
-def test_a_resumed_run_has_the_learner_that_was_saved(tmp_path: Path) -> None:
+LED = Hierarchical(Mlp((4,)), every=2, span=1, roles=2, manager=Mlp((3,)))
+
+
+@pytest.mark.parametrize("architecture", [Ctde(Mlp((4,))), LED], ids=["ctde", "hierarchical"])
+def test_a_resumed_run_has_the_learner_that_was_saved(architecture: Any, tmp_path: Path) -> None:
     """Stopped and resumed: it goes on from the update it had reached, to the budget; two seeds side by side."""
-    two = config(Mlp((4,)), seeds=2)
+    two = replace(config(seeds=2), architecture=architecture)
     run = RunDirectory.create(tmp_path / "run", dump(two))
     stopped = train(two, run, stop=lambda: True)
     assert stopped["stopped"] and stopped["steps"] == B * T
@@ -193,12 +199,27 @@ def test_a_resumed_run_has_the_learner_that_was_saved(tmp_path: Path) -> None:
     assert any(not np.array_equal(kept[k].array, end[k].array) for k in kept if k.startswith("train.nets"))
     record = evaluate(two, newest(run.checkpoints), 3)
     assert record["returns"] == resumed["returns"]
+    managers = {"manager_0", "manager_1"} if architecture is LED else set()
+    assert set(record["agent_returns"]) == set(NAMES) | managers
+
+
+def test_workers_step_managed_environments_as_jax_does() -> None:
+    """Over several episodes and processes: goals, clocks, masks and all, the rows of the twin in JAX."""
+    managers, rng, keys = Managers(2, 2, roles=3), np.random.default_rng(0), jax.random.split(jax.random.key(0), 3)
+    with Workers(LINE, 3, num_workers=2, managers=managers) as env:
+        twin = Vectorized(managers.over(Twin(make(LINE).spec)), 3)
+        assert env.spec == twin.spec
+        step = quick(twin.step)
+        (_, row), (state, same) = env.init(keys), twin.init(keys)
+        for t in range(3 * LENGTH):
+            close(row, same)
+            assert row.deciding[:, -1].all() == (t % (LENGTH + 1) % 2 == 0)
+            action = rng.integers(0, 3, (3, 2)).astype(np.int32), rng.integers(0, 4, (3, 1, 2)).astype(np.int32)
+            (_, row), (state, same) = env.step(None, action), step(state, action, keys)
 
 
 def test_environments_are_what_minibatches_are_made_of() -> None:
-    import dataclasses
-
-    odd = dataclasses.replace(config(), rollout=Rollout(3, T, 1))
+    odd = replace(config(), rollout=Rollout(3, T, 1))
     with pytest.raises(ValueError, match=r"rollout\.envs is 3, no.* multiple of learner\.minibatches = 2"):
         Hosted.of(odd, 4, (0,))
     assert make(LINE).spec.state == 2

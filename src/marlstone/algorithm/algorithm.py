@@ -76,8 +76,8 @@ class Algorithm:
     def _critics(self) -> frozenset[str]:
         return frozenset() if self.learner.values_are_heads else self.wanted
 
-    def asked(self, nets: Nets) -> Asked:
-        return Asked(self.credit, nets.credit, self.spec.team)
+    def asked(self, nets: Nets, beside: Array | None = None) -> Asked:
+        return Asked(self.credit, nets.credit, self.spec.team, beside)
 
     # ---- beginning
     def init(self, key: Array, like: Chunk | None = None) -> Train:
@@ -163,7 +163,8 @@ class Algorithm:
             best = self.mode(self.architecture.policy(self.spec, nets.actor, seen, chunk.step, chunk.memory)[0], chunk.step.legal)
             then = self.views(lagged or nets, seen, scale, chunk, greedy=best)
         known = self._reading.known(seen, chunk)
-        return self.learner.targets(self.asked(nets), views, known, self.asked(lagged or nets), then)
+        asked = self.asked(nets, self.architecture.pay(self.spec, chunk, known))
+        return self.learner.targets(asked, views, known, self.asked(lagged or nets), then)
 
     def update(self, train: Train, chunks: Chunk, progress: Array, key: Array) -> tuple[Train, dict[str, Array]]:
         """One update from a batch of chunks `[b ...]`: targets once, then epochs over permuted environments; or, with a replay, batches
@@ -192,7 +193,8 @@ class Algorithm:
 
         def loss(nets: Nets, chunks: Chunk, fixed: Fixed, counts: tuple[Array, ...], weight: Array) -> tuple[Array, Any]:
             """This device's share of the loss."""
-            views, asked, known = self.views(nets, seen, scale, chunks), self.asked(nets), self._reading.known(seen, chunks)
+            views, known = self.views(nets, seen, scale, chunks), self._reading.known(seen, chunks)
+            asked = self.asked(nets, self.architecture.pay(self.spec, chunks, known))
             losses, metrics = learner.loss(asked, views, known, fixed, sigma, progress)
             acts, predicted, real = counts
             weigh = lambda x: x * weight[:, None, None]
@@ -248,7 +250,8 @@ class Algorithm:
     def pay(self, train: Train, chunks: Chunk) -> Array:
         """`[b t n]`: what each of the team is paid, which is what its learning optimizes; 0 at reset rows."""
         views, known = self.views(train.nets, train.seen, train.targets, chunks), self._reading.known(train.seen, chunks)
-        return jnp.where(chunks.real[..., None], self.asked(train.nets).reward(views, known)[0], 0)[..., : self.spec.team.n]
+        asked = self.asked(train.nets, self.architecture.pay(self.spec, chunks, known))
+        return jnp.where(chunks.real[..., None], asked.reward(views, known)[0], 0)[..., : self.spec.team.n]
 
     def contribution(self, train: Train, chunks: Chunk) -> Array:
         """`[b t n]` for the team's agents: as the method claims; where it makes no claim, what its critic implies: how much better than

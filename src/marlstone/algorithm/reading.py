@@ -41,14 +41,13 @@ class Reading:
         heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, step, chunk.memory)
         now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
         each = lambda f, *xs: along_agents([f(*x) for x in zip(spaces, *xs, strict=True)])
-        real = lambda x, t: x * self.sets.per_agent(t.sigma) + self.sets.per_agent(t.mu)
         views: dict[str, Array] = {}
         if wanted & {"logp", "entropy"}:
             views["logp"] = log_prob(self.spec, now(heads), now(step.legal), chunk.action)
             views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
         if "value" in wanted:
             said, _ = self.architecture.value(self.spec, nets.critic, seen, step, chunk.memory, cores)
-            views["value"] = real(along_agents(list(said)), scale.value)
+            views["value"] = self.sets.denormalized(along_agents(list(said)), scale.value)
         if "scale" in wanted:
             sigma = self.sets.per_agent(scale.value.sigma)
             views["scale"] = jnp.broadcast_to(sigma, (*step.first.shape[:1], *sigma.shape))
@@ -64,7 +63,8 @@ class Reading:
             rows = jax.tree.map(lambda x: x[:, :-1], step)
             gaps, _ = self.architecture.q(self.spec, nets.q, seen, rows, chunk.action, chunk.memory)
             base = lax.stop_gradient(views["value"][:, :-1])
-            ask = lambda f, *xs: base + real(along_agents([f(*x) for x in zip(gaps, *xs, strict=True)]), scale.gap)
+            team = lambda f, *xs: along_agents([f(*x) for x in zip(gaps, *xs, strict=False)])
+            ask = lambda f, *xs: base + self.sets.denormalized(team(f, *xs), scale.gap)
             views["q_chosen"] = ask(lambda q, a: q.of(a), chunk.action)
             if "q_expected" in wanted:
                 views["q_expected"] = ask(lambda q, h, ok: q.mean(h, ok), now(heads), now(step.legal))

@@ -49,6 +49,12 @@ class Sets:
         """`[k] -> [n]`"""
         return by_set[np.argmax(self.members, -1)]
 
+    def denormalized(self, x: Array, t: Targets) -> Array:
+        """Predictions of the first agents, `[... m]`, as they are meant, `[... n]`; of the others nothing is predicted: 0."""
+        m = x.shape[-1]
+        real = x * self.per_agent(t.sigma)[:m] + self.per_agent(t.mu)[:m]
+        return jnp.pad(real, [(0, 0)] * (x.ndim - 1) + [(0, self.spec.n - m)])
+
     def total(self, tree: Any) -> Any:
         return total(tree, self.shards)
 

@@ -1,8 +1,9 @@
-"""Who sees what, who shares parameters."""
+"""Who sees what, who shares parameters, who decides when."""
 
 from marlstone.architectures.body import Gru, Mlp
 from marlstone.architectures.contract import Architecture
 from marlstone.architectures.ctde import Ctde
 from marlstone.architectures.decentralized import Decentralized
+from marlstone.architectures.hierarchical import Hierarchical
 
-__all__ = ["Architecture", "Ctde", "Decentralized", "Gru", "Mlp"]
+__all__ = ["Architecture", "Ctde", "Decentralized", "Hierarchical", "Gru", "Mlp"]

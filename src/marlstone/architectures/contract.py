@@ -14,9 +14,10 @@ from marlstone.architectures.network import Network, network, network_flops
 from marlstone.core.layers import dense
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record, replace
-from marlstone.core.types import Group, Spec, Step
+from marlstone.core.types import Chunk, Group, Spec, Step
 from marlstone.encoders.fuse import Fuse
 from marlstone.encoders.image import Image
+from marlstone.envs.managed import Managers
 
 Array = Any
 Sharing = Literal["all", "type", "none"]
@@ -66,11 +67,24 @@ class Architecture:
 
     provides: ClassVar[frozenset[str]] = frozenset({"value", *ACTION_VALUES})
     central: ClassVar[bool] = False
+    value_gain: ClassVar[float] = 1.0  # of the heads of values, when they are made
 
     def __post_init__(self) -> None:
         for name, allowed in (("sharing", ("all", "type", "none")), ("trunk", ("separate", "shared"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
+
+    # who there is
+    def managers(self) -> Managers | None:
+        """Who is put over the environment's agents before anything else is built; None: nobody."""
+        return None
+
+    def pay(self, spec: Spec, chunk: Chunk, known: Chunk) -> Array | None:
+        """What agents are paid besides what credit says, `[b t n]`, and None for nothing; `known`: the batch as networks see it."""
+        return None
+
+    def body_of(self, group: Group) -> Body:
+        return self.body
 
     # what each network sees
     def owners(self, group: Group) -> tuple[int, ...]:
@@ -81,7 +95,7 @@ class Architecture:
         return None
 
     def _actor_fuse(self, group: Group) -> Fuse:
-        return Fuse(group, self.body.intake, self.owners(group), self.image, tuple(group.observation), 0, self.agent_ids)
+        return Fuse(group, self.body_of(group).intake, self.owners(group), self.image, tuple(group.observation), 0, self.agent_ids)
 
     def _critic_fuse(self, group: Group, spec: Spec) -> Fuse:
         return self._actor_fuse(group)
@@ -94,20 +108,24 @@ class Architecture:
         0.01, Andrychowicz et al. 2021)."""
         keys = jax.random.split(key, (2, len(spec.groups)))
         apart = self.trunk == "separate"
-        actor = tuple(network(self.body, self._actor_fuse(g), g.space.head, 0.01, k) for g, k in zip(spec.groups, keys[0], strict=True))
+        actor = tuple(
+            network(self.body_of(g), self._actor_fuse(g), g.space.head, 0.01, k) for g, k in zip(spec.groups, keys[0], strict=True)
+        )
         values = zip(spec.groups if "value" in wanted else (), keys[1], strict=False)
-        critic = tuple(network(self.body, self._critic_fuse(g, spec), 1, 1.0, k, apart) for g, k in values)
+        critic = tuple(network(self.body_of(g), self._critic_fuse(g, spec), 1, self.value_gain, k, apart) for g, k in values)
         q = self.action_values(spec).init(jax.random.fold_in(key, 2)) if wanted & ACTION_VALUES else ()
         return actor, critic, q
 
     def action_values(self, spec: Spec) -> ActionValues:
-        return ActionValues(spec, self.body, tuple(self._critic_fuse(g, spec) for g in spec.groups), "joint_q" in self.provides)
+        """The team's: credit speaks for nobody else."""
+        team = spec.team
+        return ActionValues(team, self.body, tuple(self._critic_fuse(g, spec) for g in team.groups), "joint_q" in self.provides)
 
     def memory(self, spec: Spec, b: int, wanted: frozenset[str] = frozenset({"value"})) -> Memory:
         """Recurrent state at the start of an episode, for `b` environments."""
         fresh = lambda x: jax.tree.map(lambda x: x[None].repeat(b, 0), x)
-        actor = tuple(self.body.memory(self._actor_fuse(g).rows) for g in spec.groups)
-        values = tuple(self.body.memory(self._critic_fuse(g, spec).rows) if self.trunk == "separate" else None for g in spec.groups)
+        actor = tuple(self.body_of(g).memory(self._actor_fuse(g).rows) for g in spec.groups)
+        values = tuple(self.body_of(g).memory(self._critic_fuse(g, spec).rows) if self.trunk == "separate" else None for g in spec.groups)
         q = self.action_values(spec).memory() if wanted & ACTION_VALUES else ()
         return fresh(Memory(actor, values if "value" in wanted else (), q))
 
@@ -118,9 +136,9 @@ class Architecture:
         """Heads `[b (t) n_g head]` per group, the cores they came from, and memory after them."""
         heads, cores, after = [], [], []
         for g, p, obs, m, h in zip(spec.groups, actor, step.obs, seen.obs, memory.actor, strict=True):
-            own = np.array(self.owners(g))
-            core, h = self.body.advance(p.core, self._actor_fuse(g)(p.fuse, obs, m, None), step.first, h, own)
-            heads.append(dense(p.head, self.body.finish(p.after, core, own), own))
+            own, body = np.array(self.owners(g)), self.body_of(g)
+            core, h = body.advance(p.core, self._actor_fuse(g)(p.fuse, obs, m, None), step.first, h, own)
+            heads.append(dense(p.head, body.finish(p.after, core, own), own))
             cores.append(core)
             after.append(h)
         return tuple(heads), tuple(cores), replace(memory, actor=tuple(after))
@@ -131,15 +149,15 @@ class Architecture:
         """Normalized values `[b (t) n_g]` per group, and memory after them. A shared trunk reads the actor's `cores`."""
         values, after = [], []
         for i, (g, p, h) in enumerate(zip(spec.groups, critic, memory.critic, strict=True)):
-            own = np.array(self.owners(g))
+            own, body = np.array(self.owners(g)), self.body_of(g)
             if cores is not None and self.trunk == "shared":
                 core = cores[i]
             else:
                 fuse = self._critic_fuse(g, spec)
                 state = self._state(seen, step) if fuse.state else None
                 own = own[: fuse.rows]
-                core, h = self.body.advance(p.core, fuse(p.fuse, step.obs[i], seen.obs[i], state), step.first, h, own)
-            value = dense(p.head, self.body.finish(p.after, core, own), own)[..., 0]
+                core, h = body.advance(p.core, fuse(p.fuse, step.obs[i], seen.obs[i], state), step.first, h, own)
+            value = dense(p.head, body.finish(p.after, core, own), own)[..., 0]
             values.append(jnp.broadcast_to(value, (*value.shape[:-1], g.count)))
             after.append(h)
         return tuple(values), replace(memory, critic=tuple(after))
@@ -147,7 +165,7 @@ class Architecture:
     def q(
         self, spec: Spec, q: tuple[Joint, ...], seen: Seen, step: Step, action: tuple[Array, ...], memory: Memory
     ) -> tuple[tuple[Said, ...], Memory]:
-        """Normalized action values of every agent, the others acting as recorded, and memory after them."""
+        """Normalized action values of the team's agents, the others acting as recorded, and memory after them."""
         critics = self.action_values(spec)
         state = self._state(seen, step) if any(f.state for f in critics.fuses) else None
         said, after = critics(q, step, seen.obs, state, action, memory.q)

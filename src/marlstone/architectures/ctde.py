@@ -35,4 +35,4 @@ class Ctde(Architecture):
 
     def _critic_fuse(self, group: Group, spec: Spec) -> Fuse:
         leaves = tuple(group.observation) if self.critic_sees == "state_and_observation" else ()
-        return Fuse(group, self.body.intake, self.owners(group), self.image, leaves, spec.state, self.agent_ids)
+        return Fuse(group, self.body_of(group).intake, self.owners(group), self.image, leaves, spec.state, self.agent_ids)

@@ -82,11 +82,14 @@ class Credit:
 
 @dataclass(frozen=True)
 class Asked:
-    """Credit as the learner meets it: it speaks for the team, over a batch `[b t n]`; managers keep their own pay."""
+    """Credit as the learner meets it: it speaks for the team, over a batch `[b t n]`; managers keep their own pay.
+
+    `beside`: what the architecture pays besides, `[b t n]`: for following goals. Contributions are asked of credit alone."""
 
     credit: Credit
     p: Any
     team: Spec
+    beside: Array | None = None
 
     def _mine(self, x: Any) -> Any:
         return jax.tree.map(lambda a: a[..., : self.team.n], x)
@@ -100,10 +103,10 @@ class Asked:
         return team if everyone.shape[-1] == m else jnp.concatenate([team, everyone[..., m:]], -1)
 
     def reward(self, views: Views, chunk: Chunk) -> tuple[Array, Array]:
-        own = chunk.step.reward[:, 1:], chunk.step.discount[:, 1:]
-        if "reward" not in self.credit.answers():
-            return own
-        return tuple(map(self._everyone, self._ask(self.credit.reward, views, chunk), own))
+        pay, discount = chunk.step.reward[:, 1:], chunk.step.discount[:, 1:]
+        if "reward" in self.credit.answers():
+            pay, discount = map(self._everyone, self._ask(self.credit.reward, views, chunk), (pay, discount))
+        return pay if self.beside is None else pay + self.beside, discount
 
     def predict(self, chosen: Array, best: Array, step: Step) -> Array:
         """A mixer's one prediction, `[b t]`, stands for each of the team; without one, values predict for their own agents. `[b t n]`."""

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Train
+from marlstone.architectures import Architecture
 from marlstone.config import RunConfig
 from marlstone.config import load as configured
 from marlstone.core.errors import UserError
@@ -54,7 +55,7 @@ class Specimen:
 
     @cached_property
     def _env(self) -> Any:
-        return make(self.config.env)
+        return _built(self.config.env, self.config.architecture)
 
     @cached_property
     def algorithm(self) -> Algorithm:
@@ -77,7 +78,7 @@ class Specimen:
     def chunks(self) -> Chunk:
         """As an actor sends them."""
         b = ENVS * self.algorithm.learner.minibatches // np.gcd(ENVS, self.algorithm.learner.minibatches)
-        return chunks_of(self.algorithm, _played(self.config.env, int(b), self.length))
+        return chunks_of(self.algorithm, _played(self.config.env, self.config.architecture, int(b), self.length))
 
     @cached_property
     def begun(self) -> Train:
@@ -191,8 +192,13 @@ class Specimen:
 
 
 @functools.cache
-def _played(env: str, b: int, t: int) -> Rows:
-    return rollout(cast(Env, make(env)), b, t)
+def _played(env: str, architecture: Architecture, b: int, t: int) -> Rows:
+    return rollout(_built(env, architecture), b, t)
+
+
+def _built(env: str, architecture: Architecture) -> Env:
+    managers, made = architecture.managers(), cast(Env, make(env))
+    return made if managers is None else cast(Env, managers.over(made))
 
 
 # ---- the same batch, changed

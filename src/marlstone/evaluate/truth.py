@@ -122,12 +122,13 @@ def decisions_worth(env: Env, algorithm: Algorithm, policy: Policy, it: Decision
 
 
 def coalition_returns(env: Env, algorithm: Algorithm, policy: Policy, episodes: int, coalitions: np.ndarray, key: Array) -> Array:
-    """v(S) `[episodes coalitions]` of whole episodes from the same beginnings; `coalitions [c n]`: who plays its policy."""
+    """v(S) `[episodes coalitions]` of whole episodes from the same beginnings; `coalitions [c n]`: who of the team plays its policy."""
     k1, k2 = jax.random.split(key)
     state, step = jax.vmap(env.init)(jax.random.split(k1, episodes))
     c = len(coalitions)
     state, step = jax.tree.map(lambda x: jnp.repeat(x, c, 0), (state, step))
-    always = jnp.tile(~coalitions, (episodes, 1))
+    out = jnp.pad(~coalitions, ((0, 0), (0, algorithm.spec.n - coalitions.shape[1])))  # managers play on
+    always = jnp.tile(out, (episodes, 1))
     return play_on(env, algorithm, policy, state, step, algorithm.memory(episodes * c), None, always, episodes, k2).reshape(episodes, c)
 
 

@@ -104,7 +104,8 @@ class ValueBased:
         value = lagged.predict(then.q_greedy, then.q_best, chunk.step)
         v, r, d, rho, acts_, real_ = (time(x) for x in (value, pay, discount, jnp.ones_like(pay), acts, real))
         a, _ = vtrace(v, r, d, rho, acts_, real_, self.gamma, self.lam)
-        return lax.stop_gradient(Fixed(value[:, :-1] + time(a), acts))
+        # Who may not decide is valued too: its action was ignored, and values bootstrap wherever a chunk or an episode is cut.
+        return lax.stop_gradient(Fixed(value[:, :-1] + time(a), real & chunk.step.present[:, :-1]))
 
     def loss(
         self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array, progress: Array

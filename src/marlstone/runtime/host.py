@@ -66,7 +66,8 @@ class Hosted:
         b, m = config.rollout.envs, config.learner.minibatches
         if b % m:
             raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}: minibatches are made of environments")
-        make = lambda _: Workers(config.env, b, guards=config.guards, num_workers=config.rollout.workers)
+        managers = config.architecture.managers()
+        make = lambda _: Workers(config.env, b, guards=config.guards, num_workers=config.rollout.workers, managers=managers)
         first = make(0)
         try:
             algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner)
@@ -203,7 +204,8 @@ class Hosted:
             b = min(self.b, episodes)
             k1, k2 = jax.random.split(component_key(self.seeds[i], "evaluation"))
             rounds = []
-            with Workers(self.name, b, guards=self.guards, num_workers=self.workers) as env:
+            managers = self.algorithm.architecture.managers()
+            with Workers(self.name, b, guards=self.guards, num_workers=self.workers, managers=managers) as env:
                 for r in range(-(-episodes // b)):
                     _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
                     memory, so_far, t = self.algorithm.memory(b), nothing_yet(b, self.spec.n, declared), 0

@@ -47,6 +47,8 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Any:
     total = -(-config.steps // rows)
     if is_jax(config.env):
         env: Any = make(config.env)
+        if (managers := config.architecture.managers()) is not None:
+            env = managers.over(env)
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
         return Fused(Vectorized(env, config.rollout.envs, config.guards), algorithm, config.rollout.length, total, seeds)
     if config.rollout.shards > 1:

@@ -17,6 +17,7 @@ import numpy as np
 from marlstone.core.types import Step
 from marlstone.envs.guards import FAULTS, BadRow, Guards, name_fault, refuse, sanitize, sound
 from marlstone.envs.make import make
+from marlstone.envs.managed import Managers
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.protocol import HostEnv
 from marlstone.runtime import wire
@@ -104,7 +105,7 @@ class _Worker:
             raise UnknownEnvironment(f"{self.setup['name']} is a JAX environment: only the fused runtime steps those")
         if hasattr(env, "report"):
             env.report = self.report if self.survive else refuse
-        return env
+        return env if self.setup["managers"] is None else Managers(**self.setup["managers"]).over(env)
 
     def report(self, fault: str, agent: str, field: str, value: Any) -> None:
         """A bad value that its adapter replaced by 0: count it, and say so once per kind."""

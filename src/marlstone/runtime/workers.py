@@ -21,6 +21,7 @@ from marlstone.core.errors import Failure, UserError
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.guards import FAULTS, Guards
 from marlstone.envs.make import parse, sources
+from marlstone.envs.managed import Managers
 from marlstone.runtime import wire
 from marlstone.runtime.process import WorkerProcess, shut
 from marlstone.runtime.row_block import RowBlock, anonymous, map_step
@@ -44,18 +45,20 @@ class Workers:
     """`b` environments called `name` over `num_workers` processes. A `VectorEnv` whose state is None.
 
     Arguments: `name`, as on the command line; `options`, more options; `guards`; `num_workers`, at most b, and exactly b
-    for environments that need a process each. Environment i's episode e has the same seed however many workers there are.
+    for environments that need a process each; `managers`, put over each environment. Environment i's episode e has the same
+    seed however many workers there are.
     Attributes: `spec`; `counts`, faults by name so far; `notes`, the latest of them in words; `restarts`, of processes.
     Raises `UserError` for an environment that cannot be built as named, `EnvironmentFailed` for one that fails for good.
     """
 
     def __init__(
-        self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2
-    ) -> None:
+        self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2,
+        managers: Managers | None = None,
+    ) -> None:  # fmt: skip
         if b < 1 or num_workers < 1:
             raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
         self.name, self.b, self.guards = name, b, guards or Guards()
-        self._options = dict(options or {})
+        self._options, self._managers = dict(options or {}), managers
         self.workers = b if one_per_process(name) else min(num_workers, b)
         self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
         self.restarts = 0
@@ -128,7 +131,8 @@ class Workers:
         process = WorkerProcess(low, high, self._memory)
         wire.tell(process.link, wire.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
-            "b": self.b, "guards": asdict(self.guards), "masked": self._masked if self._masked is not None or w == 0 else [],
+            "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
+            "masked": self._masked if self._masked is not None or w == 0 else [],
         })  # fmt: skip
         return process
 
