@@ -77,6 +77,7 @@ def test_the_command_says_what_holds(capsys: pytest.CaptureFixture[str], monkeyp
         (["atention"], "did you mean 'attention'"),
         (["qplex", "--env", "proving:pair"], "choose another"),
         (["counterfactual", "--architecture", "decentralized"], "choose another"),
+        (["team", "--architecture", "hierarchical"], "leave out --architecture"),
         (["team", "--env", "pettingzoo:mpe2.simple_spread_v3"], "written in JAX"),
     ],
 )

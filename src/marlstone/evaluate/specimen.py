@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Train
-from marlstone.architectures import Architecture
 from marlstone.config import RunConfig
 from marlstone.config import load as configured
 from marlstone.core.errors import UserError
@@ -51,11 +50,14 @@ class Specimen:
     def __post_init__(self) -> None:
         if not is_jax(self.config.env):
             raise UserError(f"laws are checked in environments written in JAX, and {self.config.env} is none: leave out --env")
+        if self.config.architecture.managers() is not None:
+            kind = type(self.config.architecture).kind
+            raise UserError(f"credit speaks for the team, and {kind} adds managers, who keep their own pay: leave out --architecture")
         self.algorithm  # noqa: B018, refused here if it does not fit
 
     @cached_property
     def _env(self) -> Any:
-        return _built(self.config.env, self.config.architecture)
+        return make(self.config.env)
 
     @cached_property
     def algorithm(self) -> Algorithm:
@@ -78,7 +80,7 @@ class Specimen:
     def chunks(self) -> Chunk:
         """As an actor sends them."""
         b = ENVS * self.algorithm.learner.minibatches // np.gcd(ENVS, self.algorithm.learner.minibatches)
-        return chunks_of(self.algorithm, _played(self.config.env, self.config.architecture, int(b), self.length))
+        return chunks_of(self.algorithm, _played(self.config.env, int(b), self.length))
 
     @cached_property
     def begun(self) -> Train:
@@ -192,13 +194,8 @@ class Specimen:
 
 
 @functools.cache
-def _played(env: str, architecture: Architecture, b: int, t: int) -> Rows:
-    return rollout(_built(env, architecture), b, t)
-
-
-def _built(env: str, architecture: Architecture) -> Env:
-    managers, made = architecture.managers(), cast(Env, make(env))
-    return made if managers is None else cast(Env, managers.over(made))
+def _played(env: str, b: int, t: int) -> Rows:
+    return rollout(cast(Env, make(env)), b, t)
 
 
 # ---- the same batch, changed
