@@ -3,7 +3,7 @@
     python benchmarks/peers.py [--races jaxmarl-ippo-ff ...] [--rounds 3]
 
 A peer is run where it is installed and skipped with a word where it is not:
-  JAXMARL_PYTHON   an interpreter with jaxmarl, distrax and omegaconf
+  JAXMARL_PYTHON   an interpreter with jaxmarl, distrax, omegaconf and flashbax
   JAXMARL_SRC      a checkout of its repository (the wheel lacks its scripts)
 Where a peer cannot be installed, its recorded rate (`RECORDED`, measured on the project's kind of machine) stands in and
 the record says so. Rates are joint environment steps per second of training, compile time left out. One seed on each side: ours
@@ -24,8 +24,8 @@ from record import HERE, stamp, write
 
 from marlstone.architectures import Ctde, Decentralized, Gru, Mlp
 from marlstone.architectures.contract import Architecture
-from marlstone.credit import Credit, Individual, Team
-from marlstone.learners import PolicyGradient
+from marlstone.credit import Credit, Individual, Qmix, Team
+from marlstone.learners import Learner, PolicyGradient, QLearning, Replay
 
 PLAIN = {"normalize_values": False, "normalize_observations": False}
 SPREAD = "jaxmarl:MPE_simple_spread_v3"
@@ -39,7 +39,7 @@ class Race:
     env: str
     architecture: Architecture
     credit: Credit
-    learner: PolicyGradient
+    learner: Learner
     envs: int
     length: int
     aim: float
@@ -85,6 +85,18 @@ RACES = {
         30,
         ("mappo_rnn", 75_000),
         about="JaxMARL MAPPO GRU-128, MPE spread",
+    ),
+    "jaxmarl-qmix-gru": Race(
+        SPREAD,
+        Ctde(Gru(64, 64, ()), agent_ids=False),
+        Qmix(32, 128),
+        QLearning(lr=5e-3, gamma=0.9, lam=0.0, max_grad_norm=25.0, normalize_observations=False, replay=Replay(5000, 32, 1)),
+        8,
+        26,
+        1.3,
+        200,
+        ("qmix_rnn", 200_000),
+        about="JaxMARL QMIX GRU-64, replay of 5,000, batch 32, MPE spread",
     ),
     "mava-ff-ippo": Race(
         LBF,
@@ -153,7 +165,7 @@ def ours(name: str, rounds: int, shards: int) -> dict[str, Any]:
         race.architecture,
         race.credit,
         race.learner,
-        rollout=Rollout(race.envs, race.length, shards=shards if is_jax(race.env) else 1),
+        rollout=Rollout(race.envs, race.length, shards=shards if is_jax(race.env) and race.learner.replay is None else 1),
         steps=rows * race.updates * (rounds + 1),
         seeds=1,
     )
@@ -208,8 +220,11 @@ sys.path.insert(0, src)
 import jax
 from omegaconf import OmegaConf
 cfg = OmegaConf.to_container(OmegaConf.load(os.path.join(src, "baselines", config)))
-cfg.update(TOTAL_TIMESTEPS=steps, NUM_SEEDS=1, WANDB_MODE="disabled"); cfg.setdefault("ENV_KWARGS", {})
-train = importlib.import_module(module).make_train(cfg)
+values, module = "QLearning" in config, importlib.import_module(module)
+# value-based scripts report only where wandb is not disabled, and stop to test
+cfg.update(TOTAL_TIMESTEPS=steps, NUM_SEEDS=1, WANDB_MODE="offline" if values else "disabled", TEST_DURING_TRAINING=False)
+cfg.setdefault("ENV_KWARGS", {}); cfg.setdefault("SEED", 0)
+train = module.make_train(cfg, module.env_from_config(dict(cfg))[0]) if values else module.make_train(cfg)
 key = jax.random.PRNGKey(0)
 began = time.perf_counter(); run = jax.jit(train).lower(key).compile(); compiled = time.perf_counter() - began
 rates = []
@@ -223,6 +238,7 @@ JAXMARL = {
     "ippo_ff": ("baselines.IPPO.ippo_ff_mpe", "IPPO/config/ippo_ff_mpe.yaml"),
     "ippo_rnn": ("baselines.IPPO.ippo_rnn_mpe", "IPPO/config/ippo_rnn_mpe.yaml"),
     "mappo_rnn": ("baselines.MAPPO.mappo_rnn_mpe", "MAPPO/config/mappo_homogenous_rnn_mpe.yaml"),
+    "qmix_rnn": ("baselines.QLearning.qmix_rnn", "QLearning/config/alg/ql_rnn_mpe.yaml"),
 }
 
 
