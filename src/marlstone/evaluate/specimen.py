@@ -51,8 +51,9 @@ class Specimen:
         if not is_jax(self.config.env):
             raise UserError(f"laws are checked in environments written in JAX, and {self.config.env} is none: leave out --env")
         if self.config.architecture.managers() is not None:
-            kind = type(self.config.architecture).kind
-            raise UserError(f"credit speaks for the team, and {kind} adds managers, who keep their own pay: leave out --architecture")
+            raise UserError(
+                "credit speaks for the team, and this architecture adds managers, who keep their own pay: leave out --architecture"
+            )
         self.algorithm  # noqa: B018, refused here if it does not fit
 
     @cached_property
