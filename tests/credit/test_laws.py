@@ -28,7 +28,7 @@ CAUGHT = dict(zip(
     strict=True,
 ))  # fmt: skip
 
-small = functools.cache(lambda kind: specimen(kind, USUAL if kind in ("attention", "shaping", NEWCOMER) else SMALL))
+small = functools.cache(lambda kind: specimen(kind, USUAL if kind in ("attention", NEWCOMER) else SMALL))
 
 
 @pytest.fixture(scope="module", params=[*kinds.names(Credit), NEWCOMER], ids=[*kinds.names(Credit), "my_credit.py"])

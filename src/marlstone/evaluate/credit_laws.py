@@ -90,8 +90,10 @@ def every_parameter_learns(s: Specimen) -> None:
     if not jax.tree.leaves(before):
         raise Skipped("it has no parameters")
     pairs = zip(named(before), jax.tree.leaves(after), strict=True)
-    still = [f"{name} {list(np.shape(x))}" for (name, x), y in pairs if np.size(x) and np.array_equal(x, y)]
-    if still:
+    leaves_ = [(f"{name} {list(np.shape(x))}", x, y) for (name, x), y in pairs if np.size(x)]
+    if wild := [name for name, _, y in leaves_ if not np.isfinite(y).all()]:
+        raise Broken(f"after two updates on random play {len(wild)} arrays are not finite, {wild[0]} first")
+    if still := [name for name, x, y in leaves_ if np.array_equal(x, y)]:
         raise Broken(f"no gradient reaches {', '.join(still)}: leave it out, or let `loss`, `mix` or `meta` use it")
 
 
