@@ -16,18 +16,18 @@ from marlstone.learners.optimizer import Adam
 
 Array = Any
 Rows = tuple[Step, tuple[np.ndarray, ...], np.ndarray]
-# For programs that run a few times: half the compile time, or less. Not level 0: jaxlib 0.10.2 then makes NaN of finite numbers in
-# shaping's second derivatives, where step by step and at every other level there are none.
-QUICK: dict[str, Any] = {
-    "xla_backend_optimization_level": 1,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
 
 
-def quick(f: Any) -> Any:
-    """`f`, compiled in a hurry where that can be asked for."""
-    return jax.jit(f, compiler_options=QUICK if jax.default_backend() == "cpu" else None)
+def quick(f: Any, level: int = 0) -> Any:
+    """`f`, compiled in a hurry where that can be asked for: for programs that run a few times, in half the time or less.
+
+    `level`: LLVM's. At 0 jaxlib 0.10.2 makes NaN of some finite second derivatives (shaping's); 1 takes twice as long and does not."""
+    options: Any = {
+        "xla_backend_optimization_level": level,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": False,
+    }
+    return jax.jit(f, compiler_options=options if jax.default_backend() == "cpu" else None)
 
 
 def rollout(env: Env, b: int, t: int) -> Rows:
