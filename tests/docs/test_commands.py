@@ -6,13 +6,17 @@ flags, files, the environment, the parts and whether they fit.
 
 import re
 import shlex
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from marlstone.cli import audit_credit, evaluate, main, train
+from marlstone.core.episodes import Whole
 from marlstone.evaluate import credit_laws
+from marlstone.runs.store import Store
 from tests.cli.conftest import pretend
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +81,22 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for line in commands(text):
         code = main(tiny(line))
         assert code == 0, f"{line}\n{capsys.readouterr().err}"
+
+
+def test_queries_answer(tmp_path: Path) -> None:
+    """Every SQL query shown, of a store in which something happened."""
+    one = np.ones(2)
+    with Store(tmp_path / "m", "run") as store:
+        store.add(1, 0, {"return": 1.0})
+        store.event(1, 0, "timeout")
+        store.log(1, 0, Whole(one, one, 2 * one, one, one[:, None], one[:, None], {"success": one}), ["agent"])
+    queries = [q for p in PAGES for kind, _, body in FENCE.findall(p.read_text()) if kind == "sql" for q in body.split(";") if q.strip()]
+    with sqlite3.connect(tmp_path / "m") as connection:
+        for query in queries:
+            row = connection.execute(query).fetchone()
+            assert row is not None and None not in row, query
+    connection.close()
+    assert queries
 
 
 def test_shown_files_are_read() -> None:

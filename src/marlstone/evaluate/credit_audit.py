@@ -17,9 +17,9 @@ from scipy import stats
 from marlstone.algorithm import Algorithm, Train
 from marlstone.config import RunConfig
 from marlstone.config.kinds import name_of
+from marlstone.core.episodes import whole_episodes
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
-from marlstone.core.types import Chunk
 from marlstone.envs.make import is_jax
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluate.statistics import interval
@@ -74,15 +74,15 @@ class Auditor:
         """Audit what one seed has learned."""
         k1, k2 = jax.random.split(key)
         it, said, pay = _gathered(self, train, k1)
-        chunks = it.chunks
-        shares, returns, lengths = _whole_episodes(chunks, said)
-        paid = _whole_episodes(chunks, pay)[0]
-        if not len(returns):
+        n = said.shape[-1]
+        whole = whole_episodes(it.chunks.step, np.concatenate([said, pay], -1), {})
+        if not len(whole.env):
             raise ValueError(f"no episode ended within {self.length} rows: audit with a longer rollout (--set rollout.length)")
+        shares, paid = whole.said[:, :n], whole.said[:, n:]
         optimized = float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
-        rows, team = lengths.mean(), float(returns.mean())
+        rows, team = whole.length.mean(), float(whole.team_return.mean())
         if self.shares:
-            return self._shares(train, k2, shares, returns, optimized)
+            return self._shares(train, k2, shares, whole.team_return, optimized)
         width = max(1, WIDEST // (len(self.who) + 1))
         parts = [_worth(self, train.policy, it, k, min(width, self.decisions)) for k in jax.random.split(k2, -(-self.decisions // width))]
         true_each = np.concatenate([np.asarray(w.worth) for w in parts])
@@ -118,21 +118,6 @@ def _worth(a: Auditor, policy: Any, it: Decisions, key: Array, samples: int) -> 
 @partial(jax.jit, static_argnums=0)
 def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array:
     return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key)
-
-
-def _whole_episodes(chunks: Chunk, said: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of what was said `[e n]`, returns and lengths `[e]` of the episodes that began and ended within the chunks."""
-    real, last, pay = (np.asarray(x) for x in (chunks.real, chunks.step.last[:, 1:], chunks.step.team_reward[:, 1:]))
-    said = np.where(real[..., None], np.asarray(said), 0)
-    shares, returns, lengths = [], [], []
-    for b in range(len(real)):
-        begin = 0
-        for end in np.flatnonzero(last[b]).tolist():
-            shares.append(said[b, begin : end + 1].sum(0))
-            returns.append(pay[b, begin : end + 1][real[b, begin : end + 1]].sum())
-            lengths.append(real[b, begin : end + 1].sum())
-            begin = end + 1
-    return np.array(shares), np.array(returns), np.array(lengths)
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
