@@ -53,6 +53,16 @@ def test_an_audit_and_the_same_of_the_run_it_kept(marlstone: Command, tmp_path: 
     assert code == 0 and "rank correlation with the truth, 2 seeds" in out and all(a in out for a in agents)
     again = json.loads((kept / "credit_audit.json").read_text())
     assert again | {"run": "", "picture": ""} == told | {"run": "", "picture": ""}
+    played = record(marlstone("evaluate", "run", "--episodes", "3", "--log", "log", "--json"))
+    assert played["episodes"] == 3 and (tmp_path / "log" / "arrays.safetensors").is_file()
+    told = record(marlstone("audit-credit", "run", "--from-log", "log", "--json"))
+    assert FIELDS <= set(told) and told["truth"] is told["rank_correlation"] is None and list(told["contributions"]) == agents
+    assert told["team_return"] == pytest.approx(played["return_iqm"]) and told["episodes"] == [3, 3]
+    assert json.loads((kept / "credit_log.json").read_text()) == told
+    code, out, _ = marlstone("audit-credit", "run", "--from-log", "log")
+    assert code == 0 and "a log cannot be stepped again" in out and all(a in out for a in agents)
+    code, out, err = marlstone("evaluate", "run", "--log", "log")
+    assert (code, out) == (2, "") and "already there" in err
 
 
 @pytest.mark.parametrize(
@@ -64,6 +74,8 @@ def test_an_audit_and_the_same_of_the_run_it_kept(marlstone: Command, tmp_path: 
         (("run", "--credit", "team"), ["audits that run as it was trained", "leave out credit"]),
         (("run", "--set", "learner.lr=1"), ["audits that run as it was trained", "leave out"]),
         (("nowhere",), ["nowhere", "does not exist"]),
+        (("--env", "proving:dummy", "--credit", "team", "--from-log", "log"), ["--from-log log", "needs the RUN whose credit is asked"]),
+        (("run", "--from-log", "log", "--decisions", "9"), ["--from-log log scores whole episodes", "leave out --decisions"]),
         ((*WORDS[:-1], "0"), ["--decisions is 0", "at least 1"]),
         (("--env", "proving:dummy", "--credit", "counterfactual", "--architecture", "decentralized"), ["joint_q", "choose another"]),
     ],

@@ -120,7 +120,7 @@ def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array
     return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key)
 
 
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation; NaN where either does not vary. Differences in the last bits are ties: much is worth exactly nothing."""
     if a.size < 3:
         return float("nan")
@@ -130,7 +130,7 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
 
-def _over_seeds(values: list[float]) -> tuple[float | None, list[float | None]]:
+def over_seeds(values: list[float]) -> tuple[float | None, list[float | None]]:
     """IQM over the seeds that have a figure, and its interval."""
     known = [[v] for v in values if np.isfinite(v)]
     if not known:
@@ -141,18 +141,18 @@ def _over_seeds(values: list[float]) -> tuple[float | None, list[float | None]]:
 
 def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str, Any]:
     """The audit's record (INTERFACE `audit-credit`), over seeds."""
-    team, _ = _over_seeds([t.team_return for t in told])
+    team, _ = over_seeds([t.team_return for t in told])
     scale = max(abs(team or 0.0), 1e-9)
-    per = lambda name: {a: _over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
+    per = lambda name: {a: over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
     said, true = per("said"), per("true")
     within = lambda ci: all(x is not None and abs(x) <= NOTHING * scale for x in ci)
     idle = [a for a in agents if within(true[a][1])]
     harmful = [a for a in agents if (high := true[a][1][1]) is not None and high < -NOTHING * scale]
     widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
-    across, across_ci = _over_seeds([_spearman(t.said, t.true) for t in told])
-    each, each_ci = _over_seeds([_spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None])
-    optimized, optimized_ci = _over_seeds([t.optimized for t in told])
-    gap, gap_ci = _over_seeds([t.optimized - t.team_return for t in told])
+    across, across_ci = over_seeds([spearman(t.said, t.true) for t in told])
+    each, each_ci = over_seeds([spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None])
+    optimized, optimized_ci = over_seeds([t.optimized for t in told])
+    gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
     errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
     return {
         "claims": claims,

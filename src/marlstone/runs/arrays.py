@@ -10,6 +10,7 @@ It is renamed into place only when both files are on the disk. A file of which o
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def prepared(target: Path, tree: Any, fields: dict[str, Any]) -> Path:
         "arrays_sha256": hashlib.sha256(data).hexdigest(),
     }
     partial = target.with_name(f"{PARTIAL}{target.name}")
+    if partial.exists():  # of a process that was killed
+        shutil.rmtree(partial)
     partial.mkdir()
     write_synced(partial / ARRAYS, data)
     write_synced(partial / MANIFEST, _canonical(manifest))

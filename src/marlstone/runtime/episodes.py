@@ -1,6 +1,6 @@
 """Whole episodes as chunks, played apart from training: what the store logs one by one, and what logs of episodes hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -62,11 +62,27 @@ def joined(piece: Callable[[int, Any], tuple[Any, Chunk]], begin: Any, pieces: i
     rows = lambda xs: np.concatenate([np.asarray(x)[:, :-1] for x in xs[:-1]] + [np.asarray(xs[-1])], 1)
     step = jax.tree.map(lambda *xs: rows(xs), *(p.step for p in parts))
     action, logp = jax.tree.map(lambda *xs: np.concatenate(xs, 1), *((p.action, p.logp) for p in parts))
-    missing = (min(pieces, 1 << (len(parts) - 1).bit_length()) - len(parts)) * parts[0].logp.shape[1]
-    longer = lambda x: np.pad(x, [(0, 0), (0, missing), *[(0, 0)] * (x.ndim - 2)], "edge")
-    step, action, logp = jax.tree.map(longer, (step, action, logp))
     chunks = Chunk(step, action, np.zeros_like(logp) if act == "mode" else logp, jax.tree.map(np.asarray, parts[0].memory))
-    return _isolated(chunks)
+    return _isolated(longer(chunks, min(pieces, 1 << (len(parts) - 1).bit_length()) * parts[0].logp.shape[1]))
+
+
+def longer(chunks: Chunk, rows: int) -> Chunk:
+    """The same whole episodes with `rows` rows: resets behind them, or fewer of those."""
+
+    def fit(x: Array, rows: int) -> np.ndarray:
+        more = max(0, rows - x.shape[1])
+        return np.pad(x, [(0, 0), (0, more), *[(0, 0)] * (x.ndim - 2)], "edge")[:, :rows]
+
+    step = jax.tree.map(lambda x: fit(x, rows + 1), chunks.step)
+    action, logp = jax.tree.map(lambda x: fit(x, rows), (chunks.action, chunks.logp))
+    beyond = np.arange(rows + 1) >= chunks.step.first.shape[1]
+    return Chunk(replace(step, first=step.first | beyond, last=step.last & ~beyond), action, logp, chunks.memory)
+
+
+def together(parts: Sequence[Chunk]) -> Chunk:
+    """Batches of whole episodes as one, `[b1 + b2 ... t ...]`, with the rows of the longest."""
+    rows = max(p.logp.shape[1] for p in parts)
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *(longer(p, rows) for p in parts))
 
 
 def _isolated(chunks: Chunk) -> Chunk:

@@ -198,6 +198,11 @@ class Hosted:
         """The latest fault of each name in words, per seed."""
         return [{note["fault"]: f"environment {note['env']}: {note['text']}" for note in pool.notes} for pool in self.pools]
 
+    def _more(self, b: int) -> Workers:
+        """Another `b` environments, in processes of their own."""
+        managers = self.algorithm.architecture.managers()
+        return Workers(self.name, b, guards=self.guards, num_workers=self.workers, managers=managers)
+
     # ---- judging
     def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
         """Whole episodes with every seed's policy, in worker processes of their own, `[seeds episodes ...]`."""
@@ -208,8 +213,7 @@ class Hosted:
             b = min(self.b, episodes)
             k1, k2 = jax.random.split(component_key(self.seeds[i], "evaluation"))
             rounds = []
-            managers = self.algorithm.architecture.managers()
-            with Workers(self.name, b, guards=self.guards, num_workers=self.workers, managers=managers) as env:
+            with self._more(b) as env:
                 for r in range(-(-episodes // b)):
                     _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
                     memory, so_far, t = self.algorithm.memory(b), nothing_yet(b, self.spec.n, declared), 0
@@ -223,18 +227,18 @@ class Hosted:
 
         return jax.device_get(self._stack(self._each(one, state.train)))
 
-    def player(self, episodes: int, act: Act = "sample") -> Callable[[State], list[Chunk]]:
+    def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
         """As `Fused.player`. Worker processes of its own start with the first call and stay until `close`."""
         length, pieces = spans(self.spec, self.length)
         compiled, assembled = jax.jit(acting_by(self.algorithm, act)), jax.jit(partial(assemble, self.algorithm))
         drawn = jax.jit(lambda key, piece: draw(self.algorithm, jax.random.fold_in(key, 1 + piece), length, episodes)[0])
         mine: dict[int, Workers] = {}
 
-        def one(i: int, train: Train) -> Chunk:
+        def one(i: int, train: Train, nth: int) -> Chunk:
             if i not in mine:
-                mine[i] = Workers(self.name, episodes, guards=self.guards, num_workers=self.workers)
+                mine[i] = self._more(episodes)
                 self.spare.append(mine[i])
-            key = jax.random.fold_in(component_key(self.seeds[i], "episodes"), train.version)
+            key = jax.random.fold_in(jax.random.fold_in(component_key(self.seeds[i], "episodes"), train.version), nth)
             _, step = mine[i].init(jax.random.split(jax.random.fold_in(key, 0), episodes))
 
             def piece(k: int, acting: Acting) -> tuple[Acting, Chunk]:
@@ -246,7 +250,7 @@ class Hosted:
 
             return joined(piece, Acting(None, step, self.algorithm.memory(episodes)), pieces, act)
 
-        return lambda state: self._each(one, replace(state.train, opt=None, replay=None))
+        return lambda state, nth=0: self._each(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
 
     def _choose(self, act: Act, policy: Policy, step: Step, memory: Any, key: Array) -> Any:
         action, memory = choose(self.algorithm, policy, step, memory, key, act)
