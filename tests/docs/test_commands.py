@@ -53,7 +53,7 @@ def fitting_audit(config: Any) -> dict[str, Any]:
     from marlstone.evaluate.credit_audit import auditable
     from marlstone.runtime.train import runtime_of
 
-    auditable(config.env)
+    auditable(config)
     runtime_of(config).close()
     figures = dict.fromkeys(
         ("claims", "rank_correlation", "decision_rank_correlation", "efficiency_error", "dummy_ci95", "gap", "team_return")

@@ -89,7 +89,7 @@ def _trained(config: Any, path: Path, kept: bool, decisions: int) -> dict[str, A
     from marlstone.runs.directory import RunDirectory, one_line
     from marlstone.runtime.train import train
 
-    auditable(config.env)  # before anything is trained
+    auditable(config)  # before anything is trained
     run = RunDirectory.create(path, dump(resolved(config)))
     with run.claimed():
         with Display() as display:

@@ -6,7 +6,7 @@ team's return, never "not significant".
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,13 @@ from marlstone.config.kinds import name_of
 from marlstone.core.episodes import whole_episodes
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
+from marlstone.core.types import Chunk
 from marlstone.envs.make import is_jax
 from marlstone.envs.vectorized import Vectorized
+from marlstone.evaluate import host_truth
+from marlstone.evaluate.host_truth import Compiled, Revisited, revisited
 from marlstone.evaluate.statistics import interval
-from marlstone.evaluate.truth import Decisions, coalition_returns, decisions_worth, gather, shapley
+from marlstone.evaluate.truth import Decisions, Worth, coalition_returns, decisions_worth, gather, shapley
 from marlstone.runs.checkpoint import Checkpoint, load
 from marlstone.runs.files import PARTIAL
 from marlstone.runtime.train import runtime_of
@@ -52,9 +55,9 @@ class Told:
 
 @dataclass(frozen=True, eq=False)
 class Auditor:
-    """Audits one algorithm in one JAX environment: `decisions` rows per seed of worth, or `episodes` of shares."""
+    """Audits one algorithm in one environment: `decisions` rows per seed of worth, or, in JAX, `episodes` of shares."""
 
-    env: Vectorized
+    env: Vectorized | Revisited
     algorithm: Algorithm
     length: int
     decisions: int = 256
@@ -73,7 +76,7 @@ class Auditor:
     def seed(self, train: Train, key: Array) -> Told:
         """Audit what one seed has learned."""
         k1, k2 = jax.random.split(key)
-        it, said, pay = _gathered(self, train, k1)
+        it, said, pay = self._gathered(train, k1)
         n = said.shape[-1]
         whole = whole_episodes(it.chunks.step, np.concatenate([said, pay], -1), {})
         if not len(whole.env):
@@ -83,12 +86,33 @@ class Auditor:
         rows, team = whole.length.mean(), float(whole.team_return.mean())
         if self.shares:
             return self._shares(train, k2, shares, whole.team_return, optimized)
-        width = max(1, WIDEST // (len(self.who) + 1))
-        parts = [_worth(self, train.policy, it, k, min(width, self.decisions)) for k in jax.random.split(k2, -(-self.decisions // width))]
+        count = self._together
+        parts = [self._worth(train.policy, it, k, count) for k in jax.random.split(k2, -(-self.decisions // count))]
         true_each = np.concatenate([np.asarray(w.worth) for w in parts])
         at = np.concatenate([np.asarray(w.at) for w in parts])
         said_each = np.asarray(said).reshape(-1, said.shape[-1])[at][:, self.who]
         return Told(said_each.mean(0) * rows, true_each.mean(0) * rows, said_each, true_each, team, optimized, None)
+
+    def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
+        if isinstance(self.env, Vectorized):
+            return _gathered(self, train, key)
+        it = host_truth.gather(self.env, self._compiled, train.policy, key, self.length)
+        return it, *_claimed(self, replace(train, opt=None, replay=None), it.chunks)
+
+    def _worth(self, policy: Any, it: Decisions, key: Array, samples: int) -> Worth:
+        if isinstance(self.env, Vectorized):
+            worth: Worth = _worth(self, policy, it, key, samples)
+            return worth
+        return host_truth.decisions_worth(self.env, self._compiled, policy, it, self.who, key)
+
+    @cached_property
+    def _compiled(self) -> Compiled:
+        return Compiled(self.algorithm, self._together)
+
+    @property
+    def _together(self) -> int:
+        """Decisions measured at once."""
+        return min(max(1, WIDEST // (len(self.who) + 1)), self.decisions)
 
     def _shares(self, train: Train, key: Array, each: np.ndarray, returns: np.ndarray, optimized: float) -> Told:
         error = float(np.abs(each.sum(-1) - returns).mean() / max(abs(returns).mean(), 1e-9))
@@ -106,8 +130,14 @@ class Auditor:
 # ---- compiled once for all seeds
 @partial(jax.jit, static_argnums=0)
 def _gathered(a: Auditor, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
+    assert isinstance(a.env, Vectorized)
     it = gather(a.env, a.algorithm, train.policy, key, a.length)
-    return it, a.algorithm.contribution(train, it.chunks), a.algorithm.pay(train, it.chunks)
+    return it, *_claimed(a, train, it.chunks)
+
+
+@partial(jax.jit, static_argnums=0)
+def _claimed(a: Auditor, train: Train, chunks: Chunk) -> tuple[Array, Array]:
+    return a.algorithm.contribution(train, chunks), a.algorithm.pay(train, chunks)
 
 
 @partial(jax.jit, static_argnums=(0, 4))
@@ -204,30 +234,42 @@ def picture(path: Path, record: dict[str, Any], title: str) -> Path:
     return path
 
 
-def auditable(env: str) -> None:
-    """Raises ValueError for an environment that cannot step a state again."""
-    if not is_jax(env):
+def auditable(config: RunConfig) -> None:
+    """Raises ValueError where what actions were worth cannot be measured: no state can be stepped again, or not as shares need it."""
+    if is_jax(config.env):
+        return
+    if "contribution" in config.credit.answers() and config.credit.claims == "shares":
         raise ValueError(
-            f"{env} cannot go back to a state it was in, so what actions were worth cannot be measured there: "
-            "audit in an environment written in JAX"
+            f"{name_of(config.credit)} claims shares, whose truth takes whole episodes of every coalition: audit it in an environment "
+            f"written in JAX, not in {config.env}"
         )
+    if config.architecture.managers() is not None:
+        raise ValueError(f"{config.env} with managers cannot go back to a state it was in: audit in an environment written in JAX")
+    revisited(config.env).env.close()
 
 
 def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: Path) -> dict[str, Any]:
     """Audit a trained run's newest policies; the picture goes to `path`."""
-    auditable(config.env)
+    auditable(config)
     runtime = runtime_of(config)
     try:
         state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
-        algorithm, length = runtime.algorithm, config.rollout.length
-        if (horizon := runtime.env.spec.horizon) is not None:
-            length = max(length, 2 * (horizon + 1))
-        auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions)
-        agents = [algorithm.spec.team.agents[i] for i in auditor.who]
-        one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], state.train), component_key(seed, "audit"))
-        told = [one(i, seed) for i, seed in enumerate(runtime.seeds)]
     finally:
         runtime.close()
+    algorithm, length = runtime.algorithm, config.rollout.length
+    if (horizon := algorithm.spec.horizon) is not None:
+        length = max(length, 2 * (horizon + 1))
+    if is_jax(config.env):
+        auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions)
+    else:
+        auditor = Auditor(revisited(config.env), algorithm, max(length, decisions), decisions)
+    agents = [algorithm.spec.team.agents[i] for i in auditor.who]
+    one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], state.train), component_key(seed, "audit"))
+    try:
+        told = [one(i, seed) for i, seed in enumerate(runtime.seeds)]
+    finally:
+        if isinstance(auditor.env, Revisited):
+            auditor.env.env.close()
     claims = algorithm.credit.claims if algorithm.claims else None
     kinds = {part: name_of(getattr(config, part)) for part in ("architecture", "credit", "learner")}
     record = {"run": str(checkpoint.path.parent.parent), "env": config.env, **kinds, "step": checkpoint.step, "seeds": list(runtime.seeds)}
