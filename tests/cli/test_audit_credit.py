@@ -17,11 +17,18 @@ TINY = (
     "rollout.envs=4",
     "rollout.length=8",
     "evaluation.episodes=2",
+    "evaluation.logged=0",
     "architecture.body.hidden=[4]",
     "learner.epochs=1",
     "learner.minibatches=1",
 )
-TWIN = f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make"
+HOLDS = """from tests.runtime.twin import make as line
+
+def make():
+    env = line()
+    env.log = (x for x in "cannot be copied")
+    return env
+"""
 FIELDS = {"env", "credit", "seeds", "claims", "rank_correlation", "rank_correlation_ci95", "efficiency_error", "dummy_ci95"}
 
 
@@ -53,6 +60,14 @@ def test_an_audit_and_the_same_of_the_run_it_kept(marlstone: Command, tmp_path: 
     assert code == 0 and "rank correlation with the truth, 2 seeds" in out and all(a in out for a in agents)
     again = json.loads((kept / "credit_audit.json").read_text())
     assert again | {"run": "", "picture": ""} == told | {"run": "", "picture": ""}
+    played = record(marlstone("evaluate", "run", "--episodes", "3", "--log", "log", "--json"))
+    assert played["episodes"] == 3 and (tmp_path / "log" / "arrays.safetensors").is_file()
+    told = record(marlstone("audit-credit", "run", "--from-log", "log", "--json"))
+    assert FIELDS <= set(told) and told["truth"] is told["rank_correlation"] is None and list(told["contributions"]) == agents
+    assert told["team_return"] == pytest.approx(played["return_iqm"]) and told["episodes"] == [3, 3]
+    assert json.loads((kept / "credit_log.json").read_text()) == told
+    code, out, err = marlstone("evaluate", "run", "--log", "log")
+    assert (code, out) == (2, "") and "already there" in err
 
 
 @pytest.mark.parametrize(
@@ -64,6 +79,8 @@ def test_an_audit_and_the_same_of_the_run_it_kept(marlstone: Command, tmp_path: 
         (("run", "--credit", "team"), ["audits that run as it was trained", "leave out credit"]),
         (("run", "--set", "learner.lr=1"), ["audits that run as it was trained", "leave out"]),
         (("nowhere",), ["nowhere", "does not exist"]),
+        (("--env", "proving:dummy", "--credit", "team", "--from-log", "log"), ["--from-log log", "needs the RUN whose credit is asked"]),
+        (("run", "--from-log", "log", "--decisions", "9"), ["--from-log log scores whole episodes", "leave out --decisions"]),
         ((*WORDS[:-1], "0"), ["--decisions is 0", "at least 1"]),
         (("--env", "proving:dummy", "--credit", "counterfactual", "--architecture", "decentralized"), ["joint_q", "choose another"]),
     ],
@@ -75,9 +92,11 @@ def test_what_cannot_be_audited_is_refused(marlstone: Command, words: tuple[str,
 
 def test_an_environment_that_cannot_go_back_is_refused_before_it_is_trained_in(marlstone: Command, tmp_path: Path) -> None:
     """Also where a run was trained in one already."""
+    (tmp_path / "holds.py").write_text(HOLDS)
+    env = f"{tmp_path / 'holds.py'}:make"
     train.runtime()  # the stand-in
-    record(marlstone("train", "--env", TWIN, "--steps", "20", "--out", "run", "--json"))
-    for words in (("run",), ("--env", TWIN, "--credit", "counterfactual", "--out", "new", "--steps", "8")):
+    record(marlstone("train", "--env", env, "--steps", "20", "--out", "run", "--json"))
+    for words in (("run",), ("--env", env, "--credit", "counterfactual", "--out", "new", "--steps", "8")):
         code, out, err = marlstone("audit-credit", *words)
         assert (code, out) == (2, "") and "cannot go back to a state it was in" in err and "environment written in JAX" in err
     assert not (tmp_path / "new").exists()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marlstone.core.episodes import begin, tally
+from marlstone.core.episodes import begin, tally, whole_episodes
 from marlstone.core.types import Metric
 from tests.batches import quick, rollout
 
@@ -62,3 +62,34 @@ def test_an_episode_broken_off_is_not_counted() -> None:
     _, finished = _tally()(begin(4, DECLARED), step)
     assert float(finished.episodes) == 4 and float(finished.length) == 4 * 2
     np.testing.assert_allclose(finished.team_return, np.asarray(step.team_reward)[:, 5:8].sum(), rtol=1e-5)
+
+
+# ---- one by one
+def test_whole_episodes_one_by_one_sum_to_what_is_tallied() -> None:
+    """Returns, lengths, true metrics and what was said; a reset's row and the unfinished rest are nobody's."""
+    step, _, _ = rollout("proving:pair", 4, 40)
+    score = np.asarray(step.metrics["score"])
+    pay = np.where(step.first, 99.0, step.team_reward)
+    step = dataclasses.replace(step, metrics={"score": score, "level": score * 2, "end": score + 10}, team_reward=pay)
+    whole = whole_episodes(step, np.stack([pay[:, 1:], np.ones_like(pay[:, 1:])], -1), DECLARED)
+    _, finished = _tally()(begin(4, DECLARED), rows())
+    assert len(whole.env) == finished.episodes == len(set(zip(whole.env.tolist(), whole.begin.tolist(), strict=True)))
+    assert (whole.length == 5).all() and (whole.said[:, 1] == 5).all() and (np.diff(whole.env) >= 0).all()
+    np.testing.assert_allclose(whole.said[:, 0], whole.team_return, rtol=1e-6)
+    np.testing.assert_allclose(whole.team_return.sum(), finished.team_return, rtol=1e-5)
+    for b, s, e, own in zip(whole.env, whole.begin, whole.end, whole.agent_return, strict=True):
+        np.testing.assert_allclose(own, np.asarray(step.reward)[b, s + 1 : e + 1].sum(0), rtol=1e-5)
+    for name, figures in whole.metrics.items():
+        np.testing.assert_allclose(figures.sum(), finished.metrics[name], rtol=1e-5)
+
+
+def test_what_began_before_or_broke_off_is_no_whole_episode() -> None:
+    step = jax.tree.map(lambda x: np.array(x[:, :12]), rollout("proving:pair", 4, 40)[0])
+    said, rows_of = np.ones((4, 11, 1)), lambda whole: list(zip(whole.env.tolist(), whole.begin.tolist(), whole.end.tolist(), strict=True))
+    assert rows_of(whole_episodes(step, said, {})) == [(b, s, s + 5) for b in range(4) for s in (0, 6)]
+    step.first[0, 0] = False  # the first rows of a chunk that goes on with an episode
+    step.first[1, 2] = True  # a worker was lost after one row
+    step.last[2] = False
+    assert rows_of(whole_episodes(step, said, {})) == [(0, 6, 11), (1, 2, 5), (1, 6, 11), (3, 0, 5), (3, 6, 11)]
+    none = whole_episodes(jax.tree.map(lambda x: x[:, :4], step), said[:, :3], {})
+    assert none.env.shape == none.team_return.shape == (0,) and none.agent_return.shape == (0, 4) and none.said.shape == (0, 1)

@@ -6,17 +6,22 @@ flags, files, the environment, the parts and whether they fit.
 
 import re
 import shlex
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from marlstone.cli import audit_credit, evaluate, main, train
+from marlstone.core.episodes import Whole
 from marlstone.evaluate import credit_laws
+from marlstone.runs.store import Store
 from tests.cli.conftest import pretend
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOTHING_SAID = {**dict.fromkeys(("team_return", "team_return_ci95", "success", "log", "run")), "episodes": [2]}
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
 TINY = "--steps 64 --seeds 2 --set rollout.envs=4 --set rollout.length=8 --set evaluation.episodes=2"
 
@@ -48,7 +53,7 @@ def fitting_audit(config: Any) -> dict[str, Any]:
     from marlstone.evaluate.credit_audit import auditable
     from marlstone.runtime.train import runtime_of
 
-    auditable(config.env)
+    auditable(config)
     runtime_of(config).close()
     figures = dict.fromkeys(
         ("claims", "rank_correlation", "decision_rank_correlation", "efficiency_error", "dummy_ci95", "gap", "team_return")
@@ -70,6 +75,8 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(train, "runtime", lambda: fitting)
         monkeypatch.setattr(credit_laws, "LAWS", credit_laws.LAWS[:1])
         monkeypatch.setattr(audit_credit, "_trained", lambda config, *_: fitting_audit(config))
+        monkeypatch.setattr(audit_credit, "scoring", lambda: lambda config, checkpoint, log: {**fitting_audit(config), **NOTHING_SAID})
+        monkeypatch.setattr(evaluate, "logging", lambda: lambda config, checkpoint, episodes, log: {"return_iqm": 0.0, "log": log.name})
         monkeypatch.setattr(evaluate, "runtime", lambda: lambda config, checkpoint, episodes: {"return_iqm": 0.0, "seeds": [1]})
     for _, title, body in FENCE.findall(text):
         if title:
@@ -77,6 +84,22 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for line in commands(text):
         code = main(tiny(line))
         assert code == 0, f"{line}\n{capsys.readouterr().err}"
+
+
+def test_queries_answer(tmp_path: Path) -> None:
+    """Every SQL query shown, of a store in which something happened."""
+    one = np.ones(2)
+    with Store(tmp_path / "m", "run") as store:
+        store.add(1, 0, {"return": 1.0})
+        store.event(1, 0, "timeout")
+        store.log(1, 0, Whole(one, one, 2 * one, one, one[:, None], one[:, None], {"success": one}), ["agent"])
+    queries = [q for p in PAGES for kind, _, body in FENCE.findall(p.read_text()) if kind == "sql" for q in body.split(";") if q.strip()]
+    with sqlite3.connect(tmp_path / "m") as connection:
+        for query in queries:
+            row = connection.execute(query).fetchone()
+            assert row is not None and None not in row, query
+    connection.close()
+    assert queries
 
 
 def test_shown_files_are_read() -> None:

@@ -15,9 +15,9 @@ from marlstone.envs.make import make
 from marlstone.envs.proving import Redundant
 from marlstone.envs.proving.symbols import Shown
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluate.credit_audit import Auditor, Told, _whole_episodes, summary
+from marlstone.evaluate.credit_audit import Auditor, Told, summary
 from marlstone.learners import PolicyGradient
-from tests.batches import begun, chunks_of, quick
+from tests.batches import begun, quick
 from tests.runtime.conftest import compiled_once  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -132,20 +132,6 @@ def test_what_a_method_optimizes_is_the_return_unless_it_shapes(credit: Credit) 
     told = Auditor(Vectorized(game, 8), algorithm, 8, decisions=8, episodes=2).seed(begun(algorithm), jax.random.key(0))
     gap = abs(told.optimized - told.team_return)
     assert 1e-4 < gap <= 3 * 0.02 if credit.kind == "shaping" else gap < 1e-5
-
-
-def test_only_whole_episodes_are_counted() -> None:
-    """Of what was said, rewards and rows; a reset's row and the unfinished rest are nobody's."""
-    algorithm = Algorithm(make("proving:pair").spec, Decentralized(Mlp((4,))), Individual(), PolicyGradient())
-    chunks = chunks_of(algorithm, "proving:pair")
-    pay = np.array(chunks.step.team_reward[:, 1:])
-    pay[~np.asarray(chunks.real)] = 99.0
-    step = replace(chunks.step, team_reward=np.concatenate([pay[:, :1], pay], 1))
-    said = np.stack([pay, np.ones_like(pay)], -1)
-    shares, returns, lengths = _whole_episodes(replace(chunks, step=step), said)
-    assert len(returns) == np.asarray(chunks.step.last[:, 1:]).sum() and (lengths == 5).all() and (shares[:, 1] == 5).all()
-    np.testing.assert_allclose(shares[:, 0], returns, rtol=1e-6)
-    assert np.abs(returns).max() < 50
 
 
 def test_audits_too_short_for_an_episode_are_refused() -> None:

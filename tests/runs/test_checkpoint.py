@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from marlstone.core.errors import UserError
 from marlstone.core.records import record
+from marlstone.runs.arrays import ARRAYS, MANIFEST
 from marlstone.runs.checkpoint import (
-    ARRAYS,
-    MANIFEST,
     CheckpointError,
     discard_after,
     latest_good,

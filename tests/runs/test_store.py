@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marlstone.core.episodes import Whole
 from marlstone.core.errors import UserError
-from marlstone.runs.store import Store
+from marlstone.runs.store import ROWS, Store
+
+TABLES = [t.name for t in ROWS]
 
 
 def rows(path: Path, table: str = "metrics") -> list[tuple]:
@@ -19,6 +22,14 @@ def rows(path: Path, table: str = "metrics") -> list[tuple]:
         found = connection.execute(f"SELECT * FROM {table}").fetchall()
     connection.close()
     return found
+
+
+def whole(step: int, count: int = 2, success: bool = True) -> Whole:
+    """Episodes of three agents, of which something is said of two; their figures are their step's and number's."""
+    figure = 10.0 * step + np.arange(count)
+    metrics = {"success": figure % 2, "score": -figure} if success else {"score": -figure}
+    each = figure[:, None] + np.arange(3) / 10
+    return Whole(np.arange(count), np.zeros(count, int), np.full(count, 7), figure, each, 100 * each[:, :2], metrics)
 
 
 def test_series(tmp_path: Path) -> None:
@@ -54,11 +65,12 @@ def test_resume_is_as_if_never_stopped(tmp_path_factory: pytest.TempPathFactory,
     def report(store: Store, step: int) -> None:
         store.add(step, 0, {"return": step**2, "loss": -step})
         store.event(step, 0, "timeout", "", step)
+        store.log(step, 0, whole(step), "abc")
 
     back = min(stop, checkpoint)
-    with Store(folder / "a", "r", batch) as whole:
+    with Store(folder / "a", "r", batch) as undisturbed:
         for step in range(1, 11):
-            report(whole, step)
+            report(undisturbed, step)
     with Store(folder / "b", "r", batch) as first:
         for step in range(1, stop + 1):
             report(first, step)
@@ -66,17 +78,58 @@ def test_resume_is_as_if_never_stopped(tmp_path_factory: pytest.TempPathFactory,
         second.truncate(back)
         for step in range(back + 1, 11):
             report(second, step)
-    for table in ("metrics", "events"):
-        strip = lambda found: sorted(row[:-1] for row in found)  # all but the time
-        assert strip(rows(folder / "a", table)) == strip(rows(folder / "b", table))
+    for table in TABLES:
+        timed = table in ("metrics", "events", "episodes")
+        strip = lambda found: sorted(row[:-1] if timed else row for row in found)  # noqa: B023
+        assert strip(rows(folder / "a", table)) == strip(rows(folder / "b", table)) != []
 
 
 def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     with Store(tmp_path / "m", "r") as store:
         for value in (1.0, 2.0):
             store.add(5, 0, {"x": value})
+            store.log(5, 0, whole(int(value)), "abc")
             store.flush()
         assert store.series("x")[0].value.tolist() == [2.0]
+        assert store.episodes().team_return.tolist() == [20.0, 21.0] and len(rows(tmp_path / "m", "episode_agents")) == 6
+
+
+def test_episodes_come_back_as_they_were_logged(tmp_path: Path) -> None:
+    """By seed, step and number; NaN where credit does not speak for an agent, and where no success is declared."""
+    with Store(tmp_path / "m", "r") as store:
+        assert store.episodes().agents == () and store.episodes().contribution.shape == (0, 0)
+        for seed, step in ((2, 1), (1, 3), (1, 1)):
+            store.log(step, seed, whole(step), "bca")
+        found = store.episodes()
+        assert found.seed.tolist() == [1, 1, 1, 1, 2, 2] and found.step.tolist() == [1, 1, 3, 3, 1, 1]
+        assert found.episode.tolist() == [0, 1] * 3 and (found.length == 7).all()
+        assert found.team_return.tolist() == [10, 11, 30, 31, 10, 11] and found.success.tolist() == [0, 1] * 3
+        assert (found.metrics["score"] == -found.team_return).all() and list(found.metrics) == ["score", "success"]
+        assert found.agents == ("a", "b", "c")
+        np.testing.assert_allclose(found.own_return - found.team_return[:, None], np.tile([0.2, 0, 0.1], (6, 1)), atol=1e-9)
+        np.testing.assert_allclose(found.contribution, found.own_return * [np.nan, 100, 100])
+        assert store.episodes(2).step.tolist() == [3, 3]
+        assert store.truncate(1) == 2 * (1 + 2 + 3) and store.episodes().step.tolist() == [1] * 4
+    with Store(tmp_path / "n", "r") as store:
+        store.log(1, 0, whole(1, success=False), "abc")
+        assert np.isnan(store.episodes().success).all()
+    with Store(tmp_path / "m", "another") as store:
+        assert store.episodes().seed.size == 0
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    """It had metrics and events; what was in it stays."""
+    with Store(tmp_path / "m", "r") as store:
+        store.add(1, 0, {"x": 1.0})
+    with sqlite3.connect(tmp_path / "m") as connection:
+        for table in ("episodes", "episode_metrics", "episode_agents"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("UPDATE schema_version SET version = 1")
+    connection.close()
+    with Store(tmp_path / "m", "r") as store:
+        store.log(2, 0, whole(2), "abc")
+        assert store.series("x")[0].value.tolist() == [1.0] and store.episodes().step.tolist() == [2, 2]
+    assert rows(tmp_path / "m", "schema_version") == [(2,)]
 
 
 def test_readers_do_not_wait(tmp_path: Path) -> None:

@@ -210,6 +210,11 @@ def test_killed_and_resumed_is_undisturbed(undisturbed: Any, tmp_path: Path) -> 
     assert resumed["resumed_from_step"] == 128
     for field in ("parameters_sha256", "returns", "ledger", "steps", "agent_returns", "faults"):
         assert resumed[field] == whole[field], field
+    with run.store() as store, undisturbed[0].store() as other:
+        mine, theirs = store.episodes(), other.episodes()
+    assert set(mine.step) == {64, 128, 192, 256} and set(mine.seed) == set(config().all_seeds)
+    for a, b in zip(jax.tree.leaves(vars(mine)), jax.tree.leaves(vars(theirs)), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_stopped_and_resumed_is_undisturbed(undisturbed: Any, tmp_path: Path) -> None:

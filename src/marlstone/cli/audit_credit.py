@@ -8,6 +8,7 @@ from marlstone.cli.arguments import Parser, settings
 from marlstone.core.errors import UserError
 
 STEPS = "300000"
+DECISIONS = 256
 
 
 def _parser() -> Parser:
@@ -24,7 +25,12 @@ def _parser() -> Parser:
     add("--seed", metavar="S", help="the first seed, as for train")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field of the training, as for train")
     add("--out", metavar="DIR", help="keep the trained run here; default: it is not kept, only the audit is printed")
-    add("--decisions", type=int, default=256, metavar="N", help="decisions audited per seed; default: 256")
+    add("--decisions", type=int, metavar="N", help=f"decisions audited per seed; default: {DECISIONS}")
+    add(
+        "--from-log",
+        metavar="LOG",
+        help="say what RUN's credit makes of these logged episodes (evaluate --log); there is no truth to a log",
+    )
     add("--json", action="store_true", help="one line of JSON on stdout")
     return parser
 
@@ -38,8 +44,12 @@ def main(words: list[str]) -> int:
         raise UserError("audit-credit needs a RUN, or --env and --credit, such as --env proving:additive --credit counterfactual")
     if flags.run is not None and (given or flags.set or flags.out):
         raise UserError(f"audit-credit {flags.run} audits that run as it was trained; leave out {next(iter(given), '--set or --out')}")
-    if flags.decisions < 1:
-        raise UserError(f"--decisions is {flags.decisions}: give at least 1")
+    if flags.from_log is not None and (flags.run is None or flags.decisions is not None):
+        reason = "needs the RUN whose credit is asked" if flags.run is None else "scores whole episodes: leave out --decisions"
+        raise UserError(f"audit-credit --from-log {flags.from_log} {reason}")
+    decisions = DECISIONS if flags.decisions is None else flags.decisions
+    if decisions < 1:
+        raise UserError(f"--decisions is {decisions}: give at least 1")
 
     from marlstone.runtime.spread import prepare
 
@@ -48,20 +58,24 @@ def main(words: list[str]) -> int:
     from marlstone.config import load
     from marlstone.runs.directory import one_line
 
-    if flags.run is not None:
+    if flags.from_log is not None:
         run, checkpoint = find(flags.run)
-        record = audit()(load(run.config, {}), checkpoint, flags.decisions, run.path / "credit_audit.png")
+        record = scoring()(load(run.config, {}), checkpoint, Path(flags.from_log).expanduser().absolute())
+        run.write("credit_log.json", one_line(record) + "\n")
+    elif flags.run is not None:
+        run, checkpoint = find(flags.run)
+        record = audit()(load(run.config, {}), checkpoint, decisions, run.path / "credit_audit.png")
         run.write("credit_audit.json", one_line(record) + "\n")
     else:
         fields = {"architecture": "ctde", "steps": STEPS, "rollout.length": "32", **given, **settings(flags.set)}
         with tempfile.TemporaryDirectory() as spare:
-            record = _trained(load(None, fields), Path(flags.out or Path(spare) / "run"), bool(flags.out), flags.decisions)
+            record = _trained(load(None, fields), Path(flags.out or Path(spare) / "run"), bool(flags.out), decisions)
     if flags.json:
         print(one_line(record))
         return 0
-    from marlstone.cli.report import audited
+    from marlstone.cli.report import audited, scored
 
-    audited(record)
+    (audited if flags.from_log is None else scored)(record)
     return 0
 
 
@@ -75,7 +89,7 @@ def _trained(config: Any, path: Path, kept: bool, decisions: int) -> dict[str, A
     from marlstone.runs.directory import RunDirectory, one_line
     from marlstone.runtime.train import train
 
-    auditable(config.env)  # before anything is trained
+    auditable(config)  # before anything is trained
     run = RunDirectory.create(path, dump(resolved(config)))
     with run.claimed():
         with Display() as display:
@@ -90,3 +104,10 @@ def audit() -> Any:
     from marlstone.evaluate.credit_audit import audit_run
 
     return audit_run
+
+
+def scoring() -> Any:
+    """What is said of a log, imported late too."""
+    from marlstone.evaluate.log_audit import audit_log
+
+    return audit_log

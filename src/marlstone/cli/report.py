@@ -92,6 +92,33 @@ def audited(record: Mapping[str, Any]) -> None:
     (console if console.is_terminal else Console(width=100)).print(table, markup=False, highlight=False)
 
 
+def scored(record: Mapping[str, Any]) -> None:
+    """What credit says of logged episodes: the figures, then agent by agent."""
+    claims = record["claims"] or "nothing: scored by what its critic implies"
+    seeds = f"{len(record['seeds'])} seeds" if len(record["seeds"]) != 1 else "one seed"
+    rows = [
+        ("environment", str(record["env"])),
+        ("architecture / credit / learner", " / ".join(str(record[k]) for k in ("architecture", "credit", "learner"))),
+        ("claims", claims),
+        ("truth", "unknown: a log cannot be stepped again"),
+        ("episodes per seed", ", ".join(map(str, record["episodes"]))),
+        (f"team return, {seeds}", _figure(record, "team_return")),
+    ]
+    if record["success"] is not None:
+        rows.append(("success", _figure(record, "success")))
+    if record["efficiency_error"] is not None:
+        rows.append(("shares miss the return by", f"{record['efficiency_error']:.2%}"))
+    show("credit of logged episodes", [*rows, ("log", str(record["log"])), ("run", str(record["run"]))])
+    table = Table(title="per episode", title_justify="left")
+    for column in ("agent", "contribution", "95% CI", "own return", "rank correlation with return", "with success"):
+        table.add_column(column)
+    for a in record["contributions"]:
+        said = number(record["contributions"][a]), between(record["contributions_ci95"][a])
+        table.add_row(a, *said, *(number(record[k][a]) for k in ("own_returns", "return_correlation", "success_correlation")))
+    console = Console()
+    (console if console.is_terminal else Console(width=110)).print(table, markup=False, highlight=False)
+
+
 def _figure(record: Mapping[str, Any], name: str) -> str:
     return f"{number(record[name])} [{between(record[f'{name}_ci95'])}]"
 

@@ -34,12 +34,18 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How the final policy is judged: `episodes` per seed, acting by mode."""
+    """How the final policy is judged: `episodes` per seed, acting by mode.
+
+    `logged`: episodes per seed that the store keeps one by one at every checkpoint, played by the policy as it trains, with what
+    credit says of every agent. None: up to 16, as many as fit 2% of the steps between checkpoints, at least one. 0: none.
+    """
 
     episodes: int = 32
+    logged: int | None = None
 
     def __post_init__(self) -> None:
         _at_least("evaluation", {"episodes": self.episodes})
+        _at_least("evaluation", {"logged": self.logged}, 0)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
-"""Episode figures from rows: undiscounted team return, length and true metrics of every episode that ends in a chunk."""
+"""Episode figures from rows: undiscounted team return, length and true metrics, summed over the episodes that end in a chunk, or
+one by one of those that lie in it whole."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from marlstone.core.records import record
@@ -52,3 +55,53 @@ def tally(running: Tally, step: Step, declared: dict[str, Metric]) -> tuple[Tall
 
     running, (last, total, length, metrics) = lax.scan(tick, running, rows, unroll=8)
     return running, Finished(last.sum(), total.sum(), length.sum(), {k: v.sum() for k, v in metrics.items()})
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Episodes one by one, in the order of environments, then time, `[e]` each: the environment, the answered rows from `begin` to
+    before `end`, undiscounted `team_return`, true `metrics`; `agent_return [e n]`; and sums of what was `said` of agents `[e m]`."""
+
+    env: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+    team_return: np.ndarray
+    agent_return: np.ndarray
+    said: np.ndarray
+    metrics: dict[str, np.ndarray]
+
+    @property
+    def length(self) -> np.ndarray:
+        """Joint steps."""
+        return self.end - self.begin
+
+
+def whole_episodes(step: Step, said: Array, declared: dict[str, Metric]) -> Whole:
+    """The episodes that began and ended within rows `[b t+1 ...]`; `said [b t m]` of the agents in each of the t actions. One that
+    broke off (a reset row before an end) is nobody's, nor is one whose beginning lies before the rows. On the host."""
+    first, last = np.asarray(step.first), np.asarray(step.last)
+    found = []
+    for b, t in np.argwhere(last[:, 1:] & ~first[:, 1:]).tolist():
+        begun = np.flatnonzero(first[b, : t + 1])
+        if begun.size:
+            found.append((b, int(begun[-1]), t + 1))
+    env, begin, end = np.array(found, int).reshape(-1, 3).T
+    rows = lambda x: [np.asarray(x, float)[b, s:e] for b, s, e in found]
+    answers = lambda x: rows(np.asarray(x)[:, 1:])
+
+    def total(parts: list[np.ndarray], like: Array) -> np.ndarray:
+        return np.array([p.sum(0) for p in parts]).reshape(len(found), *np.shape(like)[2:])
+
+    def figure(name: str) -> np.ndarray:
+        last, mean = (declared[name].reduce == how for how in ("last", "mean"))
+        return np.array([p[-1] if last else p.mean() if mean else p.sum() for p in answers(step.metrics[name])], float)
+
+    return Whole(
+        env,
+        begin,
+        end,
+        total(answers(step.team_reward), step.team_reward),
+        total(answers(step.reward), step.reward),
+        total(rows(said), said),
+        {k: figure(k) for k in declared},
+    )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 REPORTING = 1000
 """The first seed for reporting; seeds 0..999 are for tuning."""
 
-Component = Literal["init", "environment", "act", "learner", "evaluation", "faults", "audit"]
+Component = Literal["init", "environment", "act", "learner", "evaluation", "faults", "audit", "episodes"]
 Purpose = Literal["tuning", "reporting"]
 
 

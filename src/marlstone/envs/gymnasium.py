@@ -20,6 +20,7 @@ from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import BadRow, refuse
 from marlstone.envs.host_row import host_row, number
 from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.snapshots import brought_back, kept
 from marlstone.envs.spaces import UnsupportedSpace
 
 _SEQUENCES = (list, tuple, np.ndarray)
@@ -82,6 +83,12 @@ class GymnasiumEnv:
         late = self._steps == self._spec.horizon
         over = _all(terminated)
         return self._row(seen, reward, over and not late, _all(truncated) or (over and late))
+
+    def snapshot(self) -> Any:
+        return kept(self, ("_env", "_players", "_steps"))
+
+    def restore(self, state: Any) -> None:
+        brought_back(self, state)
 
     def close(self) -> None:
         self._env.close()

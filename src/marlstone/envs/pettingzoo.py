@@ -19,6 +19,7 @@ from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import BadRow, refuse
 from marlstone.envs.host_row import host_row, number
 from marlstone.envs.names import UnknownEnvironment
+from marlstone.envs.snapshots import brought_back, kept
 from marlstone.envs.spaces import MASK
 
 HORIZONS = ("max_cycles", "max_episode_steps")  # attributes in which environments keep the most steps of an episode
@@ -118,6 +119,12 @@ class PettingZooEnv:
         self._gone = (self._gone | set(ending)) - left
         self._live = left
         return self._row(seen, infos, reward, discount, 0.0 if over else 1.0, present, first=False, last=last)
+
+    def snapshot(self) -> Any:
+        return kept(self, ("_env", "_live", "_gone"))
+
+    def restore(self, state: Any) -> None:
+        brought_back(self, state)
 
     def close(self) -> None:
         self._env.close()

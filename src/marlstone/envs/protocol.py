@@ -42,6 +42,16 @@ class HostEnv(Protocol):
     def close(self) -> None: ...
 
 
+class Revisitable(HostEnv, Protocol):
+    """A host environment that can go back, random numbers included: then credit can be audited in it."""
+
+    def snapshot(self) -> Any:
+        """Where it is now; what is done later must not reach into it."""
+
+    def restore(self, state: Any) -> None:
+        """Go back to `state`, which may be asked for again. Bit for bit: this is checked before it is trusted."""
+
+
 class VectorEnv(Protocol):
     """`b` environments stepped together, autoresetting. State is opaque (None on the host, where it lives in processes)."""
 

@@ -6,7 +6,7 @@ team's return, never "not significant".
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ from scipy import stats
 from marlstone.algorithm import Algorithm, Train
 from marlstone.config import RunConfig
 from marlstone.config.kinds import name_of
+from marlstone.core.episodes import whole_episodes
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk
 from marlstone.envs.make import is_jax
 from marlstone.envs.vectorized import Vectorized
+from marlstone.evaluate import host_truth
+from marlstone.evaluate.host_truth import Compiled, Revisited, revisited
 from marlstone.evaluate.statistics import interval
-from marlstone.evaluate.truth import Decisions, coalition_returns, decisions_worth, gather, shapley
+from marlstone.evaluate.truth import Decisions, Worth, coalition_returns, decisions_worth, gather, shapley
 from marlstone.runs.checkpoint import Checkpoint, load
 from marlstone.runs.files import PARTIAL
 from marlstone.runtime.train import runtime_of
@@ -52,9 +55,9 @@ class Told:
 
 @dataclass(frozen=True, eq=False)
 class Auditor:
-    """Audits one algorithm in one JAX environment: `decisions` rows per seed of worth, or `episodes` of shares."""
+    """Audits one algorithm in one environment: `decisions` rows per seed of worth, or, in JAX, `episodes` of shares."""
 
-    env: Vectorized
+    env: Vectorized | Revisited
     algorithm: Algorithm
     length: int
     decisions: int = 256
@@ -73,22 +76,43 @@ class Auditor:
     def seed(self, train: Train, key: Array) -> Told:
         """Audit what one seed has learned."""
         k1, k2 = jax.random.split(key)
-        it, said, pay = _gathered(self, train, k1)
-        chunks = it.chunks
-        shares, returns, lengths = _whole_episodes(chunks, said)
-        paid = _whole_episodes(chunks, pay)[0]
-        if not len(returns):
+        it, said, pay = self._gathered(train, k1)
+        n = said.shape[-1]
+        whole = whole_episodes(it.chunks.step, np.concatenate([said, pay], -1), {})
+        if not len(whole.env):
             raise ValueError(f"no episode ended within {self.length} rows: audit with a longer rollout (--set rollout.length)")
+        shares, paid = whole.said[:, :n], whole.said[:, n:]
         optimized = float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
-        rows, team = lengths.mean(), float(returns.mean())
+        rows, team = whole.length.mean(), float(whole.team_return.mean())
         if self.shares:
-            return self._shares(train, k2, shares, returns, optimized)
-        width = max(1, WIDEST // (len(self.who) + 1))
-        parts = [_worth(self, train.policy, it, k, min(width, self.decisions)) for k in jax.random.split(k2, -(-self.decisions // width))]
+            return self._shares(train, k2, shares, whole.team_return, optimized)
+        count = self._together
+        parts = [self._worth(train.policy, it, k, count) for k in jax.random.split(k2, -(-self.decisions // count))]
         true_each = np.concatenate([np.asarray(w.worth) for w in parts])
         at = np.concatenate([np.asarray(w.at) for w in parts])
         said_each = np.asarray(said).reshape(-1, said.shape[-1])[at][:, self.who]
         return Told(said_each.mean(0) * rows, true_each.mean(0) * rows, said_each, true_each, team, optimized, None)
+
+    def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
+        if isinstance(self.env, Vectorized):
+            return _gathered(self, train, key)
+        it = host_truth.gather(self.env, self._compiled, train.policy, key, self.length)
+        return it, *_claimed(self, replace(train, opt=None, replay=None), it.chunks)
+
+    def _worth(self, policy: Any, it: Decisions, key: Array, samples: int) -> Worth:
+        if isinstance(self.env, Vectorized):
+            worth: Worth = _worth(self, policy, it, key, samples)
+            return worth
+        return host_truth.decisions_worth(self.env, self._compiled, policy, it, self.who, key)
+
+    @cached_property
+    def _compiled(self) -> Compiled:
+        return Compiled(self.algorithm, self._together)
+
+    @property
+    def _together(self) -> int:
+        """Decisions measured at once."""
+        return min(max(1, WIDEST // (len(self.who) + 1)), self.decisions)
 
     def _shares(self, train: Train, key: Array, each: np.ndarray, returns: np.ndarray, optimized: float) -> Told:
         error = float(np.abs(each.sum(-1) - returns).mean() / max(abs(returns).mean(), 1e-9))
@@ -106,8 +130,14 @@ class Auditor:
 # ---- compiled once for all seeds
 @partial(jax.jit, static_argnums=0)
 def _gathered(a: Auditor, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
+    assert isinstance(a.env, Vectorized)
     it = gather(a.env, a.algorithm, train.policy, key, a.length)
-    return it, a.algorithm.contribution(train, it.chunks), a.algorithm.pay(train, it.chunks)
+    return it, *_claimed(a, train, it.chunks)
+
+
+@partial(jax.jit, static_argnums=0)
+def _claimed(a: Auditor, train: Train, chunks: Chunk) -> tuple[Array, Array]:
+    return a.algorithm.contribution(train, chunks), a.algorithm.pay(train, chunks)
 
 
 @partial(jax.jit, static_argnums=(0, 4))
@@ -120,22 +150,7 @@ def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array
     return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key)
 
 
-def _whole_episodes(chunks: Chunk, said: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of what was said `[e n]`, returns and lengths `[e]` of the episodes that began and ended within the chunks."""
-    real, last, pay = (np.asarray(x) for x in (chunks.real, chunks.step.last[:, 1:], chunks.step.team_reward[:, 1:]))
-    said = np.where(real[..., None], np.asarray(said), 0)
-    shares, returns, lengths = [], [], []
-    for b in range(len(real)):
-        begin = 0
-        for end in np.flatnonzero(last[b]).tolist():
-            shares.append(said[b, begin : end + 1].sum(0))
-            returns.append(pay[b, begin : end + 1][real[b, begin : end + 1]].sum())
-            lengths.append(real[b, begin : end + 1].sum())
-            begin = end + 1
-    return np.array(shares), np.array(returns), np.array(lengths)
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation; NaN where either does not vary. Differences in the last bits are ties: much is worth exactly nothing."""
     if a.size < 3:
         return float("nan")
@@ -145,7 +160,7 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
 
-def _over_seeds(values: list[float]) -> tuple[float | None, list[float | None]]:
+def over_seeds(values: list[float]) -> tuple[float | None, list[float | None]]:
     """IQM over the seeds that have a figure, and its interval."""
     known = [[v] for v in values if np.isfinite(v)]
     if not known:
@@ -156,18 +171,18 @@ def _over_seeds(values: list[float]) -> tuple[float | None, list[float | None]]:
 
 def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str, Any]:
     """The audit's record (INTERFACE `audit-credit`), over seeds."""
-    team, _ = _over_seeds([t.team_return for t in told])
+    team, _ = over_seeds([t.team_return for t in told])
     scale = max(abs(team or 0.0), 1e-9)
-    per = lambda name: {a: _over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
+    per = lambda name: {a: over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
     said, true = per("said"), per("true")
     within = lambda ci: all(x is not None and abs(x) <= NOTHING * scale for x in ci)
     idle = [a for a in agents if within(true[a][1])]
     harmful = [a for a in agents if (high := true[a][1][1]) is not None and high < -NOTHING * scale]
     widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
-    across, across_ci = _over_seeds([_spearman(t.said, t.true) for t in told])
-    each, each_ci = _over_seeds([_spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None])
-    optimized, optimized_ci = _over_seeds([t.optimized for t in told])
-    gap, gap_ci = _over_seeds([t.optimized - t.team_return for t in told])
+    across, across_ci = over_seeds([spearman(t.said, t.true) for t in told])
+    each, each_ci = over_seeds([spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None])
+    optimized, optimized_ci = over_seeds([t.optimized for t in told])
+    gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
     errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
     return {
         "claims": claims,
@@ -219,30 +234,42 @@ def picture(path: Path, record: dict[str, Any], title: str) -> Path:
     return path
 
 
-def auditable(env: str) -> None:
-    """Raises ValueError for an environment that cannot step a state again."""
-    if not is_jax(env):
+def auditable(config: RunConfig) -> None:
+    """Raises ValueError where what actions were worth cannot be measured: no state can be stepped again, or not as shares need it."""
+    if is_jax(config.env):
+        return
+    if "contribution" in config.credit.answers() and config.credit.claims == "shares":
         raise ValueError(
-            f"{env} cannot go back to a state it was in, so what actions were worth cannot be measured there: "
-            "audit in an environment written in JAX"
+            f"{name_of(config.credit)} claims shares, whose truth takes whole episodes of every coalition: audit it in an environment "
+            f"written in JAX, not in {config.env}"
         )
+    if config.architecture.managers() is not None:
+        raise ValueError(f"{config.env} with managers cannot go back to a state it was in: audit in an environment written in JAX")
+    revisited(config.env).env.close()
 
 
 def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: Path) -> dict[str, Any]:
     """Audit a trained run's newest policies; the picture goes to `path`."""
-    auditable(config.env)
+    auditable(config)
     runtime = runtime_of(config)
     try:
         state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
-        algorithm, length = runtime.algorithm, config.rollout.length
-        if (horizon := runtime.env.spec.horizon) is not None:
-            length = max(length, 2 * (horizon + 1))
-        auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions)
-        agents = [algorithm.spec.team.agents[i] for i in auditor.who]
-        one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], state.train), component_key(seed, "audit"))
-        told = [one(i, seed) for i, seed in enumerate(runtime.seeds)]
     finally:
         runtime.close()
+    algorithm, length = runtime.algorithm, config.rollout.length
+    if (horizon := algorithm.spec.horizon) is not None:
+        length = max(length, 2 * (horizon + 1))
+    if is_jax(config.env):
+        auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions)
+    else:
+        auditor = Auditor(revisited(config.env), algorithm, max(length, decisions), decisions)
+    agents = [algorithm.spec.team.agents[i] for i in auditor.who]
+    one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], state.train), component_key(seed, "audit"))
+    try:
+        told = [one(i, seed) for i, seed in enumerate(runtime.seeds)]
+    finally:
+        if isinstance(auditor.env, Revisited):
+            auditor.env.env.close()
     claims = algorithm.credit.claims if algorithm.claims else None
     kinds = {part: name_of(getattr(config, part)) for part in ("architecture", "credit", "learner")}
     record = {"run": str(checkpoint.path.parent.parent), "env": config.env, **kinds, "step": checkpoint.step, "seeds": list(runtime.seeds)}

@@ -1,33 +1,23 @@
 """Checkpoints: the whole train state as arrays, checked before they are believed.
 
-One checkpoint is one folder, `step-<12 digits>`, renamed into place only when both of its files are on the disk:
-
-- `arrays.safetensors`: every leaf of the state; arrays only, so loading runs nothing
-- `manifest.json`: format, step, each leaf's name, shape and type, the size and SHA-256 of the arrays, the caller's meta
-  (JSON), and the SHA-256 of the manifest itself
-
-A file of which one bit changed is refused, with its name, what is wrong, and the last good checkpoint to resume from.
+One checkpoint is one folder of arrays (`runs.arrays`), `step-<12 digits>`; its manifest has the step and the caller's meta (JSON).
+A damaged one is refused, with the file's name, what is wrong, and the last good checkpoint to resume from.
 """
 
-import hashlib
-import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
-from safetensors.numpy import load as from_bytes
-from safetensors.numpy import save as to_bytes
-
 from marlstone.core.errors import UserError
-from marlstone.runs.files import PARTIAL, sha256_file, sweep, sync_folder, write_synced
-from marlstone.runs.leaves import Leaf, leaves, mismatch, rebuild
+from marlstone.runs import arrays
+from marlstone.runs.arrays import placed, prepared
+from marlstone.runs.files import PARTIAL, sweep
+from marlstone.runs.leaves import Leaf, mismatch, rebuild
 
-FORMAT = 1
-ARRAYS, MANIFEST, STEP = "arrays.safetensors", "manifest.json", "step-"
+STEP = "step-"
 
 
 class CheckpointError(UserError):
@@ -41,18 +31,6 @@ class Checkpoint:
     path: Path
     step: int
     meta: dict[str, Any]
-
-
-def _canonical(manifest: dict[str, Any]) -> bytes:
-    body = {k: v for k, v in manifest.items() if k != "manifest_sha256"}
-    text = json.dumps(body, sort_keys=True, indent=1, allow_nan=False)
-    signed = {**body, "manifest_sha256": hashlib.sha256(text.encode()).hexdigest()}
-    return (json.dumps(signed, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _portable(array: np.ndarray) -> np.ndarray:
-    """bfloat16 and its kin, which the file format's NumPy side does not know, as unsigned integers of their width."""
-    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
 
 
 def listed(folder: Path) -> list[Path]:
@@ -71,27 +49,11 @@ def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3
         raise UserError(f"checkpoint with keep = {keep} at step {step}: keep at least 2, at a step of at least 0")
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    stored = leaves(tree)
-    data = to_bytes({name: _portable(leaf.array) for name, leaf in stored.items()})
-    tree_of = {n: {"shape": list(leaf.array.shape), "dtype": leaf.dtype, "impl": leaf.impl} for n, leaf in stored.items()}
-    manifest = {
-        "format": FORMAT,
-        "step": step,
-        "meta": meta,
-        "leaves": tree_of,
-        "arrays_bytes": len(data),
-        "arrays_sha256": hashlib.sha256(data).hexdigest(),
-    }
-    partial = folder / f"{PARTIAL}{STEP}{step:012d}"
-    partial.mkdir()
-    write_synced(partial / ARRAYS, data)
-    write_synced(partial / MANIFEST, _canonical(manifest))
-    sync_folder(partial)
     target = folder / f"{STEP}{step:012d}"
+    partial = prepared(target, tree, {"step": step, "meta": meta})
     if target.exists():
         _forget(target)
-    os.rename(partial, target)
-    sync_folder(folder)
+    placed(partial, target)
     for old in listed(folder)[:-keep]:
         _forget(old)
     return target
@@ -114,52 +76,18 @@ def discard_after(folder: Path, step: int) -> list[Path]:
     return newer
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the checkpoint at `path`, verified. Raises `CheckpointError` without an offer."""
-    file = path / MANIFEST
-    if not file.is_file():
-        raise CheckpointError(f"checkpoint file {file} is missing")
-    raw = file.read_bytes()
+def _checked(path: Path, how: Callable[[Path], Any]) -> Any:
+    if not path.is_dir():
+        raise CheckpointError(f"checkpoint {path} does not exist{_offer(path)}")
     try:
-        manifest = json.loads(raw)
-    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8, no JSON, or brackets without end
-        raise CheckpointError(f"checkpoint file {file} is truncated or altered: it does not read as JSON") from error
-    if not isinstance(manifest, dict) or "manifest_sha256" not in manifest:
-        raise CheckpointError(f"checkpoint file {file} is truncated or altered: it is no manifest")
-    try:
-        same = _canonical(manifest) == raw
-    except ValueError:  # a NaN that nobody wrote
-        same = False
-    if not same:
-        raise CheckpointError(f"checkpoint file {file} is altered: its checksum does not hold")
-    if manifest["format"] != FORMAT:
-        raise CheckpointError(
-            f"checkpoint file {file} has format {manifest['format']}, this version reads {FORMAT}: use the version that wrote it"
-        )
-    return manifest
-
-
-def _verified(path: Path) -> dict[str, Any]:
-    manifest = _manifest(path)
-    file = path / ARRAYS
-    if not file.is_file():
-        raise CheckpointError(f"checkpoint file {file} is missing")
-    size = file.stat().st_size
-    if size != manifest["arrays_bytes"]:
-        raise CheckpointError(f"checkpoint file {file} is truncated or altered: {size} bytes instead of {manifest['arrays_bytes']}")
-    if sha256_file(file) != manifest["arrays_sha256"]:
-        raise CheckpointError(f"checkpoint file {file} is altered: its checksum does not hold")
-    return manifest
+        return how(path)
+    except arrays.Unreadable as error:
+        raise CheckpointError(f"checkpoint {error}{_offer(path)}") from error
 
 
 def verify(path: Path) -> Checkpoint:
     """The checkpoint at `path`, after checking every byte. Raises `CheckpointError`, offering the last good one."""
-    if not path.is_dir():
-        raise CheckpointError(f"checkpoint {path} does not exist{_offer(path)}")
-    try:
-        manifest = _verified(path)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}{_offer(path)}") from error
+    manifest = _checked(path, arrays.verified)
     return Checkpoint(path, manifest["step"], manifest["meta"])
 
 
@@ -171,8 +99,8 @@ def latest_good(folder: Path) -> Checkpoint | None:
 def _newest_good(paths: list[Path]) -> Checkpoint | None:
     for path in reversed(paths):
         try:
-            manifest = _verified(path)
-        except CheckpointError:
+            manifest = arrays.verified(path)
+        except arrays.Unreadable:
             continue  # damaged: an older one may be whole
         return Checkpoint(path, manifest["step"], manifest["meta"])
     return None
@@ -193,18 +121,7 @@ def newest(folder: Path) -> Checkpoint:
 
 def read(path: Path) -> dict[str, Leaf]:
     """The stored leaves by name, verified. Raises `CheckpointError`."""
-    verify(path)
-    manifest = _manifest(path)
-    try:
-        arrays = from_bytes((path / ARRAYS).read_bytes())
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"checkpoint file {path / ARRAYS} does not read: {error}{_offer(path)}") from error
-    stored = {}
-    for name, entry in manifest["leaves"].items():
-        array = arrays[name]
-        if not entry["impl"] and str(array.dtype) != entry["dtype"]:
-            array = array.view(np.dtype(entry["dtype"]))
-        stored[name] = Leaf(array, entry["dtype"], entry["impl"])
+    stored: dict[str, Leaf] = _checked(path, arrays.read)
     return stored
 
 
@@ -218,4 +135,4 @@ def load(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         raise CheckpointError(
             f"checkpoint {path} is of another configuration: {why}; resume with the run's own config.toml, or take what fits with --from"
         )
-    return rebuild(stored, like), _manifest(path)["meta"]
+    return rebuild(stored, like), arrays.manifest_of(path)["meta"]

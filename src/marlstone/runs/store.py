@@ -1,22 +1,25 @@
-"""The metrics store: what a run measured, one tidy table that anyone can query while the run goes on.
+"""The metrics store: what a run measured, in tidy tables that anyone can query while the run goes on.
 
 SQLite in WAL mode by default (readers never wait for the writer); any other database by SQLAlchemy URL. Rows are
 keyed by what they measure, so writing one twice changes nothing, and a resumed run leaves no row doubled.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from marlstone.core.errors import UserError
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from marlstone.core.episodes import Whole
+
+SCHEMA = 2
 TABLES = sa.MetaData()
 VERSION = sa.Table("schema_version", TABLES, sa.Column("version", sa.Integer, primary_key=True))
 METRICS = sa.Table(
@@ -42,6 +45,33 @@ EVENTS = sa.Table(
     sa.Column("time", sa.Double, nullable=False),
     sqlite_with_rowid=False,
 )
+_EPISODE = ("run", "seed", "step", "episode")
+
+
+def _of_episodes(name: str, *columns: sa.Column) -> sa.Table:
+    """A table about logged episodes: which run and seed, after how many joint env steps, and which of those logged then."""
+    kinds = sa.String, sa.Integer, sa.BigInteger, sa.Integer
+    keys: list[sa.Column] = [sa.Column(k, kind, primary_key=True) for k, kind in zip(_EPISODE, kinds, strict=True)]
+    return sa.Table(name, TABLES, *keys, *columns, sqlite_with_rowid=False)
+
+
+EPISODES = _of_episodes(
+    "episodes",
+    sa.Column("team_return", sa.Double, nullable=True, doc="undiscounted"),
+    sa.Column("length", sa.BigInteger, nullable=False, doc="joint env steps"),
+    sa.Column("success", sa.Double, nullable=True, doc="the true metric of that name; NULL where the environment declares none"),
+    sa.Column("time", sa.Double, nullable=False),
+)
+EPISODE_METRICS = _of_episodes(
+    "episode_metrics", sa.Column("name", sa.String, primary_key=True), sa.Column("value", sa.Double, nullable=True)
+)
+EPISODE_AGENTS = _of_episodes(
+    "episode_agents",
+    sa.Column("agent", sa.String, primary_key=True),
+    sa.Column("own_return", sa.Double, nullable=True),
+    sa.Column("contribution", sa.Double, nullable=True, doc="what credit says it was worth; NULL where credit does not speak for it"),
+)
+ROWS = (METRICS, EVENTS, EPISODES, EPISODE_METRICS, EPISODE_AGENTS)
 
 
 @dataclass(frozen=True)
@@ -51,6 +81,28 @@ class Series:
     seed: int
     step: np.ndarray
     value: np.ndarray
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Episodes logged, by seed, step and number, `[e]` each; `own_return` and `contribution` `[e n]` of `agents`, in the order of their
+    names; true `metrics` by name. NaN where nothing is known."""
+
+    seed: np.ndarray
+    step: np.ndarray
+    episode: np.ndarray
+    team_return: np.ndarray
+    length: np.ndarray
+    success: np.ndarray
+    metrics: dict[str, np.ndarray]
+    agents: tuple[str, ...]
+    own_return: np.ndarray
+    contribution: np.ndarray
+
+
+def _known(x: float) -> float | None:
+    """`x` as the store has it: NULL stands for NaN."""
+    return None if np.isnan(x) else float(x)
 
 
 def _pragmas(connection: Any, _record: Any) -> None:
@@ -70,8 +122,7 @@ class Store:
 
     def __init__(self, where: Path | str, run: str, batch: int = 2000) -> None:
         self._run, self._batch = run, batch
-        self._metrics: list[dict[str, Any]] = []
-        self._events: list[dict[str, Any]] = []
+        self._rows: dict[sa.Table, list[dict[str, Any]]] = {table: [] for table in ROWS}
         url = where if isinstance(where, str) and "://" in where else sa.URL.create("sqlite", database=str(where))
         self._engine = sa.create_engine(url, poolclass=sa.NullPool) if isinstance(url, str) else sa.create_engine(url)
         if self._engine.dialect.name == "sqlite":
@@ -83,42 +134,62 @@ class Store:
             raise UserError(f"metrics store {where} does not open: {error.orig}: move it away, or name another") from error
 
     def _prepare(self) -> None:
+        """Make the tables. Schema 1 lacked those of episodes and nothing else, so adding them is all it takes."""
         with self._engine.begin() as connection:
-            TABLES.create_all(connection)
+            VERSION.create(connection, checkfirst=True)
             found = connection.execute(sa.select(VERSION.c.version)).scalar()
-            if found is None:
-                connection.execute(VERSION.insert().values(version=SCHEMA))
-            elif found != SCHEMA:
+            if found not in (None, 1, SCHEMA):
                 raise UserError(
                     f"metrics store {self._engine.url.database} has schema {found}, this version {SCHEMA}: use the version that wrote it"
                 )
+            if found != SCHEMA:
+                TABLES.create_all(connection)
+                change = VERSION.insert() if found is None else VERSION.update()
+                connection.execute(change.values(version=SCHEMA))
 
     def add(self, step: int, seed: int, values: Mapping[str, float]) -> None:
         """Append one row per metric. `step`: joint env steps of this seed. Adding the same key again replaces its value."""
         now = time.time()
         for name, value in values.items():
-            number = float(value)
             row = {"run": self._run, "seed": int(seed), "name": name, "step": int(step), "time": now}
-            self._metrics.append({**row, "value": None if np.isnan(number) else number})
-        if len(self._metrics) >= self._batch:
-            self.flush()
+            self._rows[METRICS].append({**row, "value": _known(float(value))})
+        self._full()
 
     def event(self, step: int, seed: int, name: str, detail: str = "", count: int = 1) -> None:
         """Append a counted event: `count` of `name` since the last report, at `step`."""
         row = {"run": self._run, "seed": int(seed), "name": name, "detail": detail, "step": int(step)}
-        self._events.append({**row, "count": int(count), "time": time.time()})
-        if len(self._events) >= self._batch:
+        self._rows[EVENTS].append({**row, "count": int(count), "time": time.time()})
+        self._full()
+
+    def log(self, step: int, seed: int, episodes: "Whole", agents: Sequence[str]) -> None:
+        """Append episodes, numbered from 0, that were played at `step`. `agents`: names along the agent axis, of which what was said
+        may cover the first few. Logging one again replaces it."""
+        now = time.time()
+        for e in range(len(episodes.env)):
+            key = {"run": self._run, "seed": int(seed), "step": int(step), "episode": e}
+            metrics = {k: _known(v[e]) for k, v in episodes.metrics.items()}
+            figures = {"team_return": _known(episodes.team_return[e]), "length": int(episodes.length[e])}
+            self._rows[EPISODES].append({**key, **figures, "success": metrics.get("success"), "time": now})
+            self._rows[EPISODE_METRICS] += [{**key, "name": k, "value": v} for k, v in metrics.items()]
+            said = [*map(_known, episodes.said[e]), *[None] * (len(agents) - episodes.said.shape[1])]
+            own = map(_known, episodes.agent_return[e])
+            each = zip(agents, own, said, strict=True)
+            self._rows[EPISODE_AGENTS] += [{**key, "agent": a, "own_return": r, "contribution": c} for a, r, c in each]
+        self._full()
+
+    def _full(self) -> None:
+        if any(len(rows) >= self._batch for rows in self._rows.values()):
             self.flush()
 
     def flush(self) -> None:
         """Write what was gathered, in one transaction."""
-        if not self._metrics and not self._events:
+        if not any(self._rows.values()):
             return
         with self._engine.begin() as connection:
-            for table, rows in ((METRICS, self._metrics), (EVENTS, self._events)):
+            for table, rows in self._rows.items():
                 if rows:
                     connection.execute(self._upsert(table), rows)
-        self._metrics, self._events = [], []
+        self._rows = {table: [] for table in ROWS}
 
     def _upsert(self, table: sa.Table) -> Any:
         dialect = self._engine.dialect.name
@@ -136,11 +207,11 @@ class Store:
 
     def truncate(self, step: int) -> int:
         """Forget this run's rows after `step`, where it resumes, written or gathered. Returns how many rows went."""
-        kept = [[r for r in rows if r["step"] <= step] for rows in (self._metrics, self._events)]
-        gone = len(self._metrics) + len(self._events) - len(kept[0]) - len(kept[1])
-        self._metrics, self._events = kept
+        kept = {table: [r for r in rows if r["step"] <= step] for table, rows in self._rows.items()}
+        gone = sum(len(rows) - len(kept[table]) for table, rows in self._rows.items())
+        self._rows = kept
         with self._engine.begin() as connection:
-            for table in (METRICS, EVENTS):
+            for table in ROWS:
                 gone += connection.execute(table.delete().where(table.c.run == self._run, table.c.step > step)).rowcount
         return gone
 
@@ -177,6 +248,32 @@ class Store:
         )
         with self._engine.connect() as connection:
             return {(name, detail): int(count) for name, detail, count in connection.execute(query)}
+
+    def episodes(self, since: int = 0) -> Logged:
+        """The episodes logged at `since` joint env steps or later, with what is known of every agent."""
+        self.flush()
+        order = [EPISODES.c[k] for k in _EPISODE[1:]]
+        mine = lambda table: (table.c.run == self._run) & (table.c.step >= since)
+        with self._engine.connect() as connection:
+            figures = [EPISODES.c[k] for k in ("team_return", "length", "success")]
+            rows = connection.execute(sa.select(*order, *figures).where(mine(EPISODES)).order_by(*order)).all()
+            keyed = lambda table, *columns: sa.select(*(table.c[k] for k in (*_EPISODE[1:], *columns))).where(mine(table))
+            measured = connection.execute(keyed(EPISODE_METRICS, "name", "value")).all()
+            acted = connection.execute(keyed(EPISODE_AGENTS, "agent", "own_return", "contribution")).all()
+        place = {tuple(row[:3]): e for e, row in enumerate(rows)}
+
+        def table(found: Sequence[Any], names: Sequence[str], column: int) -> np.ndarray:
+            at, out = {name: j for j, name in enumerate(names)}, np.full((len(rows), len(names)), np.nan)
+            for row in found:
+                out[place[tuple(row[:3])], at[row[3]]] = np.nan if row[column] is None else row[column]
+            return out
+
+        metrics, agents = (sorted({row[3] for row in found}) for found in (measured, acted))
+        seed, step, episode, team, length, success = np.array(rows, float).reshape(-1, 6).T
+        whole = lambda x: x.astype(np.int64)
+        values = dict(zip(metrics, table(measured, metrics, 4).T, strict=True))
+        own, said = table(acted, agents, 4), table(acted, agents, 5)
+        return Logged(whole(seed), whole(step), whole(episode), team, whole(length), success, values, tuple(agents), own, said)
 
     def close(self) -> None:
         """Flush and let go of the file."""

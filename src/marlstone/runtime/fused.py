@@ -19,8 +19,10 @@ from marlstone.core.across import own_part, total
 from marlstone.core.episodes import Finished, Tally, begin, tally
 from marlstone.core.records import record, replace
 from marlstone.core.seeds import component_key
+from marlstone.core.types import Chunk
 from marlstone.envs.guards import BadRow
 from marlstone.envs.vectorized import Running, Vectorized
+from marlstone.runtime.episodes import SELDOM, acting_by, joined, spans
 from marlstone.runtime.evaluation import Act, Episodes, play
 from marlstone.runtime.limit import Limit, fused_limit
 from marlstone.runtime.spread import PARTS, WHOLE, Spread
@@ -156,6 +158,44 @@ class Fused:
         one = lambda train, seed: play(env, episodes, self.algorithm, train.policy, component_key(seed, "evaluation"), act)
         seeds = self.spread.pad(np.array(self.seeds, np.uint32))
         return jax.device_get(self.spread.trim(jax.jit(self.spread.over(one))(state.train, seeds)))
+
+    def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
+        """`play(state, nth=0)`: an episode of each of `episodes` fresh environments with every seed's policy as it stands, per seed one
+        batch of chunks `[episodes t ...]` on the host. The same state and number play the same episodes."""
+        env, seeds = replace(self.env, b=episodes), self.spread.pad(np.array(self.seeds, np.uint32))
+        length, pieces = spans(env.spec, self.length)
+        key = lambda seed, train, nth: jax.random.fold_in(jax.random.fold_in(component_key(seed, "episodes"), train.version), nth)
+
+        def begin(train: Train, seed: Array, nth: Array) -> Acting:
+            state, step = env.init(jax.random.split(jax.random.fold_in(key(seed, train, nth), 0), episodes))
+            return Acting(state, step, self.algorithm.memory(episodes))
+
+        def go_on(train: Train, acting: Acting, seed: Array, nth: Array, piece: Array) -> tuple[Acting, Chunk]:
+            noise, keys = draw(self.algorithm, jax.random.fold_in(key(seed, train, nth), 1 + piece), length, episodes)
+            return unroll(env, self.algorithm, train.policy, acting, noise, keys, act=acting_by(self.algorithm, act))
+
+        begun, going = (jax.jit(self.spread.over(f), compiler_options=self._seldom) for f in (begin, go_on))
+        each = len(self.seeds)
+        count = lambda n: self.spread.pad(np.full(each, n, np.uint32))
+        flat = lambda tree: jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), jax.device_get(self.spread.trim(tree)))
+
+        def play(state: State, nth: int = 0) -> list[Chunk]:
+            train = replace(state.train, opt=None, replay=None)
+            acting = begun(train, seeds, count(nth))
+
+            def piece(k: int, acting: Acting) -> tuple[Acting, Chunk]:
+                acting, chunks = going(train, acting, seeds, count(nth), count(k))
+                return acting, flat(chunks)
+
+            whole = joined(piece, acting, pieces, act)
+            return [jax.tree.map(lambda x: x.reshape(each, -1, *x.shape[1:])[i], whole) for i in range(each)]  # noqa: B023
+
+        return play
+
+    @property
+    def _seldom(self) -> dict[str, Any] | None:
+        """For programs that run so seldom that compiling them is what they cost."""
+        return SELDOM if self.spread.on_cpu else None
 
     def restored(self, state: State) -> State:
         """A loaded state, ready to go on: environments written in JAX go on where they stood."""

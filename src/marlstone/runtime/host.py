@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marlstone.algorithm import Algorithm, Nets, Policy
+from marlstone.algorithm import Algorithm, Nets, Policy, Train
 from marlstone.config import RunConfig
 from marlstone.core.distributions import noise_of
 from marlstone.core.episodes import begin, tally
@@ -23,6 +23,7 @@ from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, Spec, Step
 from marlstone.envs.guards import BadRow, Guards
+from marlstone.runtime.episodes import acting_by, joined, spans
 from marlstone.runtime.evaluation import UNKNOWN_HORIZON, Act, Episodes, add, choose, finish, nothing_yet
 from marlstone.runtime.fused import Report, State
 from marlstone.runtime.limit import Limit, largest_product, matrix_rate
@@ -60,6 +61,7 @@ class Hosted:
     seeds: tuple[int, ...]
     guards: Guards
     pools: list[Workers] = field(compare=False)
+    spare: list[Workers] = field(default_factory=list, compare=False)
 
     @classmethod
     def of(cls, config: RunConfig, total: int, seeds: tuple[int, ...]) -> "Hosted":
@@ -89,8 +91,10 @@ class Hosted:
     # ---- compiled parts, shared by all seeds
     @cached_property
     def _act(self) -> Callable[..., Any]:
-        compiled = jax.jit(self.algorithm.act)
+        return self._on_host(jax.jit(self.algorithm.act))
 
+    @staticmethod
+    def _on_host(compiled: Callable[..., Any]) -> Callable[..., Any]:
         def act(policy: Policy, step: Step, memory: Any, noise: Any) -> Any:
             action, emitted, heads, memory = compiled(policy, seen_of(step), memory, noise)
             return *jax.device_get((action, emitted, heads)), memory
@@ -194,6 +198,11 @@ class Hosted:
         """The latest fault of each name in words, per seed."""
         return [{note["fault"]: f"environment {note['env']}: {note['text']}" for note in pool.notes} for pool in self.pools]
 
+    def _more(self, b: int) -> Workers:
+        """Another `b` environments, in processes of their own."""
+        managers = self.algorithm.architecture.managers()
+        return Workers(self.name, b, guards=self.guards, num_workers=self.workers, managers=managers)
+
     # ---- judging
     def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
         """Whole episodes with every seed's policy, in worker processes of their own, `[seeds episodes ...]`."""
@@ -204,8 +213,7 @@ class Hosted:
             b = min(self.b, episodes)
             k1, k2 = jax.random.split(component_key(self.seeds[i], "evaluation"))
             rounds = []
-            managers = self.algorithm.architecture.managers()
-            with Workers(self.name, b, guards=self.guards, num_workers=self.workers, managers=managers) as env:
+            with self._more(b) as env:
                 for r in range(-(-episodes // b)):
                     _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
                     memory, so_far, t = self.algorithm.memory(b), nothing_yet(b, self.spec.n, declared), 0
@@ -218,6 +226,31 @@ class Hosted:
             return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
 
         return jax.device_get(self._stack(self._each(one, state.train)))
+
+    def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
+        """As `Fused.player`. Worker processes of its own start with the first call and stay until `close`."""
+        length, pieces = spans(self.spec, self.length)
+        compiled, assembled = jax.jit(acting_by(self.algorithm, act)), jax.jit(partial(assemble, self.algorithm))
+        drawn = jax.jit(lambda key, piece: draw(self.algorithm, jax.random.fold_in(key, 1 + piece), length, episodes)[0])
+        mine: dict[int, Workers] = {}
+
+        def one(i: int, train: Train, nth: int) -> Chunk:
+            if i not in mine:
+                mine[i] = self._more(episodes)
+                self.spare.append(mine[i])
+            key = jax.random.fold_in(jax.random.fold_in(component_key(self.seeds[i], "episodes"), train.version), nth)
+            _, step = mine[i].init(jax.random.split(jax.random.fold_in(key, 0), episodes))
+
+            def piece(k: int, acting: Acting) -> tuple[Acting, Chunk]:
+                noise, keys = jax.device_get(drawn(key, k)), np.zeros((length, 1))
+                after, chunks = unroll(
+                    mine[i], self.algorithm, train.policy, acting, noise, keys, host_scan, self._on_host(compiled), assembled
+                )
+                return after, jax.device_get(chunks)
+
+            return joined(piece, Acting(None, step, self.algorithm.memory(episodes)), pieces, act)
+
+        return lambda state, nth=0: self._each(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
 
     def _choose(self, act: Act, policy: Policy, step: Step, memory: Any, key: Array) -> Any:
         action, memory = choose(self.algorithm, policy, step, memory, key, act)
@@ -243,5 +276,5 @@ class Hosted:
         return Limit(sum(self._each(one, keys)), act + learn, matrix_rate(shape, Spread(1)))
 
     def close(self) -> None:
-        for pool in self.pools:
+        for pool in (*self.pools, *self.spare):
             pool.close()

@@ -26,6 +26,7 @@ from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import fit, parameters_sha256
 from marlstone.runs.progress import Progress
 from marlstone.runs.store import Store
+from marlstone.runtime.episodes import how_many, recorder
 from marlstone.runtime.evaluation import Act, Episodes
 from marlstone.runtime.fused import Fused
 from marlstone.runtime.limit import Limit
@@ -153,6 +154,8 @@ def _train(
     handed = chunk_bytes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped = 0, 1, False
+    logged = how_many(config, runtime.algorithm.spec)
+    log = recorder(runtime, logged) if logged else lambda store, step, state: None
     doubts = Doubts(runtime.algorithm.learner, [{} for _ in runtime.seeds])
     if resume is not None:  # nothing is left that could refuse: another future begins here
         run.rewind(resume.step, dump(resolved(config)))
@@ -180,6 +183,8 @@ def _train(
             if done % every == 0 or done == runtime.total or stopped:
                 report("checkpointing", min(done * rows, config.steps))
                 faults.tell(store, done * rows, runtime, state)
+                if done % every == 0 or done == runtime.total:
+                    clock.time("logging", lambda: log(store, done * rows, state))  # noqa: B023
                 store.flush()
                 meta = {"ledgers": [vars(x) for x in ledgers], "faults": faults.totals, "purpose": purpose_of(config.seed)}
                 clock.time("checkpointing", lambda: save(run.checkpoints, done * rows, runtime.spread.trim(state), meta))  # noqa: B023

@@ -1,0 +1,201 @@
+"""What agents' actions were truly worth (`truth.py`), in an environment that only Python can step but that can go back.
+
+The same estimand, and the same sampling noise: from the same keys both measure the same. Whatever an environment draws by
+itself is part of its snapshots. Variants are played one after another, in one environment.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marlstone.algorithm import Algorithm, Policy
+from marlstone.core.distributions import noise_of
+from marlstone.core.records import replace
+from marlstone.core.types import Spec, Step
+from marlstone.envs.make import make, parse
+from marlstone.envs.snapshots import CANNOT
+from marlstone.evaluate.truth import Decisions, Worth, swapped
+from marlstone.runtime.evaluation import UNKNOWN_HORIZON
+from marlstone.runtime.unroll import assemble, draw
+from marlstone.runtime.worker import seed_of
+
+Array = Any
+CANNOT_BE_COPIED = (Exception,)  # whatever holds a file, a window or a lock says so in its own way
+CHECKED = 2  # rows played before the check, so that it is not made at a reset, and again after each pass
+
+
+@dataclass(eq=False)
+class Revisited:
+    """One host environment that can go back, with autoreset; rows have a leading `[1]`."""
+
+    env: Any
+    seed: int = 0
+    episode: int = field(default=0, init=False)
+    over: bool = field(default=True, init=False)
+
+    @property
+    def spec(self) -> Spec:
+        spec: Spec = self.env.spec
+        return spec
+
+    def begin(self, seed: int) -> Step:
+        self.seed, self.episode, self.over = seed, 0, True
+        return self.step(())
+
+    def step(self, action: tuple[Array, ...]) -> Step:
+        """Where the episode is over the action is ignored and another one begins."""
+        if self.over:
+            row = self.env.reset(seed_of(self.seed, self.episode))
+            self.episode += 1
+        else:
+            row = self.env.step(tuple(np.asarray(a)[0] for a in action))
+        self.over = bool(row.last)
+        return jax.tree.map(lambda x: np.asarray(x)[None], row)
+
+
+def revisited(name: str) -> Revisited:
+    """The environment called `name`, seen to come back bit for bit. Raises ValueError with the reason where it does not."""
+    refused = f"{name} cannot go back to a state it was in, so what actions were worth cannot be measured there"
+    remedy = "audit in an environment written in JAX, or one whose adapter defines snapshot() and restore(state)"
+    if why := CANNOT.get(parse(name)[0]):
+        raise ValueError(f"{refused}: {why}; {remedy}")
+    env: Any = make(name)
+    try:
+        if not (hasattr(env, "snapshot") and hasattr(env, "restore")):
+            raise ValueError(f"{refused}: it defines no snapshot() and restore(state); {remedy}")
+        if (why := _changed(env)) is not None:
+            raise ValueError(f"{refused}: {why}; {remedy}")
+    except BaseException:
+        env.close()
+        raise
+    return Revisited(env)
+
+
+def _changed(env: Any) -> str | None:
+    """Why `env` is not trusted: what went wrong when it was copied, or the first thing that differed in two rows played twice."""
+    random = np.random.default_rng(0)
+    it, row = Revisited(env), Revisited(env).begin(1)
+    it.over = bool(row.last[0])
+    for _ in range(CHECKED):
+        row = it.step(_some(env.spec, row, random))
+    if it.over:
+        row = it.step(())
+    actions = [_some(env.spec, row, random)]
+    try:
+        state, count = env.snapshot(), it.episode
+        rows = []
+        for _ in range(2):
+            env.restore(state)
+            it.over, it.episode = False, count
+            now = it.step(actions[0])
+            if len(actions) == 1:
+                actions.append(_some(env.spec, now, random))
+            rows.append((now, it.step(actions[1])))
+            for _ in range(CHECKED):  # what comes later must not reach the snapshot
+                now = it.step(_some(env.spec, rows[-1][1], random)) if not it.over else it.step(())
+    except CANNOT_BE_COPIED as error:
+        return f"its copy failed with {type(error).__name__}: {error}"
+    for (path, a), b in zip(jax.tree_util.tree_flatten_with_path(rows[0])[0], jax.tree.leaves(rows[1]), strict=True):
+        if a.tobytes() != b.tobytes():
+            return f"after it went back, {jax.tree_util.keystr(path[1:], simple=True, separator='.')} was another for the same actions"
+    return None
+
+
+def _some(spec: Spec, row: Step, random: np.random.Generator) -> tuple[Array, ...]:
+    """Random legal actions `[1 n_g ...]`, as environments take them."""
+    out = []
+    for g, legal in zip(spec.groups, row.legal, strict=True):
+        noise = jax.device_get(g.space.noise(jax.random.key(int(random.integers(2**31))), (1, g.count)))
+        out.append(g.space.emit(g.space.sample(np.zeros((1, g.count, g.space.head), np.float32), legal, noise)))
+    return tuple(np.asarray(x) for x in out)
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """What the device does for one algorithm, compiled once for all seeds; `samples`: decisions measured at once."""
+
+    algorithm: Algorithm
+    samples: int
+
+    @cached_property
+    def act(self) -> Callable[..., Any]:
+        return jax.jit(self.algorithm.act)
+
+    @cached_property
+    def chunk(self) -> Callable[..., Any]:
+        return jax.jit(partial(assemble, self.algorithm))
+
+    @cached_property
+    def noise(self) -> Callable[..., Any]:
+        return jax.jit(lambda key, length: draw(self.algorithm, key, length, 1)[0], static_argnums=1)
+
+    @cached_property
+    def follow(self) -> Callable[..., Any]:
+        """`follow(policy, step, memory, first, s, t, key) -> emitted, memory`: what sample s does in row t, `first` in row 0, with the
+        noise that `truth.play_on` draws for it."""
+        groups, algorithm = self.algorithm.spec.groups, self.algorithm
+
+        def act(policy: Policy, step: Step, memory: Any, first: tuple[Array, ...], s: Array, t: Array, key: Array) -> tuple[Any, Any]:
+            k1, _ = jax.random.split(jax.random.fold_in(key, t))
+            noise = noise_of([g.space for g in groups], [g.count for g in groups], k1, (self.samples,))
+            action, _, _, memory = algorithm.act(policy, step, memory, jax.tree.map(lambda x: x[s][None], noise))
+            action = tuple(jnp.where(t == 0, a, b) for a, b in zip(first, action, strict=True))
+            return algorithm.emit(action), memory
+
+        return jax.jit(act)
+
+
+def gather(env: Revisited, compiled: Compiled, policy: Policy, key: Array, length: int) -> Decisions:
+    """`length` rows of the environment, sampling, `[1 t ...]`; `states`: a list of its snapshots, None where it was over."""
+    k1, k2 = jax.random.split(key)
+    step, memory = env.begin(int(jax.random.key_data(k1)[-1])), compiled.algorithm.memory(1)
+    begin, noise = memory, jax.device_get(compiled.noise(k2, length))
+    rows, states, memories = [], [], []
+    for t in range(length):
+        action, emitted, heads, after = jax.device_get(compiled.act(policy, step, memory, jax.tree.map(lambda x: x[t], noise)))  # noqa: B023
+        rows.append((step, action, heads))
+        states.append(None if env.over else env.env.snapshot())
+        memories.append(memory)
+        step, memory = env.step(emitted), after
+    stacked = jax.tree.map(lambda *xs: np.stack(xs), *rows)
+    chunks = compiled.chunk(stacked, step, begin)
+    return Decisions(chunks, states, jax.tree.map(lambda *xs: np.stack(xs, 1), *memories))
+
+
+def decisions_worth(env: Revisited, compiled: Compiled, policy: Policy, it: Decisions, who: np.ndarray, key: Array) -> Worth:
+    """As `truth.decisions_worth`, of `compiled.samples` decisions."""
+    algorithm, samples = compiled.algorithm, compiled.samples
+    k1, k2 = jax.random.split(key)
+    counts = np.asarray(it.chunks.real).reshape(-1)
+    at = np.asarray(jax.random.choice(k1, counts.shape[0], (samples,), p=counts / counts.sum()))
+    variants = np.concatenate([np.zeros((1, algorithm.spec.n), bool), np.eye(algorithm.spec.n, dtype=bool)[who]])
+    chunks = jax.device_get(it.chunks)
+    returns = np.zeros((samples, len(variants)), np.float32)
+    for s, row in enumerate(at.tolist()):
+        here = lambda tree: jax.tree.map(lambda x: x[:, row], tree)  # noqa: B023
+        step, action, memory = here(chunks.step), here(chunks.action), here(it.memory)
+        for v, out in enumerate(variants):
+            first = swapped(algorithm.spec, action, out[None])
+            env.env.restore(it.states[row])
+            env.over = False
+            returns[s, v] = _played_on(env, compiled.follow, policy, step, memory, first, s, k2)
+    acted = (chunks.step.present & chunks.step.deciding)[0, at][:, who]
+    return Worth(np.where(acted, returns[:, :1] - returns[:, 1:], 0), at, returns[:, 0])
+
+
+def _played_on(
+    env: Revisited, act: Callable[..., Any], policy: Policy, step: Step, memory: Any, first: tuple[Array, ...], s: int, key: Array
+) -> float:
+    total, limit = np.float32(0), env.spec.horizon or UNKNOWN_HORIZON
+    for t in range(limit):
+        emitted, memory = act(policy, replace(step, metrics={}), memory, first, s, t, key)
+        step = env.step(jax.device_get(emitted))
+        total += step.team_reward[0]
+        if env.over:
+            break
+    return float(total)
