@@ -13,5 +13,5 @@ from marlstone.credit.team import Team
 
 __all__ = [
     "Asked", "Attention", "Counterfactual", "Credit", "Decoupled", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team",
-    "Vdn",     "Chunk", "Spec", "Views",
+    "Vdn", "Chunk", "Spec", "Views",
 ]  # fmt: skip
