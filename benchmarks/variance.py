@@ -38,7 +38,7 @@ from marlstone.runtime.spread import prepare
 Array = Any
 ENV = "proving:swarm?agents=64"
 ENVS, ROWS = 16, 9  # an episode, and the row it begins with
-FIT, BATCHES = 150, 150
+FIT, BATCHES = 100, 120
 SEEDS = tuple(range(REPORTING, REPORTING + 10))
 
 
