@@ -85,6 +85,7 @@ def test_opponents_learn_by_their_own_pay_only() -> None:
 def test_what_others_answer_does_not_depend_on_individual() -> None:
     assert Individual().answers() == frozenset() and Individual(team=0.5).answers() == {"reward"}
     assert "reward" in Counterfactual().answers()
+    assert [Individual(team=w).splits for w in (0.0, 0.5, 1.0)] == [True, False, Team().splits]
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1])

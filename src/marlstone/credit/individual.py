@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
+
 from marlstone.core.types import Chunk, Views
 from marlstone.credit.contract import Credit
 
@@ -26,6 +28,11 @@ class Individual(Credit):
         if not 0 <= self.team <= 1:
             raise ValueError(f"Individual.team is {self.team}: give a weight from 0 (its own reward) to 1 (the team's)")
 
+    @property
+    def splits(self) -> bool:  # type: ignore[override]
+        """Pay adds up to the team's only without a part of it that everybody is paid."""
+        return not self.team
+
     def answers(self) -> frozenset[str]:
         """Without a part of the team's, pay is the neutral answer."""
         return super().answers() if self.team else frozenset()
@@ -35,4 +42,4 @@ class Individual(Credit):
         if not self.team:
             return own, discount
         pay = (1 - self.team) * own + self.team * chunk.step.team_reward[1:, None]
-        return pay, chunk.step.team_discount[1:, None] + 0 * discount
+        return pay, chunk.step.team_discount[1:, None] + jnp.zeros_like(discount)
