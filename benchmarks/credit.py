@@ -40,6 +40,7 @@ METHODS = {
     "difference": {},
     "attention": {},
     "shaping": {},
+    "decoupled": {},
     "vdn": PQN,
     "qmix": PQN,
     "qplex": PQN,

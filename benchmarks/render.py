@@ -245,6 +245,25 @@ def optimized() -> str:
     return table(head, rows) if rows else "Nothing is recorded yet.\n"
 
 
+def variance() -> str:
+    """How noisy the policy gradient is under each method, and whether it points where it should."""
+    shown = lambda m, k: f"{m[k]:.3g} ({m[f'{k}_ci95'][0]:.3g} to {m[f'{k}_ci95'][1]:.3g})"
+    rows = [
+        [
+            f"`{r['env']}`",
+            name,
+            shown(m, "noise"),
+            shown(m, "cosine"),
+            f"{len(r['seeds'])} from {r['seeds'][0]}",
+            f"{r['date'][:10]} `{r['commit']}`",
+        ]
+        for r in read("variance").values()
+        for name, m in sorted(r["methods"].items(), key=lambda item: -item[1]["noise"])
+    ]
+    head = ["environment", "credit", "variance over squared mean", "cosine of the mean with the exact one's", "seeds", "measured"]
+    return table(head, rows) if rows else "Nothing is recorded yet.\n"
+
+
 def times() -> str:
     rows = [
         [
@@ -287,6 +306,12 @@ def page() -> str:
             "the true return surely fell. `qmix-optimist` is QMIX with `learner.downward = 0.02` and every action explored.\n",
             optimized(),
             "Repeat with `python benchmarks/credit.py`.\n",
+            "## How noisy the policy gradient is\n",
+            "One untrained policy held still, critics and what methods learn fitted to it, then the gradient of many independent batches: "
+            "the trace of its covariance over its mean's squared length, IQM over seeds. `exact` is told who can change whom. "
+            "`individual` leaves out what agents do to each other, so it points elsewhere.\n",
+            variance(),
+            "Repeat with `python benchmarks/variance.py`.\n",
             "## Which combinations train\n",
             "Every architecture with every credit method and learner is refused when it is built, or trains: nothing becomes infinite, "
             "every network moves, and the mean return of the last quarter, with exploration on, lies above random play's by more than two "

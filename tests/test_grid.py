@@ -14,7 +14,7 @@ from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hier
 from marlstone.core.normalize import Scales, Targets
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk
-from marlstone.credit import Attention, Counterfactual, Credit, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
+from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning, Replay
 from tests.batches import B, begun, built, chunks_of, combination, quick, rollout
@@ -23,7 +23,8 @@ ADDITIVE, PAIR = "proving:additive?rows=2", "proving:pair"
 MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
 REPLAY = Replay(8, 3, 2, priority=0.5)
 LEARNERS = (PolicyGradient(lr=1e-2, epochs=2, minibatches=2), QLearning(lr=1e-2, replay=REPLAY), Pqn(lr=1e-2, epochs=2, minibatches=2))
-CREDITS = (Individual(), Team(), Counterfactual(), Difference(), Vdn(), Qmix(4, 5), Qplex(5), Attention(), Shaping(hidden=4))
+FILTERED = Decoupled(hidden=4)
+CREDITS = (Individual(), Team(), Counterfactual(), Difference(), Vdn(), Qmix(4, 5), Qplex(5), Attention(), Shaping(hidden=4), FILTERED)
 LED = Hierarchical(MLP, every=3, span=3, roles=2, manager=Mlp((4, 5), "tanh"))
 ALL = list(itertools.product((Decentralized(MLP), Ctde(MLP), LED), CREDITS, LEARNERS))
 named = lambda parts: "-".join(type(p).kind for p in parts)
@@ -76,9 +77,9 @@ def test_few_combinations_are_refused() -> None:
         return True
 
     open_to = {kind: sum(works(*p) for p in ALL if named(p).startswith(kind)) for kind in ("decentralized", "ctde", "hierarchical")}
-    assert open_to == {"decentralized": 13, "ctde": 20, "hierarchical": 20}
+    assert open_to == {"decentralized": 16, "ctde": 23, "hierarchical": 23}
     assert not any(works(*p, name=PAIR) for p in ALL if not isinstance(p[2], PolicyGradient))
-    assert sum(works(*p, name=PAIR) for p in ALL) == 21
+    assert sum(works(*p, name=PAIR) for p in ALL) == 24
 
 
 # ---- a sample, really run

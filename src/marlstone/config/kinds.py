@@ -13,13 +13,13 @@ from typing import Any
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hierarchical, Mlp
 from marlstone.architectures.body import Body
 from marlstone.core.errors import UserError, suggest
-from marlstone.credit import Attention, Counterfactual, Credit, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
+from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.learners import Learner, PolicyGradient, Pqn, QLearning
 
 PARTS: dict[Any, tuple[type, ...]] = {
     Architecture: (Decentralized, Ctde, Hierarchical),
     Body: (Mlp, Gru),
-    Credit: (Individual, Team, Counterfactual, Difference, Attention, Shaping, Vdn, Qmix, Qplex),
+    Credit: (Individual, Team, Counterfactual, Difference, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
     Learner: (PolicyGradient, QLearning, Pqn),
 }
 """Contracts, and the parts of this package that keep them. A new part is named here and nowhere else."""

@@ -6,11 +6,12 @@ from marlstone.credit.attention import Attention
 from marlstone.credit.contract import Asked, Credit
 from marlstone.credit.counterfactual import Counterfactual, Difference
 from marlstone.credit.decomposition import Qmix, Qplex, Vdn
+from marlstone.credit.decoupled import Decoupled
 from marlstone.credit.individual import Individual
 from marlstone.credit.shaping import Shaping
 from marlstone.credit.team import Team
 
 __all__ = [
-    "Asked", "Attention", "Counterfactual", "Credit", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team", "Vdn",
-    "Chunk", "Spec", "Views",
+    "Asked", "Attention", "Counterfactual", "Credit", "Decoupled", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team",
+    "Vdn", "Chunk", "Spec", "Views",
 ]  # fmt: skip
