@@ -57,10 +57,12 @@ def test_relevance_is_what_the_prediction_changes_by() -> None:
         f, _, rest = it.credit._changes(p, views, step)
         return jnp.einsum("dji,tjd,sid->stji", p["acts"], rest[..., 2:], f[..., 1:])
 
-    some = np.asarray(chunk.acts[:, 0])  # rows that agents see and act on, each by itself
+    episode = np.cumsum(chunk.step.first[:-1])
+    some = np.asarray(chunk.acts[:, 0]) & (episode == episode[4])
     each = np.stack([np.asarray(changes(a)) for a in range(5)])[:, some][:, :, some]
     expected = np.sqrt((each**2).mean((0, 1, 2))) * (1 - np.eye(4))
-    np.testing.assert_allclose(it.credit.relevance(p, views, chunk), expected, rtol=1e-4, atol=1e-6)
+    for w in np.asarray(it.credit.relevance(p, views, chunk))[some]:
+        np.testing.assert_allclose(w, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_relevance_passes_no_gradient() -> None:
@@ -96,7 +98,7 @@ def test_agents_that_swap_places_swap_their_pay_and_leave_the_loss() -> None:
     """In a group of four: everything that has one entry per agent is swapped along."""
     p, views, chunk, it = asked(Decoupled(threshold=0.15, hidden=5, rows=2), SWARM)
     told = np.asarray(it.credit.relevance(p, views, chunk)) > 0.15
-    assert 2 <= told.sum() <= 10, "some are told of others, and not all of all"
+    assert 2 <= told.any(0).sum() <= 10, "some are told of others, and not all of all"
     order = np.array([2, 0, 3, 1])
     swap = lambda tree: jax.tree.map(lambda x: x[..., order], tree)
     step = chunk.step
@@ -143,7 +145,7 @@ def fitted(name: str, steps: int = 300) -> np.ndarray:
 
     p = fit(quick(lambda k: credit.init(spec, k))(jax.random.key(0)))
     of = lambda views, chunk: credit.relevance(p, replace(views, team=spec), chunk)
-    return np.asarray(quick(jax.vmap(of))(views, chunks).mean(0))
+    return np.asarray(quick(jax.vmap(of))(views, chunks).mean((0, 1)))
 
 
 def test_a_neighbor_is_found_and_nobody_else() -> None:
@@ -175,6 +177,6 @@ def test_fields_out_of_range_are_refused(field: str, bad: Any) -> None:
 
 def test_a_team_too_large_for_tables_of_pairs_is_refused() -> None:
     group = make(SWARM).spec.groups[0]
-    spec = Spec((replace(group, agents=tuple(map(str, range(1025))), types=()),), state=1)
-    with pytest.raises(ValueError, match=r"1025 are more than 1024: use credit = 'individual'"):
+    spec = Spec((replace(group, agents=tuple(map(str, range(257))), types=()),), state=1)
+    with pytest.raises(ValueError, match=r"257 are more than 256: use credit = 'individual'"):
         Decoupled().init(spec, jax.random.key(0))

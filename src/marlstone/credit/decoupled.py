@@ -5,7 +5,7 @@
     y_j   = sum_{k < rows} own_j(t+k) / spread_j                          j's outcome, in its own spread
     y_j  ~= b(o_j) + f_0(o_j, a_j) + sum_{i != j} H_ji u(o_i) + sum_{i != j} D_ji(o_j, o_i, a_i)
     D_ji  = sum_d G_dji g_d(o_j) f_d(o_i, a_i),   f_d(o, a) = m_d(o, a) - m_d(o, default)
-    w_ji^2 = mean of D_ji^2 over the chunk's rows and everything that i could do there
+    w_ji^2 = mean of D_ji^2 over the episode's rows in the chunk and everything that i could do there
 
 After Freed et al. 2022, who take for w_ji the attention that a critic of j pays to i. Departures:
 - Softmax attention adds up to one and looks at what agents see as well as at what they do, so it smears over those who change
@@ -31,7 +31,7 @@ from marlstone.encoders.image import Image
 
 Array = Any
 WAYS = 2  # d: in how many ways an agent's action may change others' outcomes
-LARGEST = 1024  # agents: the tables of who changes whom grow with their square
+LARGEST = 256  # agents: who changes whom grows with their square, for every row
 FOLLOWS = (
     10.0  # how much faster than other parameters outcomes' spreads and centers may move: they span orders of magnitude, networks do not
 )
@@ -89,21 +89,23 @@ class Decoupled(Credit):
         }
 
     def relevance(self, p: Any, views: Views, chunk: Chunk) -> Array:
-        """w, `[n n]`: how much of the first agent's outcome the second one's action could change; 0 of its own."""
+        """w, `[t n n]`: how much of the first agent's outcome the second one's action could change; 0 of its own."""
         _, could, alone = self._changes(p, views, chunk)
-        acts, ways = chunk.acts, alone[..., 2:]
-        there = jnp.maximum(acts.sum(0), 1)[:, None, None]
-        ready = jnp.einsum("tjd,tje,tj->jde", ways, ways, acts.astype(ways.dtype)) / there
+        acts, ways, episode = chunk.acts, alone[..., 2:], jnp.cumsum(chunk.step.first[:-1])
+        same = (episode[:, None] == episode).astype(ways.dtype)
+        there = jnp.maximum(same @ acts, 1)[..., None, None]
+        over = lambda x: jnp.einsum("ts,snde->tnde", same, x) / there
+        ready = over(jnp.where(acts[..., None, None], ways[..., :, None] * ways[..., None, :], 0))
         table = _others(p["acts"])
-        square = jnp.einsum("dji,eji,jde,ide->ji", table, table, ready, could.sum(0) / there)
-        return jnp.sqrt(jnp.maximum(square, 0))
+        pairs = ((table[d] * table[e], ready[..., d, e], over(could)[..., d, e]) for d in range(WAYS) for e in range(WAYS))
+        return jnp.sqrt(jnp.maximum(sum(g * r[:, :, None] * c[:, None, :] for g, r, c in pairs), 0))
 
     def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
         """Who is told of others is paid until the team's end."""
         told = self.relevance(p, views, chunk) > self.threshold
         own, discount = chunk.step.reward[1:], chunk.step.discount[1:]
-        pay = own + jnp.where(chunk.step.present[:-1], own, 0) @ told.astype(own.dtype)
-        return pay, jnp.where(told.any(0), jnp.maximum(discount, chunk.step.team_discount[1:, None]), discount)
+        pay = own + (jnp.where(chunk.step.present[:-1], own, 0)[:, :, None] * told).sum(1)
+        return pay, jnp.where(told.any(1), jnp.maximum(discount, chunk.step.team_discount[1:, None]), discount)
 
     def _changes(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array, Array]:
         """What an agent's action changed, its own outcome first, f `[t n 1+d]`; the mean of f f' over what it could do, `[t n d d]`; and
