@@ -119,6 +119,11 @@ def test_what_is_said_of_the_idle_is_told_in_parts_of_the_return() -> None:
     assert 0.049 < low < high < 0.051
 
 
+def test_where_the_team_earned_nothing_nobody_is_measured_by_it() -> None:
+    record = summary([replace(t, team_return=0.0) for t in seeds(5)], AGENTS, "worth")
+    assert record["dummies"] == [] and record["dummy_ci95"] is None
+
+
 def test_methods_that_say_one_number_have_no_rank() -> None:
     record = summary([replace(t, said=np.ones(4), said_each=np.ones((20, 4))) for t in seeds(3)], AGENTS, None)
     assert record["rank_correlation"] is None and record["rank_correlation_ci95"] == [None, None]

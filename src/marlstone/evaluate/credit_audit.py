@@ -172,10 +172,10 @@ def over_seeds(values: list[float]) -> tuple[float | None, list[float | None]]:
 def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str, Any]:
     """The audit's record (INTERFACE `audit-credit`), over seeds."""
     team, _ = over_seeds([t.team_return for t in told])
-    scale = max(abs(team or 0.0), 1e-9)
+    scale = abs(team or 0.0)  # 0: a team that earned nothing leaves nothing to measure by
     per = lambda name: {a: over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
     said, true = per("said"), per("true")
-    within = lambda ci: all(x is not None and abs(x) <= NOTHING * scale for x in ci)
+    within = lambda ci: scale > 0 and all(x is not None and abs(x) <= NOTHING * scale for x in ci)
     idle = [a for a in agents if within(true[a][1])]
     harmful = [a for a in agents if (high := true[a][1][1]) is not None and high < -NOTHING * scale]
     widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
