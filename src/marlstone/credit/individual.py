@@ -34,8 +34,9 @@ class Individual(Credit):
         return not self.team
 
     def answers(self) -> frozenset[str]:
-        """Without a part of the team's, pay is the neutral answer."""
-        return super().answers() if self.team else frozenset()
+        """Without a part of the team's, this pay is the neutral answer."""
+        neutral = not self.team and type(self).reward is Individual.reward
+        return super().answers() - {"reward"} if neutral else super().answers()
 
     def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
         own, discount = super().reward(p, views, chunk)
