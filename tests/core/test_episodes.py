@@ -91,5 +91,7 @@ def test_what_began_before_or_broke_off_is_no_whole_episode() -> None:
     step.first[1, 2] = True  # a worker was lost after one row
     step.last[2] = False
     assert rows_of(whole_episodes(step, said, {})) == [(0, 6, 11), (1, 2, 5), (1, 6, 11), (3, 0, 5), (3, 6, 11)]
+    step.first[3, 5] = True  # broken off where it would have ended
+    assert rows_of(whole_episodes(step, said, {})) == [(0, 6, 11), (1, 2, 5), (1, 6, 11), (3, 6, 11)]
     none = whole_episodes(jax.tree.map(lambda x: x[:, :4], step), said[:, :3], {})
     assert none.env.shape == none.team_return.shape == (0,) and none.agent_return.shape == (0, 4) and none.said.shape == (0, 1)

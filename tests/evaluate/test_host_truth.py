@@ -65,6 +65,34 @@ def test_an_audit_where_only_python_steps() -> None:
     assert once.said.any() and once.efficiency_error is None
 
 
+def test_of_long_play_some_states_are_kept_from_beginning_to_end() -> None:
+    """As many as were asked for, of rows that decided, and decisions are drawn from these; nothing else of the play changes."""
+    env = revisited(TWIN)
+    algorithm = Algorithm(env.spec, Decentralized(Mlp((4,))), Team(), PolicyGradient())
+    policy, compiled, key = begun(algorithm).policy, Compiled(algorithm, SAMPLES), jax.random.key(3)
+    long, some = (host_truth.gather(env, compiled, policy, key, 120, most) for most in (None, 15))
+    for a, b in zip(jax.tree.leaves(long.chunks), jax.tree.leaves(some.chunks), strict=True):
+        np.testing.assert_array_equal(a, b)
+    at, real = ([t for t, kept in enumerate(mask) if kept] for mask in ((x is not None for x in some.states), long.chunks.real[0]))
+    assert [t for t, x in enumerate(long.states) if x is not None] == real == np.flatnonzero(some.chunks.real[0]).tolist()
+    assert len(at) == 15 and set(at) <= set(real) and 3 <= sum(t >= 60 for t in at) <= 12
+    worth = host_truth.decisions_worth(env, compiled, policy, some, np.arange(2), jax.random.key(1))
+    assert set(worth.at.tolist()) <= set(at)
+
+
+def test_actions_that_lead_elsewhere_when_taken_again_are_noticed() -> None:
+    """Whatever the check before had seen."""
+    env = revisited(TWIN)
+    algorithm = Algorithm(env.spec, Decentralized(Mlp((4,))), Team(), PolicyGradient())
+    policy, compiled = begun(algorithm).policy, Compiled(algorithm, SAMPLES)
+    it = host_truth.gather(env, compiled, policy, jax.random.key(3), LENGTH)
+    for state in it.states:
+        if state is not None:
+            state[0]["_env"].x += np.float32(0.5)
+    with pytest.raises(ValueError, match=r"the same actions led elsewhere: obs\.0\..* was another"):
+        host_truth.decisions_worth(env, compiled, policy, it, np.arange(2), jax.random.key(1))
+
+
 # ---- who can go back
 class Walk:
     """A point that wanders by random numbers of its own and of the process."""

@@ -54,6 +54,9 @@ def test_events_are_counted(tmp_path: Path) -> None:
         assert store.counts() == {("nan_observation", "agent_0/obs"): 7, ("timeout", ""): 1}
         assert store.truncate(1) == 2
         assert store.counts() == {("nan_observation", "agent_0/obs"): 3}
+        store.event(5, 1, "timeout")
+        assert store.truncate(1) == 1, "what was gathered and not written yet goes too"
+        assert store.counts() == {("nan_observation", "agent_0/obs"): 3}
 
 
 @settings(max_examples=25, deadline=None)

@@ -73,7 +73,7 @@ def test_where_an_episode_is_cut_into_pieces_does_not_matter(pair: Chunk, length
     for a, b in zip(jax.tree.leaves((out.step.obs, out.step.reward)), jax.tree.leaves((pair.step.obs, pair.step.reward)), strict=True):
         np.testing.assert_array_equal(a[:, :6], b[:, :6])
     np.testing.assert_array_equal(out.logp[:, :5], pair.logp[:, :5])
-    assert out.real[:, :5].all() and not out.real[:, 5:].any()
+    assert out.real[:, :5].all() and not out.real[:, 5:].any() and not out.step.last[:, 6:].any()
     whole = whole_episodes(out.step, np.zeros((*out.logp.shape[:2], 0)), {})
     assert whole.env.tolist() == [0, 1, 2, 3] and (whole.length == 5).all()
 

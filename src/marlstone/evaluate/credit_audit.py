@@ -35,6 +35,8 @@ Array = Any
 NOTHING = 0.02  # of the team's return
 MOST_AGENTS = 16  # audited of larger teams
 WIDEST = 4096  # environments stepped together
+EPISODES, ROWS = 32, 4096  # that a host environment plays to be audited in, the fewer
+SPARE = 4  # of its states are kept for one decision that is measured
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Auditor:
     def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
         if isinstance(self.env, Vectorized):
             return _gathered(self, train, key)
-        it = host_truth.gather(self.env, self._compiled, train.policy, key, self.length)
+        it = host_truth.gather(self.env, self._compiled, train.policy, key, self.length, SPARE * self.decisions)
         return it, *_claimed(self, replace(train, opt=None, replay=None), it.chunks)
 
     def _worth(self, policy: Any, it: Decisions, key: Array, samples: int) -> Worth:
@@ -262,7 +264,8 @@ def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: P
     if is_jax(config.env):
         auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions)
     else:
-        auditor = Auditor(revisited(config.env), algorithm, max(length, decisions), decisions)
+        length = max(length, decisions, min(EPISODES * (horizon + 1), ROWS) if horizon else ROWS)
+        auditor = Auditor(revisited(config.env), algorithm, length, decisions)
     agents = [algorithm.spec.team.agents[i] for i in auditor.who]
     one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], state.train), component_key(seed, "audit"))
     try:

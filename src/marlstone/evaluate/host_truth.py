@@ -100,10 +100,9 @@ def _changed(env: Any) -> str | None:
                 now = it.step(_some(env.spec, rows[-1][1], random)) if not it.over else it.step(())
     except CANNOT_BE_COPIED as error:
         return f"its copy failed with {type(error).__name__}: {error}"
-    for (path, a), b in zip(jax.tree_util.tree_flatten_with_path(rows[0])[0], jax.tree.leaves(rows[1]), strict=True):
-        if a.tobytes() != b.tobytes():
-            return f"after it went back, {jax.tree_util.keystr(path[1:], simple=True, separator='.')} was another for the same actions"
-    return None
+    pairs = zip(*rows, strict=True)
+    field = next((f for a, b in pairs if (f := _unlike(a, b)) is not None), None)
+    return None if field is None else f"after it went back, {field} was another for the same actions"
 
 
 def _some(spec: Spec, row: Step, random: np.random.Generator) -> tuple[Array, ...]:
@@ -150,16 +149,26 @@ class Compiled:
         return jax.jit(act)
 
 
-def gather(env: Revisited, compiled: Compiled, policy: Policy, key: Array, length: int) -> Decisions:
-    """`length` rows of the environment, sampling, `[1 t ...]`; `states`: a list of its snapshots, None where it was over."""
+def gather(env: Revisited, compiled: Compiled, policy: Policy, key: Array, length: int, most: int | None = None) -> Decisions:
+    """`length` rows of the environment, sampling, `[1 t ...]`; `states`: a list of its snapshots, None where it was over, and where another
+    was kept in its place: of long play `most` are, from each row with the same chance (reservoir sampling, Vitter 1985)."""
     k1, k2 = jax.random.split(key)
     step, memory = env.begin(int(jax.random.key_data(k1)[-1])), compiled.algorithm.memory(1)
     begin, noise = memory, jax.device_get(compiled.noise(k2, length))
-    rows, states, memories = [], [], []
+    rows, memories = [], []
+    states: list[Any] = [None] * length
+    kept: list[int] = []
+    seen, random = 0, np.random.default_rng(np.asarray(jax.random.key_data(key)))
     for t in range(length):
         action, emitted, heads, after = jax.device_get(compiled.act(policy, step, memory, jax.tree.map(lambda x: x[t], noise)))  # noqa: B023
         rows.append((step, action, heads))
-        states.append(None if env.over else env.env.snapshot())
+        if not env.over:
+            seen += 1
+            place = len(kept) if most is None or len(kept) < most else int(random.integers(seen))
+            if place < (most or seen):
+                for old in kept[place : place + 1]:
+                    states[old] = None
+                states[t], kept[place : place + 1] = env.env.snapshot(), [t]
         memories.append(memory)
         step, memory = env.step(emitted), after
     stacked = jax.tree.map(lambda *xs: np.stack(xs), *rows)
@@ -168,10 +177,11 @@ def gather(env: Revisited, compiled: Compiled, policy: Policy, key: Array, lengt
 
 
 def decisions_worth(env: Revisited, compiled: Compiled, policy: Policy, it: Decisions, who: np.ndarray, key: Array) -> Worth:
-    """As `truth.decisions_worth`, of `compiled.samples` decisions."""
+    """As `truth.decisions_worth`, of `compiled.samples` of the decisions whose states were kept. Raises ValueError where the same actions,
+    taken again, lead elsewhere."""
     algorithm, samples = compiled.algorithm, compiled.samples
     k1, k2 = jax.random.split(key)
-    counts = np.asarray(it.chunks.real).reshape(-1)
+    counts = np.asarray(it.chunks.real).reshape(-1) & np.array([state is not None for state in it.states])
     at = np.asarray(jax.random.choice(k1, counts.shape[0], (samples,), p=counts / counts.sum()))
     variants = np.concatenate([np.zeros((1, algorithm.spec.n), bool), np.eye(algorithm.spec.n, dtype=bool)[who]])
     chunks = jax.device_get(it.chunks)
@@ -183,19 +193,35 @@ def decisions_worth(env: Revisited, compiled: Compiled, policy: Policy, it: Deci
             first = swapped(algorithm.spec, action, out[None])
             env.env.restore(it.states[row])
             env.over = False
-            returns[s, v] = _played_on(env, compiled.follow, policy, step, memory, first, s, k2)
+            then = None if out.any() else jax.tree.map(lambda x: x[:, row + 1], chunks.step)  # noqa: B023
+            returns[s, v] = _played_on(env, compiled.follow, policy, step, memory, first, s, k2, then)
     acted = (chunks.step.present & chunks.step.deciding)[0, at][:, who]
     return Worth(np.where(acted, returns[:, :1] - returns[:, 1:], 0), at, returns[:, 0])
 
 
 def _played_on(
-    env: Revisited, act: Callable[..., Any], policy: Policy, step: Step, memory: Any, first: tuple[Array, ...], s: int, key: Array
-) -> float:
+    env: Revisited, act: Callable[..., Any], policy: Policy, step: Step, memory: Any, first: tuple[Array, ...], s: int, key: Array,
+    then: Step | None,
+) -> float:  # fmt: skip
+    """The team's return from `step` on; `then`: the row that must follow, where it is known."""
     total, limit = np.float32(0), env.spec.horizon or UNKNOWN_HORIZON
     for t in range(limit):
         emitted, memory = act(policy, replace(step, metrics={}), memory, first, s, t, key)
         step = env.step(jax.device_get(emitted))
+        if t == 0 and then is not None and (field := _unlike(step, then)) is not None:
+            raise ValueError(
+                f"the environment went back, and the same actions led elsewhere: {field} was another; what actions were worth cannot be "
+                "measured there: mend its snapshot(), or audit in an environment written in JAX"
+            )
         total += step.team_reward[0]
         if env.over:
             break
     return float(total)
+
+
+def _unlike(a: Step, b: Step) -> str | None:
+    """The first field in which two rows are not the same bits."""
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        if np.asarray(x).tobytes() != np.asarray(y).tobytes():
+            return str(jax.tree_util.keystr(path, simple=True, separator="."))
+    return None
