@@ -180,14 +180,14 @@ def _both(center: float | None, ci: list[float | None]) -> str:
 def credit() -> str:
     """What each method said on each ground, beside what was true."""
     rows = []
-    for r in read("credit").values():
-        a = r["audit"]
+    for name, r in read("credit").items():
+        a, method = r["audit"], name.partition("-")[2]
         said = lambda names, a=a: ", ".join(f"{n} {a['contributions'][n]:.3f} (true {a['truth'][n]:.3f})" for n in names) or "-"
         idle = "-" if a["dummy_ci95"] is None else " to ".join("-" if x is None else f"{x:.1%}" for x in a["dummy_ci95"])
         rows.append(
             [
                 f"`{a['env']}`",
-                f"{a['credit']}, {a['learner']}",
+                f"{method}, {a['learner']}",
                 a["claims"] or "none: implied",
                 _both(a["rank_correlation"], a["rank_correlation_ci95"]),
                 _both(a["decision_rank_correlation"], a["decision_rank_correlation_ci95"]),
@@ -214,12 +214,10 @@ def credit() -> str:
 
 
 def optimized() -> str:
-    """What each method made the team earn, what it optimized in the return's place, and its speed."""
-    rows, results = [], read("credit")
-    for name, r in results.items():
+    """What each method made the team earn, and what it optimized in the return's place."""
+    rows = []
+    for name, r in read("credit").items():
         (ground, _, method), a = name.partition("-"), r["audit"]
-        team = results.get(f"{ground}-team")
-        same = team is not None and a["learner"] == team["audit"]["learner"]
         rows.append(
             [
                 f"`{a['env']}`",
@@ -228,8 +226,6 @@ def optimized() -> str:
                 f"{sum(x >= 0.99 * BEST.get(ground, 1.0) for x in r['returns'])} of {len(r['returns'])}",
                 _both(a["gap"], a["gap_ci95"]),
                 "**yes**" if r["hacks"] else "no",
-                number(r["steps_per_second"]),
-                f"{r['steps_per_second'] / team['steps_per_second']:.2f}" if same and team is not None else "-",
             ]
         )
     head = [
