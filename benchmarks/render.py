@@ -228,16 +228,7 @@ def optimized() -> str:
                 "**yes**" if r["hacks"] else "no",
             ]
         )
-    head = [
-        "ground",
-        "credit, learner",
-        "return",
-        "seeds at the best",
-        "what it optimizes, less the return",
-        "hacks",
-        "steps/s",
-        "over team's",
-    ]
+    head = ["ground", "credit, learner", "return", "seeds at the best", "what it optimizes, less the return", "hacks"]
     return table(head, rows) if rows else "Nothing is recorded yet.\n"
 
 
