@@ -12,6 +12,7 @@ from marlstone.algorithm.sets import Sets
 from marlstone.architectures.contract import Architecture, Seen
 from marlstone.architectures.network import Network
 from marlstone.core.types import Chunk, Spec
+from marlstone.credit.contract import everyone
 from marlstone.learners.contract import Learner
 
 Array = Any
@@ -39,17 +40,12 @@ class Ahead:
         now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
         return log_prob(self.spec, now(heads), now(step.legal), self.chunk.action)
 
-    def _everyone(self, x: Array, rest: Array) -> Array:
-        """The team's numbers, and for managers `rest`."""
-        n, m = self.spec.n, x.shape[-1]
-        return x if m == n else jnp.concatenate([x, rest[..., m:]], -1)
-
     def advantage(self, value: Array, pay: Array, discount: Array) -> tuple[Array, Array]:
         """The learner's advantages and value targets, `[b t m]`, were the team's values `[b t+1 m]` and pay these."""
         m, step = pay.shape[-1], self.chunk.step
         logp = lax.stop_gradient(self._logp(self.actor))
-        value = self._everyone(value, jnp.zeros_like(step.reward))
-        full = self._everyone(pay, step.reward[:, 1:]), self._everyone(discount, step.discount[:, 1:])
+        value = everyone(self.spec, value, jnp.zeros_like(step.reward))
+        full = everyone(self.spec, pay, step.reward[:, 1:]), everyone(self.spec, discount, step.discount[:, 1:])
         a, target, _ = self.learner.advantage(value, *full, logp, self.chunk)  # type: ignore[attr-defined]
         return a[..., :m], target[..., :m]
 
@@ -60,11 +56,11 @@ class Ahead:
 
         ahead, no longer than the learner's own may be. Gradients pass through the step to `advantage`."""
         m, actor = advantage.shape[-1], lax.stop_gradient(self.actor)
-        everyone = self._everyone(advantage, jnp.zeros_like(self.chunk.logp))
+        whole = everyone(self.spec, advantage, jnp.zeros_like(self.chunk.logp))
 
         def surrogate(actor: Any) -> Array:
             ratio = jnp.exp(jnp.clip(jnp.where(self.chunk.acts, self._logp(actor) - self.chunk.logp, 0), -20, 20))
-            return self.sets.mean(ratio * everyone, self.chunk.acts, self.acts)
+            return self.sets.mean(ratio * whole, self.chunk.acts, self.acts)
 
         grads = jax.grad(surrogate)(actor)
         norm = jnp.sqrt(sum((g**2).sum() for g in jax.tree.leaves(grads)) + 1e-12)

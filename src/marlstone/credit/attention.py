@@ -26,10 +26,9 @@ import jax
 import jax.numpy as jnp
 
 from marlstone.core.layers import dense, dense_init, product
-from marlstone.core.types import Chunk, Group, Spec, Views
+from marlstone.core.types import Chunk, Spec, Views
 from marlstone.credit.contract import Credit
 from marlstone.encoders.fuse import Fuse
-from marlstone.encoders.image import Image
 
 Array = Any
 KEYS = 16  # width of queries and keys
@@ -60,9 +59,6 @@ class Attention(Credit):
         if self.hidden < 1 or not 0 <= self.explore < 1:
             raise ValueError(f"Attention.hidden is {self.hidden}, explore {self.explore}: give a width, and a share from 0 to below 1")
 
-    def _sees(self, g: Group) -> Fuse:
-        return Fuse(g, self.hidden, (0,) * g.count, Image(), tuple(g.observation))
-
     def init(self, spec: Spec, key: Array) -> Any:
         keys = iter(jax.random.split(key, 3 * len(spec.groups) + 8))
         h = self.hidden
@@ -70,7 +66,7 @@ class Attention(Credit):
         head = lambda: {name: dense_init(next(keys), h, width, 1, gain).w for name, (width, gain) in sizes.items()}
         codes = lambda: tuple(jax.random.normal(next(keys), (g.space.width, h)) for g in spec.groups)
         return {
-            "see": tuple(self._sees(g).init(next(keys)) for g in spec.groups),
+            "see": tuple(Fuse.shared(g, self.hidden).init(next(keys)) for g in spec.groups),
             "before": codes(),
             "own": codes(),
             "past": head(),
@@ -89,7 +85,7 @@ class Attention(Credit):
         """Signed, `[t n]`; 0 where an agent did nothing."""
         groups, t = views.team.groups, len(chunk.real)
         code = lambda name, actions: jnp.concatenate([product(a, w) for a, w in zip(actions, p[name], strict=True)], -2)
-        see = lambda g, q, obs: self._sees(g)(q, {k: x[:-1] for k, x in obs.items()}, {}, None)
+        see = lambda g, q, obs: Fuse.shared(g, self.hidden)(q, {k: x[:-1] for k, x in obs.items()}, {}, None)
         x = jnp.concatenate([see(*of) for of in zip(groups, p["see"], chunk.step.obs, strict=True)], -2)
         begins = chunk.step.first[:-1] | (jnp.arange(t) == 0)
         before = code("before", tuple(jnp.roll(a, 1, 0) for a in chunk.action))

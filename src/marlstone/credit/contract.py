@@ -80,6 +80,12 @@ class Credit:
         return frozenset(q for q in QUESTIONS if getattr(type(self), q) is not getattr(Credit, q))
 
 
+def everyone(spec: Spec, team: Array, rest: Array) -> Array:
+    """The team's numbers, `[... m]`, and those in `rest`, `[... n]`, of the managers after it. `spec`: the team's, or the whole."""
+    m = spec.team.n
+    return team if rest.shape[-1] == m else jnp.concatenate([team, rest[..., m:]], -1)
+
+
 @dataclass(frozen=True)
 class Asked:
     """Credit as the learner meets it: it speaks for the team, over a batch `[b t n]`; managers keep their own pay.
@@ -98,14 +104,11 @@ class Asked:
         ask = lambda v, c, *x: question(self.p, replace(v, team=self.team), c, *x)
         return jax.vmap(ask)(self._mine(views), chunk.of(self.team), *self._mine(more))
 
-    def _everyone(self, team: Array, everyone: Array) -> Array:
-        m = self.team.n
-        return team if everyone.shape[-1] == m else jnp.concatenate([team, everyone[..., m:]], -1)
-
     def reward(self, views: Views, chunk: Chunk) -> tuple[Array, Array]:
         pay, discount = chunk.step.reward[:, 1:], chunk.step.discount[:, 1:]
         if "reward" in self.credit.answers():
-            pay, discount = map(self._everyone, self._ask(self.credit.reward, views, chunk), (pay, discount))
+            said = self._ask(self.credit.reward, views, chunk)
+            pay, discount = (everyone(self.team, *x) for x in zip(said, (pay, discount), strict=True))
         return pay if self.beside is None else pay + self.beside, discount
 
     def predict(self, chosen: Array, best: Array, step: Step) -> Array:
@@ -115,12 +118,12 @@ class Asked:
         m = self.team.n
         here = lambda q: jnp.where(step.present[:, : q.shape[1], :m], q[..., :m], 0)
         team = jax.vmap(lambda c, b, s: self.credit.mix(self.p, c, b, s))(here(chosen), here(best), step.state[:, : chosen.shape[1]])
-        return self._everyone(jnp.broadcast_to(team[..., None], (*team.shape, m)), chosen)
+        return everyone(self.team, jnp.broadcast_to(team[..., None], (*team.shape, m)), chosen)
 
     def advantage(self, views: Views, chunk: Chunk, td: Array) -> Array:
         if "advantage" not in self.credit.answers():
             return td
-        return self._everyone(self._ask(self.credit.advantage, views, chunk, td), td)
+        return everyone(self.team, self._ask(self.credit.advantage, views, chunk, td), td)
 
     def loss(self, views: Views, chunk: Chunk) -> Array | None:
         return self._ask(self.credit.loss, views, chunk) if "loss" in self.credit.answers() else None

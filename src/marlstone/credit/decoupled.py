@@ -24,10 +24,9 @@ import numpy as np
 from jax import lax
 
 from marlstone.core.layers import dense, dense_init
-from marlstone.core.types import Chunk, Group, Spec, Views
+from marlstone.core.types import Chunk, Spec, Views
 from marlstone.credit.contract import Credit
 from marlstone.encoders.fuse import Fuse
-from marlstone.encoders.image import Image
 
 Array = Any
 WAYS = 2  # d: in how many ways an agent's action may change others' outcomes
@@ -64,9 +63,6 @@ class Decoupled(Credit):
             if not ok:
                 raise ValueError(f"Decoupled.{name} is {getattr(self, name)}: give {remedy}")
 
-    def _sees(self, g: Group) -> Fuse:
-        return Fuse(g, self.hidden, (0,) * g.count, Image(), tuple(g.observation))
-
     def init(self, spec: Spec, key: Array) -> Any:
         """Tables `[n n]` are of who is changed, then by whom: `acts [d n n]` G, `sees [n n]` H."""
         if spec.n > LARGEST:
@@ -78,7 +74,7 @@ class Decoupled(Credit):
         k1, k2, k3, k4 = jax.random.split(key, 4)
         see, does = jax.random.split(k1, len(spec.groups)), jax.random.split(k2, len(spec.groups))
         return {
-            "see": tuple(self._sees(g).init(k) for g, k in zip(spec.groups, see, strict=True)),
+            "see": tuple(Fuse.shared(g, self.hidden).init(k) for g, k in zip(spec.groups, see, strict=True)),
             "wide": dense_init(k3, h, h, 1, 2**0.5),
             "does": tuple(dense_init(k, h, g.space.width * (1 + WAYS), 1, 1.0) for g, k in zip(spec.groups, does, strict=True)),
             "alone": dense_init(k4, h, 2 + WAYS, 1, 0.1),
@@ -113,7 +109,7 @@ class Decoupled(Credit):
         did, could, alone = [], [], []
         groups = zip(views.team.groups, p["see"], p["does"], chunk.step.obs, chunk.step.legal, chunk.action, strict=True)
         for g, see, does, obs, legal, action in groups:
-            x = jax.nn.relu(self._sees(g)(see, {k: v[:-1] for k, v in obs.items()}, {}, None))
+            x = jax.nn.relu(Fuse.shared(g, self.hidden)(see, {k: v[:-1] for k, v in obs.items()}, {}, None))
             x = jax.nn.relu(dense(p["wide"], x))
             m = dense(does, x).reshape(*x.shape[:-1], 1 + WAYS, g.space.width)
             plain = (g.encoded_default * m).sum(-1)

@@ -16,11 +16,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from marlstone.core.layers import dense, dense_init
-from marlstone.core.types import Chunk, Group, Spec, Views
+from marlstone.core.types import Chunk, Spec, Views
 from marlstone.credit.contract import Ahead
 from marlstone.credit.team import Team
 from marlstone.encoders.fuse import Fuse
-from marlstone.encoders.image import Image
 
 Array = Any
 
@@ -45,13 +44,10 @@ class Shaping(Team):
             if not ok:
                 raise ValueError(f"Shaping.{name} is {getattr(self, name)}: give a number above 0; credit = 'team' does without shaping")
 
-    def _sees(self, g: Group) -> Fuse:
-        return Fuse(g, self.hidden, (0,) * g.count, Image(), tuple(g.observation))
-
     def init(self, spec: Spec, key: Array) -> Any:
         k1, k2, k3, k4, k5, k6 = jax.random.split(key, 6)
         h, groups = self.hidden, spec.groups
-        see = lambda k: tuple(self._sees(g).init(q) for g, q in zip(groups, jax.random.split(k, len(groups)), strict=True))
+        see = lambda k: tuple(Fuse.shared(g, self.hidden).init(q) for g, q in zip(groups, jax.random.split(k, len(groups)), strict=True))
         codes = zip(groups, jax.random.split(k2, len(groups)), strict=True)
         return {
             "see": see(k1),
@@ -63,7 +59,7 @@ class Shaping(Team):
 
     def _join(self, team: Spec, p: Any, chunk: Chunk) -> Array:
         rows = zip(team.groups, p, chunk.step.obs, strict=True)
-        return jnp.concatenate([self._sees(g)(q, obs, {}, None) for g, q, obs in rows], -2)
+        return jnp.concatenate([Fuse.shared(g, self.hidden)(q, obs, {}, None) for g, q, obs in rows], -2)
 
     def _intrinsic(self, p: Any, views: Views, chunk: Chunk) -> Array:
         """w sigma u, `[... t n]`; nothing where an agent did nothing."""

@@ -48,6 +48,11 @@ class Fuse:
     agent_ids: bool = True
     scale: float = 2**0.5
 
+    @classmethod
+    def shared(cls, group: Group, width: int) -> "Fuse":
+        """Of everything a group sees, with one set of parameters for all of it."""
+        return cls(group, width, (0,) * group.count, Image(), tuple(group.observation))
+
     @property
     def sets(self) -> int:
         return max(self.owners) + 1

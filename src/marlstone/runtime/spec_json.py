@@ -1,4 +1,4 @@
-"""A `Spec` as plain JSON and back: how a worker process tells its parent what it steps, without pickle and without JAX."""
+"""A `Spec` as plain JSON and back: how a worker process tells its parent what it steps, and a log what it holds, without pickle and JAX."""
 
 from dataclasses import asdict, fields
 from typing import Any
