@@ -215,6 +215,7 @@ events = []
 wandb = types.ModuleType("wandb"); wandb.init = wandb.finish = lambda *a, **k: None; wandb.config = {}
 wandb.log = lambda *a, **k: events.append(time.perf_counter())
 sys.modules["wandb"] = wandb
+hydra = types.ModuleType("hydra"); hydra.main = lambda *a, **k: lambda f: f; sys.modules["hydra"] = hydra
 src, module, config, steps = sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])
 sys.path.insert(0, src)
 import jax

@@ -151,17 +151,17 @@ class Algorithm:
     def _reading(self) -> Reading:
         return Reading(self.spec, self.architecture, self.learner, self.sets)
 
-    def views(self, nets: Nets, seen: Seen, scale: Scales, chunk: Chunk, wanted: Any = None, greedy: Any = None) -> Views:
-        """What is `wanted` of a batch (by default what training needs). `greedy`: actions `[b t+1 n_g]` whose
-        values are asked for as `q_greedy`."""
-        return self._reading.views(nets, seen, scale, chunk, self.wanted if wanted is None else wanted, greedy)
+    def views(self, nets: Nets, seen: Seen, scale: Scales, chunk: Chunk, wanted: Any = None, greedy: Any = None, said: Any = None) -> Views:
+        """What is `wanted` of a batch (by default what training needs); `greedy` and `said` as `Reading.views` has them."""
+        return self._reading.views(nets, seen, scale, chunk, self.wanted if wanted is None else wanted, greedy, said)
 
-    def _targets(self, nets: Nets, lagged: Any, seen: Seen, scale: Scales, chunk: Chunk) -> Fixed:
+    def _targets(self, nets: Nets, lagged: Any, seen: Seen, scale: Scales, chunk: Chunk, said: Any = None) -> Fixed:
         """The learner's fixed targets for a batch, by these networks and the target networks, if it keeps some."""
-        views, then = self.views(nets, seen, scale, chunk), None
+        said = said or self._reading.said(nets, seen, chunk)
+        views, then = self.views(nets, seen, scale, chunk, said=said), None
         if self.learner.values_are_heads:
-            best = self.mode(self.architecture.policy(self.spec, nets.actor, seen, chunk.step, chunk.memory)[0], chunk.step.legal)
-            then = self.views(lagged or nets, seen, scale, chunk, greedy=best)
+            best = self.mode(said[0], chunk.step.legal)
+            then = self.views(lagged or nets, seen, scale, chunk, greedy=best, said=None if lagged else said)
         known = self._reading.known(seen, chunk)
         asked = self.asked(nets, self.architecture.pay(self.spec, chunk, known))
         return self.learner.targets(asked, views, known, self.asked(lagged or nets), then)
@@ -191,9 +191,14 @@ class Algorithm:
             replay, rows = remembers.add(replay, chunks), jax.random.split(key, remembers.updates)
         sigma, spread = sets.per_agent(scale.value.sigma), sets.per_agent(scale.gap.sigma)
 
-        def loss(nets: Nets, chunks: Chunk, fixed: Fixed, counts: tuple[Array, ...], weight: Array) -> tuple[Array, Any]:
-            """This device's share of the loss."""
-            views, known = self.views(nets, seen, scale, chunks), self._reading.known(seen, chunks)
+        def loss(nets: Nets, chunks: Chunk, fixed: Fixed | None, lagged: Any, weight: Array) -> tuple[Array, Any]:
+            """This device's share of the loss. Without targets: by targets of its own, from what the actors say here anyway."""
+            said = self._reading.said(nets, seen, chunks)
+            views, known = self.views(nets, seen, scale, chunks, said=said), self._reading.known(seen, chunks)
+            if fixed is None:
+                fixed = lax.stop_gradient(self._targets(nets, lagged, seen, scale, chunks, lax.stop_gradient(said)))
+            counts = sets.count(chunks.acts), sets.count(fixed.predicted), chunks.real.sum().astype(jnp.float32)
+            counts = jax.tree.map(lambda x: jnp.maximum(x, 1), sets.total(counts))
             asked = self.asked(nets, self.architecture.pay(self.spec, chunks, known))
             losses, metrics = learner.loss(asked, views, known, fixed, sigma, progress)
             acts, predicted, real = counts
@@ -216,11 +221,8 @@ class Algorithm:
                 weight = jnp.ones(row.shape)
             else:
                 which, weight = remembers.draw(replay, row)
-                part = remembers.at(replay, which)
-                known = self._targets(nets, lagged, seen, scale, part)
-            counts = sets.count(part.acts), sets.count(known.predicted), part.real.sum().astype(jnp.float32)
-            counts = jax.tree.map(lambda x: jnp.maximum(x, 1), sets.total(counts))
-            grads, (sums, error) = jax.grad(loss, has_aux=True)(nets, part, known, counts, weight)
+                part, known = remembers.at(replay, which), None
+            grads, (sums, error) = jax.grad(loss, has_aux=True)(nets, part, known, lagged, weight)
             grads, norm = sets.clipped(sets.total(grads), learner.max_grad_norm)
             nets, opt = Adam().step(grads, opt, nets, rates)
             if remembers is not None:

@@ -19,6 +19,7 @@ from marlstone.core.types import Chunk, Spec, Views
 from marlstone.learners.contract import Learner
 
 Array = Any
+Said = tuple[tuple[Array, ...], tuple[Array, ...]]
 
 
 def log_prob(spec: Spec, heads: tuple[Array, ...], legal: tuple[Array | None, ...], action: tuple[Array, ...]) -> Array:
@@ -35,10 +36,18 @@ class Reading:
     learner: Learner
     sets: Sets
 
-    def views(self, nets: Nets, seen: Seen, scale: Scales, chunk: Chunk, wanted: frozenset[str], greedy: Any = None) -> Views:
-        """What is `wanted` of a batch. `greedy`: actions `[b t+1 n_g]` whose values are asked for as `q_greedy`."""
+    def said(self, nets: Nets, seen: Seen, chunk: Chunk) -> Said:
+        """What the actors say of a batch, `[b t+1 n_g ...]` per group: their heads, and what lies below them."""
+        heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, chunk.step, chunk.memory)
+        return heads, cores
+
+    def views(
+        self, nets: Nets, seen: Seen, scale: Scales, chunk: Chunk, wanted: frozenset[str], greedy: Any = None, said: Said | None = None
+    ) -> Views:
+        """What is `wanted` of a batch. `greedy`: actions `[b t+1 n_g]` whose values are asked for as `q_greedy`; `said`: what the actors
+        say of it, where that is known."""
         step, spaces = chunk.step, [g.space for g in self.spec.groups]
-        heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, step, chunk.memory)
+        heads, cores = said or self.said(nets, seen, chunk)
         now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
         each = lambda f, *xs: along_agents([f(*x) for x in zip(spaces, *xs, strict=True)])
         views: dict[str, Array] = {}

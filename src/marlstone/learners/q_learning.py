@@ -144,8 +144,8 @@ class QLearning(ValueBased):
         return jax.tree.map(lambda old, new: old + step * (new - old), lagged, nets)
 
     def passes(self, b: int) -> float:
-        """Forward passes per row gathered: each replayed row takes three, and one each of both networks for its target."""
-        return 5 * self.replay.updates * self.replay.batch / b
+        """Forward passes per row gathered: each replayed row takes three, and one of the target networks."""
+        return 4 * self.replay.updates * self.replay.batch / b
 
 
 @dataclass(frozen=True)
