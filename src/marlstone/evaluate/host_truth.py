@@ -21,8 +21,8 @@ from marlstone.envs.make import make, parse
 from marlstone.envs.snapshots import CANNOT
 from marlstone.evaluate.truth import Decisions, Worth, swapped
 from marlstone.runtime.evaluation import UNKNOWN_HORIZON
+from marlstone.runtime.stepping import seed_of
 from marlstone.runtime.unroll import assemble, draw
-from marlstone.runtime.worker import seed_of
 
 Array = Any
 CANNOT_BE_COPIED = (Exception,)  # whatever holds a file, a window or a lock says so in its own way

@@ -1,4 +1,4 @@
-"""One worker process: how it is started without JAX, tied to this process, and ended."""
+"""Processes of ours: how they are started, tied to this process, and ended."""
 
 import os
 import socket
@@ -15,22 +15,24 @@ serve({link}, {memory}, {lifeline})
 """
 
 
-class WorkerProcess:
-    """One worker process, the socket to it, and the lifeline: a pipe whose closing, by whatever cause, ends it."""
+class Child:
+    """One process of ours, the socket to it, and the lifeline: a pipe whose closing, by whatever cause, ends it.
 
-    def __init__(self, low: int, high: int, memory: int) -> None:
-        self.low, self.high = low, high
+    `boot`: the Python it runs, in which `{link}` and `{lifeline}` stand for its descriptors; `keep`: descriptors it inherits;
+    `threads`: how many NumPy's products may use (None: all).
+    """
+
+    def __init__(self, boot: str, keep: tuple[int, ...] = (), threads: int | None = 1) -> None:
         self.hold: int | None
         lifeline, self.hold = os.pipe()
         ours, theirs = socket.socketpair()
-        boot = BOOT.format(link=theirs.fileno(), memory=memory, lifeline=lifeline)
         paths = [os.path.abspath(p) for p in sys.path]
-        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        environment = {**os.environ, **single, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+        few = {} if threads is None else dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        environment = {**os.environ, **few, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", boot],
-                pass_fds=(theirs.fileno(), memory, lifeline),
+                [sys.executable, "-c", boot.format(link=theirs.fileno(), lifeline=lifeline)],
+                pass_fds=(theirs.fileno(), lifeline, *keep),
                 env=environment,
                 stdin=subprocess.DEVNULL,
             )
@@ -53,6 +55,14 @@ class WorkerProcess:
             os.close(self.hold)
             self.hold = None
         return status
+
+
+class WorkerProcess(Child):
+    """Steps the environments `low` to `high - 1`, in `memory`."""
+
+    def __init__(self, low: int, high: int, memory: int) -> None:
+        self.low, self.high = low, high
+        super().__init__(BOOT.replace("{memory}", str(memory)), (memory,))
 
 
 def shut(processes: list[WorkerProcess], descriptors: list[int]) -> None:

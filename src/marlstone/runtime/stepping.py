@@ -1,0 +1,191 @@
+"""Environments that only Python can step, a few in one process: rows into a block, broken ones replaced, bad numbers mended.
+
+Worker processes of the host runtime and actors of the fleet step by this alone. JAX is never imported.
+"""
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from marlstone.core.types import Spec, Step
+from marlstone.envs.guards import FAULTS, BadRow, Guards, name_fault, refuse, sanitize, sound
+from marlstone.envs.make import make
+from marlstone.envs.managed import Managers
+from marlstone.envs.names import UnknownEnvironment
+from marlstone.envs.protocol import HostEnv
+from marlstone.runtime.row_block import RowBlock, map_step
+
+TRIES = 3  # resets in a row that may fail before an environment is given up
+BROKEN = (Exception, SystemExit)  # whatever a user's environment raises is recorded, counted and answered
+Note = dict[str, Any]
+
+
+def seed_of(base: int, episode: int) -> int:
+    """Seed of an environment's episode, 31 bits: of base and episode alone, so that workers do not matter."""
+    return int(np.random.SeedSequence([base, episode]).generate_state(1)[0] >> 1)
+
+
+def described(error: BaseException, env: int, fault: str = "raised") -> dict[str, Any]:
+    ours = type(error).__module__.startswith("marlstone.") or (isinstance(error, ModuleNotFoundError) and error.name is None)
+    text = str(error) if ours else f"{type(error).__name__}: {error}"
+    return {
+        "fault": getattr(error, "fault", fault),
+        "env": env,
+        "text": text,
+        "mistake": ours and isinstance(error, ValueError | ModuleNotFoundError),  # ours names no module: Python's own does
+        "trace": "".join(traceback.format_exception(error)),
+    }
+
+
+class Stepping:
+    """The environments `low` to `high - 1` of `b`. `tell` is given notes of faults.
+
+    `next_seed(i)`, the seed of environment i's next episode, may be replaced; as it is, it is of the block's `seed` and `episode`.
+    Once `attach`ed: `advance` makes one row everywhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: dict[str, Any],
+        managers: Managers | None,
+        guards: Guards,
+        low: int,
+        high: int,
+        tell: Callable[[Note], None],
+    ) -> None:
+        self.name, self.options, self.managers, self.guards, self.tell = name, options, managers, guards, tell
+        self.survive = guards.on_bad == "survive"
+        self.low, self.high = low, high
+        self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
+        self.envs: list[HostEnv] = [self.build() for _ in range(low, high)]
+        self.begin()
+
+    @classmethod
+    def of(cls, setup: dict[str, Any], tell: Callable[[Note], None]) -> "Stepping":
+        """As a parent says in JSON: `name`, `options`, `managers`, `guards`, `low`, `high`."""
+        bounds = setup["guards"].pop("reward_bounds")
+        guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
+        managers = None if setup["managers"] is None else Managers(**setup["managers"])
+        return cls(setup["name"], setup["options"], managers, guards, setup["low"], setup["high"], tell)
+
+    @property
+    def spec(self) -> Spec:
+        return self.envs[0].spec
+
+    def masked(self) -> list[bool]:
+        """For which groups rows carry `legal`: one reset tells."""
+        return [x is not None for x in self.envs[0].reset(0).legal]
+
+    def begin(self) -> None:
+        """Let the next row be a reset everywhere."""
+        self.over = [True] * len(self.envs)
+
+    def build(self) -> HostEnv:
+        env: Any = make(self.name, self.options)
+        if not hasattr(env, "reset"):
+            raise UnknownEnvironment(f"{self.name} is a JAX environment: only the fused runtime steps those")
+        if hasattr(env, "report"):
+            env.report = self.report if self.survive else refuse
+        return env if self.managers is None else self.managers.over(env)
+
+    def report(self, fault: str, agent: str, field: str, value: Any) -> None:
+        """A bad value that its adapter replaced by 0: count it, and say so once per kind."""
+        k = FAULTS.index(fault)
+        if self.counts[k] == 0:
+            text = f"agent {agent!r}, {field}, got {value!s:.200}: counted, 0 put there"
+            self.tell({"fault": fault, "env": self.at, "text": text})
+        self.counts[k] += 1
+
+    @property
+    def at(self) -> int:
+        return int(self.progress[1]) if hasattr(self, "progress") else self.low
+
+    def attach(self, block: RowBlock, w: int) -> None:
+        """Step into `block` from now on, as its worker `w`."""
+        self.block, self.progress = block, block.progress[w]
+        block.counts[w][:] += self.counts
+        self.counts = block.counts[w]
+        self.mine = map_step(lambda x: x[self.low : self.high], block.step)
+        floats = [x for leaves in self.mine.obs for x in leaves.values() if x.dtype.kind == "f"]
+        self.watched = [*floats, self.mine.state, self.mine.reward, self.mine.team_reward, *self.mine.metrics.values()]
+
+    def advance(self) -> None:
+        """One row of every environment, checked."""
+        for k in range(len(self.envs)):
+            self.progress[1:] = self.low + k, 0
+            self.progress[0] += 1
+            self._advance(k)
+        self._check()
+
+    def next_seed(self, i: int) -> int:
+        episode = int(self.block.episode[i])
+        self.block.episode[i] = episode + 1
+        return seed_of(int(self.block.seed[i]), episode)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+    def _advance(self, k: int) -> None:
+        """One row of one environment: a step, or a reset where its episode is over. Errors end the episode at its last good row."""
+        i = self.low + k
+        failed = 0
+        if not self.over[k]:
+            try:
+                row = self.envs[k].step(tuple(a[i] for a in self.block.action))
+                self._put(k, row)
+                return
+            except BROKEN as error:
+                self._endure(k, error)
+                failed = 1
+        while True:
+            try:
+                self.progress[2] = 1  # guards.start_timeout holds
+                if failed:
+                    self.envs[k] = self.build()
+                self._put(k, self.envs[k].reset(self.next_seed(i)))
+                return
+            except BROKEN as error:
+                failed += 1
+                if failed > TRIES:
+                    raise
+                self._endure(k, error)
+
+    def _put(self, k: int, row: Step) -> None:
+        self.block.write(self.low + k, row)
+        self.over[k] = bool(row.last)
+
+    def _endure(self, k: int, error: BaseException) -> None:
+        """Record what an environment raised, and throw the environment away. Under `refuse`, raise it instead."""
+        if not self.survive:
+            raise error
+        note = described(error, self.low + k)
+        self.counts[FAULTS.index(note["fault"])] += 1
+        self.tell(note)
+        try:
+            self.envs[k].close()
+        except BROKEN as second:
+            self.tell({"fault": "raised", "env": self.low + k, "text": f"close() raised {second!r}"})
+
+    def _check(self) -> None:
+        """NaN, infinities and bounds over all rows at once; the clean case costs a few microseconds."""
+        bounds = self.guards.reward_bounds
+        paid = self.mine.reward
+        if all(sound(x).all() for x in self.watched) and (bounds is None or (paid.min() >= bounds[0] and paid.max() <= bounds[1])):
+            return
+        if not self.survive:
+            fault = name_fault(self.mine, self.spec, self.guards)
+            raise fault if fault is not None else BadRow("nan_observation", "team", "row", "not finite")
+        clean, counts = sanitize(self.mine, self.guards)
+        for name, found in counts.items():
+            self.counts[FAULTS.index(name)] += int(found)
+        for mine, good in zip(self.mine.obs, clean.obs, strict=True):
+            for k in mine:
+                mine[k][...] = good[k]
+        for k in ("state", "reward", "team_reward"):
+            getattr(self.mine, k)[...] = getattr(clean, k)
+        for k, x in clean.metrics.items():
+            self.mine.metrics[k][...] = x
