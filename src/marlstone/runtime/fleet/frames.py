@@ -1,0 +1,98 @@
+"""What processes of a fleet say to each other over a socket: JSON and arrays in one frame, checked by its checksum.
+
+    header: magic, length of the JSON, length of the arrays, CRC-32 of both     JSON     arrays, each on 64 bytes
+
+Arrays are numbers and truth values, never objects: nothing that arrives can run.
+"""
+
+import json
+import math
+import socket
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+
+HEADER = struct.Struct("<4sIQI")
+MAGIC = b"mrl1"
+ALIGN = 64
+MOST_JSON, MOST_BYTES = 1 << 26, 1 << 33
+KINDS = "biufc"  # of dtypes that may travel; `c`omplex for completeness, never `O`
+
+
+class Rubbish(ValueError):
+    """A frame that is not what was sent. `whole`: its bytes were read to the end, so the next frame can be."""
+
+    def __init__(self, what: str, whole: bool) -> None:
+        self.whole = whole
+        super().__init__(what)
+
+
+class Gone(ConnectionError):
+    """The other side has closed."""
+
+
+def encode(said: dict[str, Any], arrays: list[np.ndarray] | None = None) -> bytes:
+    """One frame."""
+    arrays = [np.asarray(x, order="C") for x in arrays or []]
+    words = json.dumps({"said": said, "arrays": [[x.dtype.str, x.shape] for x in arrays]}).encode()
+    parts = []
+    for x in arrays:
+        parts += [x.tobytes(), bytes(-x.nbytes % ALIGN)]
+    body = b"".join(parts)
+    return HEADER.pack(MAGIC, len(words), len(body), zlib.crc32(body, zlib.crc32(words))) + words + body
+
+
+def decode(words: bytes | memoryview, body: memoryview, check: int) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What a frame says. Raises `Rubbish`."""
+    if zlib.crc32(body, zlib.crc32(words)) != check:
+        raise Rubbish("a frame was damaged on its way: its checksum differs", whole=True)
+    try:
+        content = json.loads(bytes(words))
+        arrays, at = [], 0
+        for kind, shape in content["arrays"]:
+            dtype = np.dtype(kind)
+            if dtype.kind not in KINDS + "?":
+                raise Rubbish(f"a frame holds an array of {dtype}, which may not travel", whole=True)
+            count = math.prod(shape)
+            arrays.append(np.frombuffer(body, dtype, count, at).reshape(shape))
+            at += -(-count * dtype.itemsize // ALIGN) * ALIGN
+        return content["said"], arrays
+    except (ValueError, KeyError, TypeError) as error:
+        raise error if isinstance(error, Rubbish) else Rubbish(f"a frame cannot be read: {error}", whole=True) from error
+
+
+def send(link: socket.socket, said: dict[str, Any], arrays: list[np.ndarray] | None = None) -> None:
+    """Raises `Gone`, and TimeoutError where the socket's timeout passes."""
+    send_bytes(link, encode(said, arrays))
+
+
+def send_bytes(link: socket.socket, frame: bytes) -> None:
+    try:
+        link.sendall(frame)
+    except (ConnectionError, BrokenPipeError) as error:
+        raise Gone("the other process has gone") from error
+
+
+def receive(link: socket.socket) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """One frame. Raises `Gone`, `Rubbish`, and TimeoutError where the socket's timeout passes."""
+    magic, words, body, check = HEADER.unpack(_exactly(link, HEADER.size))
+    if magic != MAGIC or words > MOST_JSON or body > MOST_BYTES:
+        raise Rubbish("no frame of ours: another program speaks here, or a header was damaged", whole=False)
+    content = memoryview(_exactly(link, words + body))
+    return decode(content[:words], content[words:], check)
+
+
+def _exactly(link: socket.socket, size: int) -> bytearray:
+    out, at = bytearray(size), 0
+    view = memoryview(out)
+    while at < size:
+        try:
+            got = link.recv_into(view[at:])
+        except (ConnectionError, BrokenPipeError) as error:
+            raise Gone("the other process has gone") from error
+        if not got:
+            raise Gone("the other process has gone")
+        at += got
+    return out
