@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marlstone.core.gru import gru_cell, gru_scan
+from marlstone.core.gru import gru_cell
+from marlstone.core.gru_scan import gru_scan
 from tests.batches import quick
 
 T, N, R, H = 6, 3, 4, 5

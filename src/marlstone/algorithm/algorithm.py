@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from marlstone.algorithm.ahead import Ahead
-from marlstone.algorithm.reading import Reading, log_prob
+from marlstone.algorithm.reading import Reading
 from marlstone.algorithm.sets import Sets
 from marlstone.algorithm.state import Nets, Policy, Train
+from marlstone.architectures.acting import log_prob
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, Memory, Seen
 from marlstone.core.normalize import Scales, follow, targets
 from marlstone.core.records import replace

@@ -5,14 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from marlstone.algorithm.sets import Sets
 from marlstone.algorithm.state import Nets
+from marlstone.architectures.acting import log_prob
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, Seen
 from marlstone.core.distributions import along_agents
-from marlstone.core.layers import own
+from marlstone.core.layers import lookup, own
 from marlstone.core.normalize import Moments, Scales, normalized
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec, Views
@@ -20,11 +20,6 @@ from marlstone.learners.contract import Learner
 
 Array = Any
 Said = tuple[tuple[Array, ...], tuple[Array, ...]]
-
-
-def log_prob(spec: Spec, heads: tuple[Array, ...], legal: tuple[Array | None, ...], action: tuple[Array, ...]) -> Array:
-    """`[... n]` of recorded actions."""
-    return along_agents([g.space.log_prob(h, ok, a) for g, h, ok, a in zip(spec.groups, heads, legal, action, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ class Reading:
         groups = zip(chunk.step.obs, seen.obs, self.spec.groups, strict=True)
         obs = []
         for leaves, m, g in groups:
-            owners = np.array(self.architecture.owners(g))
+            owners = lookup(self.architecture.owners(g))
             mine = {k: Moments(own(v.mean, owners, 1), own(v.var, owners, 1), v.count) for k, v in m.items()}
             obs.append({k: normalized(mine[k], x) if k in mine else x for k, x in leaves.items()})
         state = chunk.step.state if seen.state is None else normalized(seen.state, chunk.step.state)

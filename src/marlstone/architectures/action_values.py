@@ -10,14 +10,12 @@ action enters in front of the head, so that only the head is repeated for each c
 from dataclasses import dataclass
 from typing import Any, cast
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from marlstone.architectures.body import Body
 from marlstone.architectures.network import Network, network, network_flops
 from marlstone.core.distributions import Sampled, enumerable
-from marlstone.core.layers import activate, dense, product, stacked
+from marlstone.core.layers import activate, dense, lookup, product, stacked
 from marlstone.core.records import record
 from marlstone.core.types import Group, Spec, Step
 from marlstone.encoders.fuse import Fuse
@@ -42,7 +40,7 @@ class Said:
     group: Group
     p: Joint
     z: Array  # [... n_g a], or [... n_g h] where a candidate is still to come in
-    owners: np.ndarray
+    owners: np.ndarray | None
     body: Body
 
     def of(self, action: Array) -> Array:
@@ -56,6 +54,8 @@ class Said:
         """Expected under the agent's own policy."""
         if enumerable(self.group.space):
             return self.group.space.mean(self.z, head, legal)
+        import jax
+
         return jax.vmap(self.of)(cast(Sampled, self.group.space).points(head)).mean(0)
 
 
@@ -69,6 +69,8 @@ class ActionValues:
     joint: bool
 
     def init(self, key: Array) -> tuple[Joint, ...]:
+        import jax
+
         groups = self.spec.groups
 
         def one(g: Group, fuse: Fuse, key: Array) -> Joint:
@@ -92,6 +94,8 @@ class ActionValues:
         self, p: tuple[Joint, ...], step: Step, obs: Any, state: Array | None, action: tuple[Array, ...], memory: tuple[Array | None, ...]
     ) -> tuple[tuple[Said, ...], tuple[Array | None, ...]]:
         """Rows `[b (t) ...]` and the recorded actions taken in them; `obs` holds the moments that normalize observations."""
+        import jax.numpy as jnp
+
         did = (step.present & step.deciding)[..., None]
         starts = np.cumsum([0, *(g.count for g in self.spec.groups)])
         out, after = [], []
@@ -103,7 +107,7 @@ class ActionValues:
                     for j, a, w, s in zip(self.spec.groups, action, q.others, starts, strict=False)
                 ]
                 x = x + sum(r.sum(-2, keepdims=True) for r in rows) - rows[i]
-            owners = np.array(fuse.owners)
+            owners = lookup(fuse.owners)
             core, h = self.body.advance(q.network.core, x, step.first, h, owners)
             z = self.body.finish(q.network.after, core, owners)
             out.append(Said(g, q, dense(q.network.head, z, owners) if enumerable(g.space) else z, owners, self.body))

@@ -2,18 +2,16 @@
 
 A body first advances to its core, which actor and critic may share, then finishes, which they never do. Time,
 where there is any, is the axis before agents: `[... t n f]`. Step by step or a whole sequence at once is the same code:
-`first` has a time axis or it has none.
+`first` has a time axis or it has none. Memory runs over a time axis in JAX only; everything else in NumPy too.
 """
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from marlstone.core.gru import Gru as GruParameters
-from marlstone.core.gru import gru_cell, gru_init, gru_scan
+from marlstone.core.gru import gru_cell, gru_init
 from marlstone.core.layers import Activation, Dense, activate, dense, dense_init, gain, own
 
 Array = Any
@@ -31,11 +29,13 @@ class Body(Protocol):
     def end(self) -> int: ...
     def init(self, key: Array, sets: int) -> tuple[Any, tuple[Dense, ...]]: ...
     def memory(self, n: int) -> Array | None: ...
-    def advance(self, p: Any, x: Array, first: Array, memory: Array | None, owners: np.ndarray) -> tuple[Array, Array | None]: ...
-    def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray) -> Array: ...
+    def advance(self, p: Any, x: Array, first: Array, memory: Array | None, owners: np.ndarray | None) -> tuple[Array, Array | None]: ...
+    def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray | None) -> Array: ...
 
 
 def _chain(key: Array, sizes: tuple[int, ...], sets: int, activation: Activation) -> tuple[Dense, ...]:
+    import jax
+
     keys = jax.random.split(key, max(len(sizes) - 1, 1))
     return tuple(dense_init(k, i, o, sets, gain(activation)) for k, i, o in zip(keys, sizes, sizes[1:], strict=False))
 
@@ -48,7 +48,7 @@ def _bend(x: Array, activation: Activation, norm: Norm) -> Array:
     return activate(x, activation)
 
 
-def _run(layers: tuple[Dense, ...], x: Array, activation: Activation, norm: Norm, owners: np.ndarray) -> Array:
+def _run(layers: tuple[Dense, ...], x: Array, activation: Activation, norm: Norm, owners: np.ndarray | None) -> Array:
     for p in layers:
         x = _bend(dense(p, x, owners), activation, norm)
     return x
@@ -88,10 +88,10 @@ class Mlp:
     def memory(self, n: int) -> None:
         return None
 
-    def advance(self, p: Any, x: Array, first: Array, memory: None, owners: np.ndarray) -> tuple[Array, None]:
+    def advance(self, p: Any, x: Array, first: Array, memory: None, owners: np.ndarray | None) -> tuple[Array, None]:
         return _run(p, _bend(x, self.activation, self.norm), self.activation, self.norm, owners), None
 
-    def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray) -> Array:
+    def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray | None) -> Array:
         return y
 
 
@@ -122,28 +122,37 @@ class Gru:
         return (self.hidden, *self.after)[-1]
 
     def init(self, key: Array, sets: int) -> tuple[Any, tuple[Dense, ...]]:
+        import jax
+
         k1, k2 = jax.random.split(key)
         return gru_init(k1, self.before, self.hidden, sets), _chain(k2, (self.hidden, *self.after), sets, self.activation)
 
     def memory(self, n: int) -> Array:
+        import jax.numpy as jnp
+
         return jnp.zeros((n, self.hidden))
 
-    def advance(self, p: GruParameters, x: Array, first: Array, memory: Array, owners: np.ndarray) -> tuple[Array, Array]:
+    def advance(self, p: GruParameters, x: Array, first: Array, memory: Array, owners: np.ndarray | None) -> tuple[Array, Array]:
         """x `[b (t) n before]`, first `[b (t)]`, memory `[b n hidden]` -> `[b (t) n hidden]` and the last memory."""
         x = dense(p.x, _bend(x, self.activation, self.norm), owners)
-        u, b = own(p.u, owners, 2), own(p.b, owners, 1)
+        u, b, xp = own(p.u, owners, 2), own(p.b, owners, 1), x.__array_namespace__()
         keep = 1.0 - first.astype(x.dtype)
         stacked, (lead, n) = u.ndim > 2, (memory.shape[:-2], memory.shape[-2])
         # rows of one product: every agent of every environment; where parameters differ, agents stay apart in front
-        rows = (lambda y: jnp.moveaxis(y, -2, 0).reshape(n, -1, y.shape[-1])) if stacked else (lambda y: y.reshape(-1, y.shape[-1]))
-        back = (lambda y: jnp.moveaxis(y.reshape(n, *lead, -1), 0, -2)) if stacked else (lambda y: y.reshape(*lead, n, -1))
-        each = lambda k: jnp.broadcast_to(k[..., None, None], (*k.shape, n, 1))
+        rows = (lambda y: xp.moveaxis(y, -2, 0).reshape(n, -1, y.shape[-1])) if stacked else (lambda y: y.reshape(-1, y.shape[-1]))
+        back = (lambda y: xp.moveaxis(y.reshape(n, *lead, -1), 0, -2)) if stacked else (lambda y: y.reshape(*lead, n, -1))
+        each = lambda k: xp.broadcast_to(k[..., None, None], (*k.shape, n, 1))
         if first.ndim == len(lead):
             h, _ = gru_cell(u, b, rows(x), rows(memory) * rows(each(keep)))
-            return back(h), back(h)
-        time = lambda y: jnp.moveaxis(y, -3, 0)
-        ys = gru_scan(u, b, jax.vmap(rows)(time(x)), jax.vmap(rows)(time(each(keep))), rows(memory))
-        return jnp.moveaxis(jax.vmap(back)(ys), 0, -3), back(ys[-1])
+            h = back(h)
+            return h, h
+        import jax
 
-    def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray) -> Array:
+        from marlstone.core.gru_scan import gru_scan
+
+        time = lambda y: xp.moveaxis(y, -3, 0)
+        ys = gru_scan(u, b, jax.vmap(rows)(time(x)), jax.vmap(rows)(time(each(keep))), rows(memory))
+        return xp.moveaxis(jax.vmap(back)(ys), 0, -3), back(ys[-1])
+
+    def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray | None) -> Array:
         return _run(p, y, self.activation, self.norm, owners)

@@ -4,14 +4,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
+from marlstone.architectures.acting import Actor, speak
 from marlstone.architectures.action_values import ActionValues, Joint, Said
 from marlstone.architectures.body import Body, Mlp
 from marlstone.architectures.network import Network, network, network_flops
-from marlstone.core.layers import dense
+from marlstone.core.layers import dense, lookup
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record, replace
 from marlstone.core.types import Chunk, Group, Spec, Step
@@ -100,12 +97,18 @@ class Architecture:
     def _critic_fuse(self, group: Group, spec: Spec) -> Fuse:
         return self._actor_fuse(group)
 
+    def actors(self, spec: Spec) -> tuple[Actor, ...]:
+        """Every group's policy network, as plain data."""
+        return tuple(Actor(self._actor_fuse(g), self.body_of(g)) for g in spec.groups)
+
     # parameters
     def init(
         self, spec: Spec, key: Array, wanted: frozenset[str] = frozenset({"value"})
     ) -> tuple[tuple[Network, ...], tuple[Network, ...], tuple[Joint, ...]]:
         """Per group: actors, critics of values and of action values, those that are `wanted`. Policies start near uniform (head gain
         0.01, Andrychowicz et al. 2021)."""
+        import jax
+
         keys = jax.random.split(key, (2, len(spec.groups)))
         apart = self.trunk == "separate"
         actor = tuple(
@@ -123,6 +126,8 @@ class Architecture:
 
     def memory(self, spec: Spec, b: int, wanted: frozenset[str] = frozenset({"value"})) -> Memory:
         """Recurrent state at the start of an episode, for `b` environments."""
+        import jax
+
         fresh = lambda x: jax.tree.map(lambda x: x[None].repeat(b, 0), x)
         actor = tuple(self.body_of(g).memory(self._actor_fuse(g).rows) for g in spec.groups)
         values = tuple(self.body_of(g).memory(self._critic_fuse(g, spec).rows) if self.trunk == "separate" else None for g in spec.groups)
@@ -134,14 +139,8 @@ class Architecture:
         self, spec: Spec, actor: tuple[Network, ...], seen: Seen, step: Step, memory: Memory
     ) -> tuple[tuple[Array, ...], tuple[Array, ...], Memory]:
         """Heads `[b (t) n_g head]` per group, the cores they came from, and memory after them."""
-        heads, cores, after = [], [], []
-        for g, p, obs, m, h in zip(spec.groups, actor, step.obs, seen.obs, memory.actor, strict=True):
-            own, body = np.array(self.owners(g)), self.body_of(g)
-            core, h = body.advance(p.core, self._actor_fuse(g)(p.fuse, obs, m, None), step.first, h, own)
-            heads.append(dense(p.head, body.finish(p.after, core, own), own))
-            cores.append(core)
-            after.append(h)
-        return tuple(heads), tuple(cores), replace(memory, actor=tuple(after))
+        heads, cores, after = speak(self.actors(spec), actor, seen.obs, step, memory.actor)
+        return heads, cores, replace(memory, actor=after)
 
     def value(
         self, spec: Spec, critic: tuple[Network, ...], seen: Seen, step: Step, memory: Memory, cores: tuple[Array, ...] | None
@@ -149,16 +148,15 @@ class Architecture:
         """Normalized values `[b (t) n_g]` per group, and memory after them. A shared trunk reads the actor's `cores`."""
         values, after = [], []
         for i, (g, p, h) in enumerate(zip(spec.groups, critic, memory.critic, strict=True)):
-            own, body = np.array(self.owners(g)), self.body_of(g)
+            own, body = lookup(self.owners(g)), self.body_of(g)
             if cores is not None and self.trunk == "shared":
                 core = cores[i]
             else:
                 fuse = self._critic_fuse(g, spec)
                 state = self._state(seen, step) if fuse.state else None
-                own = own[: fuse.rows]
                 core, h = body.advance(p.core, fuse(p.fuse, step.obs[i], seen.obs[i], state), step.first, h, own)
             value = dense(p.head, body.finish(p.after, core, own), own)[..., 0]
-            values.append(jnp.broadcast_to(value, (*value.shape[:-1], g.count)))
+            values.append(value.__array_namespace__().broadcast_to(value, (*value.shape[:-1], g.count)))
             after.append(h)
         return tuple(values), replace(memory, critic=tuple(after))
 

@@ -16,8 +16,6 @@ Departures: workers keep the team's reward beside their manager's; managers are 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
-
 from marlstone.architectures.body import Body, Mlp
 from marlstone.architectures.ctde import Ctde
 from marlstone.core.types import Chunk, Group, Spec
@@ -72,6 +70,8 @@ class Hierarchical(Ctde):
     def pay(self, spec: Spec, chunk: Chunk, known: Chunk) -> Array | None:
         if not self.leaf or not self.goal_pay:
             return None
+        import jax.numpy as jnp
+
         progress = []
         for i in range(len(spec.team.groups)):
             x, goal = known.step.obs[i][self.leaf], chunk.step.obs[i][GOAL][:, :-1]

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jax
-
 from marlstone.architectures.body import Body
 from marlstone.core.layers import Dense, dense_init
 from marlstone.core.ledger import products_flops
@@ -25,6 +23,8 @@ class Network:
 
 def network(body: Body, fuse: Fuse, out: int, scale: float, key: Array, whole: bool = True) -> Network:
     """`out` numbers per agent, the head's gain `scale`; without first layer and core unless `whole`."""
+    import jax
+
     k1, k2, k3 = jax.random.split(key, 3)
     core, after = body.init(k2, fuse.sets)
     head = dense_init(k3, body.end, out, fuse.sets, scale)

@@ -2,17 +2,18 @@
 
 Because noise comes from outside, actors on different back ends (JAX, NumPy, ONNX) can be compared action by action, and
 a rollout draws all its noise at once. Every method takes any leading axes and works on `jax.numpy` and `numpy` arrays.
-JAX is imported only where noise is drawn, so that worker processes can read a `Spec` without it.
+Noise is drawn from a JAX key or from a NumPy generator; only a key imports JAX, so that worker processes need none.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Literal, Protocol, TypeGuard
 
 import numpy as np
 
 Array = Any
+Exploring = Literal["greedy", "mixed"]
 NEVER = -1e9  # logit of an illegal action: finite, so that an all-illegal row is uniform instead of NaN
 
 
@@ -76,6 +77,14 @@ def _take(x: Array, index: Array) -> Array:
     return xp.sum(xp.where(xp.arange(x.shape[-1]) == index[..., None], x, 0), axis=-1)
 
 
+def _gumbel(key: Array, shape: tuple[int, ...]) -> Array:
+    if isinstance(key, np.random.Generator):  # an exponential's -log; 0, which rounding allows, would be an illegal action's infinity
+        return -np.log(np.maximum(key.standard_exponential(shape, np.float32), np.finfo(np.float32).tiny))
+    import jax
+
+    return jax.random.gumbel(key, shape)
+
+
 @dataclass(frozen=True)
 class Discrete:
     """One of `size` actions, a categorical policy. Actions are int32 `[...]`; noise is Gumbel `[... size]`."""
@@ -99,9 +108,7 @@ class Discrete:
         return 1
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
-        import jax
-
-        return jax.random.gumbel(key, (*shape, self.size))
+        return _gumbel(key, (*shape, self.size))
 
     def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
         """The Gumbel-max trick: argmax of perturbed logits is a sample of their softmax."""
@@ -190,9 +197,7 @@ class MultiDiscrete:
         return [(i, d, s, None if legal is None else legal[..., s]) for i, (d, s) in enumerate(self._parts)]
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
-        import jax
-
-        return jax.random.gumbel(key, (*shape, self.head))
+        return _gumbel(key, (*shape, self.head))
 
     def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
         xp = head.__array_namespace__()
@@ -277,6 +282,8 @@ class Box:
         return xp.sum(x if legal is None else xp.where(legal, x, 0), axis=-1)
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        if isinstance(key, np.random.Generator):
+            return key.standard_normal((*shape, self.size), np.float32)
         import jax
 
         return jax.random.normal(key, (*shape, self.size))
@@ -314,6 +321,13 @@ class Box:
 
     def emit(self, action: Array) -> Array:
         return action.__array_namespace__().tanh(action)
+
+
+def explored(how: Exploring, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
+    """The head of the policy that explores: `greedy` takes a head as action values; `mixed` follows it, where actions can be listed."""
+    if how == "greedy":
+        return space.greedy(head, legal, explore)  # type: ignore[attr-defined]
+    return space.mixed(head, legal, explore, default) if isinstance(space, Discrete | MultiDiscrete) else head
 
 
 def noise_of(spaces: list[ActionSpace], counts: list[int], key: Array, shape: tuple[int, ...]) -> tuple[Array, ...]:

@@ -1,16 +1,12 @@
-"""A gated recurrent unit (Cho et al. 2014, with the reset gate after the product, as in cuDNN and Flax) over time.
+"""A gated recurrent unit (Cho et al. 2014, with the reset gate after the product, as in cuDNN and Flax).
 
     r = sigmoid(x_r + h U_r)    z = sigmoid(x_z + h U_z)    c = tanh(x_c + r (h U_c + b))    h' = (1 - z) c + z h
 
-The inputs' share `x = [x_r x_z x_c]` is projected for the whole sequence before the scan; only the product with U is
-inside. The backward pass is written out so that U's gradient is one product over all of time, after the scan.
+The inputs' share `x = [x_r x_z x_c]` is projected for the whole sequence before the scan (`gru_scan`); only the product
+with U is inside. One step runs on JAX's arrays and on NumPy's.
 """
 
 from typing import Any
-
-import jax
-import jax.numpy as jnp
-from jax import lax
 
 from marlstone.core.layers import Dense, orthogonal, stacked
 from marlstone.core.records import record
@@ -28,6 +24,9 @@ class Gru:
 
 
 def gru_init(key: Array, i: int, h: int, sets: int) -> Gru:
+    import jax
+    import jax.numpy as jnp
+
     def one(key: Array) -> Gru:
         kx, ku = jax.random.split(key)
         x = jnp.concatenate([orthogonal(k, i, h, 1.0) for k in jax.random.split(kx, 3)], -1)
@@ -47,43 +46,3 @@ def gru_cell(u: Array, b: Array, x: Array, h: Array) -> tuple[Array, tuple[Array
     q = a[..., 2 * d :] + (b if b.ndim == 1 else b[..., None, :])
     c = xp.tanh(x[..., 2 * d :] + r * q)
     return c + z * (h - c), (r, z, c, q)
-
-
-@jax.custom_vjp
-def gru_scan(u: Array, b: Array, x: Array, keep: Array, h: Array) -> Array:
-    """Memory after each step, `[t ... r h]`, from x `[t ... r 3h]`; `keep [t ... r 1]` is 0 where memory is forgotten first."""
-    return _forward(u, b, x, keep, h)[0]
-
-
-def _forward(u: Array, b: Array, x: Array, keep: Array, h: Array) -> tuple[Array, Any]:
-    def tick(h: Array, row: tuple[Array, Array]) -> tuple[Array, Any]:
-        x, keep = row
-        before = h * keep
-        after, saved = gru_cell(u, b, x, before)
-        return after, (after, before, *saved)
-
-    _, (ys, *saved) = lax.scan(tick, h, (x, keep))
-    return ys, (u, keep, tuple(saved), b)
-
-
-def _backward(residuals: Any, dys: Array) -> tuple[Array, ...]:
-    u, keep, (before, r, z, c, q), b = residuals
-    ut = jnp.swapaxes(u, -1, -2)
-
-    def tick(dh: Array, row: tuple[Array, ...]) -> tuple[Array, Any]:
-        dy, keep, h, r, z, c, q = row
-        dh = dh + dy
-        dc = dh * (1 - z) * (1 - c * c)
-        dr, dz = dc * q * r * (1 - r), dh * (h - c) * z * (1 - z)
-        da = jnp.concatenate([dr, dz, dc * r], -1)
-        return (da @ ut + dh * z) * keep, (da, dc)
-
-    dh, (da, dc) = lax.scan(tick, jnp.zeros_like(dys[0]), (dys, keep, before, r, z, c, q), reverse=True)
-    d = before.shape[-1]
-    dx = jnp.concatenate([da[..., : 2 * d], dc], -1)
-    du = jnp.einsum("t...rh,t...rg->...hg", before, da) if u.ndim > 2 else before.reshape(-1, d).T @ da.reshape(-1, 3 * d)
-    db = da[..., 2 * d :].sum(tuple(range(da.ndim - 1)) if b.ndim == 1 else (0, da.ndim - 2))
-    return du, db, dx, jnp.zeros_like(keep), dh
-
-
-gru_scan.defvjp(_forward, _backward)

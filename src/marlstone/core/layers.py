@@ -2,13 +2,13 @@
 
 A layer's parameters are shared by every agent of a group, `w [i o]`, or stacked, one per agent, `w [n i o]`. Inputs are
 `[... n i]`. Under sharing by type the stack is `[k i o]` and `owners [n]` says whose parameters an agent uses.
+JAX is imported only where parameters are made, so that processes which only act need none.
 """
 
 import math
+from functools import lru_cache
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from marlstone.core.records import record
@@ -41,6 +41,9 @@ def orthogonal(key: Array, i: int, o: int, scale: float) -> Array:
     A product of random Householder reflections (Stewart 1980), not `linalg.qr`: jaxlib's batched LAPACK kernels wait, on a thread
     of XLA's pool, for work that only that pool can do, so that two of them in one program on two cores wait for ever.
     """
+    import jax
+    import jax.numpy as jnp
+
     m, n = max(i, o), min(i, o)
     normal, rows = jax.random.normal(key, (m, n)), jnp.arange(m)
 
@@ -58,18 +61,26 @@ def orthogonal(key: Array, i: int, o: int, scale: float) -> Array:
 
 def stacked(make: Any, key: Array, sets: int) -> Any:
     """`make(key)` once if parameters are shared by all, else one per set, stacked on a leading axis."""
+    import jax
+
     return make(key) if sets == 1 else jax.vmap(make)(jax.random.split(key, sets))
 
 
 def dense_init(key: Array, i: int, o: int, sets: int, scale: float) -> Dense:
+    import jax.numpy as jnp
+
     return stacked(lambda k: Dense(orthogonal(k, i, o, scale), jnp.zeros(o)), key, sets)
 
 
+@lru_cache(maxsize=256)
+def lookup(owners: tuple[int, ...]) -> np.ndarray | None:
+    """Whose parameters each agent uses, `[n]`, as `own` takes it: None where there is nothing to look up, one set for all or one each."""
+    return None if max(owners) == 0 or owners == tuple(range(len(owners))) else np.array(owners)
+
+
 def own(x: Array, owners: np.ndarray | None, rank: int) -> Array:
-    """Parameters by agent: `[k ...] -> [n ...]`; shared ones (of rank `rank`) and one-per-agent ones pass through."""
-    if x.ndim == rank or owners is None or np.array_equal(owners, np.arange(x.shape[0])):
-        return x
-    return x[owners]
+    """Parameters by agent: `[k ...] -> [n ...]`; shared ones (of rank `rank`) and one-per-agent ones (no `owners`) pass through."""
+    return x if x.ndim == rank or owners is None else x[owners]
 
 
 def product(x: Array, w: Array, owners: np.ndarray | None = None) -> Array:

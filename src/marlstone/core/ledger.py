@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
 
@@ -35,6 +34,8 @@ def products_flops(parameters: Any, rows: int, stacked: bool) -> int:
 
     `stacked`: parameters carry a leading set axis, so a row uses one slice of it.
     """
+    import jax
+
     rank = 2 + stacked
     sets = lambda w: w.shape[0] if stacked else 1
     return sum(2 * rows * int(np.prod(w.shape)) // sets(w) for w in jax.tree.leaves(parameters) if w.ndim == rank)

@@ -1,12 +1,12 @@
 """Running moments of observations and of value targets: state in `Train`, frozen into the exported actor.
 
-Moments are kept per parameter set, so that agents who share no parameters share no statistics either.
+Moments are kept per parameter set, so that agents who share no parameters share no statistics either. JAX is imported
+only where moments are made and moved, so that processes which only act need none.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from marlstone.core.records import record
@@ -26,11 +26,15 @@ class Moments:
 
 
 def moments(shape: tuple[int, ...]) -> Moments:
+    import jax.numpy as jnp
+
     return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(shape))
 
 
 def absorb(m: Moments, x: Array, weight: Array, axes: tuple[int, ...], total: Total = lambda x: x) -> Moments:
     """Merge rows `x` with 0/1 `weight` (broadcast against x) over `axes` (Chan et al. 1979's parallel update)."""
+    import jax.numpy as jnp
+
     weight = jnp.broadcast_to(weight, jnp.broadcast_shapes(x.shape, weight.shape))
     count, mean = total((weight.sum(axes), (x * weight).sum(axes)))
     safe = jnp.maximum(count, 1)
@@ -64,10 +68,14 @@ class Targets:
 
     @property
     def sigma(self) -> Array:
+        import jax.numpy as jnp
+
         return jnp.where(self.weight > 0, jnp.sqrt(jnp.maximum(self.var, 1e-6)), 1.0)
 
 
 def targets(sets: int) -> Targets:
+    import jax.numpy as jnp
+
     return Targets(*(jnp.zeros(sets) for _ in range(3)))
 
 
@@ -81,6 +89,8 @@ class Scales:
 
 def follow(t: Targets, x: Array, mask: Array, members: np.ndarray, rate: float, total: Total = lambda x: x) -> Targets:
     """Move towards the batch's moments: x, mask `[b t n]`; `members [n k]` says whose figures belong together."""
+    import jax.numpy as jnp
+
     sums = lambda y: jnp.einsum("btn,nk->k", jnp.where(mask, y, 0.0), members)
     count, mean = total((sums(1.0), sums(x)))
     safe = jnp.maximum(count, 1)

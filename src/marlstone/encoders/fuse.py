@@ -10,11 +10,9 @@ environment instead of once per agent.
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from marlstone.core.layers import orthogonal, own, product, stacked
+from marlstone.core.layers import Dense, lookup, orthogonal, own, product, stacked
 from marlstone.core.ledger import products_flops
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record
@@ -72,6 +70,9 @@ class Fuse:
 
     def init(self, key: Array) -> FuseParameters:
         """Orthogonal over all inputs together, as if they were concatenated."""
+        import jax
+        import jax.numpy as jnp
+
         kinds = {name: self.group.observation[name] for name in self.leaves}
         widths = [self._features(leaf) for leaf in kinds.values()]
         extra = [self.state] * (self.state > 0) + [self.group.count] * self._identifies
@@ -94,7 +95,7 @@ class Fuse:
 
     def __call__(self, p: FuseParameters, obs: dict[str, Array], moments: dict[str, Moments], state: Array | None) -> Array:
         """obs leaves `[... n f]` or `[... n h w c]`, state `[... s]` -> `[... rows width]`, before its activation."""
-        owners = np.array(self.owners)
+        owners = lookup(self.owners)
         h: Array = 0.0
         for name in self.leaves:
             x, leaf = obs[name], self.group.observation[name]
@@ -106,11 +107,11 @@ class Fuse:
             h = h + product(x, p.leaves[name], owners)
         if p.state is not None:
             w = own(p.state, owners, 2)
-            h = h + ((state @ w)[..., None, :] if w.ndim == 2 else jnp.einsum("...s,nsh->...nh", state, w))
+            h = h + ((state @ w)[..., None, :] if w.ndim == 2 else w.__array_namespace__().einsum("...s,nsh->...nh", state, w))
         if p.agent is not None:
-            h = h + (p.agent if p.agent.ndim == 2 else p.agent[owners, np.arange(self.group.count)])
+            h = h + (p.agent if p.agent.ndim == 2 else p.agent[np.array(self.owners), np.arange(self.group.count)])
         h = h + own(p.b, owners, 1)
-        return jnp.broadcast_to(h, (*h.shape[:-2], self.rows, self.width))
+        return h if h.shape[-2] == self.rows else h.__array_namespace__().broadcast_to(h, (*h.shape[:-2], self.rows, self.width))
 
     def flops(self, p: FuseParameters) -> int:
         """FLOPs of this layer's products and convolutions for one row of one environment. Identities are looked up."""
@@ -118,8 +119,13 @@ class Fuse:
         pictures = sum(self.image.flops(leaf) for name in self.leaves if (leaf := self.group.observation[name]).kind == "image")
         return n * pictures + products_flops(p.leaves, n, stacked) + products_flops(p.state, n if stacked else 1, stacked)
 
-    def _encode(self, p: Any, leaf: Leaf, x: Array, owners: np.ndarray) -> Array:
+    def _encode(self, p: tuple[Dense, ...], leaf: Leaf, x: Array, owners: np.ndarray | None) -> Array:
         if self.sets == 1:
             return self.image.apply(p, leaf, x)
-        mine = jax.tree.map(lambda a: a[owners], p)
+        mine = tuple(Dense(own(q.w, owners, 2), own(q.b, owners, 1)) for q in p)
+        if x.__array_namespace__() is np:
+            of = lambda i: tuple(Dense(q.w[i], q.b[i]) for q in mine)
+            return np.stack([self.image.apply(of(i), leaf, x[..., i, :, :, :]) for i in range(self.group.count)], -2)
+        import jax
+
         return jax.vmap(lambda q, y: self.image.apply(q, leaf, y), (0, -4), -2)(mine, x)

@@ -3,14 +3,28 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jax import lax
+import numpy as np
 
-from marlstone.core.layers import Dense, orthogonal
+from marlstone.core.layers import Dense, orthogonal, product
 from marlstone.core.types import Leaf
 
 Array = Any
+
+
+def convolved(x: Array, filters: Array, stride: int) -> Array:
+    """`[b h w i]` with 3x3 filters `[9 i, o]` -> `[b h/stride w/stride o]`, padded with zeros as XLA's "SAME" does.
+
+    JAX has kernels for it; in NumPy it is one product with every window, rows in the order of the filters'.
+    """
+    if x.__array_namespace__() is not np:
+        from jax import lax
+
+        filters = filters.reshape(3, 3, x.shape[-1], -1)
+        return lax.conv_general_dilated(x, filters, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    lacking = [max((-(-n // stride) - 1) * stride + 3 - n, 0) for n in x.shape[1:3]]
+    x = np.pad(x, [(0, 0), *((n // 2, n - n // 2) for n in lacking), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))[:, ::stride, ::stride]
+    return product(np.moveaxis(windows, 3, 5).reshape(*windows.shape[:3], -1), filters)
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,9 @@ class Image:
 
     def init(self, leaf: Leaf, key: Array) -> tuple[Dense, ...]:
         """Filters as `[9 c_in, c_out]` products, one per layer."""
+        import jax
+        import jax.numpy as jnp
+
         sizes = (leaf.shape[2], *self.channels)
         keys = jax.random.split(key, len(self.channels))
         return tuple(Dense(orthogonal(k, 9 * i, o, 2**0.5), jnp.zeros(o)) for k, i, o in zip(keys, sizes, sizes[1:], strict=False))
@@ -54,10 +71,10 @@ class Image:
     def apply(self, p: tuple[Dense, ...], leaf: Leaf, x: Array) -> Array:
         """`[... h w c] -> [... f]`; uint8 pictures are scaled to 0..1."""
         lead = x.shape[:-3]
-        y = x.reshape(-1, *leaf.shape).astype(jnp.float32)
+        xp = x.__array_namespace__()
+        y = x.reshape(-1, *leaf.shape).astype(np.float32)
         y = y / 255 if leaf.dtype == "uint8" else y
         for q, s in zip(p, self._strides(leaf), strict=True):
-            filters = q.w.reshape(3, 3, y.shape[-1], -1)
-            y = lax.conv_general_dilated(y, filters, (s, s), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            y = jax.nn.relu(y + q.b)
+            y = convolved(y, q.w, s) + q.b
+            y = xp.where(y <= 0, 0, y)  # no slope at 0 itself, where all of a black picture lies
         return y.reshape(*lead, -1)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.core.distributions import ActionSpace, Discrete, MultiDiscrete
+from marlstone.core.distributions import ActionSpace, explored
 from marlstone.core.records import replace
 from marlstone.core.returns import vtrace
 from marlstone.core.types import Chunk, Views
@@ -100,7 +100,7 @@ class PolicyGradient:
 
     def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
         """Policies explore by being stochastic; where credit asks for more, a share of their actions is the agent's default, or any."""
-        return space.mixed(head, legal, explore, default) if isinstance(space, Discrete | MultiDiscrete) else head
+        return explored("mixed", space, head, legal, explore, default)
 
     def follow(self, lagged: None, nets: Any, opt: Any) -> None:
         return None

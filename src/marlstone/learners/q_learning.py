@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.core.distributions import ActionSpace, enumerable
+from marlstone.core.distributions import ActionSpace, enumerable, explored
 from marlstone.core.returns import vtrace
 from marlstone.core.types import Chunk, Views
 from marlstone.learners.contract import Asked, Fixed, Losses, Needs, in_range
@@ -92,7 +92,7 @@ class ValueBased:
 
     def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
         """Action values -> the head of an epsilon-greedy policy: sampling and log-probs need no second path."""
-        return space.greedy(head, legal, explore)  # type: ignore[attr-defined]
+        return explored("greedy", space, head, legal, explore, default)
 
     def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Any = None, then: Any = None) -> Fixed:
         """Q(lambda) from the target networks' value of the online networks' best action, `[b t n]`."""
