@@ -1,0 +1,1 @@
+"""Many actors, one learner, and nobody waits for a sibling."""
