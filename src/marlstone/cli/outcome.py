@@ -34,7 +34,7 @@ def conclude(command: Callable[[], int], as_json: bool) -> int:
     def ended(prefix: str, message: str, code: int) -> int:
         print(f"{prefix}: {message}", file=sys.stderr)
         if as_json:
-            from marlstone.runs.directory import one_line
+            from marlstone.runs.json_line import one_line
 
             print(one_line({"error": message, "exit_code": code}))
         return code

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,28 +20,11 @@ from typing import Any
 from marlstone.core.errors import UserError
 from marlstone.runs.checkpoint import discard_after, listed
 from marlstone.runs.files import sweep, write_atomic
+from marlstone.runs.json_line import one_line
 from marlstone.runs.store import Store
 from marlstone.runs.versions import versions
 
 CONFIG = "config.toml"
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON has it: NumPy numbers and arrays become Python's, and NaN or inf, which JSON lacks, null."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
-
-
-def one_line(record: Mapping[str, Any]) -> str:
-    """A record as one line of JSON."""
-    return json.dumps(plain(record), allow_nan=False)
 
 
 @dataclass(frozen=True)
