@@ -1,31 +1,12 @@
 """How a command ends: an exit code, and one message where it failed."""
 
-import linecache
 import os
 import sys
-import traceback
 from collections.abc import Callable
-from types import TracebackType
 
-from marlstone.core.errors import Failure, UserError
+from marlstone.core.errors import Failure, refused
 
 DONE, FAILED, MISTAKE, CHECK = 0, 1, 2, 3
-
-
-def _raised_by_us(trace: TracebackType | None) -> bool:
-    """Whether the line that failed is a `raise` of this package: not a bug that Python noticed in it, nor anyone else's error."""
-    where = list(traceback.walk_tb(trace))
-    if not where:
-        return False
-    frame, line = where[-1]
-    ours = frame.f_globals.get("__name__", "").partition(".")[0] == "marlstone"
-    return ours and linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
-
-
-def refused(error: Exception) -> bool:
-    """Whether an error is our own refusal of what was asked: a `ValueError`, or a missing package, that this package raised
-    itself. The same from JAX, an environment or a user's file is a failure and keeps its traceback."""
-    return isinstance(error, UserError) or _raised_by_us(error.__traceback__)
 
 
 def conclude(command: Callable[[], int], as_json: bool) -> int:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 FIELDS = ("env", "architecture", "credit", "learner", "body", "sharing", "steps", "seeds", "seed", "checkpoint_every", "out")
 """Flags that are fields of the configuration, by their names in TOML."""
+FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors"}
+"""Flags that are fields of the fleet."""
 RESUMABLE = ("steps", "checkpoint_every")
-"""What a resumed run may change: how far it goes, and how often it is kept."""
+"""What a resumed run may change: how far it goes, and how often it is kept; and its fleet."""
 
 
 def _parser() -> Parser:
@@ -41,6 +43,10 @@ def _parser() -> Parser:
     add("--seed", metavar="S", help=f"the first seed; below {REPORTING} is for tuning, else for reporting")
     add("--tuning", action="store_true", help="start at seed 0: for choosing settings, never for reporting them")
     add("--checkpoint-every", metavar="STEPS", help="joint steps per seed between checkpoints")
+    add(
+        "--fleet", metavar="KIND", help="local: actors in processes of their own, and a learner that waits for none of them (docs/fleet.md)"
+    )
+    add("--actors", metavar="N", help="of a fleet, per seed: fleet.actors")
     add("--out", metavar="DIR", help="the run's directory, new or empty; default: a new one under runs/")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, such as learner.lr=1e-3; may be repeated")
     add("--resume", metavar="RUN", help="continue a run exactly, from its newest checkpoint or from the one named")
@@ -53,7 +59,7 @@ def overrides(flags: argparse.Namespace) -> dict[str, str]:
     """What the flags say, by field. Raises `UserError` where two say different things of one field."""
     from marlstone.config.sources import SHORTCUTS
 
-    given = {f: v for f in FIELDS if (v := getattr(flags, f)) is not None}
+    given = {FLEET.get(f, f): v for f in (*FIELDS, *FLEET) if (v := getattr(flags, f)) is not None}
     fields = settings(flags.set)
     if twice := sorted(f for f in given if {f, SHORTCUTS.get(f, f)} & set(fields)):
         raise UserError(f"--{twice[0].replace('_', '-')} and --set {SHORTCUTS.get(twice[0], twice[0])} are both given; give one")
@@ -72,7 +78,7 @@ def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunCo
     if flags.config is not None or flags.origin is not None:
         other = "a configuration" if flags.config is not None else "--from"
         raise UserError(f"--resume and {other} are both given; a run continues as it was configured, so leave that out")
-    if foreign := sorted(set(changes) - set(RESUMABLE)):
+    if foreign := sorted(c for c in changes if c not in RESUMABLE and not c.startswith("fleet.")):
         raise UserError(f"--resume continues a run as it was configured, and {foreign[0]} would change it; for a new run use --from")
     run, checkpoint = find(flags.resume)
     config = load(run.config, changes)
@@ -150,11 +156,15 @@ def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) 
     from marlstone.cli.interrupt import orderly
 
     with orderly() as stop, Display() as display:
-        return runtime()(config, run, resume=resume, initial=initial, progress=display, stop=stop)
+        return runtime(config)(config, run, resume=resume, initial=initial, progress=display, stop=stop)
 
 
-def runtime() -> Callable[..., dict[str, Any]]:
-    """The training loop, imported late: it brings JAX."""
+def runtime(config: "RunConfig") -> Callable[..., dict[str, Any]]:
+    """The training loop, or the supervisor of the processes that run it; imported late: it brings JAX."""
+    if config.fleet.kind != "none":
+        from marlstone.runtime.fleet.supervise import supervise
+
+        return supervise
     from marlstone.runtime.train import train
 
     return train

@@ -1,6 +1,7 @@
 """What a run is asked to do. Each part is its own configuration; this names the parts and the budget."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from marlstone.architectures import Architecture, Decentralized
 from marlstone.core.seeds import REPORTING, Purpose, purpose_of, seeds_of
@@ -33,6 +34,45 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class Fleet:
+    """Actors in processes of their own, and a learner that never waits for all of them. `kind`: `none`, or `local` processes.
+
+    Per seed, `actors` of them, each with `envs` environments (none: as many as make up `rollout.envs`, at least one); `queue`: how many
+    updates' chunks may wait for the learner; `max_staleness`: chunks acted by a policy more versions old are dropped. `actor`: `fast`
+    acts in NumPy, `reference` in JAX, as environments written in JAX always do.
+    `patience`: seconds that a process may take over anything but its environment, which `guards` limit, before it is ended and
+    started anew, after `backoff` seconds, doubled up to `longest_backoff` while it keeps dying; `restarts`: how often in all;
+    `poison_after`: deaths in the same episode before its seed is put in quarantine.
+    """
+
+    kind: Literal["none", "local"] = "none"
+    actors: int = 2
+    envs: int | None = None
+    queue: int = 2
+    max_staleness: int = 8
+    actor: Literal["fast", "reference"] = "fast"
+    patience: float = 60.0
+    backoff: float = 0.5
+    longest_backoff: float = 30.0
+    restarts: int = 1000
+    poison_after: int = 3
+
+    def __post_init__(self) -> None:
+        _at_least("fleet", {k: getattr(self, k) for k in ("actors", "envs", "queue", "poison_after")})
+        _at_least("fleet", {"max_staleness": self.max_staleness, "restarts": self.restarts}, 0)
+        for name in ("patience", "backoff", "longest_backoff"):
+            if not 0 < getattr(self, name) <= 1e6:
+                raise ValueError(f"fleet.{name} is {getattr(self, name)}: give a positive number of seconds, up to 1e6")
+        if self.kind == "none" and self != Fleet():
+            changed = next(f.name for f in fields(self) if getattr(self, f.name) != f.default)
+            raise ValueError(f"fleet.{changed} is {getattr(self, changed)}, but there is no fleet: add --fleet local")
+
+    def each(self, b: int) -> int:
+        """Environments of each actor, where an update takes `b` chunks."""
+        return self.envs or max(1, b // self.actors)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How the final policy is judged: `episodes` per seed, acting by mode.
 
@@ -56,6 +96,7 @@ class RunConfig:
       env: `source:name?option=value`, as `marlstone envs` lists them.
       architecture, credit, learner: the three parts; each has its own fields.
       rollout, evaluation, guards: how experience is gathered, policies are judged, and faults are met.
+      fleet: actors in processes of their own, without a barrier.
       steps: joint environment steps per seed.
       seeds, seed: how many training seeds, from which on; below 1000 they are for tuning, else for reporting.
       checkpoint_every: joint steps per seed between checkpoints; none: ten over the run.
@@ -69,6 +110,7 @@ class RunConfig:
     rollout: Rollout = field(default_factory=Rollout)
     evaluation: Evaluation = field(default_factory=Evaluation)
     guards: Guards = field(default_factory=Guards)
+    fleet: Fleet = field(default_factory=Fleet)
     steps: int = 1_000_000
     seeds: int = 5
     seed: int = REPORTING
@@ -83,6 +125,13 @@ class RunConfig:
         if not self.env.strip():
             raise ValueError("run.env is empty: name an environment, such as jumanji:LevelBasedForaging?task=8x8-2p-2f-coop")
         seeds_of(self.seed, self.seeds)
+        if self.fleet.kind != "none":
+            if self.rollout.envs % (each := self.fleet.each(self.rollout.envs)):
+                raise ValueError(f"rollout.envs is {self.rollout.envs}, no multiple of {each} environments an actor: set fleet.envs")
+            if self.rollout.shards > 1:
+                raise ValueError(
+                    f"rollout.shards is {self.rollout.shards}, but a fleet's environments are its actors': use rollout.shards = 1"
+                )
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

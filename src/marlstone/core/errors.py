@@ -1,7 +1,10 @@
 """Mistakes a person can mend: an error whose message alone is enough."""
 
 import difflib
+import linecache
+import traceback
 from collections.abc import Iterable
+from types import TracebackType
 
 
 class UserError(ValueError):
@@ -24,3 +27,19 @@ def suggest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {folded[close[0]]!r}?"
     return f"choose one of: {', '.join(names)}" if names else "there is nothing to choose from"
+
+
+def _raised_by_us(trace: TracebackType | None) -> bool:
+    """Whether the line that failed is a `raise` of this package: not a bug that Python noticed in it, nor anyone else's error."""
+    where = list(traceback.walk_tb(trace))
+    if not where:
+        return False
+    frame, line = where[-1]
+    ours = frame.f_globals.get("__name__", "").partition(".")[0] == "marlstone"
+    return ours and linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
+
+
+def refused(error: BaseException) -> bool:
+    """Whether an error is our own refusal of what was asked: a `ValueError`, or a missing package, that this package raised
+    itself. The same from JAX, an environment or a user's file is a failure and keeps its traceback."""
+    return isinstance(error, UserError) or _raised_by_us(error.__traceback__)

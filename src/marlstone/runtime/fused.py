@@ -197,6 +197,13 @@ class Fused:
         """For programs that run so seldom that compiling them is what they cost."""
         return SELDOM if self.spread.on_cpu else None
 
+    def figures(self) -> list[dict[str, float]]:
+        """More to record at a contact, per seed."""
+        return [{} for _ in self.seeds]
+
+    def saved(self) -> None:
+        """A checkpoint holds all that was trained so far."""
+
     def restored(self, state: State) -> State:
         """A loaded state, ready to go on: environments written in JAX go on where they stood."""
         return state

@@ -187,6 +187,13 @@ class Hosted:
 
         return advance
 
+    def figures(self) -> list[dict[str, float]]:
+        """More to record at a contact, per seed."""
+        return [{} for _ in self.seeds]
+
+    def saved(self) -> None:
+        """A checkpoint holds all that was trained so far."""
+
     def refusal(self, state: State) -> BadRow | None:
         """Workers refuse on the spot."""
         return None
@@ -260,14 +267,17 @@ class Hosted:
         """Random legal actions through the same workers, all seeds at once; products as in the fused runtime."""
         groups, keys = self.spec.groups, jax.random.split(jax.random.key(0), len(self.seeds))
 
+        pools = self.pools or [self._more(self.b) for _ in self.seeds]
+        self.spare.extend(p for p in pools if p not in self.pools)
+
         def one(i: int, key: Array) -> float:
-            _, step = self.pools[i].init(jax.random.split(key, self.b))
+            _, step = pools[i].init(jax.random.split(key, self.b))
             zeros = [np.zeros((self.b, g.count, g.space.head), np.float32) for g in groups]
             noise = [np.asarray(z) for z in noise_of([g.space for g in groups], [g.count for g in groups], key, (32, self.b))]
             real, rows, began = 0, 0, time.perf_counter()
             while time.perf_counter() - began < 1.0:
                 sampled = [g.space.sample(h, ok, z[rows % 32]) for g, h, ok, z in zip(groups, zeros, step.legal, noise, strict=True)]
-                _, step = self.pools[i].step(None, self.algorithm.emit(tuple(sampled)))
+                _, step = pools[i].step(None, self.algorithm.emit(tuple(sampled)))
                 real, rows = real + int((~step.first).sum()), rows + 1
             return real / (time.perf_counter() - began)
 

@@ -43,7 +43,7 @@ class Stepping:
     """The environments `low` to `high - 1` of `b`. `tell` is given notes of faults.
 
     `next_seed(i)`, the seed of environment i's next episode, may be replaced; as it is, it is of the block's `seed` and `episode`.
-    Once `attach`ed: `advance` makes one row everywhere.
+    `watch(k, fresh)` is told which environment is about to be stepped, or begun anew. Once `attach`ed: `advance` makes one row everywhere.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Stepping:
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
         self.envs: list[HostEnv] = [self.build() for _ in range(low, high)]
+        self.watch: Callable[[int, bool], None] = lambda k, fresh: None
         self.begin()
 
     @classmethod
@@ -134,6 +135,7 @@ class Stepping:
         i = self.low + k
         failed = 0
         if not self.over[k]:
+            self.watch(k, False)
             try:
                 row = self.envs[k].step(tuple(a[i] for a in self.block.action))
                 self._put(k, row)
@@ -144,6 +146,7 @@ class Stepping:
         while True:
             try:
                 self.progress[2] = 1  # guards.start_timeout holds
+                self.watch(k, True)
                 if failed:
                     self.envs[k] = self.build()
                 self._put(k, self.envs[k].reset(self.next_seed(i)))

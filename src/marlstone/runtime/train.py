@@ -114,20 +114,22 @@ def train(
     *,
     resume: Checkpoint | None = None,
     initial: Checkpoint | None = None,
+    runtime: Callable[[], Any] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train as configured, into `run`; returns the record (INTERFACE `train`). `resume` continues exactly from a
-    checkpoint of this run; `initial` begins a new one from another run's parameters, as far as they fit. `stop()` is
+    checkpoint of this run; `initial` begins a new one from another run's parameters, as far as they fit; `runtime` makes what
+    trains (default: `runtime_of(config)`). `stop()` is
     asked between updates: when True a checkpoint is written and a short record returned, with `stopped` True."""
     clock, began = Clock(), time.perf_counter()
     report = lambda phase, step, **more: progress(Progress(phase, step, config.steps, config.seeds, **more))
     report("starting", 0)
-    runtime = runtime_of(config)
+    made = runtime_of(config) if runtime is None else runtime()
     try:
-        return _train(config, run, runtime, clock, began, resume, initial, report, stop)
+        return _train(config, run, made, clock, began, resume, initial, report, stop)
     finally:
-        runtime.close()
+        made.close()
 
 
 def _train(
@@ -176,7 +178,7 @@ def _train(
                 for ledger, s, e in zip(ledgers, steps, out.finished.episodes.sum(1), strict=True)
             ]
             trained_steps += int(steps.sum())
-            returns = _record(store, done * rows, runtime.seeds, out, n)
+            returns = _record(store, done * rows, runtime, out, n)
             doubts.tell(store, done * rows, runtime.seeds, out, n)
             report("training", min(done * rows, config.steps), steps_per_second=float(steps.sum()) / took, episode_return=returns)
             stopped = stop()
@@ -188,6 +190,7 @@ def _train(
                 store.flush()
                 meta = {"ledgers": [vars(x) for x in ledgers], "faults": faults.totals, "purpose": purpose_of(config.seed)}
                 clock.time("checkpointing", lambda: save(run.checkpoints, done * rows, runtime.spread.trim(state), meta))  # noqa: B023
+                runtime.saved()
         if stopped and done < runtime.total:
             return {"run": str(run.path), "env": config.env, "steps": done * rows, "seeds": list(runtime.seeds), "stopped": True}
         report("evaluating", min(done * rows, config.steps))
@@ -227,17 +230,17 @@ def _name(part: Any) -> str:
     return getattr(type(part), "kind", type(part).__name__)
 
 
-def _record(store: Store, step: int, seeds: tuple[int, ...], out: Any, n: int) -> float | None:
+def _record(store: Store, step: int, runtime: Any, out: Any, n: int) -> float | None:
     """One row per seed and figure of the last `n` updates; returns the mean return over seeds that finished episodes."""
     said = []
-    for i, seed in enumerate(seeds):
+    for i, (seed, more) in enumerate(zip(runtime.seeds, runtime.figures(), strict=True)):
         sums = jax.tree.map(lambda x: float(x[i].sum()), out.finished)  # noqa: B023
         values = {k: float(v[i].sum()) / n for k, v in out.losses.items()}
         if sums.episodes:
             values |= {"return": sums.team_return / sums.episodes, "length": sums.length / sums.episodes}
             values |= {f"metric/{k}": v / sums.episodes for k, v in sums.metrics.items()}
             said.append(values["return"])
-        store.add(step, seed, values | {"episodes": sums.episodes})
+        store.add(step, seed, values | more | {"episodes": sums.episodes})
     return float(np.mean(said)) if said else None
 
 

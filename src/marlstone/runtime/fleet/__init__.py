@@ -1,11 +1,11 @@
 """The fleet: actors and learner without a barrier.
 
-    actor.py      latest -> unroll -> put, each with its own environments, never waiting for another
-    fast.py       a policy in NumPy, for actors without JAX
-    learner.py    get -> update -> publish: the runtime that `runtime.train` trains by
-    broker.py     where chunks wait and are counted, and weights are fetched
-    transport.py  both ends of the way there: in this process, over sockets, faulty on purpose
-    parcel.py, frames.py, page.py   what travels, how it is written, what each process is doing
-    supervise.py  starts, watches, kills and restarts all of them
-    simulate.py, scenario.py        the same loop as a discrete-event model
+actor.py      latest -> unroll -> put, each with its own environments, never waiting for another
+fast.py       a policy in NumPy, for actors without JAX
+learner.py    get -> update -> publish: the runtime that `runtime.train` trains by
+broker.py     where chunks wait and are counted, and weights are fetched
+transport.py  both ends of the way there: in this process, over sockets, faulty on purpose
+parcel.py, frames.py, page.py   what travels, how it is written, what each process is doing
+supervise.py  starts, watches, kills and restarts all of them
+simulate.py, scenario.py        the same loop as a discrete-event model
 """

@@ -127,8 +127,7 @@ class Broker:
     def publish(self, seed: int, weights: Weights) -> None:
         channel = self.channels[seed]
         with self.changed:
-            about = weights.about if weights.about is not None else channel.weights and channel.weights.about
-            channel.weights = Weights(weights.version, weights.arrays, about)
+            channel.weights = weights
             channel.published = NOW()
             self._stir()
 

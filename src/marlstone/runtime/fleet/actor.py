@@ -1,0 +1,321 @@
+"""An actor: latest -> unroll -> put, for ever. Its environments are its own; it waits for nobody but the learner's queue.
+
+`HostActor` steps environments that only Python can step and acts in NumPy: its process never imports JAX. `ReferenceActor`
+runs the fused runtime's own unroll, compiled, for environments written in JAX and for policies that NumPy cannot run.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from marlstone.core.records import replace
+from marlstone.core.types import Chunk, Spec, Step
+from marlstone.envs.guards import FAULTS, Guards
+from marlstone.envs.managed import Managers
+from marlstone.runtime.fleet.fast import FastActor
+from marlstone.runtime.fleet.page import Page
+from marlstone.runtime.fleet.parcel import Parcel, Weights, leaves
+from marlstone.runtime.fleet.transport import ActorEnd
+from marlstone.runtime.row_block import RowBlock, anonymous, map_step
+from marlstone.runtime.spec_json import spec_to_json
+from marlstone.runtime.stepping import Note, Stepping
+
+if TYPE_CHECKING:
+    from marlstone.config import RunConfig
+
+ROOM = 5.0  # seconds to ask for room in the queue before asking again
+
+
+@dataclass(frozen=True)
+class Post:
+    """Where an actor stands: training seed `index` and its number `seed`, the actor, which of its lives, environments, rows a chunk."""
+
+    index: int
+    seed: int
+    actor: int
+    life: int
+    envs: int
+    length: int
+
+
+class Unrolls(Protocol):
+    """What an actor does between fetching weights and putting a parcel."""
+
+    def hello(self) -> dict[str, Any]:
+        """What the learner must know before it can send weights: `spec`, `masked`."""
+
+    def load(self, weights: Weights) -> None: ...
+    def unroll(self, seq: int) -> tuple[list[np.ndarray], dict[str, Any]]:
+        """Arrays of a batch of chunks `[envs t ...]` without the critics' memory, and figures."""
+
+
+def shipped(chunk: Chunk) -> list[Any]:
+    """A batch of chunks as it travels: the critics' memory is the learner's own affair."""
+    memory = chunk.memory
+    return leaves(replace(chunk, memory=memory if memory is None else replace(memory, critic=(), q=())))
+
+
+class HostActor:
+    """Environments `name` of its own, in this process, and a policy in NumPy. `retry`: seeds of episodes to begin with;
+    `skipped`: seeds never to begin."""
+
+    def __init__(self, name: str, post: Post, guards: Guards, managers: Managers | None, page: Page,
+                 retry: tuple[int, ...] = (), skipped: frozenset[int] = frozenset()) -> None:  # fmt: skip
+        self.post, self.page, self.skipped, self.retry = post, page, skipped, deque(retry)
+        self.notes: list[Note] = []
+        page.doing("building environments")
+        self.rows = Stepping(name, {}, managers, guards, 0, post.envs, self.notes.append)
+        self.masked = tuple(self.rows.masked())
+        self.block = RowBlock(anonymous(), self.rows.spec, post.envs, self.masked, 1, create=True)
+        self.rows.attach(self.block, 0)
+        for i in range(post.envs):
+            entropy = [post.seed, post.actor, post.life, i]
+            self.block.seed[i] = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
+        self._stream, self.rows.next_seed = self.rows.next_seed, self._next_seed  # type: ignore[method-assign]
+        self.rows.watch = self._watch
+        self.scenarios = [-1] * post.envs
+        self.random = np.random.default_rng(np.random.SeedSequence([post.seed, post.actor, post.life]))
+        self.counted: np.ndarray = np.zeros(len(FAULTS), np.int64)
+        self.tally = Tallies(post.envs, self.rows.spec)
+        self.policy: FastActor | None = None
+        self.step: Step | None = None
+        self.memory: Any = None
+
+    def hello(self) -> dict[str, Any]:
+        return {"spec": spec_to_json(self.rows.spec), "masked": list(self.masked)}
+
+    def load(self, weights: Weights) -> None:
+        if self.policy is None:
+            assert weights.about is not None
+            self.policy = FastActor(weights.about)
+            self.memory = self.policy.memory(self.post.envs)
+            self.memory = replace(self.memory, critic=(), q=())
+        self.policy.load(weights.arrays)
+
+    def unroll(self, seq: int) -> tuple[list[np.ndarray], dict[str, Any]]:
+        assert self.policy is not None
+        length, policy = self.post.length, self.policy
+        if self.step is None:
+            self.rows.begin()
+            self.step = self._row()
+        noise = policy.noise(self.random, (length, self.post.envs))
+        begun, rows, said = self.memory, [], []
+        for t in range(length):
+            self.page.doing("acting")
+            action, emitted, logp, self.memory = policy.act(self.step, self.memory, tuple(z[t] for z in noise))
+            rows.append(self.step)
+            said.append((action, logp))
+            for mine, given in zip(self.block.action, emitted, strict=True):
+                np.copyto(mine, given, casting="same_kind")
+            self.step = self._row()
+            self.tally.add(self.step)
+        rows.append(self.step)
+        along = lambda xs: np.stack(xs, 1)
+        step = stacked(rows)
+        actions = tuple(along([a[g] for a, _ in said]) for g in range(len(policy.spec.groups)))
+        chunk = Chunk(step, actions, along([logp for _, logp in said]), begun)
+        return shipped(chunk), self._figures(step)
+
+    def _row(self) -> Step:
+        self.rows.advance()
+        return map_step(np.copy, self.block.step)
+
+    def _watch(self, k: int, fresh: bool) -> None:
+        """Environment k is about to be stepped, or begun anew."""
+        self.page.at(k, -1 if fresh else self.scenarios[k])
+        self.page.doing("resetting" if fresh else "stepping")
+
+    def _next_seed(self, i: int) -> int:
+        seed = self.retry.popleft() if self.retry else self._stream(i)
+        while seed in self.skipped:
+            seed = self._stream(i)
+        self.scenarios[i] = seed
+        self.page.at(i, seed)
+        return seed
+
+    def _figures(self, step: Step) -> dict[str, Any]:
+        met = self.block.counts[0] - self.counted
+        self.counted = self.block.counts[0].copy()
+        notes, self.notes[:] = [{k: n.get(k) for k in ("fault", "env", "text")} for n in self.notes], []
+        return {
+            "steps": int((~step.first[:, 1:]).sum()), "finished": self.tally.take(),
+            "faults": {k: int(n) for k, n in zip(FAULTS, met, strict=True) if n}, "notes": notes,
+        }  # fmt: skip
+
+
+def stacked(rows: list[Step]) -> Step:
+    """Rows `[b ...]` in time order -> `[b t ...]`."""
+    like = rows[0]
+    at = lambda get: np.stack([get(r) for r in rows], 1)
+    plain: Any = {
+        k: at(lambda r, k=k: getattr(r, k))
+        for k in ("state", "reward", "team_reward", "discount", "team_discount", "first", "last", "present", "deciding")
+    }
+    return Step(
+        obs=tuple({k: at(lambda r, g=g, k=k: r.obs[g][k]) for k in leaves} for g, leaves in enumerate(like.obs)),
+        legal=tuple(None if x is None else at(lambda r, g=g: r.legal[g]) for g, x in enumerate(like.legal)),
+        metrics={k: at(lambda r, k=k: r.metrics[k]) for k in like.metrics},
+        **plain,
+    )
+
+
+class Tallies:
+    """Sums over the episodes that ended, as `core.episodes.tally` makes them, row by row in NumPy."""
+
+    def __init__(self, envs: int, spec: Spec) -> None:
+        self.declared = spec.metrics
+        zeros = lambda: np.zeros(envs)
+        self.total, self.length, self.metrics = zeros(), zeros(), {k: zeros() for k in self.declared}
+        self.sums = self._none()
+
+    def _none(self) -> dict[str, Any]:
+        return {"episodes": 0, "team_return": 0.0, "length": 0.0, "metrics": dict.fromkeys(self.declared, 0.0)}
+
+    def add(self, row: Step) -> None:
+        """A row that answered an action, `[b ...]`."""
+        first, last = row.first, row.last
+        self.total = np.where(first, 0, self.total) + row.team_reward
+        self.length = np.where(first, 0, self.length) + ~first
+        for k, m in self.declared.items():
+            summed = np.where(first, 0, self.metrics[k]) + np.where(first, 0, row.metrics[k])
+            self.metrics[k] = row.metrics[k].astype(float) if m.reduce == "last" else summed
+        if last.any():
+            self.sums["episodes"] += int(last.sum())
+            self.sums["team_return"] += float(self.total[last].sum())
+            self.sums["length"] += float(self.length[last].sum())
+            for k, m in self.declared.items():
+                over = np.maximum(self.length, 1) if m.reduce == "mean" else 1
+                self.sums["metrics"][k] += float((self.metrics[k] / over)[last].sum())
+
+    def take(self) -> dict[str, Any]:
+        """What was summed since the last time."""
+        out, self.sums = self.sums, self._none()
+        return out
+
+
+class ReferenceActor:
+    """The fused runtime's unroll of an environment written in JAX. Actor 0 draws as the fused runtime does."""
+
+    def __init__(self, config: "RunConfig", post: Post, page: Page) -> None:
+        import jax
+
+        from marlstone.algorithm import Algorithm
+        from marlstone.core.seeds import component_key
+        from marlstone.envs.make import make
+        from marlstone.envs.vectorized import Vectorized
+        from marlstone.runtime.unroll import Acting, draw, unroll
+
+        self.post, self.page = post, page
+        page.doing("building environments")
+        env: Any = make(config.env)
+        if (managers := config.architecture.managers()) is not None:
+            env = managers.over(env)
+        self.env = Vectorized(env, post.envs, config.guards)
+        self.algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
+        mine = lambda key: key if post.actor == post.life == 0 else jax.random.fold_in(jax.random.fold_in(key, post.actor), post.life)
+        self.key = mine(component_key(post.seed, "act"))
+        running, step = jax.jit(lambda key: self.env.init(jax.random.split(key, post.envs)))(mine(component_key(post.seed, "environment")))
+        self.acting = Acting(running, step, self.algorithm.memory(post.envs))
+        self.drawn = jax.jit(lambda key, seq: draw(self.algorithm, jax.random.fold_in(key, seq), post.length, post.envs))
+        self.program = jax.jit(lambda policy, acting, noise, keys: unroll(self.env, self.algorithm, policy, acting, noise, keys))
+        policy = jax.eval_shape(lambda key: self.algorithm.init(key, None).policy, jax.random.key(0))
+        self.structure = jax.tree.structure(vars(policy))
+        self.tally, self.faults = Tallies(post.envs, env.spec), dict.fromkeys(running.faults, 0)
+        self.policy: Any = None
+
+    def hello(self) -> dict[str, Any]:
+        return {"spec": None, "masked": None}
+
+    def load(self, weights: Weights) -> None:
+        import jax
+
+        from marlstone.algorithm import Policy
+
+        self.policy = Policy(**jax.tree.unflatten(self.structure, [jax.numpy.asarray(x) for x in weights.arrays]))
+
+    def unroll(self, seq: int) -> tuple[list[np.ndarray], dict[str, Any]]:
+        import jax
+
+        self.page.doing("stepping")
+        noise, keys = self.drawn(self.key, seq)
+        self.acting, chunk = self.program(self.policy, self.acting, noise, keys)
+        if (fault := self.env.refusal(self.acting.env)) is not None:
+            raise fault
+        chunk = jax.device_get(chunk)
+        for t in range(1, self.post.length + 1):
+            self.tally.add(jax.tree.map(lambda x: x[:, t], chunk.step))  # noqa: B023
+        now = {k: int(v) for k, v in self.acting.env.faults.items()}
+        met, self.faults = {k: n - self.faults[k] for k, n in now.items() if n > self.faults[k]}, now
+        figures = {"steps": int(chunk.real.sum()), "finished": self.tally.take(), "faults": met, "notes": []}
+        return [np.asarray(x) for x in shipped(chunk)], figures
+
+
+@dataclass
+class Actor:
+    """The loop. `end` may be any `ActorEnd`; `beat` is called after each turn, and ends the loop when it says False."""
+
+    post: Post
+    unrolls: Unrolls
+    end: ActorEnd
+    page: Page
+    version: int = -1
+    seq: int = 0
+
+    def fetch(self, patience: float) -> bool:
+        """Take newer weights, if there are some; whether there are any to act by."""
+        new = self.end.latest(self.version, patience)
+        if new is not None:
+            self.unrolls.load(new)
+            self.version = new.version
+            self.page.acts_by(new.version)
+        return self.version >= 0
+
+    def unroll(self) -> Parcel:
+        began = time.perf_counter()
+        arrays, said = self.unrolls.unroll(self.seq)
+        said["seconds"] = time.perf_counter() - began
+        p = self.post
+        parcel = Parcel(p.index, p.actor, p.life, self.seq, self.version, p.envs, arrays, said)
+        self.seq += 1
+        self.page.count(said["steps"], p.envs)
+        return parcel
+
+    def deliver(self, parcel: Parcel, going: Callable[[], bool] = lambda: True) -> str:
+        """Put it, asking again for room and after damage."""
+        while going():
+            self.page.doing("sending")
+            became = self.end.put(parcel, ROOM)
+            if became in ("accepted", "duplicate"):
+                return became
+            if became == "full":
+                self.page.doing("waiting for room")
+        return "full"
+
+    def run(self, going: Callable[[], bool] = lambda: True) -> None:
+        self.page.doing("waiting for weights")
+        while going() and not self.fetch(1.0):
+            pass
+        while going():
+            parcel = self.unroll()
+            self.deliver(parcel, going)
+            self.page.doing("waiting for weights")
+            self.fetch(0.0)
+
+
+def guards_of(said: dict[str, Any]) -> Guards:
+    """Guards from JSON."""
+    bounds = said["reward_bounds"]
+    return Guards(**{**said, "reward_bounds": None if bounds is None else tuple(bounds)})
+
+
+def setup_of(config: "RunConfig", post: Post, retry: tuple[int, ...], skipped: frozenset[int], text: str | None) -> dict[str, Any]:
+    """All an actor's process is told, as JSON. `text`: the whole configuration, for a reference actor."""
+    managers = config.architecture.managers()
+    return {
+        "env": config.env, "post": asdict(post), "guards": asdict(config.guards), "managers": managers and asdict(managers),
+        "retry": list(retry), "skipped": sorted(skipped), "config": text,
+    }  # fmt: skip

@@ -1,0 +1,297 @@
+"""The learner's side: get -> update -> publish. The same questions as `Fused` and `Hosted` answer, so that one loop trains by all.
+
+A batch is `rollout.envs` chunks, whoever made them and by whatever policy: the acting log-probs travel with each and correct
+for it (V-trace). Chunks more than `fleet.max_staleness` versions old are dropped and counted. What a recurrent critic
+remembers of an environment is kept here from one of its chunks to the next, and begins anew where one is missing.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marlstone.algorithm import Algorithm, Nets
+from marlstone.config import RunConfig
+from marlstone.core.episodes import Finished, begin
+from marlstone.core.records import replace
+from marlstone.core.seeds import component_key
+from marlstone.core.types import Chunk, Spec
+from marlstone.envs.guards import BadRow
+from marlstone.envs.make import is_jax, make
+from marlstone.envs.vectorized import Vectorized
+from marlstone.runtime.episodes import Act
+from marlstone.runtime.evaluation import Episodes
+from marlstone.runtime.fleet.fast import describe, weights
+from marlstone.runtime.fleet.page import Page
+from marlstone.runtime.fleet.parcel import Parcel, Weights
+from marlstone.runtime.fleet.transport import LearnerEnd
+from marlstone.runtime.fused import Fused, Report, State
+from marlstone.runtime.host import Hosted, OneByOne
+from marlstone.runtime.limit import Limit
+from marlstone.runtime.row_block import RowBlock, anonymous
+from marlstone.runtime.spread import Spread
+from marlstone.runtime.unroll import Acting, chunk_shapes
+
+Array = Any
+ASK = 1.0  # seconds to wait for a parcel before asking again
+KEPT = 10_000  # chunks whose staleness is remembered
+NOTHING: dict[str, Any] = {"figures": [], "met": [], "words": []}
+
+
+def shipped_shapes(algorithm: Algorithm, acting: Acting, length: int) -> Chunk:
+    """Shapes of a batch of chunks as actors send them, `[b t ...]`: without the critics' memory."""
+    like = chunk_shapes(algorithm, acting, length)
+    return replace(like, memory=replace(like.memory, critic=(), q=()))
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Trains `seeds` from what their actors send. `inner`, which never trains, judges: the runtime that would train without a fleet.
+
+    `ends`: one per seed, since each waits on its own thread. `trained()` is called when the last update is made; `beside()` tells what
+    the supervisor counted, per seed: `figures` to record, faults `met` and the `words` for them.
+    """
+
+    algorithm: Algorithm
+    inner: Any
+    b: int
+    length: int
+    total: int
+    seeds: tuple[int, ...]
+    max_staleness: int
+    actor: str
+    blank: Acting
+    ends: tuple[LearnerEnd, ...]
+    page: Page
+    trained: Callable[[], Any] = lambda: None
+    beside: Callable[[], dict[str, Any]] = lambda: NOTHING
+    staleness: tuple[deque[int], ...] = ()
+    met: list[dict[str, int]] = field(default_factory=list)
+    words: list[dict[str, str]] = field(default_factory=list)
+    remembered: list[dict[int, tuple[int, int, Any]]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, config: RunConfig, ends: tuple[LearnerEnd, ...], page: Page, spec: Callable[[], tuple[Spec, tuple[bool, ...]]],
+           trained: Callable[[], Any] = lambda: None, beside: Callable[[], dict[str, Any]] = lambda: NOTHING) -> "Learning":  # fmt: skip
+        """`spec()` waits for an actor to say what it steps; environments written in JAX are asked here."""
+        b, length, seeds = config.rollout.envs, config.rollout.length, config.all_seeds
+        total = -(-config.steps // (b * length))
+        inner: Any
+        if is_jax(config.env):
+            env: Any = make(config.env)
+            if (managers := config.architecture.managers()) is not None:
+                env = managers.over(env)
+            algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
+            inner = Fused(Vectorized(env, b, config.guards), algorithm, length, total, seeds)
+            shape = jax.eval_shape(lambda key: inner.env.init(jax.random.split(key, b))[1], jax.random.key(0))
+            step: Any = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shape)
+        else:
+            said, masked = spec()
+            algorithm = Algorithm(said, config.architecture, config.credit, config.learner)
+            inner = Hosted(config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [])
+            step = RowBlock(anonymous(), said, b, masked, 1, create=True).step
+        blank = Acting(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))
+        each = len(seeds)
+        return cls(
+            algorithm, inner, b, length, total, seeds, config.fleet.max_staleness, config.fleet.actor, blank, ends, page, trained, beside,
+            tuple(deque(maxlen=KEPT) for _ in seeds), [{} for _ in range(each)], [{} for _ in range(each)], [{} for _ in range(each)],
+        )  # fmt: skip
+
+    @cached_property
+    def spread(self) -> Spread:
+        return OneByOne(len(self.seeds))
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        return {} if isinstance(self.inner, Fused) or self.actor == "reference" else describe(self.algorithm)
+
+    # ---- one seed
+    def begin(self, i: int) -> State:
+        """As `Fused.begin` makes it, but for where the environments stand: those are the actors' own."""
+        keys = {c: component_key(self.seeds[i], c) for c in ("init", "act", "learner")}
+        train = jax.jit(lambda key: self.algorithm.init(key, chunk_shapes(self.algorithm, self.blank, self.length)))(keys["init"])
+        return State(train, self.blank, begin(self.b, self.algorithm.spec.metrics), keys["act"], keys["learner"])
+
+    @cached_property
+    def _shapes(self) -> Chunk:
+        return shipped_shapes(self.algorithm, self.blank, self.length)
+
+    @cached_property
+    def _learn(self) -> Callable[..., Any]:
+        def learn(train: Any, chunks: Chunk, key: Array) -> tuple[Any, Any, dict[str, Array], Array]:
+            memory = self.algorithm.remember(train, chunks, chunks.memory)
+            after, losses = self.algorithm.update(train, chunks, train.version / self.total, jax.random.fold_in(key, train.version))
+            return after, (memory.critic, memory.q), losses, chunks.real.sum()
+
+        return jax.jit(learn)
+
+    def publish(self, i: int, state: State) -> None:
+        """Let actors act by this state's policy."""
+        self.page.doing("publishing")
+        arrays = weights(jax.device_get(state.train.policy))
+        version = int(state.train.version)
+        self.page.acts_by(version)
+        self.ends[i].publish(i, Weights(version, arrays, self._about))
+
+    def unfit(self, parcel: Parcel) -> str | None:
+        """Why a parcel is none of ours."""
+        wanted = jax.tree.leaves(self._shapes)
+        if len(parcel.arrays) != len(wanted):
+            return f"{len(parcel.arrays)} arrays instead of {len(wanted)}"
+        for k, (x, like) in enumerate(zip(parcel.arrays, wanted, strict=True)):
+            shape = (parcel.envs, *like.shape[1:])
+            if x.shape != shape or x.dtype != like.dtype:
+                return f"array {k} is {x.dtype}{list(x.shape)} instead of {like.dtype}{list(shape)}"
+        return None
+
+    def gather(self, i: int, version: int) -> list[Parcel]:
+        """Parcels of one batch, the stale and the unfit dropped and counted."""
+        self.page.doing("waiting for chunks")
+        taken: list[Parcel] = []
+        while sum(p.envs for p in taken) < self.b:
+            parcel = self.ends[i].take(i, ASK)
+            if parcel is None:
+                continue
+            age = abs(version - parcel.version)  # of a policy that a killed learner took with it: as far ahead
+            if (why := self.unfit(parcel)) is not None or age > self.max_staleness:
+                self.ends[i].settle(i, 0, parcel.envs)
+                name = "unfit_chunk" if why is not None else "stale_chunk"
+                self.met[i][name] = self.met[i].get(name, 0) + parcel.envs
+                self.words[i][name] = f"actor {parcel.actor}: " + (
+                    why or f"acted {age} versions ago, fleet.max_staleness is {self.max_staleness}"
+                )
+                continue
+            self.staleness[i].extend([age] * parcel.envs)
+            for fault, count in parcel.said["faults"].items():
+                self.met[i][fault] = self.met[i].get(fault, 0) + count
+            for note in parcel.said["notes"]:
+                self.words[i][note["fault"]] = f"actor {parcel.actor}, environment {note['env']}: {note['text']}"
+            taken.append(parcel)
+        return taken
+
+    def batch(self, i: int, parcels: list[Parcel]) -> Chunk:
+        """One batch of chunks from parcels, with what critics remember of each environment."""
+        columns = [np.concatenate(xs) for xs in zip(*(p.arrays for p in parcels), strict=True)]
+        chunks = jax.tree.unflatten(jax.tree.structure(self._shapes), columns)
+        if not self.algorithm.architecture.recurrent_critic():
+            fresh = self.algorithm.memory(self.b)
+            return replace(chunks, memory=replace(chunks.memory, critic=fresh.critic, q=fresh.q))
+        parts = []
+        for p in parcels:
+            life, seq, kept = self.remembered[i].get(p.actor, (-1, -1, None))
+            fresh = self.algorithm.memory(p.envs)
+            parts.append(kept if (life, seq) == (p.life, p.seq) else jax.tree.map(np.asarray, (fresh.critic, fresh.q)))
+        critic, q = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+        return replace(chunks, memory=replace(chunks.memory, critic=critic, q=q))
+
+    def remember(self, i: int, parcels: list[Parcel], memory: Any) -> None:
+        if not self.algorithm.architecture.recurrent_critic():
+            return
+        memory, at = jax.device_get(memory), 0
+        for p in parcels:
+            self.remembered[i][p.actor] = p.life, p.seq + 1, jax.tree.map(lambda x: x[at : at + p.envs], memory)  # noqa: B023
+            at += p.envs
+
+    def cycle(self, i: int, state: State) -> tuple[State, Report]:
+        """One batch, one update, one policy published."""
+        parcels = self.gather(i, int(state.train.version))
+        self.page.doing("updating")
+        train, memory, losses, steps = jax.block_until_ready(self._learn(state.train, self.batch(i, parcels), state.learn_key))
+        self.remember(i, parcels, memory)
+        state = replace(state, train=train)
+        self.page.count(int(steps), self.b)
+        self.publish(i, state)
+        self.ends[i].settle(i, self.b, 0)
+        sums = [p.said["finished"] for p in parcels]
+        total = lambda get: np.float32(sum(get(s) for s in sums))
+        metrics = {k: total(lambda s, k=k: s["metrics"][k]) for k in self.algorithm.spec.metrics}
+        finished = Finished(total(lambda s: s["episodes"]), total(lambda s: s["team_return"]), total(lambda s: s["length"]), metrics)
+        return state, Report(finished, np.asarray(steps), losses)
+
+    # ---- all seeds
+    def _each(self, f: Callable[..., Any], *stacks: Any) -> list[Any]:
+        entry = lambda i: [jax.tree.map(lambda x: x[i], s) for s in stacks]
+        with ThreadPoolExecutor(len(self.seeds)) as threads:
+            return list(threads.map(lambda i: f(i, *entry(i)), range(len(self.seeds))))
+
+    @staticmethod
+    def _stack(entries: list[Any]) -> Any:
+        return jax.tree.map(lambda *xs: jnp.stack(xs), *entries)
+
+    def start(self) -> State:
+        return self._stack(self._each(self.begin))
+
+    def restored(self, state: State) -> State:
+        """A loaded state, ready to go on: where environments stand is the actors' affair."""
+        return state
+
+    def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
+        """Publish the policy, so that actors begin, and compile learning on a blank batch; `advance(state, n)` then makes n updates of
+        every seed."""
+        self._each(self.publish, state)
+        self.page.doing("compiling")
+        one = jax.tree.map(lambda x: x[0], state)
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), chunk_shapes(self.algorithm, self.blank, self.length))
+        jax.block_until_ready(self._learn(one.train, zeros, one.learn_key))
+
+        def advance(state: State, n: int) -> tuple[State, Report]:
+            def run(i: int, state: State) -> tuple[State, Report]:
+                reports = []
+                for _ in range(n):
+                    state, report = self.cycle(i, state)
+                    reports.append(report)
+                return state, self._stack(reports)
+
+            out = self._each(run, state)
+            state = self._stack([s for s, _ in out])
+            if int(state.train.version[0]) >= self.total:
+                self.trained()
+            return state, self._stack([r for _, r in out])
+
+        return advance
+
+    def saved(self) -> None:
+        """A checkpoint holds all that was trained so far."""
+        self.ends[0].saved()
+
+    def figures(self) -> list[dict[str, float]]:
+        """Of the latest chunks, and of the fleet, per seed."""
+        out = []
+        for ages, more in zip(self.staleness, self.beside()["figures"] or [{}] * len(self.seeds), strict=True):
+            x = np.array(ages or [0], float)
+            out.append({"fleet/staleness_mean": float(x.mean()), "fleet/staleness_p99": float(np.quantile(x, 0.99)), **more})
+        return out
+
+    def refusal(self, state: State) -> BadRow | None:
+        """Actors refuse on the spot."""
+        return None
+
+    def faults(self, state: State) -> list[dict[str, int]]:
+        return [{**mine, **more} for mine, more in zip(self.met, self.beside()["met"] or [{}] * len(self.seeds), strict=True)]
+
+    def notes(self) -> list[dict[str, str]]:
+        return [{**mine, **more} for mine, more in zip(self.words, self.beside()["words"] or [{}] * len(self.seeds), strict=True)]
+
+    # ---- judging
+    def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
+        self.page.doing("evaluating")
+        return self.inner.evaluate(self._for_inner(state), episodes, act)
+
+    def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
+        play = self.inner.player(episodes, act)
+        return lambda state, nth=0: play(self._for_inner(state), nth)
+
+    def _for_inner(self, state: State) -> State:
+        return replace(state, train=self.inner.spread.pad(state.train))
+
+    def limit(self, nets: Nets) -> Limit:
+        return self.inner.limit(nets)
+
+    def close(self) -> None:
+        self.inner.close()

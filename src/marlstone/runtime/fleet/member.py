@@ -1,0 +1,133 @@
+"""The life of one process of a fleet, actor or learner: what it is told, what it runs, how it says why it ended.
+
+Started as `python -c`; it ends when its supervisor does. SIGUSR1 has it write every thread's Python stack to a file.
+"""
+
+import faulthandler
+import gc
+import os
+import signal
+import socket
+import traceback
+from pathlib import Path
+from typing import Any
+
+from marlstone.core.errors import Failure, refused
+from marlstone.runtime.fleet.page import Page
+from marlstone.runtime.fleet.transport import Linked
+from marlstone.runtime.stepping import BROKEN
+from marlstone.runtime.worker import tie_to
+
+PATIENCE = 600.0  # seconds to wait for the other half of a fleet to say what it is
+
+ACTOR = """
+from marlstone.core import records
+records.PYTREES = {pytrees}
+from marlstone.runtime.fleet.member import actor
+actor({link}, {lifeline}, {page})
+"""
+LEARNER = """
+from marlstone.runtime.fleet.member import learner
+learner({link}, {lifeline}, {page}, {ends})
+"""
+
+
+def _begun(link: int, lifeline: int, page: int) -> tuple[Linked, Page, dict[str, Any]]:
+    os.dup2(2, 1)  # what is printed here must not mix with a command's one line of JSON
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which then ends us
+    tie_to(lifeline)
+    end = Linked(socket.socket(fileno=link))
+    setup = end.ask({"ask": "setup"}, patience=PATIENCE)[0]
+    stacks = Path(setup["stacks"]).open("w")
+    faulthandler.register(signal.SIGUSR1, stacks, all_threads=True, chain=False)
+    return end, Page(page), setup
+
+
+def _confess(end: Linked, error: BaseException) -> None:
+    """Say why this process ends."""
+    mistake = isinstance(error, ValueError | ModuleNotFoundError) and refused(error)
+    kind = "mistake" if mistake else "failure" if isinstance(error, Failure) else "error"
+    text = str(error) if kind != "error" else f"{type(error).__name__}: {error}"
+    end.ask({"ask": "failed", "kind": kind, "text": text, "trace": "".join(traceback.format_exception(error))})
+
+
+def actor(link: int, lifeline: int, page_fd: int) -> None:
+    """The whole life of an actor."""
+    from marlstone.runtime.fleet.actor import Actor, HostActor, Post, ReferenceActor, guards_of
+
+    end, page, setup = _begun(link, lifeline, page_fd)
+    post = Post(**setup["post"])
+    end.seed = post.index
+    try:
+        unrolls: HostActor | ReferenceActor
+        if setup["config"] is None:
+            from marlstone.envs.managed import Managers
+
+            managers = None if setup["managers"] is None else Managers(**setup["managers"])
+            guards = guards_of(setup["guards"])
+            unrolls = HostActor(setup["env"], post, guards, managers, page, tuple(setup["retry"]), frozenset(setup["skipped"]))
+            gc.freeze()  # environments make garbage at every step: collect seldom
+            gc.set_threshold(20_000, 20, 100)
+        else:
+            from marlstone.config import parse
+            from marlstone.runtime.spread import prepare
+
+            prepare(1)
+            unrolls = ReferenceActor(parse(setup["config"]), post, page)
+        end.hello(unrolls.hello(), PATIENCE)
+        Actor(post, unrolls, end, page).run()
+    except ConnectionError:
+        return  # the supervisor has gone, or wants us gone
+    except BROKEN as error:
+        _confess(end, error)
+        raise SystemExit(1) from None
+
+
+def learner(link: int, lifeline: int, page_fd: int, ends: tuple[int, ...]) -> None:
+    """The whole life of a learner."""
+    end, page, setup = _begun(link, lifeline, page_fd)
+    try:
+        from marlstone.runtime.spread import prepare
+
+        prepare()
+        from marlstone.config import parse
+        from marlstone.runs.checkpoint import verify
+        from marlstone.runs.directory import RunDirectory
+        from marlstone.runs.progress import Progress
+        from marlstone.runtime.fleet.learner import Learning
+        from marlstone.runtime.spec_json import spec_from_json
+        from marlstone.runtime.train import train
+
+        config = parse(setup["config"])
+
+        def spec() -> Any:
+            page.doing("waiting for chunks")
+            said = end.ask({"ask": "spec"}, patience=PATIENCE)[0]
+            return spec_from_json(said["spec"]), tuple(said["masked"])
+
+        def told(p: Progress) -> None:
+            if p.phase in ("compiling", "checkpointing", "evaluating"):
+                page.doing(p.phase)
+            end.ask({"ask": "progress", "progress": vars(p)})
+
+        made: list[Learning] = []
+
+        def runtime() -> Learning:
+            each = tuple(Linked(socket.socket(fileno=fd), i) for i, fd in enumerate(ends))
+            tell = lambda what: end.ask({"ask": what})[0]
+            made.append(Learning.of(config, each, page, spec, lambda: tell("trained"), lambda: tell("beside")))
+            return made[0]
+
+        record = train(
+            config, RunDirectory.open(setup["run"]),
+            resume=setup["resume"] and verify(Path(setup["resume"])), initial=setup["initial"] and verify(Path(setup["initial"])),
+            runtime=runtime, progress=told, stop=lambda: end.ask({"ask": "stop?"})[0]["stop"],
+        )  # fmt: skip
+        from marlstone.runs.json_line import plain
+
+        end.ask({"ask": "record", "record": plain(record), "staleness": [list(x) for x in made[0].staleness]})
+    except ConnectionError:
+        return
+    except BROKEN as error:
+        _confess(end, error)
+        raise SystemExit(1) from None

@@ -1,0 +1,435 @@
+"""A fleet on this machine: its processes started, watched, ended and started anew; its broker, which outlives them all.
+
+    supervisor (this process)    broker, one thread per connection; no device, no environment
+      learner                    one process, all seeds
+      actors                     `fleet.actors` processes per seed
+
+A member that dies, is stopped, or stays at one thing for longer than allowed is killed and started again after a backoff. An
+actor begins its next life with the episode it died in; the seed of an episode that has killed `fleet.poison_after` lives is put
+in quarantine. A learner resumes from its newest good checkpoint; actors go on meanwhile and notice nothing but older weights.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marlstone.config import RunConfig, dump
+from marlstone.config.sources import resolved
+from marlstone.core.errors import Failure, UserError
+from marlstone.envs.make import is_jax
+from marlstone.runs.checkpoint import Checkpoint, latest_good
+from marlstone.runs.directory import RunDirectory
+from marlstone.runs.progress import Progress
+from marlstone.runtime.fleet.actor import Post, setup_of
+from marlstone.runtime.fleet.broker import Broker
+from marlstone.runtime.fleet.member import ACTOR, LEARNER
+from marlstone.runtime.fleet.page import Facts, Page
+from marlstone.runtime.fleet.transport import answers, serve
+from marlstone.runtime.process import Child
+from marlstone.runtime.row_block import anonymous
+
+STATUS, STACKS, SERVICE = "fleet/status.json", "fleet/stacks", "fleet.json"
+LOOK, WRITE = 0.1, 1.0  # seconds between looks at the members, and between status files
+STOPPED = 5.0  # seconds that a process may be held (SIGSTOP) before it is ended
+STILLBORN = 4  # lives in a row that end before anything is done, before the fleet is given up
+NEWS = 200  # latest events kept for the status
+UNLIMITED = (
+    "waiting for chunks",
+    "waiting for room",
+    "waiting for weights",
+    "compiling",
+    "updating",
+    "evaluating",
+    "checkpointing",
+    "done",
+)
+
+
+@dataclass
+class Member:
+    """One place in the fleet and the process that holds it now. `due`: when to start the next one; `doomed`: in which episode the last
+    ones died, and how many."""
+
+    name: str
+    boot: str
+    page: Page
+    fd: int
+    post: Post | None = None
+    child: Child | None = None
+    life: int = 0
+    due: float = 0.0
+    quick_deaths: int = 0
+    held_since: float | None = None
+    retry: tuple[int, ...] = ()
+    sockets: list[socket.socket] = field(default_factory=list)
+    rate: float = 0.0
+    last: tuple[float, int] = (0.0, 0)
+
+
+@dataclass
+class Supervisor:
+    """One fleet from its first process to its record."""
+
+    config: RunConfig
+    run: RunDirectory
+    resume: Checkpoint | None
+    initial: Checkpoint | None
+    progress: Callable[[Progress], None]
+    stop: Callable[[], bool]
+    answer: dict[str, Any] | None = None
+    failure: dict[str, Any] | None = None
+    hello: dict[str, Any] | None = None
+    trained: bool = False
+    restarts: int = 0
+    deaths: dict[tuple[int, int], int] = field(default_factory=dict)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    met: dict[str, int] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
+    news: list[str] = field(default_factory=list)
+    learner_lives: int = 0
+
+    def __post_init__(self) -> None:
+        c = self.config
+        b = c.rollout.envs
+        self.reference = c.fleet.actor == "reference" or is_jax(c.env)
+        self.broker = Broker(c.seeds, c.fleet.queue * b)
+        self.lock = threading.Lock()
+        self.text = dump(resolved(c))
+        (self.run.path / STACKS).mkdir(parents=True, exist_ok=True)
+        self.began = time.monotonic()
+        self.learner = self._member("learner", LEARNER, None)
+        self.actors = [
+            self._member(f"actor-{i * c.fleet.actors + k}", ACTOR.replace("{pytrees}", str(self.reference)),
+                         Post(i, c.seed + i, i * c.fleet.actors + k, 0, c.fleet.each(b), c.rollout.length))
+            for i in range(c.seeds) for k in range(c.fleet.actors)
+        ]  # fmt: skip
+
+    def _member(self, name: str, boot: str, post: Post | None) -> Member:
+        fd = anonymous()
+        return Member(name, boot, Page(fd, create=True), fd, post)
+
+    # ---- processes
+    def _start(self, m: Member) -> None:
+        """A new life for a member."""
+        m.page.clear()
+        keep: tuple[int, ...] = (m.fd,)
+        more: list[socket.socket] = []
+        boot = m.boot.replace("{page}", str(m.fd))
+        if m.post is None:
+            pairs = [socket.socketpair() for _ in range(self.config.seeds)]
+            more = [ours for ours, _ in pairs]
+            theirs = tuple(t.fileno() for _, t in pairs)
+            keep, boot = (*keep, *theirs), boot.replace("{ends}", repr(theirs))
+        else:
+            m.post = Post(**{**asdict(m.post), "life": m.life})
+        m.child = Child(boot, keep, threads=1 if m.post is not None and not self.reference else None)
+        if m.post is None:
+            for _, t in pairs:
+                t.close()
+        m.sockets = [m.child.link, *more]
+        life = m.life
+        asked: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "setup": lambda said: self._setup(m), "hello": self._hello, "spec": lambda said: self._spec(said["patience"]),
+            "progress": lambda said: self._progress(said["progress"]), "stop?": lambda said: {"stop": self.stop()},
+            "trained": lambda said: self._trained(), "beside": lambda said: self._beside(),
+            "record": lambda said: self._record(said), "failed": lambda said: self._failed(m, life, said),
+        }  # fmt: skip
+        damaged = lambda: self.broker.refuse(m.post.index if m.post else 0, m.post.envs if m.post else 0)
+        for link in m.sockets:
+            threading.Thread(target=serve, args=(link.dup(), answers(self.broker, asked), damaged), daemon=True, name=m.name).start()
+
+    def _setup(self, m: Member) -> dict[str, Any]:
+        stacks = {"stacks": str(self.run.within(f"{STACKS}/{m.name}.txt"))}
+        if m.post is not None:
+            skipped = frozenset(int(q["scenario"]) for q in self.quarantined)
+            return setup_of(self.config, m.post, m.retry, skipped, self.text if self.reference else None) | stacks
+        resume = self.resume if m.life == 0 else latest_good(self.run.checkpoints)
+        path = lambda c: None if c is None else str(c.path)
+        return {"config": self.text, "run": str(self.run.path), "resume": path(resume), "initial": path(self.initial), **stacks}
+
+    def _end(self, m: Member) -> int | None:
+        """Kill its process, if there is one; how it had ended before."""
+        if m.child is None:
+            return None
+        status = m.child.end()
+        for link in m.sockets:
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+            link.close()
+        m.child, m.sockets = None, []
+        return status
+
+    # ---- what members ask
+    def _hello(self, said: dict[str, Any]) -> dict[str, Any]:
+        with self.broker.changed:
+            mine = {k: said[k] for k in ("spec", "masked")}
+            if self.hello is not None and self.hello != mine:
+                self.failure = {"kind": "failure", "text": "two actors built different environments: make the factory deterministic"}
+            self.hello = mine
+            self.broker.changed.notify_all()
+        return {}
+
+    def _spec(self, patience: float) -> dict[str, Any]:
+        with self.broker.changed:
+            if not self.broker.changed.wait_for(lambda: self.hello is not None, patience):
+                raise TimeoutError("no actor has said what it steps")
+            return dict(self.hello or {})
+
+    def _progress(self, said: dict[str, Any]) -> dict[str, Any]:
+        self.progress(Progress(**said))
+        return {}
+
+    def _trained(self) -> dict[str, Any]:
+        self.trained = True
+        return {}
+
+    def _record(self, said: dict[str, Any]) -> dict[str, Any]:
+        self.answer = said
+        return {}
+
+    def _failed(self, m: Member, life: int, said: dict[str, Any]) -> dict[str, Any]:
+        """A member says why it ends: a user's mistake, or a learner's error, ends the fleet; an actor's is a death like others."""
+        if m.post is None or said["kind"] != "error":
+            self.failure = {k: said[k] for k in ("kind", "text", "trace")}
+        else:
+            self._tell("raised", f"{m.name}: {said['text']}")
+        return {}
+
+    def _beside(self) -> dict[str, Any]:
+        """What the store keeps of the fleet, per seed."""
+        figures = []
+        for i, f in enumerate(self.broker.facts()):
+            mine = [m for m in self.actors if m.post and m.post.index == i]
+            rates = np.array([m.rate for m in mine])
+            row = {"queue_depth": f["depth"], "queue_seconds": f["oldest_seconds"], "chunks_dropped": f["dropped"],
+                   "chunks_rolled_back": f["rolled_back"], "actors": sum(m.child is not None for m in mine),
+                   "straggler_ratio": straggling(rates), "restarts": self.restarts}  # fmt: skip
+            for m in mine:
+                facts = m.page.facts()
+                row |= {
+                    f"{m.name}/steps_per_second": m.rate,
+                    f"{m.name}/lag": max(0, f["version"] - facts.version),
+                    f"{m.name}/lives": m.life + 1,
+                }
+            figures.append({f"fleet/{k}": float(v) for k, v in row.items()})
+        each = self.config.seeds
+        return {"figures": figures, "met": [dict(self.met), *[{}] * (each - 1)], "words": [dict(self.words), *[{}] * (each - 1)]}
+
+    def _tell(self, what: str, text: str) -> None:
+        """An event: counted for the store, with the latest words, and listed in the status."""
+        with self.lock:
+            self.met[what], self.words[what] = self.met.get(what, 0) + 1, text
+            self.news = [*self.news[-NEWS:], f"{time.strftime('%H:%M:%S')} {what}: {text}"]
+
+    # ---- watching
+    def _limit(self, m: Member, facts: Facts) -> float:
+        """Seconds that a member may stay at what it is doing."""
+        g = self.config.guards
+        match facts.doing:
+            case "stepping" if not self.reference:
+                return g.timeout
+            case "resetting":
+                return g.start_timeout
+            case "starting" | "building environments" | "stepping":
+                return g.start_timeout * (m.post.envs if m.post else 1) + self.config.fleet.patience
+            case doing if doing in UNLIMITED:
+                return float("inf")
+        return self.config.fleet.patience
+
+    def _look(self, m: Member) -> None:
+        """Notice a death, a stop or a hang, and see to the next life."""
+        now = time.monotonic()
+        if m.child is None:
+            if now >= m.due:
+                self._start(m)
+            return
+        facts = m.page.facts()
+        if now - m.last[0] >= 2.0:
+            m.rate, m.last = max(0, facts.steps - m.last[1]) / (now - m.last[0]), (now, facts.steps)
+        status = m.child.process.poll()
+        held = _held(m.child.process.pid)
+        m.held_since = (m.held_since or now) if held else None
+        if status is not None:
+            self._mourn(m, facts, "died", f"its process ended with status {status}")
+        elif m.held_since is not None and now - m.held_since > STOPPED:
+            self._mourn(m, facts, "hung", f"its process was stopped for {now - m.held_since:.0f} s")
+        elif facts.seconds > (limit := self._limit(m, facts)):
+            self._mourn(m, facts, "hung", f"{facts.doing} for {facts.seconds:.0f} s, {limit:g} are allowed")
+
+    def _mourn(self, m: Member, facts: Facts, how: str, why: str) -> None:
+        """A member is lost: count it, think about the episode it was in, and date its next life. Raises `Failure` past the budget."""
+        self._end(m)
+        if m.post is None and (self.answer is not None or self.failure is not None):
+            return
+        fleet = self.config.fleet
+        where = f", {facts.doing}" + (f" environment {facts.env}, episode seed {facts.scenario}" if facts.scenario >= 0 else "")
+        self._tell(how, f"{m.name}, life {m.life + 1}{where}: {why}")
+        self.restarts += 1
+        if self.restarts > fleet.restarts:
+            raise Failure(
+                f"the fleet lost {self.restarts} processes, more than fleet.restarts = {fleet.restarts} allows; the last: {self.news[-1]}"
+            )
+        m.quick_deaths = m.quick_deaths + 1 if facts.age < 10 * fleet.longest_backoff else 1
+        if facts.doing == "starting" and m.quick_deaths >= STILLBORN:
+            raise Failure(f"{m.name} ended {m.quick_deaths} times before it did anything: {why}; what it printed stands above")
+        m.due = time.monotonic() + min(fleet.backoff * 2 ** (m.quick_deaths - 1), fleet.longest_backoff)
+        m.held_since, m.life, m.rate, m.retry = None, m.life + 1, 0.0, ()
+        if m.post is None:
+            lost = self.broker.bereaved()
+            self._tell("rolled_back", f"{lost} chunks with the learner's life {m.life}")
+        elif facts.scenario >= 0 and facts.doing in ("stepping", "resetting"):
+            self._suspect(m, facts, why)
+
+    def _suspect(self, m: Member, facts: Facts, why: str) -> None:
+        """An episode that lives end in, time and again, is put in quarantine; else the next life begins with it."""
+        assert m.post is not None
+        key = m.post.index, facts.scenario
+        self.deaths[key] = self.deaths.get(key, 0) + 1
+        if self.deaths[key] < self.config.fleet.poison_after:
+            m.retry = (facts.scenario,)
+            return
+        entry = {"scenario": facts.scenario, "actor": m.name, "environment": facts.env, "deaths": self.deaths.pop(key), "last": why}
+        self.quarantined.append(entry)
+        self._tell("quarantined", f"episode seed {facts.scenario} ended {entry['deaths']} lives, the last of {m.name}: {why}")
+
+    # ---- sight
+    def status(self) -> dict[str, Any]:
+        """Everything that is known, as JSON."""
+        members = []
+        for m in (self.learner, *self.actors):
+            facts = m.page.facts()
+            doing = facts.doing if m.child else f"down, starts in {max(0.0, m.due - time.monotonic()):.1f} s"
+            members.append({
+                "name": m.name, "seed": m.post and m.post.seed, "pid": m.child and m.child.process.pid, "doing": doing,
+                "since_seconds": facts.seconds, "held": m.held_since is not None, "version": facts.version, "steps": facts.steps,
+                "steps_per_second": m.rate, "lives": m.life + 1, "environment": facts.env, "episode_seed": facts.scenario,
+            })  # fmt: skip
+        return {
+            "written": time.time(), "supervisor": os.getpid(), "seconds": time.monotonic() - self.began, "seeds": self.broker.facts(),
+            "members": members, "restarts": self.restarts, "quarantined": self.quarantined, "still_seconds": self.broker.still(),
+            "straggler_ratio": straggling(np.array([m.rate for m in self.actors])), "news": self.news[-20:], "because": self._because(members),
+        }  # fmt: skip
+
+    def _because(self, members: list[dict[str, Any]]) -> str:
+        """Why nothing moves, in one sentence; empty where things do."""
+        still = self.broker.still()
+        if still < 5 or self.trained:
+            return ""
+        learner, *actors = members
+        said = f"nothing has moved for {still:.0f} s because "
+        if learner["doing"] not in ("waiting for chunks",):
+            return said + f"the learner is {learner['doing']} since {learner['since_seconds']:.0f} s"
+        down = [a for a in actors if a["pid"] is None or a["held"]]
+        longest = max(actors, key=lambda a: a["since_seconds"])
+        return said + (
+            f"the learner waits for chunks, {len(down)} of {len(actors)} actors are down or held, and {longest['name']} is {longest['doing']} "
+            f"(environment {longest['environment']}) since {longest['since_seconds']:.0f} s"
+        )
+
+    # ---- the whole
+    def supervise(self) -> dict[str, Any]:
+        written = 0.0
+        try:
+            while self.answer is None and self.failure is None:
+                if self.learner.child is None or not self.trained:
+                    for m in (self.learner, *(self.actors if not self.trained else ())):
+                        self._look(m)
+                else:
+                    for m in self.actors:
+                        self._end(m)
+                    self._look(self.learner)
+                if time.monotonic() - written >= WRITE:
+                    self.run.write(STATUS, json.dumps(self.status()))
+                    written = time.monotonic()
+                time.sleep(LOOK)
+            if self.failure is not None:
+                self._raise(self.failure)
+            assert self.answer is not None
+            return self._concluded(self.answer)
+        finally:
+            for m in (*self.actors, self.learner):
+                self._end(m)
+            self.run.write(STATUS, json.dumps(self.status()))
+
+    def _raise(self, failure: dict[str, Any]) -> None:
+        kind = {"mistake": UserError, "failure": Failure}.get(failure["kind"])
+        if kind is not None:
+            raise kind(failure["text"])
+        raise RuntimeError(f"{failure['text']}\n{failure['trace']}")
+
+    def _concluded(self, said: dict[str, Any]) -> dict[str, Any]:
+        """The learner's record, with what only the supervisor knows."""
+        facts, ages = self.broker.facts(), np.array([x for per_seed in said["staleness"] for x in per_seed] or [0], float)
+        total = lambda k: sum(f[k] for f in facts)
+        return said["record"] | {
+            "actors": len(self.actors), "chunks_accepted": total("accepted"), "chunks_trained": total("trained") + total("unsaved"),
+            "chunks_dropped": total("dropped"), "chunks_rolled_back": total("rolled_back"), "chunks_refused": total("refused"),
+            "chunks_left": total("depth") + total("in_hand"), "restarts": self.restarts, "quarantined": self.quarantined,
+            "staleness_mean": float(ages.mean()), "staleness_p99": float(np.quantile(ages, 0.99)),
+        }  # fmt: skip
+
+
+def straggling(rates: np.ndarray) -> float:
+    """How much longer the slowest actors take for a step than the usual one: p99 over median of seconds per step."""
+    seconds = 1 / rates[rates > 0]
+    return float(np.quantile(seconds, 0.99) / np.median(seconds)) if seconds.size else 1.0
+
+
+def _held(pid: int) -> bool:
+    """Whether a process is stopped by a signal."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except OSError:
+        return False
+
+
+def supervise(
+    config: RunConfig, run: RunDirectory, *, resume: Checkpoint | None = None, initial: Checkpoint | None = None,
+    progress: Callable[[Progress], None] = lambda _: None, stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:  # fmt: skip
+    """Train as configured with a fleet; the record is `train`'s, with the fleet's figures."""
+    return Supervisor(config, run, resume, initial, progress, stop).supervise()
+
+
+def dump_stacks(run: RunDirectory) -> Path:
+    """Have every process of a run's fleet write its Python stacks; they end up in one file, whose path is returned."""
+    status = run.within(STATUS)
+    if not status.is_file():
+        raise UserError(f"run {run.path} has no fleet: start one with marlstone train --fleet local")
+    said = json.loads(status.read_text())
+    parts = []
+    for m in said["members"]:
+        if m["pid"] is None or not _ours(m["pid"]):
+            parts.append(f"== {m['name']}: {m['doing']}, no process\n")
+            continue
+        file = run.within(f"{STACKS}/{m['name']}.txt")
+        before = file.stat().st_size if file.is_file() else 0
+        os.kill(m["pid"], signal.SIGUSR1)
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline and (not file.is_file() or file.stat().st_size == before):
+            time.sleep(0.02)
+        time.sleep(0.05)
+        text = file.read_text()[before:] if file.is_file() else ""
+        held = " (stopped by a signal: it will answer when it goes on)" if _held(m["pid"]) else ""
+        parts.append(
+            f"== {m['name']}, process {m['pid']}, {m['doing']} since {m['since_seconds']:.1f} s{held}\n{text or 'no answer within 2 s'}\n"
+        )
+    return run.write(f"fleet/stacks-{time.strftime('%Y%m%d-%H%M%S')}.txt", "\n".join(parts))
+
+
+def _ours(pid: int) -> bool:
+    """Whether a process is one of a fleet's: SIGUSR1 would end any other."""
+    try:
+        return b"marlstone.runtime.fleet" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
