@@ -63,9 +63,9 @@ class Fleet:
         for name in ("patience", "backoff", "longest_backoff"):
             if not 0 < getattr(self, name) <= 1e6:
                 raise ValueError(f"fleet.{name} is {getattr(self, name)}: give a positive number of seconds, up to 1e6")
-        if self.kind == "none" and self != Fleet():
-            changed = next(f.name for f in fields(self) if getattr(self, f.name) != f.default)
-            raise ValueError(f"fleet.{changed} is {getattr(self, changed)}, but there is no fleet: add --fleet local")
+        changed = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        if self.kind == "none" and changed:
+            raise ValueError(f"fleet.{changed[0]} is {getattr(self, changed[0])}, but there is no fleet: add --fleet local")
 
     def each(self, b: int) -> int:
         """Environments of each actor, where an update takes `b` chunks."""
