@@ -32,14 +32,6 @@ def whole(step: int, count: int = 2, success: bool = True) -> Whole:
     return Whole(np.arange(count), np.zeros(count, int), np.full(count, 7), figure, each, 100 * each[:, :2], metrics)
 
 
-def whole(step: int, count: int = 2, success: bool = True) -> Whole:
-    """Episodes of three agents, of which something is said of two; their figures are their step's and number's."""
-    figure = 10.0 * step + np.arange(count)
-    metrics = {"success": figure % 2, "score": -figure} if success else {"score": -figure}
-    each = figure[:, None] + np.arange(3) / 10
-    return Whole(np.arange(count), np.zeros(count, int), np.full(count, 7), figure, each, 100 * each[:, :2], metrics)
-
-
 def test_series(tmp_path: Path) -> None:
     with Store(tmp_path / "m.sqlite", "r") as store:
         for seed in (1001, 1000):

@@ -1,4 +1,7 @@
-"""Who sees what, who shares parameters, who decides when."""
+"""Who sees what, who shares parameters, who decides when.
+
+Nothing here imports JAX before it makes parameters or trains, so that actors without JAX can read it.
+"""
 
 from marlstone.architectures.body import Gru, Mlp
 from marlstone.architectures.contract import Architecture

@@ -141,17 +141,16 @@ class Gru:
         # rows of one product: every agent of every environment; where parameters differ, agents stay apart in front
         rows = (lambda y: xp.moveaxis(y, -2, 0).reshape(n, -1, y.shape[-1])) if stacked else (lambda y: y.reshape(-1, y.shape[-1]))
         back = (lambda y: xp.moveaxis(y.reshape(n, *lead, -1), 0, -2)) if stacked else (lambda y: y.reshape(*lead, n, -1))
-        each = lambda k: xp.broadcast_to(k[..., None, None], (*k.shape, n, 1))
         if first.ndim == len(lead):
-            h, _ = gru_cell(u, b, rows(x), rows(memory) * rows(each(keep)))
+            h, _ = gru_cell(u, b, rows(x), rows(memory * keep[..., None, None]))
             h = back(h)
             return h, h
         import jax
 
         from marlstone.core.gru_scan import gru_scan
 
-        time = lambda y: xp.moveaxis(y, -3, 0)
-        ys = gru_scan(u, b, jax.vmap(rows)(time(x)), jax.vmap(rows)(time(each(keep))), rows(memory))
+        time, keep = (lambda y: xp.moveaxis(y, -3, 0)), xp.broadcast_to(keep[..., None, None], (*keep.shape, n, 1))
+        ys = gru_scan(u, b, jax.vmap(rows)(time(x)), jax.vmap(rows)(time(keep)), rows(memory))
         return xp.moveaxis(jax.vmap(back)(ys), 0, -3), back(ys[-1])
 
     def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray | None) -> Array:

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "play a run's final policy and report its return",
     "audit-credit": "check what a credit method says of each agent against the truth",
     "check-credit": "run a credit method, yours too, through the laws that every one keeps",
+    "fleet": "many actors, one learner: what such a fleet would do",
     "envs": "list the environments, and what each needs installed",
 }
 

@@ -1,6 +1,6 @@
 """A record as people read it: the tables a command prints without `--json`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -125,3 +125,30 @@ def _figure(record: Mapping[str, Any], name: str) -> str:
 
 def _percent(pair: Sequence[float | None]) -> str:
     return " to ".join("-" if x is None else f"{x:.1%}" for x in pair)
+
+
+def fleet(record: Mapping[str, Any]) -> None:
+    """A simulated fleet: asynchronous and synchronous side by side."""
+    ways = ("asynchronous", "synchronous")
+    kept = lambda f: f["steps_per_second"] / f["healthy_steps_per_second"] if f["healthy_steps_per_second"] else float("nan")
+    figures: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("steps trained/s", lambda f: number(f["steps_per_second"])),
+        ("without stalls and deaths", lambda f: number(f["healthy_steps_per_second"])),
+        ("share kept", lambda f: f"{kept(f):.1%}"),
+        ("the learner can train", lambda f: number(record["learner_limit"])),
+        ("updates/s", lambda f: number(f["updates_per_second"])),
+        ("staleness, 99th percentile", lambda f: number(f["staleness_p99"])),
+        ("dropped as too stale", lambda f: f"{f['dropped_fraction']:.1%}"),
+        ("learner busy", lambda f: f"{f['learner_busy']:.1%}"),
+        ("bytes/s over the link", lambda f: number(f["bytes_per_second"])),
+        ("simulated seconds", lambda f: number(f["seconds"])),
+    ]
+    table = Table(title=f"{record['actors']:,} actors, simulated", title_justify="left")
+    for column in ("", *ways):
+        table.add_column(column, justify="right" if column else "left")
+    for name, figure in figures:
+        table.add_row(name, *(figure(record[way]) for way in ways))
+    console = Console()
+    (console if console.is_terminal else Console(width=100)).print(table, markup=False, highlight=False)
+    if record.get("picture"):
+        print(f"picture: {record['picture']}")

@@ -13,7 +13,7 @@ from marlstone.core.errors import UserError
 MOST_ACTORS = 100_000
 
 
-def _number(default: Any, about: str, least: float = 0, most: float = math.inf, above: float | None = None) -> Any:
+def _number(default: Any, about: str, least: float = 0, most: float = 1e15, above: float = -1) -> Any:
     return dataclasses.field(default=default, metadata={"about": about, "least": least, "most": most, "above": above})
 
 
@@ -26,13 +26,11 @@ def _check(given: "Service | Scenario") -> None:
     """Raises `UserError` for a field outside its bounds."""
     for field in dataclasses.fields(given):
         value, bounds = getattr(given, field.name), field.metadata
-        if not bounds:
+        if not bounds or (bounds["least"] <= value <= bounds["most"] and value > bounds["above"]):
             continue
-        low, high, above = bounds["least"], bounds["most"], bounds["above"]
-        if not (low <= value <= high) or (above is not None and value <= above):
-            wanted = f"more than {above:g}" if above is not None else f"at least {low:g}"
-            limit = f" and at most {high:,g}" if math.isfinite(high) else ""
-            raise UserError(f"{flag(field.name)} is {value:g}: give {wanted}{limit}")
+        low = f"more than {bounds['above']:g}" if bounds["above"] >= 0 else f"at least {bounds['least']:g}"
+        wanted = f"at most {bounds['most']:,g}" if value > bounds["most"] else low
+        raise UserError(f"{flag(field.name)} is {value:g}: give {wanted}")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Service:
     update_seconds: float = _number(0.1, "seconds the learner takes for one update", above=0)
     chunk_bytes: float = _number(20_000, "bytes of one environment's chunk")
     weights_bytes: float = _number(200_000, "bytes of one version of the weights")
-    bandwidth: float = _number(1.25e9, "bytes/s at the learner's end, each way, shared by all; inf: no limit", above=0)
+    bandwidth: float = _number(1.25e9, "bytes/s at the learner's end, each way, shared by all; inf: no limit", most=math.inf, above=0)
     latency: float = _number(0.0005, "seconds any transfer takes beside its bytes", most=3600)
 
     def __post_init__(self) -> None:

@@ -5,32 +5,34 @@
     actor    fetch the weights, where newer ones exist; unroll; send `envs` chunks; wait, and only here, for room in the queue
     learner  take `batch` chunks that are no staler than `max_staleness`, dropping others; update; version + 1
 
-**Synchronous.** Round r begins when its weights are out. With f_i the time at which actor i has unrolled (after any failures), sorted, and
-s the seconds a put takes on the link, put i is through at d_i = max(d_{i-1}, f_i) + s: a barrier waits for the last. Then the learner updates for
-`update_seconds` x max(1, actors x envs / batch): as fast per chunk as the other one. Rounds only meet at barriers, so arrays are enough.
+**Synchronous.** A round begins when its weights are out. Let f_i be the times at which actors have unrolled, after any failures, in order,
+and s the seconds a put holds the link. Put i is through at d_i = max(d_{i-1}, f_i) + s, and the barrier waits for the last. Then the
+learner updates for `update_seconds` x max(1, actors x envs / batch): per chunk as fast as the other one. Rounds meet only at barriers, so
+arrays are enough.
 
 Times:
 
 - A chunk takes the sum of `length` rows, each lognormal with mean `row_seconds` and sigma `row_spread`. That sum is drawn at once, as the
-  lognormal with its mean and variance (Fenton and Wilkinson): mean m = length x row_seconds, sigma^2 = ln(1 + (exp(row_spread^2) - 1) / length).
-  So an event is a chunk's, never a row's.
-- The link is a line at the learner's end for each direction: a transfer begins when those before it are through, holds it for bytes / bandwidth, and
-  arrives `latency` later. Weights cross it once for every actor that fetches them, and are those that are newest when their transfer begins.
-- Actors fail at exponential times, at a rate of (`stalled_fraction` + `death_fraction_per_minute`) / 60 per second. What was being unrolled is
-  lost. A dead actor is back after `restart` seconds, a stalled one after `deadline` more; `restart` doubles with every failure since the last
-  chunk. Without a supervisor nobody comes back, and `stalled_fraction` of the actors stand still from the beginning.
+  lognormal with its mean and variance (Fenton and Wilkinson): mean = length x row_seconds,
+  sigma^2 = ln(1 + (exp(row_spread^2) - 1) / length). So events are a chunk's, never a row's.
+- The link is a line at the learner's end for each direction: a transfer begins when those before it are through, holds it for
+  bytes / bandwidth, and arrives `latency` later. Weights cross it once for every actor that fetches them, and are those that are newest
+  when their transfer begins.
+- Actors fail at exponential times, at a rate of (`stalled_fraction` + `death_fraction_per_minute`) / 60 per second. What was being unrolled
+  is lost; a chunk already sent is not. A dead actor is back after `restart` seconds, a stalled one after `deadline` more; `restart` doubles
+  with every failure since the last chunk. Without a supervisor nobody comes back, and `stalled_fraction` of the actors stand still from the
+  beginning: a fleet that dies so has no steady state, and its answer is about the time it was measured for.
 
-Departures from a real fleet: an actor that would fail while it waits for the queue, the link or the barrier does so when it next unrolls; rows
-do not depend on each other; one learner, whose `get` and `publish` take no time of their own; a link gives its transfers one after another, not
-all at once; the supervisor itself never fails.
+Departures from a real fleet: rows do not depend on each other; one learner, whose `get` and `publish` take no time of their own; a link
+gives its transfers one after another, not all at once; the supervisor never fails, and restarts any number at a time.
 
-What is measured begins with the end of an update, a quarter of the way into the simulation, and ends after `seconds`, or earlier, where the declared
-number of events is spent: a large fleet is watched for a shorter time. `Outcome.seconds` says for how long.
+What is measured begins with the end of an update, a quarter of the way into the simulation, and ends after `seconds`, or earlier, where the
+declared number of events is spent: a large fleet is watched for a shorter time. `Outcome.seconds` says for how long.
 """
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +44,10 @@ from marlstone.runtime.fleet.scenario import Scenario, Service
 SECONDS = 3600.0
 """Simulated time to measure for, where the events suffice."""
 EVENTS = 1_000_000
-"""Events of one simulation, unless an actor would get fewer than `EVENTS_PER_ACTOR`."""
+"""Events of one simulation, unless an actor would get fewer than `EVENTS_PER_ACTOR`; a synchronous round counts one per actor."""
 EVENTS_PER_ACTOR = 20
 _DRAWN = 4096
+_Process = Generator[simpy.Event, Any, None]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Outcome:
     """Share of the time the learner updates."""
     dropped_fraction: float
     """Share of chunks dropped as too stale."""
+    updates_per_second: float
     bytes_per_second: float
     """Over the link, both ways."""
     seconds: float
@@ -80,7 +84,7 @@ def chunk_law(service: Service, scenario: Scenario) -> tuple[float, float]:
     return scenario.length * service.row_seconds, math.sqrt(math.log1p(math.expm1(service.row_spread**2) / scenario.length))
 
 
-def chunk_seconds(service: Service, scenario: Scenario, noise: np.ndarray) -> np.ndarray:
+def chunk_seconds(service: Service, scenario: Scenario, noise: Any) -> np.ndarray:
     """From standard normal noise to the seconds of chunks."""
     mean, sigma = chunk_law(service, scenario)
     return mean * np.exp(sigma * noise - sigma**2 / 2)
@@ -150,9 +154,9 @@ class _Learner:
         self.trained: Counter[int] = Counter()
         self.dropped = self.puts = 0
         self.busy = self.waited = 0.0
-        self.began = self.env.now
+        self.began, self.first = self.env.now, self.version
 
-    def loop(self) -> Iterator[simpy.Event]:
+    def loop(self) -> _Process:
         batch, most, queue, env = self.scenario.batch, self.scenario.max_staleness, self.queue, self.env
         version = left = 0
         while True:
@@ -191,13 +195,13 @@ def _asynchronous(service: Service, scenario: Scenario, seconds: float, rng: np.
     up, down, learner = _Link(service), _Link(service), _Learner(env, service, scenario)
     queue = learner.queue
     mean, _ = chunk_law(service, scenario)
-    chunks = _blocks(lambda n: chunk_seconds(service, scenario, rng.standard_normal(n)))
+    chunks = _blocks(lambda count: chunk_seconds(service, scenario, rng.standard_normal(count)))
     uniform, exponential = _blocks(rng.random), _blocks(rng.standard_exponential)
     rate = scenario.failures_per_second
     life = lambda: next(exponential) / rate if rate else math.inf
     put_bytes = scenario.envs * service.chunk_bytes
 
-    def actor(slower: float) -> Iterator[simpy.Event]:
+    def actor(slower: float) -> _Process:
         version, failures = -1, 0
         yield env.timeout(next(uniform) * mean * slower)  # so that they are not in step
         fails = env.now + life()
@@ -211,11 +215,10 @@ def _asynchronous(service: Service, scenario: Scenario, seconds: float, rng: np.
                     yield env.timeout(arrives - env.now)
             takes = next(chunks) * slower
             if env.now + takes > fails:
-                yield env.timeout(max(fails - env.now, 0.0))
                 away = scenario.down(next(uniform) * rate < scenario.stalls_per_second, failures)
                 if away == math.inf:
                     return
-                yield env.timeout(away)
+                yield env.timeout(max(fails + away - env.now, 0.0))
                 version, failures, fails = -1, failures + 1, env.now + life()
                 continue
             yield env.timeout(takes)
@@ -250,6 +253,7 @@ def _asynchronous(service: Service, scenario: Scenario, seconds: float, rng: np.
         queue_seconds=learner.waited / learner.puts if learner.puts else math.nan,
         learner_busy=busy / lasted,
         dropped_fraction=learner.dropped / max(learner.dropped + trained, 1),
+        updates_per_second=(learner.version - learner.first) / lasted,
         bytes_per_second=(up.bytes + down.bytes - sent) / lasted,
         seconds=lasted,
     )
@@ -278,7 +282,10 @@ def _synchronous(service: Service, scenario: Scenario, seconds: float, rng: np.r
     n = scenario.actors
     slower = np.where(rng.permutation(n) < scenario.slow, scenario.straggler_factor, 1.0)
     rate = scenario.failures_per_second
-    life = lambda count: rng.exponential(1 / rate, count) if rate else np.full(count, np.inf)
+
+    def life(count: int) -> np.ndarray:
+        return rng.standard_exponential(count) / rate if rate else np.full(count, np.inf)
+
     fetch, put = service.weights_bytes / service.bandwidth, scenario.envs * service.chunk_bytes / service.bandwidth
     update = service.update_seconds * max(1.0, n * scenario.envs / scenario.batch)
     turn = np.arange(1, n + 1)
@@ -295,37 +302,33 @@ def _synchronous(service: Service, scenario: Scenario, seconds: float, rng: np.r
             if not scenario.supervised:
                 return math.inf
             stalled = rng.random(lost.size) * rate < scenario.stalls_per_second
-            back[lost] = np.maximum(fails[lost], begins) + np.where(stalled, scenario.down(True, again), scenario.down(False, again))
+            back[lost] = fails[lost] + np.where(stalled, scenario.down(True, again), scenario.down(False, again))
             fails[lost] = back[lost] + life(lost.size)
-            start = back[lost] + fetch + service.latency
+            start = np.maximum(begins, back[lost]) + fetch + service.latency
             ends[lost] = start + slower[lost] * chunk_seconds(service, scenario, rng.standard_normal(lost.size))
             again += 1
         ends.sort()
         through = turn * put + np.maximum.accumulate(ends - (turn - 1) * put)
         return float(through[-1]) + service.latency
 
-    now, begun, rounds, done = 0.0, math.nan, max(events // n, 8), 0
-    busy = trained = 0.0
-    for r in range(rounds):
-        if math.isnan(begun) and (r >= rounds // 4 or now >= seconds / 4):
-            begun = now
-        gathered = barrier(now)
-        if gathered + update > (begun if begun == begun else now) + seconds:
-            begun = now if math.isnan(begun) else begun
-            busy += min(max(begun + seconds - gathered, 0.0), update)
-            now = begun + seconds
-            break
-        now = gathered + update
-        if begun == begun:
-            done, busy, trained = done + 1, busy + update, trained + n * scenario.envs
-    lasted = now - begun
+    most = max(events // n, 8)
+    ends = [0.0]
+    while len(ends) <= most and ends[-1] <= 1.25 * seconds:
+        ends.append(barrier(ends[-1]) + update)
+    at = np.array(ends)
+    early = at[: most // 4 + 1]
+    begun = float(early[early <= seconds / 4][-1])
+    until = min(begun + seconds, float(at[-1]))
+    done, lasted = int(np.sum((at > begun) & (at <= until))), until - begun
+    unfinished = max(until - (float(at[at > until].min(initial=math.inf)) - update), 0.0)
     moved = n * (scenario.envs * service.chunk_bytes + service.weights_bytes)
     return Outcome(
-        steps_per_second=trained * scenario.length / lasted,
+        steps_per_second=done * n * scenario.envs * scenario.length / lasted,
         staleness_p99=0.0 if done else math.nan,
         queue_seconds=math.nan,
-        learner_busy=busy / lasted,
+        learner_busy=(done * update + unfinished) / lasted,
         dropped_fraction=0.0,
+        updates_per_second=done / lasted,
         bytes_per_second=done * moved / lasted,
         seconds=lasted,
     )
