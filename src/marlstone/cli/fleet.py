@@ -5,6 +5,8 @@ import importlib
 from marlstone.core.errors import UserError, suggest
 
 COMMANDS = {
+    "status": "who is doing what in a run's fleet, who waits for what, and since when",
+    "dump": "every process's Python stacks, in one file",
     "simulate": "what a fleet of up to 100,000 actors would do, asynchronous and synchronous",
 }
 

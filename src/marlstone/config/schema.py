@@ -42,7 +42,8 @@ class Fleet:
     acts in NumPy, `reference` in JAX, as environments written in JAX always do.
     `patience`: seconds that a process may take over anything but its environment, which `guards` limit, before it is ended and
     started anew, after `backoff` seconds, doubled up to `longest_backoff` while it keeps dying; `restarts`: how often in all;
-    `poison_after`: deaths in the same episode before its seed is put in quarantine.
+    `poison_after`: deaths in the same episode before its seed is put in quarantine. `lineage`: keep, in `fleet/lineage.jsonl`, which
+    chunks each version was trained from; where a version stands twice, a learner died, and the last counts.
     """
 
     kind: Literal["none", "local"] = "none"
@@ -56,6 +57,7 @@ class Fleet:
     longest_backoff: float = 30.0
     restarts: int = 1000
     poison_after: int = 3
+    lineage: bool = False
 
     def __post_init__(self) -> None:
         _at_least("fleet", {k: getattr(self, k) for k in ("actors", "envs", "queue", "poison_after")})

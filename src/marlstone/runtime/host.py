@@ -42,6 +42,11 @@ class OneByOne(Spread):
         return tree
 
 
+def together(reports: list[Any]) -> Any:
+    """Reports stacked on the host: on a device, each number of them would be a program of its own."""
+    return jax.tree.map(lambda *xs: np.stack(xs), *jax.device_get(reports))
+
+
 def seen_of(step: Step) -> Step:
     """What acting needs of a row; the rest would only be copied to the device."""
     unseen: Any = dict.fromkeys(("state", "reward", "team_reward", "discount", "team_discount", "last", "present", "deciding"))
@@ -180,10 +185,10 @@ class Hosted:
                 for _ in range(n):
                     state, report = self.cycle(i, state)
                     reports.append(report)
-                return state, self._stack(reports)
+                return state, together(reports)
 
             out = self._each(run, state)
-            return self._stack([s for s, _ in out]), self._stack([r for _, r in out])
+            return self._stack([s for s, _ in out]), together([r for _, r in out])
 
         return advance
 

@@ -5,12 +5,13 @@ for it (V-trace). Chunks more than `fleet.max_staleness` versions old are droppe
 remembers of an environment is kept here from one of its chunks to the next, and begins anew where one is missing.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ from marlstone.runtime.fleet.page import Page
 from marlstone.runtime.fleet.parcel import Parcel, Weights
 from marlstone.runtime.fleet.transport import LearnerEnd
 from marlstone.runtime.fused import Fused, Report, State
-from marlstone.runtime.host import Hosted, OneByOne
+from marlstone.runtime.host import Hosted, OneByOne, together
 from marlstone.runtime.limit import Limit
 from marlstone.runtime.row_block import RowBlock, anonymous
 from marlstone.runtime.spread import Spread
@@ -55,7 +56,8 @@ class Learning:
     """Trains `seeds` from what their actors send. `inner`, which never trains, judges: the runtime that would train without a fleet.
 
     `ends`: one per seed, since each waits on its own thread. `trained()` is called when the last update is made; `beside()` tells what
-    the supervisor counted, per seed: `figures` to record, faults `met` and the `words` for them.
+    the supervisor counted, per seed: `figures` to record, faults `met` and the `words` for them. `lineage` is told which chunks each
+    version was trained from.
     """
 
     algorithm: Algorithm
@@ -71,6 +73,7 @@ class Learning:
     page: Page
     trained: Callable[[], Any] = lambda: None
     beside: Callable[[], dict[str, Any]] = lambda: NOTHING
+    lineage: TextIO | None = None
     staleness: tuple[deque[int], ...] = ()
     met: list[dict[str, int]] = field(default_factory=list)
     words: list[dict[str, str]] = field(default_factory=list)
@@ -78,7 +81,8 @@ class Learning:
 
     @classmethod
     def of(cls, config: RunConfig, ends: tuple[LearnerEnd, ...], page: Page, spec: Callable[[], tuple[Spec, tuple[bool, ...]]],
-           trained: Callable[[], Any] = lambda: None, beside: Callable[[], dict[str, Any]] = lambda: NOTHING) -> "Learning":  # fmt: skip
+           trained: Callable[[], Any] = lambda: None, beside: Callable[[], dict[str, Any]] = lambda: NOTHING,
+           lineage: TextIO | None = None) -> "Learning":  # fmt: skip
         """`spec()` waits for an actor to say what it steps; environments written in JAX are asked here."""
         b, length, seeds = config.rollout.envs, config.rollout.length, config.all_seeds
         total = -(-config.steps // (b * length))
@@ -100,7 +104,7 @@ class Learning:
         each = len(seeds)
         return cls(
             algorithm, inner, b, length, total, seeds, config.fleet.max_staleness, config.fleet.actor, blank, ends, page, trained, beside,
-            tuple(deque(maxlen=KEPT) for _ in seeds), [{} for _ in range(each)], [{} for _ in range(each)], [{} for _ in range(each)],
+            lineage, tuple(deque(maxlen=KEPT) for _ in seeds), [{} for _ in range(each)], [{} for _ in range(each)], [{} for _ in range(each)],
         )  # fmt: skip
 
     @cached_property
@@ -208,6 +212,10 @@ class Learning:
         self.page.count(int(steps), self.b)
         self.publish(i, state)
         self.ends[i].settle(i, self.b, 0)
+        if self.lineage is not None:
+            chunks = [[p.actor, p.life, p.seq] for p in parcels]
+            self.lineage.write(json.dumps({"seed": i, "version": int(train.version), "chunks": chunks}) + "\n")
+            self.lineage.flush()
         sums = [p.said["finished"] for p in parcels]
         total = lambda get: np.float32(sum(get(s) for s in sums))
         metrics = {k: total(lambda s, k=k: s["metrics"][k]) for k in self.algorithm.spec.metrics}
@@ -246,13 +254,13 @@ class Learning:
                 for _ in range(n):
                     state, report = self.cycle(i, state)
                     reports.append(report)
-                return state, self._stack(reports)
+                return state, together(reports)
 
             out = self._each(run, state)
             state = self._stack([s for s, _ in out])
             if int(state.train.version[0]) >= self.total:
                 self.trained()
-            return state, self._stack([r for _, r in out])
+            return state, together([r for _, r in out])
 
         return advance
 

@@ -98,7 +98,7 @@ def learner(link: int, lifeline: int, page_fd: int, ends: tuple[int, ...]) -> No
         from marlstone.runtime.spec_json import spec_from_json
         from marlstone.runtime.train import train
 
-        config = parse(setup["config"])
+        config, run = parse(setup["config"]), RunDirectory.open(setup["run"])
 
         def spec() -> Any:
             page.doing("waiting for chunks")
@@ -115,11 +115,12 @@ def learner(link: int, lifeline: int, page_fd: int, ends: tuple[int, ...]) -> No
         def runtime() -> Learning:
             each = tuple(Linked(socket.socket(fileno=fd), i) for i, fd in enumerate(ends))
             tell = lambda what: end.ask({"ask": what})[0]
-            made.append(Learning.of(config, each, page, spec, lambda: tell("trained"), lambda: tell("beside")))
+            lineage = run.within("fleet/lineage.jsonl").open("a") if config.fleet.lineage else None
+            made.append(Learning.of(config, each, page, spec, lambda: tell("trained"), lambda: tell("beside"), lineage))
             return made[0]
 
         record = train(
-            config, RunDirectory.open(setup["run"]),
+            config, run,
             resume=setup["resume"] and verify(Path(setup["resume"])), initial=setup["initial"] and verify(Path(setup["initial"])),
             runtime=runtime, progress=told, stop=lambda: end.ask({"ask": "stop?"})[0]["stop"],
         )  # fmt: skip

@@ -12,13 +12,11 @@ in quarantine. A learner resumes from its newest good checkpoint; actors go on m
 import contextlib
 import json
 import os
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,14 +32,14 @@ from marlstone.runtime.fleet.actor import Post, setup_of
 from marlstone.runtime.fleet.broker import Broker
 from marlstone.runtime.fleet.member import ACTOR, LEARNER
 from marlstone.runtime.fleet.page import Facts, Page
+from marlstone.runtime.fleet.sight import STACKS, STATUS, held
 from marlstone.runtime.fleet.transport import answers, serve
 from marlstone.runtime.process import Child
 from marlstone.runtime.row_block import anonymous
 
-STATUS, STACKS, SERVICE = "fleet/status.json", "fleet/stacks", "fleet.json"
 LOOK, WRITE = 0.1, 1.0  # seconds between looks at the members, and between status files
 STOPPED = 5.0  # seconds that a process may be held (SIGSTOP) before it is ended
-STILLBORN = 4  # lives in a row that end before anything is done, before the fleet is given up
+STILLBORN = 4  # first lives of a member that may end before anything is done
 NEWS = 200  # latest events kept for the status
 UNLIMITED = (
     "waiting for chunks",
@@ -57,8 +55,8 @@ UNLIMITED = (
 
 @dataclass
 class Member:
-    """One place in the fleet and the process that holds it now. `due`: when to start the next one; `doomed`: in which episode the last
-    ones died, and how many."""
+    """One place in the fleet and the process that holds it now. `due`: when to start the next one; `lived`: whether any of them did
+    more than start; `retry`: seeds of episodes that the next begins with."""
 
     name: str
     boot: str
@@ -68,6 +66,7 @@ class Member:
     child: Child | None = None
     life: int = 0
     due: float = 0.0
+    lived: bool = False
     quick_deaths: int = 0
     held_since: float | None = None
     retry: tuple[int, ...] = ()
@@ -256,9 +255,9 @@ class Supervisor:
         facts = m.page.facts()
         if now - m.last[0] >= 2.0:
             m.rate, m.last = max(0, facts.steps - m.last[1]) / (now - m.last[0]), (now, facts.steps)
+        m.lived |= facts.doing != "starting"
         status = m.child.process.poll()
-        held = _held(m.child.process.pid)
-        m.held_since = (m.held_since or now) if held else None
+        m.held_since = (m.held_since or now) if held(m.child.process.pid) else None
         if status is not None:
             self._mourn(m, facts, "died", f"its process ended with status {status}")
         elif m.held_since is not None and now - m.held_since > STOPPED:
@@ -280,8 +279,8 @@ class Supervisor:
                 f"the fleet lost {self.restarts} processes, more than fleet.restarts = {fleet.restarts} allows; the last: {self.news[-1]}"
             )
         m.quick_deaths = m.quick_deaths + 1 if facts.age < 10 * fleet.longest_backoff else 1
-        if facts.doing == "starting" and m.quick_deaths >= STILLBORN:
-            raise Failure(f"{m.name} ended {m.quick_deaths} times before it did anything: {why}; what it printed stands above")
+        if not m.lived and m.life + 1 >= STILLBORN:
+            raise Failure(f"{m.name} ended {m.life + 1} times before it did anything: {why}; what it printed stands above")
         m.due = time.monotonic() + min(fleet.backoff * 2 ** (m.quick_deaths - 1), fleet.longest_backoff)
         m.held_since, m.life, m.rate, m.retry = None, m.life + 1, 0.0, ()
         if m.post is None:
@@ -317,7 +316,8 @@ class Supervisor:
         return {
             "written": time.time(), "supervisor": os.getpid(), "seconds": time.monotonic() - self.began, "seeds": self.broker.facts(),
             "members": members, "restarts": self.restarts, "quarantined": self.quarantined, "still_seconds": self.broker.still(),
-            "straggler_ratio": straggling(np.array([m.rate for m in self.actors])), "news": self.news[-20:], "because": self._because(members),
+            "straggler_ratio": straggling(np.array([m.rate for m in self.actors])), "news": self.news[-20:],
+            "because": self._because(members),
         }  # fmt: skip
 
     def _because(self, members: list[dict[str, Any]]) -> str:
@@ -332,8 +332,8 @@ class Supervisor:
         down = [a for a in actors if a["pid"] is None or a["held"]]
         longest = max(actors, key=lambda a: a["since_seconds"])
         return said + (
-            f"the learner waits for chunks, {len(down)} of {len(actors)} actors are down or held, and {longest['name']} is {longest['doing']} "
-            f"(environment {longest['environment']}) since {longest['since_seconds']:.0f} s"
+            f"the learner waits for chunks, {len(down)} of {len(actors)} actors are down or held, and "
+            f"{longest['name']} is {longest['doing']} (environment {longest['environment']}) since {longest['since_seconds']:.0f} s"
         )
 
     # ---- the whole
@@ -385,51 +385,9 @@ def straggling(rates: np.ndarray) -> float:
     return float(np.quantile(seconds, 0.99) / np.median(seconds)) if seconds.size else 1.0
 
 
-def _held(pid: int) -> bool:
-    """Whether a process is stopped by a signal."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-    except OSError:
-        return False
-
-
 def supervise(
     config: RunConfig, run: RunDirectory, *, resume: Checkpoint | None = None, initial: Checkpoint | None = None,
     progress: Callable[[Progress], None] = lambda _: None, stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:  # fmt: skip
     """Train as configured with a fleet; the record is `train`'s, with the fleet's figures."""
     return Supervisor(config, run, resume, initial, progress, stop).supervise()
-
-
-def dump_stacks(run: RunDirectory) -> Path:
-    """Have every process of a run's fleet write its Python stacks; they end up in one file, whose path is returned."""
-    status = run.within(STATUS)
-    if not status.is_file():
-        raise UserError(f"run {run.path} has no fleet: start one with marlstone train --fleet local")
-    said = json.loads(status.read_text())
-    parts = []
-    for m in said["members"]:
-        if m["pid"] is None or not _ours(m["pid"]):
-            parts.append(f"== {m['name']}: {m['doing']}, no process\n")
-            continue
-        file = run.within(f"{STACKS}/{m['name']}.txt")
-        before = file.stat().st_size if file.is_file() else 0
-        os.kill(m["pid"], signal.SIGUSR1)
-        deadline = time.monotonic() + 2.0
-        while time.monotonic() < deadline and (not file.is_file() or file.stat().st_size == before):
-            time.sleep(0.02)
-        time.sleep(0.05)
-        text = file.read_text()[before:] if file.is_file() else ""
-        held = " (stopped by a signal: it will answer when it goes on)" if _held(m["pid"]) else ""
-        parts.append(
-            f"== {m['name']}, process {m['pid']}, {m['doing']} since {m['since_seconds']:.1f} s{held}\n{text or 'no answer within 2 s'}\n"
-        )
-    return run.write(f"fleet/stacks-{time.strftime('%Y%m%d-%H%M%S')}.txt", "\n".join(parts))
-
-
-def _ours(pid: int) -> bool:
-    """Whether a process is one of a fleet's: SIGUSR1 would end any other."""
-    try:
-        return b"marlstone.runtime.fleet" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False

@@ -1,0 +1,201 @@
+"""The fleet with real processes: it trains, survives what kills its members, counts every chunk, and leaves nothing behind."""
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from marlstone.config import dump, load
+from marlstone.core.errors import Failure, UserError
+from marlstone.runs.directory import RunDirectory
+from marlstone.runtime.fleet import supervise as fleet
+from marlstone.runtime.fleet.sight import STATUS, dump_stacks, status_of
+from marlstone.runtime.fleet.supervise import Supervisor
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+HOST = str(Path(__file__).parent.parent / "envs" / "host_examples.py")
+SMALL = {
+    "seeds": "1", "seed": "0", "rollout.envs": "4", "rollout.length": "8", "architecture.body.hidden": "[8]", "learner.epochs": "1",
+    "learner.minibatches": "1", "fleet.kind": "local", "fleet.backoff": "0.05", "fleet.longest_backoff": "0.2", "fleet.lineage": "true",
+    "evaluation.episodes": "2", "evaluation.logged": "0",
+}  # fmt: skip
+
+
+def supervised(tmp_path: Path, env: str = f"{HOST}:toy?length=6", **fields: str) -> Supervisor:
+    config = load(None, {"env": env, "steps": "640", **SMALL, **fields})
+    run = RunDirectory.create(tmp_path / "run", dump(config))
+    return Supervisor(config, run, None, None, lambda p: None, lambda: False)
+
+
+def children() -> set[int]:
+    """Processes of a fleet that live."""
+    found = set()
+    for p in Path("/proc").iterdir():
+        if p.name.isdigit():
+            try:
+                if b"fleet.member" in (p / "cmdline").read_bytes() and "Z" not in (p / "stat").read_text().rpartition(")")[2][:3]:
+                    found.add(int(p.name))
+            except OSError:
+                continue
+    return found
+
+
+def balanced(record: dict[str, Any]) -> None:
+    """Every accepted chunk became exactly one thing."""
+    became = ("chunks_trained", "chunks_dropped", "chunks_rolled_back", "chunks_left")
+    assert record["chunks_accepted"] == sum(record[k] for k in became)
+
+
+def surviving(run: RunDirectory) -> dict[int, list[tuple[int, ...]]]:
+    """The chunks of every version that the final policy came from."""
+    lines = [json.loads(x) for x in run.within("fleet/lineage.jsonl").read_text().splitlines()]
+    return {x["version"]: [tuple(c) for c in x["chunks"]] for x in lines}
+
+
+def test_a_fleet_trains_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = children()
+    it = supervised(tmp_path)
+    record = it.supervise()
+    assert record["steps"] == 640
+    assert record["actors"] == 2
+    assert record["restarts"] == 0
+    assert np.isfinite(record["returns"]).all()
+    balanced(record)
+    lineage = surviving(it.run)
+    assert sorted(lineage) == list(range(1, 21))
+    assert max(Counter(c for chunks in lineage.values() for c in chunks).values()) == 1
+    assert {c[0] for chunks in lineage.values() for c in chunks} == {0, 1}
+    assert children() == before
+    said = status_of(it.run)
+    assert [m["name"] for m in said["members"]] == ["learner", "actor-0", "actor-1"]
+    with it.run.store() as store:
+        assert {"fleet/staleness_mean", "fleet/queue_depth", "fleet/actor-1/lag", "return"} <= set(store.names())
+
+
+def test_chaos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members are killed and held at random, the learner too, while training goes on to its end."""
+    monkeypatch.setattr(fleet, "STOPPED", 0.3)
+    it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.002", steps="3200", checkpoint_every="320")
+    rng, over, blows = random.Random(1), threading.Event(), Counter[str]()
+
+    def strike() -> None:
+        while not over.wait(0.25):
+            living = [m for m in (it.learner, *it.actors) if m.child is not None]
+            version = it.broker.facts()[0]["version"]
+            if not living or version < 10 or it.trained or blows.total() >= 25:
+                continue
+            m = rng.choice([x for x in living if x is not it.learner or blows["learner"] < 2] or living)
+            how = rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP))
+            try:
+                os.kill(m.child.process.pid, how)
+                blows["learner" if m is it.learner else "actor"] += 1
+            except (ProcessLookupError, AttributeError):
+                continue
+
+    before, striker = children(), threading.Thread(target=strike)
+    striker.start()
+    try:
+        record = it.supervise()
+    finally:
+        over.set()
+        striker.join()
+    assert blows["actor"] >= 3
+    assert record["restarts"] >= 3
+    assert record["steps"] == 3200
+    assert np.isfinite(record["returns"]).all()
+    balanced(record)
+    lineage = surviving(it.run)
+    assert sorted(lineage) == list(range(1, 101))
+    assert max(Counter(c for chunks in lineage.values() for c in chunks).values()) == 1
+    assert children() == before
+
+
+def test_a_killed_learner_goes_on_from_its_checkpoint_and_actors_stay(tmp_path: Path) -> None:
+    it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.002", steps="1920", checkpoint_every="320")
+    pids: list[set[int]] = []
+
+    def strike() -> None:
+        while it.broker.facts()[0]["version"] < 15:
+            time.sleep(0.02)
+        pids.append({m.child.process.pid for m in it.actors if m.child})
+        it.learner.child.process.kill()  # type: ignore[union-attr]
+        while it.broker.facts()[0]["version"] < 30:
+            time.sleep(0.02)
+        pids.append({m.child.process.pid for m in it.actors if m.child})
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    record = it.supervise()
+    striker.join()
+    assert record["resumed_from_step"] >= 320
+    assert record["restarts"] == 1
+    assert record["chunks_rolled_back"] > 0
+    balanced(record)
+    assert pids[0] == pids[1]
+
+
+def test_a_poisoned_episode_is_put_in_quarantine_and_named(tmp_path: Path) -> None:
+    """Episodes whose seed is divisible by 9 end the process that meets them."""
+    it = supervised(
+        tmp_path,
+        f"{Path(__file__).parent / 'poisoned.py'}:make?divisor=9",
+        **{"fleet.envs": "2", "fleet.poison_after": "2", "steps": "480"},
+    )
+    record = it.supervise()
+    assert record["quarantined"]
+    assert all(q["scenario"] % 9 == 0 and q["deaths"] == 2 for q in record["quarantined"])
+    with it.run.store() as store:
+        assert any(name == "quarantined" for name, _ in store.counts())
+
+
+def test_an_environment_that_hangs_costs_its_actor_a_life(tmp_path: Path) -> None:
+    it = supervised(
+        tmp_path,
+        f"{Path(__file__).parent / 'poisoned.py'}:make?divisor=11&how=hang",
+        **{"guards.timeout": "0.5", "fleet.poison_after": "1"},
+    )
+    record = it.supervise()
+    assert any("stepping for" in q["last"] for q in record["quarantined"])
+    assert all(q["scenario"] % 11 == 0 for q in record["quarantined"])
+
+
+def test_stacks_of_every_process_in_one_file(tmp_path: Path) -> None:
+    it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01")
+    found: list[str] = []
+
+    def look() -> None:
+        while it.broker.facts()[0]["version"] < 3 or not it.run.within(STATUS).is_file():
+            time.sleep(0.05)
+        time.sleep(1.2)
+        found.append(dump_stacks(it.run).read_text())
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    it.supervise()
+    looker.join()
+    assert all(name in found[0] for name in ("== learner", "== actor-0", "== actor-1"))
+    assert "fleet/actor.py" in found[0]
+    assert "fleet/learner.py" in found[0]
+
+
+def test_mistakes_and_hopeless_fleets_end_with_one_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        supervised(tmp_path / "a", f"{HOST}:nowhere").supervise()
+    with pytest.raises(Failure, match=r"fleet\.restarts = 1"):
+        supervised(tmp_path / "b", f"{HOST}:toy?length=6&fault=exit&at=2", **{"fleet.restarts": "1"}).supervise()
+    assert not children()
+
+
+def test_fields_of_a_fleet_that_is_not_there_are_refused() -> None:
+    with pytest.raises(UserError, match="add --fleet local"):
+        load(None, {"env": "proving:pair", "fleet.actors": "8"})
+    with pytest.raises(UserError, match=r"set fleet\.envs"):
+        load(None, {"env": "proving:pair", "fleet.kind": "local", "fleet.envs": "3"})
