@@ -57,7 +57,7 @@ def pretend(config: Any, run: Any, *, resume: Any, initial: Any, progress: Any, 
 def marlstone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
     """`marlstone("train", ...) -> (exit code, stdout, stderr)`, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "runtime", lambda: pretend)
+    monkeypatch.setattr(train, "runtime", lambda config: pretend)
     monkeypatch.setattr(evaluate, "runtime", lambda: lambda config, checkpoint, episodes: {"run": "x", "seeds": [1], "return_iqm": 2.0})
 
     def call(*words: str) -> Result:

@@ -72,7 +72,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     if page.name == "quickstart.md":
         text = text.replace("jumanji:LevelBasedForaging?task=8x8-2p-2f-coop", "proving:climbing")
     else:
-        monkeypatch.setattr(train, "runtime", lambda: fitting)
+        monkeypatch.setattr(train, "runtime", lambda config: fitting)
         monkeypatch.setattr(credit_laws, "LAWS", credit_laws.LAWS[:1])
         monkeypatch.setattr(audit_credit, "_trained", lambda config, *_: fitting_audit(config))
         monkeypatch.setattr(audit_credit, "scoring", lambda: lambda config, checkpoint, log: {**fitting_audit(config), **NOTHING_SAID})

@@ -6,6 +6,7 @@ remembers of an environment is kept here from one of its chunks to the next, and
 """
 
 import json
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,7 @@ class Learning:
     met: list[dict[str, int]] = field(default_factory=list)
     words: list[dict[str, str]] = field(default_factory=list)
     remembered: list[dict[int, tuple[int, int, Any]]] = field(default_factory=list)
+    times: dict[str, deque[float]] = field(default_factory=lambda: {k: deque(maxlen=KEPT) for k in ("row", "update", "chunk", "weights")})
 
     @classmethod
     def of(cls, config: RunConfig, ends: tuple[LearnerEnd, ...], page: Page, spec: Callable[[], tuple[Spec, tuple[bool, ...]]],
@@ -101,10 +103,12 @@ class Learning:
             inner = Hosted(config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [])
             step = RowBlock(anonymous(), said, b, masked, 1, create=True).step
         blank = Acting(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))
-        each = len(seeds)
+        ages: tuple[deque[int], ...] = tuple(deque(maxlen=KEPT) for _ in seeds)
+        fresh: Callable[[], list[Any]] = lambda: [{} for _ in seeds]
+        fleet = config.fleet
         return cls(
-            algorithm, inner, b, length, total, seeds, config.fleet.max_staleness, config.fleet.actor, blank, ends, page, trained, beside,
-            lineage, tuple(deque(maxlen=KEPT) for _ in seeds), [{} for _ in range(each)], [{} for _ in range(each)], [{} for _ in range(each)],
+            algorithm, inner, b, length, total, seeds, fleet.max_staleness, fleet.actor, blank, ends, page, trained, beside, lineage, ages,
+            fresh(), fresh(), fresh(),
         )  # fmt: skip
 
     @cached_property
@@ -139,6 +143,7 @@ class Learning:
         """Let actors act by this state's policy."""
         self.page.doing("publishing")
         arrays = weights(jax.device_get(state.train.policy))
+        self.times["weights"].append(sum(x.nbytes for x in arrays))
         version = int(state.train.version)
         self.page.acts_by(version)
         self.ends[i].publish(i, Weights(version, arrays, self._about))
@@ -204,13 +209,16 @@ class Learning:
 
     def cycle(self, i: int, state: State) -> tuple[State, Report]:
         """One batch, one update, one policy published."""
-        parcels = self.gather(i, int(state.train.version))
+        parcels, began = self.gather(i, int(state.train.version)), time.perf_counter()
         self.page.doing("updating")
         train, memory, losses, steps = jax.block_until_ready(self._learn(state.train, self.batch(i, parcels), state.learn_key))
         self.remember(i, parcels, memory)
         state = replace(state, train=train)
         self.page.count(int(steps), self.b)
         self.publish(i, state)
+        self.times["update"].append(time.perf_counter() - began)
+        self.times["row"].extend(p.said["seconds"] / self.length for p in parcels)
+        self.times["chunk"].extend(p.bytes / p.envs for p in parcels)
         self.ends[i].settle(i, self.b, 0)
         if self.lineage is not None:
             chunks = [[p.actor, p.life, p.seq] for p in parcels]
@@ -275,6 +283,17 @@ class Learning:
             x = np.array(ages or [0], float)
             out.append({"fleet/staleness_mean": float(x.mean()), "fleet/staleness_p99": float(np.quantile(x, 0.99)), **more})
         return out
+
+    def service(self) -> dict[str, float]:
+        """How long things took and what they weighed, as `marlstone fleet simulate --run` reads it. `row_spread`: were a chunk's rows
+        independent and lognormal, the sigma that its time's spread comes from."""
+        mean = lambda k: float(np.mean(self.times[k] or [0.0]))
+        rows = np.array(self.times["row"] or [0.0])
+        varied = (rows.std() / max(rows.mean(), 1e-12)) ** 2 * self.length
+        return {
+            "row_seconds": mean("row"), "row_spread": float(np.sqrt(np.log1p(min(varied, 1e3)))), "update_seconds": mean("update"),
+            "chunk_bytes": mean("chunk"), "weights_bytes": mean("weights"),
+        }  # fmt: skip
 
     def refusal(self, state: State) -> BadRow | None:
         """Actors refuse on the spot."""

@@ -126,7 +126,7 @@ def learner(link: int, lifeline: int, page_fd: int, ends: tuple[int, ...]) -> No
         )  # fmt: skip
         from marlstone.runs.json_line import plain
 
-        end.ask({"ask": "record", "record": plain(record), "staleness": [list(x) for x in made[0].staleness]})
+        end.ask({"ask": "record", "record": plain(record), "staleness": [list(x) for x in made[0].staleness], "service": made[0].service()})
     except ConnectionError:
         return
     except BROKEN as error:

@@ -369,6 +369,7 @@ class Supervisor:
 
     def _concluded(self, said: dict[str, Any]) -> dict[str, Any]:
         """The learner's record, with what only the supervisor knows."""
+        self.run.write("fleet.json", json.dumps(said["service"]) + "\n")
         facts, ages = self.broker.facts(), np.array([x for per_seed in said["staleness"] for x in per_seed] or [0], float)
         total = lambda k: sum(f[k] for f in facts)
         return said["record"] | {
