@@ -94,7 +94,6 @@ def test_an_environment_that_cannot_go_back_is_refused_before_it_is_trained_in(m
     """Also where a run was trained in one already."""
     (tmp_path / "holds.py").write_text(HOLDS)
     env = f"{tmp_path / 'holds.py'}:make"
-    train.runtime()  # the stand-in
     record(marlstone("train", "--env", env, "--steps", "20", "--out", "run", "--json"))
     for words in (("run",), ("--env", env, "--credit", "counterfactual", "--out", "new", "--steps", "8")):
         code, out, err = marlstone("audit-credit", *words)

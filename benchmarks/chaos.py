@@ -1,0 +1,108 @@
+"""A fleet under fire: members killed and held at random, the learner too, beside the same fleet left in peace.
+
+    python benchmarks/chaos.py [--blows 200] [--steps 200000]
+
+Every blow is a kill -9 or a SIGSTOP of a random member; every tenth, on average, hits the learner. Kept: what became of every
+chunk, whether any version was trained twice from the same one, what was left of processes and memory, and the final returns.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import stamp, write
+
+from marlstone.config import dump, load
+from marlstone.runs.directory import RunDirectory
+from marlstone.runtime.fleet.supervise import Supervisor
+
+FIELDS = {
+    "env": "pettingzoo:mpe2.simple_spread_v3", "architecture": "ctde", "credit": "team", "rollout.envs": "8", "rollout.length": "25",
+    "seeds": "3", "learner.lr": "1e-3", "evaluation.logged": "0", "evaluation.episodes": "64", "fleet.kind": "local", "fleet.actors": "2",
+    "fleet.backoff": "0.1", "fleet.longest_backoff": "1.0", "fleet.lineage": "true", "architecture.body.hidden": "[64,64]",
+}  # fmt: skip
+
+
+def living() -> list[int]:
+    """Members of any fleet on this machine."""
+    found = []
+    for p in Path("/proc").iterdir():
+        if p.name.isdigit():
+            try:
+                if b"fleet.member" in (p / "cmdline").read_bytes():
+                    found.append(int(p.name))
+            except OSError:
+                continue
+    return found
+
+
+def strike(it: Supervisor, blows: int, over: threading.Event, hit: Counter[str], every: float) -> None:
+    """Hit one member every so often, once training runs."""
+    rng = random.Random(0)
+    while not over.wait(every) and hit.total() < blows:
+        if it.trained or min(f["version"] for f in it.broker.facts()) < 3:
+            continue
+        m = it.learner if rng.random() < 0.1 else rng.choice(it.actors)
+        if m.child is None:
+            continue
+        how = rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP))
+        try:
+            os.kill(m.child.process.pid, how)
+        except (ProcessLookupError, AttributeError):
+            continue
+        hit[("learner " if m is it.learner else "actor ") + how.name] += 1
+
+
+def train(steps: int, blows: int, every: float) -> dict[str, Any]:
+    config = load(None, {**FIELDS, "steps": str(steps), "checkpoint_every": str(max(1, steps // 40))})
+    before, shared = living(), len(list(Path("/dev/shm").iterdir()))
+    with tempfile.TemporaryDirectory() as folder:
+        run, over, hit = RunDirectory.create(Path(folder) / "run", dump(config)), threading.Event(), Counter[str]()
+        it, began = Supervisor(config, run, None, None, lambda p: None, lambda: False), time.perf_counter()
+        striker = threading.Thread(target=strike, args=(it, blows, over, hit, every))
+        striker.start()
+        record = it.supervise()
+        seconds = time.perf_counter() - began
+        over.set()
+        striker.join()
+        lineage: dict[tuple[int, int], list[list[int]]] = {}
+        for line in run.within("fleet/lineage.jsonl").read_text().splitlines():
+            said = json.loads(line)
+            lineage[said["seed"], said["version"]] = said["chunks"]
+        used = Counter((seed, *c) for (seed, _), chunks in lineage.items() for c in chunks)
+        with run.store() as store:
+            finite = all(np.isfinite(s.value).all() for name in store.names() for s in store.series(name))
+    became = {k: record[f"chunks_{k}"] for k in ("trained", "dropped", "rolled_back", "left", "refused", "accepted")}
+    return {
+        "blows": dict(hit), "seconds": seconds, "returns": record["returns"], "return_iqm": record["return_iqm"], "restarts": record["restarts"],
+        "return_ci95": record["return_ci95"], "chunks": became, "versions": len(lineage), "trained_twice": sum(n > 1 for n in used.values()),
+        "unaccounted": became["accepted"] - sum(became[k] for k in ("trained", "dropped", "rolled_back", "left")), "all_finite": finite,
+        "orphans": len(set(living()) - set(before)), "shared_memory_left": len(list(Path("/dev/shm").iterdir())) - shared,
+        "staleness_p99": record["staleness_p99"], "quarantined": record["quarantined"],
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--blows", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=200_000)
+    parser.add_argument("--every", type=float, default=0.8, help="seconds between blows")
+    flags = parser.parse_args()
+    peace, chaos = train(flags.steps, 0, flags.every), train(flags.steps, flags.blows, flags.every)
+    write("chaos/local", {"config": FIELDS | {"steps": flags.steps}, "peace": peace, "chaos": chaos, **stamp()})
+    print(json.dumps({"peace": peace, "chaos": chaos}, indent=1), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
