@@ -84,8 +84,9 @@ def train(steps: int, blows: int, every: float) -> dict[str, Any]:
             finite = all(np.isfinite(s.value).all() for name in store.names() for s in store.series(name))
     became = {k: record[f"chunks_{k}"] for k in ("trained", "dropped", "rolled_back", "left", "refused", "accepted")}
     return {
-        "blows": dict(hit), "seconds": seconds, "returns": record["returns"], "return_iqm": record["return_iqm"], "restarts": record["restarts"],
-        "return_ci95": record["return_ci95"], "chunks": became, "versions": len(lineage), "trained_twice": sum(n > 1 for n in used.values()),
+        "blows": dict(hit), "seconds": seconds, "returns": record["returns"], "return_iqm": record["return_iqm"],
+        "return_ci95": record["return_ci95"], "restarts": record["restarts"], "chunks": became, "versions": len(lineage),
+        "trained_twice": sum(n > 1 for n in used.values()),
         "unaccounted": became["accepted"] - sum(became[k] for k in ("trained", "dropped", "rolled_back", "left")), "all_finite": finite,
         "orphans": len(set(living()) - set(before)), "shared_memory_left": len(list(Path("/dev/shm").iterdir())) - shared,
         "staleness_p99": record["staleness_p99"], "quarantined": record["quarantined"],

@@ -158,7 +158,7 @@ def main() -> int:
         r = measure(name, flags.actors, flags.seconds, flags.rounds)
         write(f"fleet/{name}", r)
         print(
-            f"{name}: {r['rate']:.0f} steps/s, {r['ratio']:.2f} of the bare processes' on the cores left, synchronous {r['synchronous']:.0f}, "
+            f"{name}: {r['rate']:.0f} steps/s, {r['ratio']:.2f} of bare processes on the cores left, synchronous {r['synchronous']:.0f}, "
             f"first update after {r['first_update_seconds']:.1f} s; {r['rounds']}",
             file=sys.stderr,
         )

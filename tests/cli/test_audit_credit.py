@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from marlstone.cli import train
 from tests.batches import QUICK
 from tests.cli.conftest import Result, record
 from tests.runtime.conftest import compiled_once  # noqa: F401

@@ -1,0 +1,154 @@
+"""What travels through a fleet: nothing twice, nothing damaged, nothing uncounted, and no wait without an end."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marlstone.runtime.fleet import frames
+from marlstone.runtime.fleet.broker import Broker
+from marlstone.runtime.fleet.parcel import Parcel, Weights
+from marlstone.runtime.fleet.transport import Faulty, Here, Linked, answers, serve
+
+ARRAYS = [np.arange(12, dtype=np.float32).reshape(3, 4), np.array([True, False]), np.zeros((2, 0), np.int32), np.array(7)]
+
+
+def parcel(seq: int, actor: int = 0, life: int = 0, envs: int = 2) -> Parcel:
+    return Parcel(0, actor, life, seq, 0, envs, [x + seq if x.dtype != bool else x for x in ARRAYS], {"steps": seq})
+
+
+@pytest.fixture
+def linked() -> Iterator[tuple[Broker, Linked, list[int]]]:
+    """A broker, an end over a socket, and how often a damaged frame came."""
+    broker, damaged = Broker(1, 1000), [0]
+    ours, theirs = socket.socketpair()
+
+    def count() -> None:
+        damaged[0] += 1
+
+    served = threading.Thread(target=serve, args=(theirs, answers(broker, {}), count))
+    served.start()
+    with ours:
+        yield broker, Linked(ours), damaged
+    served.join(5)
+    assert not served.is_alive()
+
+
+def drained(broker: Broker) -> list[Parcel]:
+    out = []
+    while (p := broker.take(0, 0.0)) is not None:
+        out.append(p)
+    return out
+
+
+@pytest.mark.parametrize("fault", [{"twice": 0.5}, {"reorder": 0.5}, {"corrupt": 0.5}, {"lose": 0.5},
+                                   {"twice": 0.2, "reorder": 0.2, "corrupt": 0.2, "lose": 0.2, "delay": 0.002}])  # fmt: skip
+def test_whatever_happens_on_the_way_no_parcel_comes_twice_or_damaged(linked: Any, fault: dict[str, float]) -> None:
+    broker, end, damaged = linked
+    faulty, sent = Faulty(end, seed=1, **fault), {}
+    for seq in range(60):
+        sent[seq] = parcel(seq)
+        while faulty.put(sent[seq], 0.1) == "damaged":
+            pass
+    came = drained(broker)
+    assert len({p.seq for p in came}) == len(came)
+    for p in came:
+        assert p.words() == sent[p.seq].words()
+        for x, y in zip(p.arrays, sent[p.seq].arrays, strict=True):
+            assert x.dtype == y.dtype
+            np.testing.assert_array_equal(x, y)
+    facts = broker.facts()[0]
+    assert facts["accepted"] == 2 * len(came) == facts["in_hand"]
+    assert (damaged[0] > 0) == ("corrupt" in fault)
+    assert (facts["refused"] > 0) == ("twice" in fault)
+    held = len(faulty.held)
+    assert len(came) == 60 - held if "lose" not in fault else len(came) < 60
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, 10_000), st.integers(1, 255))
+def test_rubbish_is_never_taken_for_a_frame(noise: bytes, at: int, flip: int) -> None:
+    frame = bytearray(frames.encode({"ask": "put", "n": [1, 2]}, ARRAYS))
+    at = at % len(frame)
+    frame[at] ^= flip
+    for sent in (bytes(frame), noise):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.sendall(sent)
+            ours.shutdown(socket.SHUT_WR)
+            with pytest.raises((frames.Rubbish, frames.Gone)):
+                frames.receive(theirs)
+
+
+def test_whoever_speaks_another_language_is_hung_up_on(linked: Any) -> None:
+    _, end, damaged = linked
+    end.link.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with contextlib.suppress(ConnectionResetError):
+        assert end.link.recv(10) == b""
+    assert damaged[0] == 1
+
+
+def test_no_objects_travel() -> None:
+    with pytest.raises((frames.Rubbish, ValueError)):
+        frame = frames.encode({}, [np.array([{}], dtype=object)])
+        words = frames.HEADER.unpack(frame[: frames.HEADER.size])[1]
+        content = memoryview(frame)[frames.HEADER.size :]
+        frames.decode(content[:words], content[words:], frames.HEADER.unpack(frame[: frames.HEADER.size])[3])
+
+
+def test_the_queue_is_bounded_and_every_wait_ends() -> None:
+    broker = Broker(1, 4)
+    end = Here(broker, 0)
+    assert [end.put(parcel(i), 0.0) for i in range(3)] == ["accepted", "accepted", "full"]
+    assert end.put(parcel(1), 0.0) == "duplicate"
+    assert end.latest(-1, 0.0) is None
+    taken = drained(broker)
+    assert broker.take(0, 0.01) is None
+    assert end.put(parcel(2), 0.0) == "accepted"
+    broker.settle(0, trained=2, dropped=2)
+    assert len(taken) == 2
+    broker.saved()
+    assert broker.bereaved() == 0
+    drained(broker)
+    assert broker.bereaved() == 2
+    facts = broker.facts()[0]
+    assert (facts["accepted"], facts["trained"], facts["dropped"], facts["rolled_back"]) == (6, 2, 2, 2)
+
+
+def test_a_full_queue_lets_an_actor_in_as_soon_as_there_is_room() -> None:
+    broker, became = Broker(1, 2), []
+    broker.put(parcel(0), 0.0)
+    waiting = threading.Thread(target=lambda: became.append(broker.put(parcel(1), 30.0)))
+    waiting.start()
+    while not broker.facts()[0]["actors_waiting_for_room"]:
+        pass
+    broker.take(0, 0.0)
+    waiting.join(5)
+    assert became == ["accepted"]
+
+
+def test_weights_of_a_rolled_back_future_are_replaced_by_older_ones() -> None:
+    broker = Broker(1, 2)
+    end = Here(broker, 0)
+    for version in (5, 3):
+        broker.publish(0, Weights(version, [np.array([version])]))
+        new = end.latest(5 if version == 3 else -1, 0.0)
+        assert new is not None
+        assert new.version == version
+    assert end.latest(3, 0.0) is None
+
+
+def test_sequence_numbers_are_told_apart_long_after_and_by_life() -> None:
+    broker = Broker(1, 10**6)
+    for seq in range(10_000):
+        assert broker.put(parcel(seq, envs=1), 0.0) == "accepted"
+    assert broker.put(parcel(9_000, envs=1), 0.0) == "duplicate"
+    assert broker.put(parcel(10, envs=1), 0.0) == "duplicate"
+    assert broker.put(parcel(10, life=1, envs=1), 0.0) == "accepted"
+    assert broker.put(parcel(10, actor=1, envs=1), 0.0) == "accepted"
