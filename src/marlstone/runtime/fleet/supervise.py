@@ -95,7 +95,6 @@ class Supervisor:
     met: dict[str, int] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
     news: list[str] = field(default_factory=list)
-    learner_lives: int = 0
 
     def __post_init__(self) -> None:
         c = self.config
@@ -154,6 +153,8 @@ class Supervisor:
             return setup_of(self.config, m.post, m.retry, skipped, self.text if self.reference else None) | stacks
         resume = self.resume if m.life == 0 else latest_good(self.run.checkpoints)
         path = lambda c: None if c is None else str(c.path)
+        if m.life > 0 and resume is None:
+            self.run.rewind(0, self.text)  # the first checkpoint was still to come: all begins anew
         return {"config": self.text, "run": str(self.run.path), "resume": path(resume), "initial": path(self.initial), **stacks}
 
     def _end(self, m: Member) -> int | None:
