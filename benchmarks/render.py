@@ -269,6 +269,62 @@ def credit_speed() -> str:
     return table(head, rows) if rows else "Nothing is recorded yet.\n"
 
 
+def fleet() -> str:
+    """Throughput of the fleet on real simulators."""
+    rows = [
+        [
+            f"`{r['env']}`",
+            number(r["rate"]),
+            number(r["synchronous"]),
+            " / ".join(number(x["bare_per_core"]) for x in r["rounds"]),
+            " / ".join(f"{x['learner_cores']:.2f}" for x in r["rounds"]),
+            f"{r['ratio']:.2f}",
+            f"{r['first_update_seconds']:.1f}",
+            f"{r['date'][:10]} `{r['commit']}`",
+        ]
+        for r in read("fleet").values()
+    ]
+    head = [
+        "environment",
+        "fleet, steps/s",
+        "synchronous host runtime, steps/s",
+        "bare process, steps/s and core",
+        "cores the learner takes",
+        "fleet over bare processes on the cores left",
+        "first update after, s",
+        "measured",
+    ]
+    return table(head, rows) if rows else "Not recorded yet.\n"
+
+
+def chaos() -> str:
+    """A fleet under fire, beside the same in peace."""
+    rows = []
+    for r in read("chaos").values():
+        for how in ("peace", "chaos"):
+            x = r[how]
+            c = x["chunks"]
+            rows.append(
+                [
+                    ", ".join(f"{n} {k}" for k, n in sorted(x["blows"].items())) or "none",
+                    f"{c['accepted']:,}: {c['trained']:,} trained, {c['dropped']} dropped, {c['rolled_back']} rolled back, {c['left']} left",
+                    f"{x['trained_twice']}, {x['unaccounted']}, {x['orphans']}, {x['shared_memory_left']}",
+                    number(x["seconds"]),
+                    _both(x["return_iqm"], x["return_ci95"]),
+                    f"{r['date'][:10]} `{r['commit']}`",
+                ]
+            )
+    head = [
+        "blows",
+        "chunks accepted",
+        "trained twice, unaccounted, orphans, shared memory left",
+        "seconds",
+        "return, IQM of 3 seeds",
+        "measured",
+    ]
+    return table(head, rows) if rows else "Not recorded yet.\n"
+
+
 def times() -> str:
     rows = [
         [
@@ -337,6 +393,15 @@ def page() -> str:
             "with the longest queue. sumo-rl switches SUMO's teleporting off, so a junction that blocks itself stays blocked, "
             "under any controller: hours above 10 s count as jammed and are told apart.\n",
             traffic(),
+            "## The fleet\n",
+            "Two actors and a learner on two cores, beside processes that step the package alone with random actions, on the cores that "
+            "the learner leaves. Checked rows, networks and chunks are what the rest goes to: where a step takes 74 microseconds "
+            "(`lbforaging`) they are two fifths of an actor's time, where it takes a quarter of a millisecond or more they hardly show. "
+            "Above 1: our adapter to SUMO asks the simulator for less.\n",
+            fleet(),
+            "Repeat with `python benchmarks/fleet.py`. Under fire: a blow is a kill -9 or a SIGSTOP of a random member, the learner too.\n",
+            chaos(),
+            "Repeat with `python benchmarks/chaos.py`.\n",
             "## Time to a peer's final return, MPE simple_spread\n",
             times(),
             "Repeat with `python benchmarks/time_to.py`. The peer's seconds leave its compiling out.\n",

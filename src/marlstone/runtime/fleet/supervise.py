@@ -361,6 +361,8 @@ class Supervisor:
             for m in (*self.actors, self.learner):
                 self._end(m)
             self.run.write(STATUS, json.dumps(self.status()))
+            for m in (*self.actors, self.learner):
+                os.close(m.fd)
 
     def _raise(self, failure: dict[str, Any]) -> None:
         kind = {"mistake": UserError, "failure": Failure}.get(failure["kind"])
