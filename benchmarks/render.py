@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 from grid_table import grid
-from record import HERE, read
+from record import HERE, RESULTS, read
 from tables import number, table
 
 from marlstone.evaluate.statistics import interval
@@ -307,7 +307,8 @@ def chaos() -> str:
             rows.append(
                 [
                     ", ".join(f"{n} {k}" for k, n in sorted(x["blows"].items())) or "none",
-                    f"{c['accepted']:,}: {c['trained']:,} trained, {c['dropped']} dropped, {c['rolled_back']} rolled back, {c['left']} left",
+                    f"{c['accepted']:,}: "
+                    + ", ".join(f"{c[k]:,} {k.replace('_', ' ')}" for k in ("trained", "dropped", "rolled_back", "left")),
                     f"{x['trained_twice']}, {x['unaccounted']}, {x['orphans']}, {x['shared_memory_left']}",
                     number(x["seconds"]),
                     _both(x["return_iqm"], x["return_ci95"]),
@@ -323,6 +324,28 @@ def chaos() -> str:
         "measured",
     ]
     return table(head, rows) if rows else "Not recorded yet.\n"
+
+
+def fleet_model() -> str:
+    """Real fleets beside simulated ones."""
+    path = RESULTS / "fleet_model.json"
+    if not path.exists():
+        return "Not recorded yet.\n"
+    r = json.loads(path.read_text())
+    rows = [
+        [
+            x["limit"],
+            str(x["actors"]),
+            str(x["batch"]),
+            number(x["real"]),
+            number(x["model"]),
+            f"{x['error']:+.1%}",
+            f"{x['staleness_mean']:.2f}",
+        ]
+        for x in r["rows"]
+    ]
+    head = ["what limits", "actors", "chunks an update", "real, steps/s", "simulated, steps/s", "error", "staleness, mean"]
+    return table(head, rows) + f"\nMeasured {r['date'][:10]} `{r['commit']}`.\n"
 
 
 def times() -> str:
@@ -401,7 +424,10 @@ def page() -> str:
             fleet(),
             "Repeat with `python benchmarks/fleet.py`. Under fire: a blow is a kill -9 or a SIGSTOP of a random member, the learner too.\n",
             chaos(),
-            "Repeat with `python benchmarks/chaos.py`.\n",
+            "Repeat with `python benchmarks/chaos.py`. Real fleets, of an environment that sleeps 20 ms a step, beside "
+            "`marlstone fleet simulate` fed with the times that each measured:\n",
+            fleet_model(),
+            "Repeat with `python benchmarks/fleet_model.py`.\n",
             "## Time to a peer's final return, MPE simple_spread\n",
             times(),
             "Repeat with `python benchmarks/time_to.py`. The peer's seconds leave its compiling out.\n",
