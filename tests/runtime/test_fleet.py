@@ -17,7 +17,7 @@ from marlstone.config import dump, load
 from marlstone.core.errors import Failure, UserError
 from marlstone.runs.directory import RunDirectory
 from marlstone.runtime.fleet import supervise as fleet
-from marlstone.runtime.fleet.sight import STATUS, dump_stacks, status_of
+from marlstone.runtime.fleet.sight import STATUS, ask_for, dump_stacks, status_of
 from marlstone.runtime.fleet.supervise import Supervisor
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -184,6 +184,34 @@ def test_stacks_of_every_process_in_one_file(tmp_path: Path) -> None:
     assert all(name in found[0] for name in ("== learner", "== actor-0", "== actor-1"))
     assert "fleet/actor.py" in found[0]
     assert "fleet/learner.py" in found[0]
+
+
+def test_actors_join_and_leave_while_training_runs(tmp_path: Path) -> None:
+    """Whoever joins is trained from, whoever left is not; none but the leavers are ended."""
+    it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01", steps="1280")
+    sizes: list[set[str]] = []
+
+    def resize() -> None:
+        for actors, version in ((3, 4), (1, 20)):
+            while it.broker.facts()[0]["version"] < version or not it.run.within(STATUS).is_file():
+                time.sleep(0.05)
+            ask_for(it.run, actors)
+            while len(it.actors) != actors or any(m.child is None for m in it.actors):
+                time.sleep(0.05)
+            sizes.append({m.name for m in it.actors})
+
+    resizer = threading.Thread(target=resize)
+    resizer.start()
+    record = it.supervise()
+    resizer.join()
+    assert sizes == [{"actor-0", "actor-1", "actor-2"}, {"actor-0"}]
+    assert record["restarts"] == 0
+    balanced(record)
+    lineage = surviving(it.run)
+    assert {c[0] for c in lineage[40]} == {0}
+    assert 2 in {c[0] for chunks in lineage.values() for c in chunks}
+    with pytest.raises(UserError, match="has ended"):
+        ask_for(it.run, 2)
 
 
 def test_mistakes_and_hopeless_fleets_end_with_one_message(tmp_path: Path) -> None:

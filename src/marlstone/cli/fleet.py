@@ -7,6 +7,7 @@ from marlstone.core.errors import UserError, suggest
 COMMANDS = {
     "status": "who is doing what in a run's fleet, who waits for what, and since when",
     "dump": "every process's Python stacks, in one file",
+    "resize": "let actors join or leave while training runs",
     "simulate": "what a fleet of up to 100,000 actors would do, asynchronous and synchronous",
 }
 

@@ -1,4 +1,4 @@
-"""Looking at a fleet from outside: its status file, and the stacks of its processes. Needs nothing of the fleet but its run directory."""
+"""A fleet from outside: its status file, its processes' stacks, its size. Needs nothing of the fleet but its run directory."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 from marlstone.core.errors import UserError
 from marlstone.runs.directory import RunDirectory
 
-STATUS, STACKS = "fleet/status.json", "fleet/stacks"
+STATUS, STACKS, SIZE = "fleet/status.json", "fleet/stacks", "fleet/actors"
 
 
 def status_of(run: RunDirectory) -> dict[str, Any]:
@@ -19,8 +19,23 @@ def status_of(run: RunDirectory) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"run {run.path} has no fleet: start one with marlstone train --fleet local")
     said = json.loads(file.read_text())
-    alive = time.time() - said["written"] < 10 and Path(f"/proc/{said['supervisor']}").is_dir()
+    alive = not said.get("ended") and time.time() - said["written"] < 10 and Path(f"/proc/{said['supervisor']}").is_dir()
     return said | {"alive": alive}
+
+
+def ask_for(run: RunDirectory, actors: int) -> None:
+    """Have a run's fleet go on with so many actors per seed. Raises `UserError` where none runs."""
+    if actors < 1:
+        raise UserError(f"--actors is {actors}: a fleet needs at least 1 per seed")
+    if not status_of(run)["alive"]:
+        raise UserError(f"the fleet of run {run.path} has ended: continue it with marlstone train --resume {run.path} --actors {actors}")
+    run.write(SIZE, f"{actors}\n")
+
+
+def asked_for(run: RunDirectory) -> int | None:
+    """What `ask_for` said last, if anything."""
+    file = run.within(SIZE)
+    return int(file.read_text()) if file.is_file() else None
 
 
 def held(pid: int) -> bool:

@@ -32,7 +32,7 @@ from marlstone.runtime.fleet.actor import Post, setup_of
 from marlstone.runtime.fleet.broker import Broker
 from marlstone.runtime.fleet.member import ACTOR, LEARNER
 from marlstone.runtime.fleet.page import Facts, Page
-from marlstone.runtime.fleet.sight import STACKS, STATUS, held
+from marlstone.runtime.fleet.sight import SIZE, STACKS, STATUS, asked_for, held
 from marlstone.runtime.fleet.transport import answers, serve
 from marlstone.runtime.process import Child
 from marlstone.runtime.row_block import anonymous
@@ -98,19 +98,23 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         c = self.config
-        b = c.rollout.envs
         self.reference = c.fleet.actor == "reference" or is_jax(c.env)
-        self.broker = Broker(c.seeds, c.fleet.queue * b)
+        self.broker = Broker(c.seeds, c.fleet.queue * c.rollout.envs)
         self.lock = threading.Lock()
         self.text = dump(resolved(c))
         (self.run.path / STACKS).mkdir(parents=True, exist_ok=True)
+        self.run.within(SIZE).unlink(missing_ok=True)
         self.began = time.monotonic()
         self.learner = self._member("learner", LEARNER, None)
-        self.actors = [
-            self._member(f"actor-{i * c.fleet.actors + k}", ACTOR.replace("{pytrees}", str(self.reference)),
-                         Post(i, c.seed + i, i * c.fleet.actors + k, 0, c.fleet.each(b), c.rollout.length))
-            for i in range(c.seeds) for k in range(c.fleet.actors)
-        ]  # fmt: skip
+        self.posts = 0
+        self.actors = [self._actor(i) for i in range(c.seeds) for _ in range(c.fleet.actors)]
+
+    def _actor(self, index: int) -> Member:
+        """A new place for an actor of one training seed."""
+        c, number = self.config, self.posts
+        self.posts += 1
+        post = Post(index, c.seed + index, number, 0, c.fleet.each(c.rollout.envs), c.rollout.length)
+        return self._member(f"actor-{number}", ACTOR.replace("{pytrees}", str(self.reference)), post)
 
     def _member(self, name: str, boot: str, post: Post | None) -> Member:
         fd = anonymous()
@@ -302,6 +306,19 @@ class Supervisor:
         self.quarantined.append(entry)
         self._tell("quarantined", f"episode seed {facts.scenario} ended {entry['deaths']} lives, the last of {m.name}: {why}")
 
+    def _resize(self) -> None:
+        """Let actors join or leave, as `ask_for` says."""
+        wanted, each = asked_for(self.run), range(self.config.seeds)
+        if wanted is None or self.trained or wanted * len(each) == len(self.actors):
+            return
+        here = [[m for m in self.actors if m.post and m.post.index == i] for i in each]
+        gone = [m for mine in here for m in mine[wanted:]]
+        self.actors = [*(m for mine in here for m in mine[:wanted]), *(self._actor(i) for i in each for _ in range(wanted - len(here[i])))]
+        for m in gone:
+            self._end(m)
+            os.close(m.fd)
+        self._tell("resized", f"{wanted} actors per seed")
+
     # ---- sight
     def status(self) -> dict[str, Any]:
         """Everything that is known, as JSON."""
@@ -350,6 +367,7 @@ class Supervisor:
                         self._end(m)
                     self._look(self.learner)
                 if time.monotonic() - written >= WRITE:
+                    self._resize()
                     self.run.write(STATUS, json.dumps(self.status()))
                     written = time.monotonic()
                 time.sleep(LOOK)
@@ -360,7 +378,7 @@ class Supervisor:
         finally:
             for m in (*self.actors, self.learner):
                 self._end(m)
-            self.run.write(STATUS, json.dumps(self.status()))
+            self.run.write(STATUS, json.dumps(self.status() | {"ended": True}))
             for m in (*self.actors, self.learner):
                 os.close(m.fd)
 
