@@ -15,10 +15,12 @@ import pytest
 
 from marlstone.config import dump, load
 from marlstone.core.errors import Failure, UserError
+from marlstone.runs.checkpoint import latest_good
 from marlstone.runs.directory import RunDirectory
 from marlstone.runtime.fleet import supervise as fleet
 from marlstone.runtime.fleet.sight import STATUS, ask_for, dump_stacks, status_of
 from marlstone.runtime.fleet.supervise import Supervisor
+from marlstone.runtime.train import evaluate
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 HOST = str(Path(__file__).parent.parent / "envs" / "host_examples.py")
@@ -184,6 +186,15 @@ def test_stacks_of_every_process_in_one_file(tmp_path: Path) -> None:
     assert all(name in found[0] for name in ("== learner", "== actor-0", "== actor-1"))
     assert "fleet/actor.py" in found[0]
     assert "fleet/learner.py" in found[0]
+
+
+@pytest.mark.parametrize("env", ["proving:additive", f"{HOST}:toy?length=6"])
+def test_what_a_fleet_trained_is_read_without_one(tmp_path: Path, env: str) -> None:
+    it = supervised(tmp_path, env, steps="96")
+    record = it.supervise()
+    checkpoint = latest_good(it.run.checkpoints)
+    assert checkpoint is not None
+    assert evaluate(it.config, checkpoint, 2)["returns"] == record["returns"]
 
 
 def test_actors_join_and_leave_while_training_runs(tmp_path: Path) -> None:

@@ -121,7 +121,10 @@ class Learning:
 
     # ---- one seed
     def begin(self, i: int) -> State:
-        """As `Fused.begin` makes it, but for where the environments stand: those are the actors' own."""
+        """As the runtime that trains without a fleet makes it, so that each reads the other's checkpoints; where environments stand is
+        the actors' own affair."""
+        if isinstance(self.inner, Fused):
+            return jax.jit(self.inner.begin)(np.uint32(self.seeds[i]))
         keys = {c: component_key(self.seeds[i], c) for c in ("init", "act", "learner")}
         train = jax.jit(lambda key: self.algorithm.init(key, chunk_shapes(self.algorithm, self.blank, self.length)))(keys["init"])
         return State(train, self.blank, begin(self.b, self.algorithm.spec.metrics), keys["act"], keys["learner"])
