@@ -83,8 +83,9 @@ def test_a_damaged_checkpoint(marlstone: Command, tmp_path: Path) -> None:
     [
         ((), "env is missing"),
         ((*ENV, "--stepps", "1"), "unknown flag '--stepps'; did you mean '--steps'?"),
-        ((*ENV, "--fleet", "local"), "unknown flag '--fleet'"),
-        ((*ENV, "--actors", "3"), "unknown flag '--actors'"),
+        ((*ENV, "--fleet", "locl"), "did you mean 'local'"),
+        ((*ENV, "--actors", "3"), "add --fleet local"),
+        ((*ENV, "--fleet", "local", "--set", "fleet.actors=3", "--actors", "2"), "give one"),
         ((*ENV, "--address", "x"), "unknown flag '--address'"),
         ((*ENV, "--from-log", "x"), "unknown flag '--from-log'"),
         ((*ENV, "--step", "5"), "did you mean '--steps'"),
@@ -149,7 +150,7 @@ def slow(config, run, *, progress, **rest):
             os.kill(os.getpid(), signal.SIGINT)
     return pretend(config, run, progress=tell, **rest)
 
-train.runtime, before = lambda: slow, signal.getsignal(signal.SIGINT)
+train.runtime, before = lambda config: slow, signal.getsignal(signal.SIGINT)
 code = main(["train", "--env", "a:b", "--steps", "100", "--out", sys.argv[1]] + sys.argv[2:])
 assert signal.getsignal(signal.SIGINT) is before
 sys.exit(code)
