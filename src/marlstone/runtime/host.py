@@ -41,6 +41,29 @@ class OneByOne(Spread):
     def pad(self, tree: Any) -> Any:
         return tree
 
+    def apart(self, f: Callable[..., Any], *stacks: Any) -> list[Any]:
+        """`f(i, entry ...)` for every seed, on its own thread."""
+        entry = lambda i: [jax.tree.map(lambda x: x[i], s) for s in stacks]
+        with ThreadPoolExecutor(self.seeds) as threads:
+            return list(threads.map(lambda i: f(i, *entry(i)), range(self.seeds)))
+
+    @staticmethod
+    def stacked(entries: list[Any]) -> Any:
+        return jax.tree.map(lambda *xs: jnp.stack(xs), *entries)
+
+    def advance(self, cycle: Callable[[int, Any], tuple[Any, Any]], state: Any, n: int) -> tuple[Any, Any]:
+        """`n` times `cycle(i, state) -> state, report` for every seed: states and reports, stacked."""
+
+        def run(i: int, state: Any) -> tuple[Any, Any]:
+            reports = []
+            for _ in range(n):
+                state, report = cycle(i, state)
+                reports.append(report)
+            return state, together(reports)
+
+        out = self.apart(run, state)
+        return self.stacked([s for s, _ in out]), together([r for _, r in out])
+
 
 def together(reports: list[Any]) -> Any:
     """Reports stacked on the host: on a device, each number of them would be a program of its own."""
@@ -90,7 +113,7 @@ class Hosted:
         return self.algorithm.spec
 
     @cached_property
-    def spread(self) -> Spread:
+    def spread(self) -> OneByOne:
         return OneByOne(len(self.seeds))
 
     # ---- compiled parts, shared by all seeds
@@ -129,16 +152,6 @@ class Hosted:
         return jax.jit(learn)
 
     # ---- seeds
-    def _each(self, f: Callable[..., Any], *stacks: Any) -> list[Any]:
-        """`f(i, entry ...)` for every seed, on its own thread."""
-        entry = lambda i: [jax.tree.map(lambda x: x[i], s) for s in stacks]
-        with ThreadPoolExecutor(len(self.seeds)) as threads:
-            return list(threads.map(lambda i: f(i, *entry(i)), range(len(self.seeds))))
-
-    @staticmethod
-    def _stack(entries: list[Any]) -> Any:
-        return jax.tree.map(lambda *xs: jnp.stack(xs), *entries)
-
     def _reset(self, i: int, version: int) -> Acting:
         """Fresh episodes everywhere: the beginning, and after a resume, since simulators have no state to restore."""
         keys = jax.random.split(jax.random.fold_in(component_key(self.seeds[i], "environment"), version), self.b)
@@ -153,13 +166,13 @@ class Hosted:
             acting = self._reset(i, 0)
             return State(init(keys["init"], acting), acting, begin(self.b, self.spec.metrics), keys["act"], keys["learner"])
 
-        return self._stack(self._each(one))
+        return self.spread.stacked(self.spread.apart(one))
 
     def restored(self, state: State) -> State:
         """A loaded state with fresh episodes; the learner's part is exactly what was saved."""
         version = int(np.asarray(state.train.version)[0])
         fresh = lambda i, s: replace(s, acting=self._reset(i, version), tally=begin(self.b, self.spec.metrics))
-        return self._stack(self._each(fresh, state))
+        return self.spread.stacked(self.spread.apart(fresh, state))
 
     def cycle(self, i: int, state: State) -> tuple[State, Report]:
         """One rollout of seed i's environments and one update."""
@@ -179,18 +192,7 @@ class Hosted:
         chunks = self._chunk(rows, step, one.acting.memory)
         jax.block_until_ready(self._learn(replace(one, acting=Acting(None, None, memory)), step, chunks))
 
-        def advance(state: State, n: int) -> tuple[State, Report]:
-            def run(i: int, state: State) -> tuple[State, Report]:
-                reports = []
-                for _ in range(n):
-                    state, report = self.cycle(i, state)
-                    reports.append(report)
-                return state, together(reports)
-
-            out = self._each(run, state)
-            return self._stack([s for s, _ in out]), together([r for _, r in out])
-
-        return advance
+        return partial(self.spread.advance, self.cycle)
 
     def figures(self) -> list[dict[str, float]]:
         """More to record at a contact, per seed."""
@@ -237,7 +239,7 @@ class Hosted:
                     rounds.append(finish(so_far, declared))
             return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
 
-        return jax.device_get(self._stack(self._each(one, state.train)))
+        return jax.device_get(self.spread.stacked(self.spread.apart(one, state.train)))
 
     def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
         """As `Fused.player`. Worker processes of its own start with the first call and stay until `close`."""
@@ -262,7 +264,7 @@ class Hosted:
 
             return joined(piece, Acting(None, step, self.algorithm.memory(episodes)), pieces, act)
 
-        return lambda state, nth=0: self._each(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
+        return lambda state, nth=0: self.spread.apart(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
 
     def _choose(self, act: Act, policy: Policy, step: Step, memory: Any, key: Array) -> Any:
         action, memory = choose(self.algorithm, policy, step, memory, key, act)
@@ -288,7 +290,7 @@ class Hosted:
 
         act, learn = self.algorithm.flops(nets, self.b)
         shape = largest_product(nets, self.algorithm, self.b * self.length // self.algorithm.learner.minibatches)
-        return Limit(sum(self._each(one, keys)), act + learn, matrix_rate(shape, Spread(1)))
+        return Limit(sum(self.spread.apart(one, keys)), act + learn, matrix_rate(shape, Spread(1)))
 
     def close(self) -> None:
         for pool in (*self.pools, *self.spare):

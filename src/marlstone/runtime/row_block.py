@@ -104,13 +104,14 @@ class RowBlock:
 _PLAIN = ("state", "reward", "team_reward", "discount", "team_discount", "first", "last", "present", "deciding")
 
 
-def map_step(f: Callable[[Any], Any], step: Step) -> Step:
-    """`f` of every array."""
+def map_step(f: Callable[..., Any], step: Step, *more: Step) -> Step:
+    """`f` of every array; of the same one of each, if there are several steps."""
+    steps = (step, *more)
     return Step(
-        obs=tuple({k: f(x) for k, x in group.items()} for group in step.obs),
-        legal=tuple(None if x is None else f(x) for x in step.legal),
-        metrics={k: f(x) for k, x in step.metrics.items()},
-        **{k: f(getattr(step, k)) for k in _PLAIN},
+        obs=tuple({k: f(*(s.obs[g][k] for s in steps)) for k in group} for g, group in enumerate(step.obs)),
+        legal=tuple(None if x is None else f(*(s.legal[g] for s in steps)) for g, x in enumerate(step.legal)),
+        metrics={k: f(*(s.metrics[k] for s in steps)) for k in step.metrics},
+        **{k: f(*(getattr(s, k) for s in steps)) for k in _PLAIN},
     )
 
 

@@ -14,8 +14,7 @@ import numpy as np
 
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec, Step
-from marlstone.envs.guards import FAULTS, Guards
-from marlstone.envs.managed import Managers
+from marlstone.envs.guards import FAULTS
 from marlstone.runtime.fleet.fast import FastActor
 from marlstone.runtime.fleet.page import Page
 from marlstone.runtime.fleet.parcel import Parcel, Weights, leaves
@@ -60,15 +59,16 @@ def shipped(chunk: Chunk) -> list[Any]:
 
 
 class HostActor:
-    """Environments `name` of its own, in this process, and a policy in NumPy. `retry`: seeds of episodes to begin with;
-    `skipped`: seeds never to begin."""
+    """Environments of its own, in this process, as `Stepping.of` reads them, and a policy in NumPy. `retry`: seeds of episodes to begin
+    with; `skipped`: seeds never to begin."""
 
-    def __init__(self, name: str, post: Post, guards: Guards, managers: Managers | None, page: Page,
-                 retry: tuple[int, ...] = (), skipped: frozenset[int] = frozenset()) -> None:  # fmt: skip
+    def __init__(
+        self, stepping: dict[str, Any], post: Post, page: Page, retry: tuple[int, ...] = (), skipped: frozenset[int] = frozenset()
+    ) -> None:
         self.post, self.page, self.skipped, self.retry = post, page, skipped, deque(retry)
         self.notes: list[Note] = []
         page.doing("building environments")
-        self.rows = Stepping(name, {}, managers, guards, 0, post.envs, self.notes.append)
+        self.rows = Stepping.of(stepping, self.notes.append)
         self.masked = tuple(self.rows.masked())
         self.block = RowBlock(anonymous(), self.rows.spec, post.envs, self.masked, 1, create=True)
         self.rows.attach(self.block, 0)
@@ -115,7 +115,7 @@ class HostActor:
             self.tally.add(self.step)
         rows.append(self.step)
         along = lambda xs: np.stack(xs, 1)
-        step = stacked(rows)
+        step = map_step(lambda *xs: along(xs), *rows)
         actions = tuple(along([a[g] for a, _ in said]) for g in range(len(policy.spec.groups)))
         chunk = Chunk(step, actions, along([logp for _, logp in said]), begun)
         return shipped(chunk), self._figures(step)
@@ -145,22 +145,6 @@ class HostActor:
             "steps": int((~step.first[:, 1:]).sum()), "finished": self.tally.take(),
             "faults": {k: int(n) for k, n in zip(FAULTS, met, strict=True) if n}, "notes": notes,
         }  # fmt: skip
-
-
-def stacked(rows: list[Step]) -> Step:
-    """Rows `[b ...]` in time order -> `[b t ...]`."""
-    like = rows[0]
-    at = lambda get: np.stack([get(r) for r in rows], 1)
-    plain: Any = {
-        k: at(lambda r, k=k: getattr(r, k))
-        for k in ("state", "reward", "team_reward", "discount", "team_discount", "first", "last", "present", "deciding")
-    }
-    return Step(
-        obs=tuple({k: at(lambda r, g=g, k=k: r.obs[g][k]) for k in leaves} for g, leaves in enumerate(like.obs)),
-        legal=tuple(None if x is None else at(lambda r, g=g: r.legal[g]) for g, x in enumerate(like.legal)),
-        metrics={k: at(lambda r, k=k: r.metrics[k]) for k in like.metrics},
-        **plain,
-    )
 
 
 class Tallies:
@@ -256,7 +240,7 @@ class ReferenceActor:
 
 @dataclass
 class Actor:
-    """The loop. `end` may be any `ActorEnd`; `beat` is called after each turn, and ends the loop when it says False."""
+    """The loop, turn by turn, or `run` for as long as `going()`. `end` may be any `ActorEnd`."""
 
     post: Post
     unrolls: Unrolls
@@ -306,16 +290,11 @@ class Actor:
             self.fetch(0.0)
 
 
-def guards_of(said: dict[str, Any]) -> Guards:
-    """Guards from JSON."""
-    bounds = said["reward_bounds"]
-    return Guards(**{**said, "reward_bounds": None if bounds is None else tuple(bounds)})
-
-
 def setup_of(config: "RunConfig", post: Post, retry: tuple[int, ...], skipped: frozenset[int], text: str | None) -> dict[str, Any]:
     """All an actor's process is told, as JSON. `text`: the whole configuration, for a reference actor."""
     managers = config.architecture.managers()
-    return {
-        "env": config.env, "post": asdict(post), "guards": asdict(config.guards), "managers": managers and asdict(managers),
-        "retry": list(retry), "skipped": sorted(skipped), "config": text,
+    stepping = {
+        "name": config.env, "options": {}, "low": 0, "high": post.envs,
+        "guards": asdict(config.guards), "managers": managers and asdict(managers),
     }  # fmt: skip
+    return {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}

@@ -9,13 +9,11 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TextIO
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Nets
@@ -25,8 +23,7 @@ from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, Spec
 from marlstone.envs.guards import BadRow
-from marlstone.envs.make import is_jax, make
-from marlstone.envs.vectorized import Vectorized
+from marlstone.envs.make import is_jax
 from marlstone.runtime.episodes import Act
 from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.fleet.fast import describe, weights
@@ -34,10 +31,10 @@ from marlstone.runtime.fleet.page import Page
 from marlstone.runtime.fleet.parcel import Parcel, Weights
 from marlstone.runtime.fleet.transport import LearnerEnd
 from marlstone.runtime.fused import Fused, Report, State
-from marlstone.runtime.host import Hosted, OneByOne, together
+from marlstone.runtime.host import Hosted, OneByOne
 from marlstone.runtime.limit import Limit
 from marlstone.runtime.row_block import RowBlock, anonymous
-from marlstone.runtime.spread import Spread
+from marlstone.runtime.train import runtime_of
 from marlstone.runtime.unroll import Acting, chunk_shapes
 
 Array = Any
@@ -90,11 +87,8 @@ class Learning:
         total = -(-config.steps // (b * length))
         inner: Any
         if is_jax(config.env):
-            env: Any = make(config.env)
-            if (managers := config.architecture.managers()) is not None:
-                env = managers.over(env)
-            algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
-            inner = Fused(Vectorized(env, b, config.guards), algorithm, length, total, seeds)
+            inner = runtime_of(config)
+            algorithm = inner.algorithm
             shape = jax.eval_shape(lambda key: inner.env.init(jax.random.split(key, b))[1], jax.random.key(0))
             step: Any = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shape)
         else:
@@ -112,7 +106,7 @@ class Learning:
         )  # fmt: skip
 
     @cached_property
-    def spread(self) -> Spread:
+    def spread(self) -> OneByOne:
         return OneByOne(len(self.seeds))
 
     @cached_property
@@ -234,17 +228,8 @@ class Learning:
         return state, Report(finished, np.asarray(steps), losses)
 
     # ---- all seeds
-    def _each(self, f: Callable[..., Any], *stacks: Any) -> list[Any]:
-        entry = lambda i: [jax.tree.map(lambda x: x[i], s) for s in stacks]
-        with ThreadPoolExecutor(len(self.seeds)) as threads:
-            return list(threads.map(lambda i: f(i, *entry(i)), range(len(self.seeds))))
-
-    @staticmethod
-    def _stack(entries: list[Any]) -> Any:
-        return jax.tree.map(lambda *xs: jnp.stack(xs), *entries)
-
     def start(self) -> State:
-        return self._stack(self._each(self.begin))
+        return self.spread.stacked(self.spread.apart(self.begin))
 
     def restored(self, state: State) -> State:
         """A loaded state, ready to go on: where environments stand is the actors' affair."""
@@ -253,25 +238,17 @@ class Learning:
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """Publish the policy, so that actors begin, and compile learning on a blank batch; `advance(state, n)` then makes n updates of
         every seed."""
-        self._each(self.publish, state)
+        self.spread.apart(self.publish, state)
         self.page.doing("compiling")
         one = jax.tree.map(lambda x: x[0], state)
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), chunk_shapes(self.algorithm, self.blank, self.length))
         jax.block_until_ready(self._learn(one.train, zeros, one.learn_key))
 
         def advance(state: State, n: int) -> tuple[State, Report]:
-            def run(i: int, state: State) -> tuple[State, Report]:
-                reports = []
-                for _ in range(n):
-                    state, report = self.cycle(i, state)
-                    reports.append(report)
-                return state, together(reports)
-
-            out = self._each(run, state)
-            state = self._stack([s for s, _ in out])
+            state, reports = self.spread.advance(self.cycle, state, n)
             if int(state.train.version[0]) >= self.total:
                 self.trained()
-            return state, together([r for _, r in out])
+            return state, reports
 
         return advance
 

@@ -53,7 +53,7 @@ def _confess(end: Linked, error: BaseException) -> None:
 
 def actor(link: int, lifeline: int, page_fd: int) -> None:
     """The whole life of an actor."""
-    from marlstone.runtime.fleet.actor import Actor, HostActor, Post, ReferenceActor, guards_of
+    from marlstone.runtime.fleet.actor import Actor, HostActor, Post, ReferenceActor
 
     end, page, setup = _begun(link, lifeline, page_fd)
     post = Post(**setup["post"])
@@ -61,11 +61,7 @@ def actor(link: int, lifeline: int, page_fd: int) -> None:
     try:
         unrolls: HostActor | ReferenceActor
         if setup["config"] is None:
-            from marlstone.envs.managed import Managers
-
-            managers = None if setup["managers"] is None else Managers(**setup["managers"])
-            guards = guards_of(setup["guards"])
-            unrolls = HostActor(setup["env"], post, guards, managers, page, tuple(setup["retry"]), frozenset(setup["skipped"]))
+            unrolls = HostActor(setup["stepping"], post, page, tuple(setup["retry"]), frozenset(setup["skipped"]))
             gc.freeze()  # environments make garbage at every step: collect seldom
             gc.set_threshold(20_000, 20, 100)
         else:
