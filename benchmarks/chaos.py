@@ -57,7 +57,7 @@ def strike(it: Supervisor, blows: int, over: threading.Event, hit: Counter[str],
             continue
         how = rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP))
         try:
-            os.kill(m.child.process.pid, how)
+            os.kill(m.child.pid, how)
         except (ProcessLookupError, AttributeError):
             continue
         hit[("learner " if m is it.learner else "actor ") + how.name] += 1

@@ -98,7 +98,7 @@ def fleet(name: str, actors: int, seconds: float) -> dict[str, Any]:
                 time.sleep(0.01)
             said["first_update_seconds"] = time.perf_counter() - began
             time.sleep(5.0)
-            pid, page = it.learner.child.process.pid, it.learner.page  # type: ignore[union-attr]
+            pid, page = it.learner.child.pid, it.learner.child.page  # type: ignore[union-attr]
             t, steps, cpu = time.perf_counter(), page.facts().steps, used(pid)
             time.sleep(seconds)
             took = time.perf_counter() - t

@@ -97,7 +97,7 @@ def test_chaos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             m = rng.choice([x for x in living if x is not it.learner or blows["learner"] < 2] or living)
             how = rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP))
             try:
-                os.kill(m.child.process.pid, how)
+                os.kill(m.child.pid, how)
                 blows["learner" if m is it.learner else "actor"] += 1
             except (ProcessLookupError, AttributeError):
                 continue
@@ -127,11 +127,11 @@ def test_a_killed_learner_goes_on_from_its_checkpoint_and_actors_stay(tmp_path: 
     def strike() -> None:
         while it.broker.facts()[0]["version"] < 15:
             time.sleep(0.02)
-        pids.append({m.child.process.pid for m in it.actors if m.child})
-        it.learner.child.process.kill()  # type: ignore[union-attr]
+        pids.append({m.child.pid for m in it.actors if m.child})
+        it.learner.child.end()  # type: ignore[union-attr]
         while it.broker.facts()[0]["version"] < 30:
             time.sleep(0.02)
-        pids.append({m.child.process.pid for m in it.actors if m.child})
+        pids.append({m.child.pid for m in it.actors if m.child})
 
     striker = threading.Thread(target=strike)
     striker.start()

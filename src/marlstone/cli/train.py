@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("env", "architecture", "credit", "learner", "body", "sharing", "steps", "seeds", "seed", "checkpoint_every", "out")
 """Flags that are fields of the configuration, by their names in TOML."""
-FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors"}
+FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors", "address": "fleet.address"}
 """Flags that are fields of the fleet."""
 RESUMABLE = ("steps", "checkpoint_every")
 """What a resumed run may change: how far it goes, and how often it is kept; and its fleet."""
@@ -44,9 +44,12 @@ def _parser() -> Parser:
     add("--tuning", action="store_true", help="start at seed 0: for choosing settings, never for reporting them")
     add("--checkpoint-every", metavar="STEPS", help="joint steps per seed between checkpoints")
     add(
-        "--fleet", metavar="KIND", help="local: actors in processes of their own, and a learner that waits for none of them (docs/fleet.md)"
+        "--fleet",
+        metavar="KIND",
+        help="actors in processes of their own, and a learner that waits for none of them: local, or ray for a cluster (docs/fleet.md)",
     )
     add("--actors", metavar="N", help="of a fleet, per seed: fleet.actors")
+    add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
     add("--out", metavar="DIR", help="the run's directory, new or empty; default: a new one under runs/")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, such as learner.lr=1e-3; may be repeated")
     add("--resume", metavar="RUN", help="continue a run exactly, from its newest checkpoint or from the one named")

@@ -35,7 +35,8 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Actors in processes of their own, and a learner that never waits for all of them. `kind`: `none`, or `local` processes.
+    """Actors in processes of their own, and a learner that never waits for all of them. `kind`: `none`, `local` processes, or `ray`:
+    processes on the nodes of the Ray cluster at `address` (none: RAY_ADDRESS, or else a cluster of our own on this machine).
 
     Per seed, `actors` of them, each with `envs` environments (none: as many as make up `rollout.envs`, at least one); `queue`: how many
     updates' chunks may wait for the learner; `max_staleness`: chunks acted by a policy more versions old are dropped. `actor`: `fast`
@@ -46,7 +47,8 @@ class Fleet:
     chunks each version was trained from; where a version stands twice, a learner died, and the last counts.
     """
 
-    kind: Literal["none", "local"] = "none"
+    kind: Literal["none", "local", "ray"] = "none"
+    address: str | None = None
     actors: int = 2
     envs: int | None = None
     queue: int = 2
@@ -68,6 +70,8 @@ class Fleet:
         changed = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
         if self.kind == "none" and changed:
             raise ValueError(f"fleet.{changed[0]} is {getattr(self, changed[0])}, but there is no fleet: add --fleet local")
+        if self.kind != "ray" and self.address is not None:
+            raise ValueError(f"fleet.address is {self.address!r}, but the fleet is {self.kind}: add --fleet ray")
 
     def each(self, b: int) -> int:
         """Environments of each actor, where an update takes `b` chunks."""

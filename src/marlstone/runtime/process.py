@@ -19,13 +19,15 @@ class Child:
     """One process of ours, the socket to it, and the lifeline: a pipe whose closing, by whatever cause, ends it.
 
     `boot`: the Python it runs, in which `{link}` and `{lifeline}` stand for its descriptors; `keep`: descriptors it inherits;
-    `threads`: how many NumPy's products may use (None: all).
+    `threads`: how many NumPy's products may use (None: all). `theirs`: its end of a connection made elsewhere; then ours is not kept here.
     """
 
-    def __init__(self, boot: str, keep: tuple[int, ...] = (), threads: int | None = 1) -> None:
+    def __init__(self, boot: str, keep: tuple[int, ...] = (), threads: int | None = 1, theirs: socket.socket | None = None) -> None:
         self.hold: int | None
         lifeline, self.hold = os.pipe()
-        ours, theirs = socket.socketpair()
+        ours = None
+        if theirs is None:
+            ours, theirs = socket.socketpair()
         paths = [os.path.abspath(p) for p in sys.path]
         few = {} if threads is None else dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         environment = {**os.environ, **few, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
@@ -37,7 +39,13 @@ class Child:
                 stdin=subprocess.DEVNULL,
             )
         os.close(lifeline)
-        self.link = ours
+        self._link = ours
+
+    @property
+    def link(self) -> socket.socket:
+        """Our end of the connection that was made for it."""
+        assert self._link is not None
+        return self._link
 
     def end(self, patience: float = 0.0) -> int | None:
         """End it, killing it after `patience` seconds; its exit status before we did, if it had one."""
@@ -50,7 +58,8 @@ class Child:
         if status is None:
             self.process.kill()
             self.process.wait()
-        self.link.close()
+        if self._link is not None:
+            self._link.close()
         if self.hold is not None:
             os.close(self.hold)
             self.hold = None

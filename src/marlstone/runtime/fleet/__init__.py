@@ -6,6 +6,7 @@ learner.py    get -> update -> publish: the runtime that `runtime.train` trains 
 broker.py     where chunks wait and are counted, and weights are fetched
 transport.py  both ends of the way there: in this process, over sockets, faulty on purpose
 parcel.py, frames.py, page.py   what travels, how it is written, what each process is doing
+place.py, on_ray.py             where processes run: on this machine, or on the nodes of a Ray cluster
 supervise.py  starts, watches, kills and restarts all of them
 simulate.py, scenario.py        the same loop as a discrete-event model
 """

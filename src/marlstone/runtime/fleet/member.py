@@ -24,23 +24,21 @@ ACTOR = """
 from marlstone.core import records
 records.PYTREES = {pytrees}
 from marlstone.runtime.fleet.member import actor
-actor({link}, {lifeline}, {page})
+actor({link}, {lifeline}, {page}, {stacks})
 """
 LEARNER = """
 from marlstone.runtime.fleet.member import learner
-learner({link}, {lifeline}, {page}, {ends})
+learner({link}, {lifeline}, {page}, {stacks}, {ends})
 """
 
 
-def _begun(link: int, lifeline: int, page: int) -> tuple[Linked, Page, dict[str, Any]]:
+def _begun(link: int, lifeline: int, page: int, stacks: int) -> tuple[Linked, Page, dict[str, Any]]:
     os.dup2(2, 1)  # what is printed here must not mix with a command's one line of JSON
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which then ends us
     tie_to(lifeline)
-    end = Linked(socket.socket(fileno=link))
-    setup = end.ask({"ask": "setup"}, patience=PATIENCE)[0]
-    stacks = Path(setup["stacks"]).open("w")
     faulthandler.register(signal.SIGUSR1, stacks, all_threads=True, chain=False)
-    return end, Page(page), setup
+    end = Linked(socket.socket(fileno=link))
+    return end, Page(page), end.ask({"ask": "setup"}, patience=PATIENCE)[0]
 
 
 def _confess(end: Linked, error: BaseException) -> None:
@@ -51,11 +49,11 @@ def _confess(end: Linked, error: BaseException) -> None:
     end.ask({"ask": "failed", "kind": kind, "text": text, "trace": "".join(traceback.format_exception(error))})
 
 
-def actor(link: int, lifeline: int, page_fd: int) -> None:
+def actor(link: int, lifeline: int, page_fd: int, stacks: int) -> None:
     """The whole life of an actor."""
     from marlstone.runtime.fleet.actor import Actor, HostActor, Post, ReferenceActor
 
-    end, page, setup = _begun(link, lifeline, page_fd)
+    end, page, setup = _begun(link, lifeline, page_fd, stacks)
     post = Post(**setup["post"])
     end.seed = post.index
     try:
@@ -79,9 +77,9 @@ def actor(link: int, lifeline: int, page_fd: int) -> None:
         raise SystemExit(1) from None
 
 
-def learner(link: int, lifeline: int, page_fd: int, ends: tuple[int, ...]) -> None:
+def learner(link: int, lifeline: int, page_fd: int, stacks: int, ends: tuple[int, ...]) -> None:
     """The whole life of a learner."""
-    end, page, setup = _begun(link, lifeline, page_fd)
+    end, page, setup = _begun(link, lifeline, page_fd, stacks)
     try:
         from marlstone.runtime.spread import prepare
 

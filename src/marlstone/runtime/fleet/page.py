@@ -6,7 +6,7 @@ Written without a lock or a system call at every environment step, and still the
 import mmap
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 DOING = ("starting", "building environments", "resetting", "stepping", "acting", "waiting for weights", "waiting for room", "sending",
@@ -33,6 +33,14 @@ class Facts:
     def json(self) -> dict[str, Any]:
         return dict(vars(self))
 
+    def later(self, seconds: float) -> "Facts":
+        """The same, if nothing happened for some time since."""
+        return replace(self, seconds=self.seconds + seconds, age=self.age + seconds)
+
+
+BEFORE = Facts("starting", 0.0, 0, -1, -1, 0, 0, -1, 0.0)
+"""Of a process that has done nothing yet."""
+
 
 class Page:
     """`doing(what)` is all that its process need call; `facts` all that the supervisor."""
@@ -42,12 +50,9 @@ class Page:
             os.ftruncate(fd, SIZE)
         self.cells = memoryview(mmap.mmap(fd, SIZE)).cast("q")
         if create:
-            self.clear()
-
-    def clear(self) -> None:
-        now = time.monotonic_ns()
-        for i, name in enumerate(FIELDS):
-            self.cells[i] = {"since_ns": now, "born_ns": now, "version": -1, "env": -1, "scenario": -1}.get(name, 0)
+            now = time.monotonic_ns()
+            for i, name in enumerate(FIELDS):
+                self.cells[i] = {"since_ns": now, "born_ns": now, "version": -1, "env": -1, "scenario": -1}.get(name, 0)
 
     def doing(self, what: str) -> None:
         self.cells[0] = DOING.index(what)

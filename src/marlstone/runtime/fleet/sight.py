@@ -9,8 +9,9 @@ from typing import Any
 
 from marlstone.core.errors import UserError
 from marlstone.runs.directory import RunDirectory
+from marlstone.runtime.fleet.place import held
 
-STATUS, STACKS, SIZE = "fleet/status.json", "fleet/stacks", "fleet/actors"
+STATUS, STACKS, SIZE, DUMP = "fleet/status.json", "fleet/stacks", "fleet/actors", "fleet/dump"
 
 
 def status_of(run: RunDirectory) -> dict[str, Any]:
@@ -38,40 +39,44 @@ def asked_for(run: RunDirectory) -> int | None:
     return int(file.read_text()) if file.is_file() else None
 
 
-def held(pid: int) -> bool:
-    """Whether a process is stopped by a signal."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-    except OSError:
-        return False
-
-
 def dump_stacks(run: RunDirectory) -> Path:
-    """Have every process of a run's fleet write its Python stacks; they end up in one file, whose path is returned."""
+    """Have every process of a run's fleet write its Python stacks; they end up in one file, whose path is returned. The supervisor is
+    asked only for those on other machines: where it hangs, its own are the ones to read."""
     said = status_of(run)
+    members = [m | {"stopped": m["pid"] is not None and m["node"] is None and held(m["pid"])} for m in said["members"]]
+    if said["alive"]:
+        members.insert(0, {"name": "supervisor", "pid": said["supervisor"], "doing": "supervising", "since_seconds": said["seconds"],
+                           "node": None, "stopped": held(said["supervisor"])})  # fmt: skip
+        run.write(DUMP, "")
     parts = []
-    for m in said["members"]:
-        if m["pid"] is None or not _ours(m["pid"]):
-            parts.append(f"== {m['name']}: {m['doing']}, no process\n")
+    for m in members:
+        where = f"process {m['pid']}" + (f" on {m['node']}" if m["node"] else "")
+        if m["pid"] is None or m["doing"] == "starting" or (m["node"] is None and not _ours(m["pid"], said)):
+            parts.append(f"== {m['name']}: {m['doing']}, no process to ask\n")
             continue
-        file = run.within(f"{STACKS}/{m['name']}.txt")
-        before = file.stat().st_size if file.is_file() else 0
-        os.kill(m["pid"], signal.SIGUSR1)
-        deadline = time.monotonic() + 2.0
-        while time.monotonic() < deadline and (not file.is_file() or file.stat().st_size == before):
-            time.sleep(0.02)
-        time.sleep(0.05)
-        text = file.read_text()[before:] if file.is_file() else ""
-        note = " (stopped by a signal: it will answer when it goes on)" if held(m["pid"]) else ""
-        parts.append(
-            f"== {m['name']}, process {m['pid']}, {m['doing']} since {m['since_seconds']:.1f} s{note}\n{text or 'no answer within 2 s'}\n"
-        )
+        text = _stacks(run.within(f"{STACKS}/{m['name']}.txt"), m["pid"] if m["node"] is None else None)
+        note = " (stopped by a signal: it will answer when it goes on)" if m["stopped"] else ""
+        parts.append(f"== {m['name']}, {where}, {m['doing']} since {m['since_seconds']:.1f} s{note}\n{text or 'no answer'}\n")
     return run.write(f"fleet/stacks-{time.strftime('%Y%m%d-%H%M%S')}.txt", "\n".join(parts))
 
 
-def _ours(pid: int) -> bool:
+def _stacks(file: Path, pid: int | None) -> str:
+    """What is added to a file within some seconds; by process `pid`, if it is on this machine."""
+    size = lambda: file.stat().st_size if file.is_file() else 0
+    before, asked, patience = size(), time.time(), 2.0 if pid is not None else 5.0
+    if pid is not None:
+        os.kill(pid, signal.SIGUSR1)
+    elif before and asked - file.stat().st_mtime < 5.0:
+        return file.read_text()  # it came while others were asked
+    while time.time() < asked + patience and size() == before:
+        time.sleep(0.02)
+    time.sleep(0.05)
+    return file.read_bytes()[before:].decode() if file.is_file() else ""
+
+
+def _ours(pid: int, said: dict[str, Any]) -> bool:
     """Whether a process is one of a fleet's: SIGUSR1 would end any other."""
     try:
-        return b"marlstone.runtime.fleet" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return pid == said["supervisor"] or b"marlstone.runtime.fleet" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False

@@ -1,8 +1,8 @@
-"""A fleet on this machine: its processes started, watched, ended and started anew; its broker, which outlives them all.
+"""A fleet: its processes started, watched, ended and started anew; its broker, which outlives them all.
 
     supervisor (this process)    broker, one thread per connection; no device, no environment
-      learner                    one process, all seeds
-      actors                     `fleet.actors` processes per seed
+      learner                    one process, all seeds, on this machine
+      actors                     `fleet.actors` processes per seed, on this machine or on Ray's nodes (`place`)
 
 A member that dies, is stopped, or stays at one thing for longer than allowed is killed and started again after a backoff. An
 actor begins its next life with the episode it died in; the seed of an episode that has killed `fleet.poison_after` lives is put
@@ -10,8 +10,10 @@ in quarantine. A learner resumes from its newest good checkpoint; actors go on m
 """
 
 import contextlib
+import faulthandler
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -31,11 +33,11 @@ from marlstone.runs.progress import Progress
 from marlstone.runtime.fleet.actor import Post, setup_of
 from marlstone.runtime.fleet.broker import Broker
 from marlstone.runtime.fleet.member import ACTOR, LEARNER
-from marlstone.runtime.fleet.page import Facts, Page
-from marlstone.runtime.fleet.sight import SIZE, STACKS, STATUS, asked_for, held
+from marlstone.runtime.fleet.on_ray import OnRay
+from marlstone.runtime.fleet.page import BEFORE, Facts
+from marlstone.runtime.fleet.place import Life, Local, Order, Place
+from marlstone.runtime.fleet.sight import DUMP, SIZE, STACKS, STATUS, asked_for
 from marlstone.runtime.fleet.transport import answers, serve
-from marlstone.runtime.process import Child
-from marlstone.runtime.row_block import anonymous
 
 LOOK, WRITE = 0.1, 1.0  # seconds between looks at the members, and between status files
 STOPPED = 5.0  # seconds that a process may be held (SIGSTOP) before it is ended
@@ -60,11 +62,11 @@ class Member:
 
     name: str
     boot: str
-    page: Page
-    fd: int
+    place: Place
     post: Post | None = None
-    child: Child | None = None
+    child: Life | None = None
     life: int = 0
+    last_facts: Facts = BEFORE
     due: float = 0.0
     lived: bool = False
     quick_deaths: int = 0
@@ -73,6 +75,10 @@ class Member:
     sockets: list[socket.socket] = field(default_factory=list)
     rate: float = 0.0
     last: tuple[float, int] = (0.0, 0)
+
+    def facts(self) -> Facts:
+        """What its process is at; between two lives, what the last one was at."""
+        return self.last_facts if self.child is None else self.child.facts()
 
 
 @dataclass
@@ -103,9 +109,12 @@ class Supervisor:
         self.lock = threading.Lock()
         self.text = dump(resolved(c))
         (self.run.path / STACKS).mkdir(parents=True, exist_ok=True)
-        self.run.within(SIZE).unlink(missing_ok=True)
+        for asked in (SIZE, DUMP):
+            self.run.within(asked).unlink(missing_ok=True)
         self.began = time.monotonic()
-        self.learner = self._member("learner", LEARNER, None)
+        self.here: Place = Local(self._attach, self.run.within(STACKS))
+        self.there: Place = self.here if c.fleet.kind == "local" else OnRay(c.fleet.address, self._attach, c.fleet.patience)
+        self.learner = Member("learner", LEARNER, self.here)
         self.posts = 0
         self.actors = [self._actor(i) for i in range(c.seeds) for _ in range(c.fleet.actors)]
 
@@ -114,32 +123,23 @@ class Supervisor:
         c, number = self.config, self.posts
         self.posts += 1
         post = Post(index, c.seed + index, number, 0, c.fleet.each(c.rollout.envs), c.rollout.length)
-        return self._member(f"actor-{number}", ACTOR.replace("{pytrees}", str(self.reference)), post)
-
-    def _member(self, name: str, boot: str, post: Post | None) -> Member:
-        fd = anonymous()
-        return Member(name, boot, Page(fd, create=True), fd, post)
+        return Member(f"actor-{number}", ACTOR.replace("{pytrees}", str(self.reference)), self.there, post)
 
     # ---- processes
     def _start(self, m: Member) -> None:
         """A new life for a member."""
-        m.page.clear()
-        keep: tuple[int, ...] = (m.fd,)
-        more: list[socket.socket] = []
-        boot = m.boot.replace("{page}", str(m.fd))
-        if m.post is None:
-            pairs = [socket.socketpair() for _ in range(self.config.seeds)]
-            more = [ours for ours, _ in pairs]
-            theirs = tuple(t.fileno() for _, t in pairs)
-            keep, boot = (*keep, *theirs), boot.replace("{ends}", repr(theirs))
-        else:
+        if m.post is not None:
             m.post = Post(**{**asdict(m.post), "life": m.life})
-        m.child = Child(boot, keep, threads=1 if m.post is not None and not self.reference else None)
-        if m.post is None:
-            for _, t in pairs:
-                t.close()
-        m.sockets = [m.child.link, *more]
-        life = m.life
+        threads = 1 if m.post is not None and not self.reference else None
+        m.child = m.place.start(Order(m.name, m.life, m.boot, 0 if m.post else self.config.seeds, threads))
+
+    def _attach(self, name: str, life: int, link: socket.socket) -> None:
+        """Answer a member's questions over a new connection, for as long as that life lasts."""
+        m = next((m for m in (self.learner, *self.actors) if m.name == name and m.life == life), None)
+        if m is None:
+            link.close()  # it has been given up
+            return
+        m.sockets.append(link)
         asked: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "setup": lambda said: self._setup(m), "hello": self._hello, "spec": lambda said: self._spec(said["patience"]),
             "progress": lambda said: self._progress(said["progress"]), "stop?": lambda said: {"stop": self.stop()},
@@ -147,31 +147,28 @@ class Supervisor:
             "record": lambda said: self._record(said), "failed": lambda said: self._failed(m, life, said),
         }  # fmt: skip
         damaged = lambda: self.broker.refuse(m.post.index if m.post else 0, m.post.envs if m.post else 0)
-        for link in m.sockets:
-            threading.Thread(target=serve, args=(link.dup(), answers(self.broker, asked), damaged), daemon=True, name=m.name).start()
+        threading.Thread(target=serve, args=(link, answers(self.broker, asked), damaged), daemon=True, name=name).start()
 
     def _setup(self, m: Member) -> dict[str, Any]:
-        stacks = {"stacks": str(self.run.within(f"{STACKS}/{m.name}.txt"))}
         if m.post is not None:
             skipped = frozenset(int(q["scenario"]) for q in self.quarantined)
-            return setup_of(self.config, m.post, m.retry, skipped, self.text if self.reference else None) | stacks
+            return setup_of(self.config, m.post, m.retry, skipped, self.text if self.reference else None)
         resume = self.resume if m.life == 0 else latest_good(self.run.checkpoints)
         path = lambda c: None if c is None else str(c.path)
         if m.life > 0 and resume is None:
             self.run.rewind(0, self.text)  # the first checkpoint was still to come: all begins anew
-        return {"config": self.text, "run": str(self.run.path), "resume": path(resume), "initial": path(self.initial), **stacks}
+        return {"config": self.text, "run": str(self.run.path), "resume": path(resume), "initial": path(self.initial)}
 
-    def _end(self, m: Member) -> int | None:
-        """Kill its process, if there is one; how it had ended before."""
+    def _end(self, m: Member) -> None:
+        """Kill its process, if there is one, and hang up."""
         if m.child is None:
-            return None
-        status = m.child.end()
+            return
+        m.last_facts = m.child.facts()
+        m.child.end()
         for link in m.sockets:
             with contextlib.suppress(OSError):
-                link.shutdown(socket.SHUT_RDWR)
-            link.close()
+                link.shutdown(socket.SHUT_RDWR)  # `serve`, which waits there, closes it
         m.child, m.sockets = None, []
-        return status
 
     # ---- what members ask
     def _hello(self, said: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +216,7 @@ class Supervisor:
                    "chunks_rolled_back": f["rolled_back"], "actors": sum(m.child is not None for m in mine),
                    "straggler_ratio": straggling(rates), "restarts": self.restarts}  # fmt: skip
             for m in mine:
-                facts = m.page.facts()
+                facts = m.facts()
                 row |= {
                     f"{m.name}/steps_per_second": m.rate,
                     f"{m.name}/lag": max(0, f["version"] - facts.version),
@@ -257,14 +254,14 @@ class Supervisor:
             if now >= m.due:
                 self._start(m)
             return
-        facts = m.page.facts()
+        facts = m.facts()
         if now - m.last[0] >= 2.0:
             m.rate, m.last = max(0, facts.steps - m.last[1]) / (now - m.last[0]), (now, facts.steps)
         m.lived |= facts.doing != "starting"
-        status = m.child.process.poll()
-        m.held_since = (m.held_since or now) if held(m.child.process.pid) else None
-        if status is not None:
-            self._mourn(m, facts, "died", f"its process ended with status {status}")
+        ended = m.child.ended()
+        m.held_since = (m.held_since or now) if m.child.held() else None
+        if ended is not None:
+            self._mourn(m, facts, "died", ended)
         elif m.held_since is not None and now - m.held_since > STOPPED:
             self._mourn(m, facts, "hung", f"its process was stopped for {now - m.held_since:.0f} s")
         elif facts.seconds > (limit := self._limit(m, facts)):
@@ -316,18 +313,27 @@ class Supervisor:
         self.actors = [*(m for mine in here for m in mine[:wanted]), *(self._actor(i) for i in each for _ in range(wanted - len(here[i])))]
         for m in gone:
             self._end(m)
-            os.close(m.fd)
         self._tell("resized", f"{wanted} actors per seed")
 
     # ---- sight
+    def _dump(self) -> None:
+        """Have the stacks of processes elsewhere fetched, as `dump_stacks` asks."""
+        asked = self.run.within(DUMP)
+        if asked.is_file():
+            asked.unlink()
+            for m in self.actors:
+                if m.child is not None and m.child.node is not None:
+                    m.child.dump(self.run.within(f"{STACKS}/{m.name}.txt"))
+
     def status(self) -> dict[str, Any]:
         """Everything that is known, as JSON."""
         members = []
         for m in (self.learner, *self.actors):
-            facts = m.page.facts()
+            facts = m.facts()
             doing = facts.doing if m.child else f"down, starts in {max(0.0, m.due - time.monotonic()):.1f} s"
             members.append({
-                "name": m.name, "seed": m.post and m.post.seed, "pid": m.child and m.child.process.pid, "doing": doing,
+                "name": m.name, "seed": m.post and m.post.seed, "node": m.child and m.child.node,
+                "pid": m.child and m.child.pid, "doing": doing,
                 "since_seconds": facts.seconds, "held": m.held_since is not None, "version": facts.version, "steps": facts.steps,
                 "steps_per_second": m.rate, "lives": m.life + 1, "environment": facts.env, "episode_seed": facts.scenario,
             })  # fmt: skip
@@ -356,7 +362,8 @@ class Supervisor:
 
     # ---- the whole
     def supervise(self) -> dict[str, Any]:
-        written = 0.0
+        written, stacks = 0.0, self.run.within(f"{STACKS}/supervisor.txt").open("w")
+        faulthandler.register(signal.SIGUSR1, stacks, all_threads=True, chain=False)
         try:
             while self.answer is None and self.failure is None:
                 if self.learner.child is None or not self.trained:
@@ -368,6 +375,7 @@ class Supervisor:
                     self._look(self.learner)
                 if time.monotonic() - written >= WRITE:
                     self._resize()
+                    self._dump()
                     self.run.write(STATUS, json.dumps(self.status()))
                     written = time.monotonic()
                 time.sleep(LOOK)
@@ -378,9 +386,10 @@ class Supervisor:
         finally:
             for m in (*self.actors, self.learner):
                 self._end(m)
+            self.there.close()
+            faulthandler.unregister(signal.SIGUSR1)
+            stacks.close()
             self.run.write(STATUS, json.dumps(self.status() | {"ended": True}))
-            for m in (*self.actors, self.learner):
-                os.close(m.fd)
 
     def _raise(self, failure: dict[str, Any]) -> None:
         kind = {"mistake": UserError, "failure": Failure}.get(failure["kind"])

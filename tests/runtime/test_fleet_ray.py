@@ -1,0 +1,142 @@
+"""The fleet with its actors on Ray: a real cluster of one node, real processes, and what becomes of them."""
+
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marlstone.config import load
+from marlstone.core.errors import UserError
+from marlstone.runtime.fleet import frames
+from marlstone.runtime.fleet import supervise as fleet
+from marlstone.runtime.fleet.on_ray import OnRay
+from marlstone.runtime.fleet.sight import STATUS, dump_stacks, status_of
+from marlstone.runtime.fleet.supervise import Supervisor
+from tests.runtime.test_fleet import HOST, balanced, children, supervised, surviving
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+def called(name: bytes) -> set[int]:
+    """Processes of which the command line says so."""
+    found = set()
+    for p in Path("/proc").iterdir():
+        if p.name.isdigit():
+            try:
+                if name in (p / "cmdline").read_bytes():
+                    found.add(int(p.name))
+            except OSError:
+                continue
+    return found
+
+
+def strangers(it: Supervisor) -> list[bytes]:
+    """What those hear who knock without the token."""
+    assert isinstance(it.there, OnRay)
+    heard = []
+    for words in (
+        frames.encode({"token": "guess", "name": "actor-0", "life": 0}),
+        frames.encode({"name": "actor-0"}),
+        b"GET / HTTP/1.1\r\n" * 9,
+    ):
+        with socket.create_connection(it.there.listener.getsockname()[:2], 5) as link:
+            link.sendall(words)
+            try:
+                heard.append(link.recv(100))
+            except ConnectionResetError:
+                heard.append(b"")
+    return heard
+
+
+def test_a_fleet_on_ray_trains_is_seen_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01", **{"fleet.kind": "ray"})
+    assert signal.getsignal(signal.SIGTERM) is handler
+    found: list[str] = []
+    nodes: list[list[str | None]] = []
+    heard: list[bytes] = []
+
+    def look() -> None:
+        while it.broker.facts()[0]["version"] < 3 or not it.run.within(STATUS).is_file():
+            time.sleep(0.05)
+        heard.extend(strangers(it))
+        time.sleep(1.2)
+        nodes.append([m["node"] for m in status_of(it.run)["members"]])
+        found.append(dump_stacks(it.run).read_text())
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    record = it.supervise()
+    looker.join()
+    assert record["steps"] == 640
+    assert record["restarts"] == 0
+    assert np.isfinite(record["returns"]).all()
+    balanced(record)
+    lineage = surviving(it.run)
+    assert sorted(lineage) == list(range(1, 21))
+    assert max(Counter(c for chunks in lineage.values() for c in chunks).values()) == 1
+    assert {c[0] for chunks in lineage.values() for c in chunks} == {0, 1}
+    assert heard == [b"", b"", b""]
+    assert nodes == [[None, "127.0.0.1", "127.0.0.1"]]
+    assert found[0].count("fleet/actor.py") >= 2
+    assert "supervise.py" in found[0]
+    assert "fleet/learner.py" in found[0]
+    assert not children()
+    assert not called(b"raylet")
+
+
+def test_chaos_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members and Ray's own processes on the node are killed and held at random, while training goes on to its end."""
+    monkeypatch.setattr(fleet, "STOPPED", 0.3)
+    it = supervised(
+        tmp_path, f"{HOST}:toy?length=6&sleep=0.002", steps="3200", checkpoint_every="320", **{"fleet.kind": "ray", "fleet.patience": "5"}
+    )
+    rng, over, blows = random.Random(1), threading.Event(), Counter[str]()
+
+    def strike() -> None:
+        while not over.wait(0.3):
+            if it.broker.facts()[0]["version"] < 10 or it.trained or blows.total() >= 20:
+                continue
+            nodes = called(b"ray::Node")
+            what = "node" if nodes and blows["node"] < 2 and blows["actor"] >= 2 else "learner" if blows["learner"] < 1 else "actor"
+            how = signal.SIGKILL if what == "node" else rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP))
+            pids = nodes if what == "node" else {m.child and m.child.pid for m in ((it.learner,) if what == "learner" else it.actors)}
+            if alive := sorted(p for p in pids if p):
+                try:
+                    os.kill(rng.choice(alive), how)
+                    blows[what] += 1
+                except ProcessLookupError:
+                    continue
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    try:
+        record = it.supervise()
+    finally:
+        over.set()
+        striker.join()
+    assert blows["node"] >= 1
+    assert blows["actor"] >= 3
+    assert record["restarts"] >= 3
+    assert record["steps"] == 3200
+    assert np.isfinite(record["returns"]).all()
+    balanced(record)
+    lineage = surviving(it.run)
+    assert sorted(lineage) == list(range(1, 101))
+    assert max(Counter(c for chunks in lineage.values() for c in chunks).values()) == 1
+    assert not children()
+    assert not called(b"raylet")
+
+
+def test_a_cluster_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:1'.*no Ray cluster"):
+        supervised(tmp_path, **{"fleet.kind": "ray", "fleet.address": "127.0.0.1:1"})
+    with pytest.raises(UserError, match="add --fleet ray"):
+        load(None, {"env": "proving:pair", "fleet.kind": "local", "fleet.address": "127.0.0.1:1"})
