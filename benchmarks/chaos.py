@@ -1,8 +1,9 @@
 """A fleet under fire: members killed and held at random, the learner too, beside the same fleet left in peace.
 
-    python benchmarks/chaos.py [--blows 200] [--steps 200000]
+    python benchmarks/chaos.py [--fleet local|ray] [--blows 200] [--steps 200000]
 
-Every blow is a kill -9 or a SIGSTOP of a random member; every tenth, on average, hits the learner. Kept: what became of every
+Every blow is a kill -9 or a SIGSTOP of a random member; every tenth, on average, hits the learner, and on Ray every twentieth
+kills the supervisor of the node with all that lives there. Beside the blows, environments raise. Kept: what became of every
 chunk, whether any version was trained twice from the same one, what was left of processes and memory, and the final returns.
 """
 
@@ -20,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import stamp, write
+from record import HERE, stamp, write
 
 from marlstone.config import dump, load
 from marlstone.runs.directory import RunDirectory
 from marlstone.runtime.fleet.supervise import Supervisor
 
 FIELDS = {
-    "env": "pettingzoo:mpe2.simple_spread_v3", "architecture": "ctde", "credit": "team", "rollout.envs": "8", "rollout.length": "25",
-    "seeds": "3", "learner.lr": "1e-3", "evaluation.logged": "0", "evaluation.episodes": "64", "fleet.kind": "local", "fleet.actors": "2",
+    "architecture": "ctde", "credit": "team", "rollout.envs": "8", "rollout.length": "25",
+    "seeds": "3", "learner.lr": "1e-3", "evaluation.logged": "0", "evaluation.episodes": "64", "fleet.actors": "2",
     "fleet.backoff": "0.1", "fleet.longest_backoff": "1.0", "fleet.lineage": "true", "architecture.body.hidden": "[64,64]",
 }  # fmt: skip
 
@@ -46,14 +47,31 @@ def living() -> list[int]:
     return found
 
 
+def nodes() -> list[int]:
+    """Ray's processes that hold actors."""
+    found = [p for p in Path("/proc").iterdir() if p.name.isdigit()]
+    return [int(p.name) for p in found if (p / "cmdline").is_file() and b"ray::Node" in _read(p / "cmdline")]
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
 def strike(it: Supervisor, blows: int, over: threading.Event, hit: Counter[str], every: float) -> None:
     """Hit one member every so often, once training runs."""
     rng = random.Random(0)
     while not over.wait(every) and hit.total() < blows:
         if it.trained or min(f["version"] for f in it.broker.facts()) < 3:
             continue
+        if it.config.fleet.kind == "ray" and rng.random() < 0.05 and (found := nodes()):
+            os.kill(found[0], signal.SIGKILL)
+            hit["node SIGKILL"] += 1
+            continue
         m = it.learner if rng.random() < 0.1 else rng.choice(it.actors)
-        if m.child is None:
+        if m.child is None or m.child.pid is None:
             continue
         how = rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP))
         try:
@@ -63,8 +81,9 @@ def strike(it: Supervisor, blows: int, over: threading.Event, hit: Counter[str],
         hit[("learner " if m is it.learner else "actor ") + how.name] += 1
 
 
-def train(steps: int, blows: int, every: float) -> dict[str, Any]:
-    config = load(None, {**FIELDS, "steps": str(steps), "checkpoint_every": str(max(1, steps // 40))})
+def train(kind: str, steps: int, blows: int, every: float) -> dict[str, Any]:
+    env = f"{HERE / 'shaky.py'}:make?every={4000 if blows else 0}"
+    config = load(None, {**FIELDS, "env": env, "fleet.kind": kind, "steps": str(steps), "checkpoint_every": str(max(1, steps // 40))})
     before, shared = living(), len(list(Path("/dev/shm").iterdir()))
     with tempfile.TemporaryDirectory() as folder:
         run, over, hit = RunDirectory.create(Path(folder) / "run", dump(config)), threading.Event(), Counter[str]()
@@ -82,9 +101,11 @@ def train(steps: int, blows: int, every: float) -> dict[str, Any]:
         used = Counter((seed, *c) for (seed, _), chunks in lineage.items() for c in chunks)
         with run.store() as store:
             finite = all(np.isfinite(s.value).all() for name in store.names() for s in store.series(name))
+    faults = sum((Counter(f) for f in record["faults"]), Counter[str]())
     became = {k: record[f"chunks_{k}"] for k in ("trained", "dropped", "rolled_back", "left", "refused", "accepted")}
     return {
-        "blows": dict(hit), "seconds": seconds, "returns": record["returns"], "return_iqm": record["return_iqm"],
+        "blows": dict(hit), "raised": faults["raised"], "seconds": seconds, "returns": record["returns"],
+        "return_iqm": record["return_iqm"],
         "return_ci95": record["return_ci95"], "restarts": record["restarts"], "chunks": became, "versions": len(lineage),
         "trained_twice": sum(n > 1 for n in used.values()),
         "unaccounted": became["accepted"] - sum(became[k] for k in ("trained", "dropped", "rolled_back", "left")), "all_finite": finite,
@@ -98,9 +119,12 @@ def main() -> int:
     parser.add_argument("--blows", type=int, default=200)
     parser.add_argument("--steps", type=int, default=200_000)
     parser.add_argument("--every", type=float, default=0.8, help="seconds between blows")
+    parser.add_argument("--fleet", choices=("local", "ray"), default="local")
     flags = parser.parse_args()
-    peace, chaos = train(flags.steps, 0, flags.every), train(flags.steps, flags.blows, flags.every)
-    write("chaos/local", {"config": FIELDS | {"steps": flags.steps}, "peace": peace, "chaos": chaos, **stamp()})
+    peace, chaos = (train(flags.fleet, flags.steps, blows, flags.every) for blows in (0, flags.blows))
+    write(
+        f"chaos/{flags.fleet}", {"fleet": flags.fleet, "config": FIELDS | {"steps": flags.steps}, "peace": peace, "chaos": chaos, **stamp()}
+    )
     print(json.dumps({"peace": peace, "chaos": chaos}, indent=1), file=sys.stderr)
     return 0
 

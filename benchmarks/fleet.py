@@ -5,12 +5,15 @@
     ratio = joint steps trained per second / (bare steps per second and core x cores that the learner leaves)
 
 Bare: one process a core, the package's own interface, random actions, nothing of ours. The cores that the learner leaves: all,
-less the processor time its process takes per second. `first_update_seconds` is from the command to the first published update,
-compiled programs kept from an earlier run. The synchronous host runtime is measured beside it.
+less the processor time its process takes per second. `first_update_seconds` is from the command's first moment to the first
+published update, on local processes and on Ray, compiled programs kept from an earlier run. The synchronous host runtime is
+measured beside it.
 """
 
 import argparse
+import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +27,7 @@ from record import stamp, write
 
 from marlstone.config import dump, load
 from marlstone.runs.directory import RunDirectory
+from marlstone.runtime.fleet.sight import STATUS
 from marlstone.runtime.fleet.supervise import Supervisor
 
 BARE = {
@@ -90,13 +94,11 @@ def fleet(name: str, actors: int, seconds: float) -> dict[str, Any]:
     said: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         run, over = RunDirectory.create(Path(folder) / "run", dump(config)), threading.Event()
-        began = time.perf_counter()
         it = Supervisor(config, run, None, None, lambda p: None, over.is_set)
 
         def watch() -> None:
             while it.broker.facts()[0]["version"] < 1:
                 time.sleep(0.01)
-            said["first_update_seconds"] = time.perf_counter() - began
             time.sleep(5.0)
             pid, page = it.learner.child.pid, it.learner.child.page  # type: ignore[union-attr]
             t, steps, cpu = time.perf_counter(), page.facts().steps, used(pid)
@@ -132,6 +134,24 @@ def hosted(name: str, seconds: float) -> float:
     return float(out.stdout.strip().splitlines()[-1])
 
 
+def first_update(name: str, kind: str, actors: int) -> float:
+    """Seconds from the start of the command to its first update, told by its status file."""
+    env, fields = ENVS[name]
+    given = {**FIELDS, **fields, "env": env, "fleet.kind": kind, "fleet.actors": actors}
+    with tempfile.TemporaryDirectory() as folder:
+        status, began = Path(folder) / "run" / STATUS, time.perf_counter()
+        words = ["-m", "marlstone", "train", "--out", f"{folder}/run", *(w for k, v in given.items() for w in ("--set", f"{k}={v}"))]
+        command = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not status.is_file() or json.loads(status.read_text())["seeds"][0]["version"] < 1:
+            if command.poll() is not None:
+                raise RuntimeError(f"the command ended with {command.returncode} before its first update")
+            time.sleep(0.02)
+        seconds = time.perf_counter() - began
+        command.send_signal(signal.SIGINT)
+        command.wait()
+    return seconds
+
+
 def measure(name: str, actors: int, seconds: float, rounds: int) -> dict[str, Any]:
     """Bare and fleet in turn, so that a machine that drifts touches both."""
     cores, rows = len(os.sched_getaffinity(0)), []
@@ -143,7 +163,8 @@ def measure(name: str, actors: int, seconds: float, rounds: int) -> dict[str, An
     return {
         "env": ENVS[name][0], "fields": FIELDS | ENVS[name][1], "actors": actors, "cores": cores, "rounds": rows,
         "ratio": median(r["ratio"] for r in rows), "rate": median(r["rate"] for r in rows),
-        "first_update_seconds": min(r["first_update_seconds"] for r in rows), "synchronous": hosted(name, seconds / 2), **stamp(),
+        "first_update_seconds": {kind: min(first_update(name, kind, actors) for _ in range(2)) for kind in ("local", "ray")},
+        "synchronous": hosted(name, seconds / 2), **stamp(),
     }  # fmt: skip
 
 
@@ -159,7 +180,7 @@ def main() -> int:
         write(f"fleet/{name}", r)
         print(
             f"{name}: {r['rate']:.0f} steps/s, {r['ratio']:.2f} of bare processes on the cores left, synchronous {r['synchronous']:.0f}, "
-            f"first update after {r['first_update_seconds']:.1f} s; {r['rounds']}",
+            f"first update after {r['first_update_seconds']} s; {r['rounds']}",
             file=sys.stderr,
         )
     return 0

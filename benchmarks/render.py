@@ -279,7 +279,7 @@ def fleet() -> str:
             " / ".join(number(x["bare_per_core"]) for x in r["rounds"]),
             " / ".join(f"{x['learner_cores']:.2f}" for x in r["rounds"]),
             f"{r['ratio']:.2f}",
-            f"{r['first_update_seconds']:.1f}",
+            " / ".join(f"{r['first_update_seconds'][kind]:.1f}" for kind in ("local", "ray")),
             f"{r['date'][:10]} `{r['commit']}`",
         ]
         for r in read("fleet").values()
@@ -291,7 +291,7 @@ def fleet() -> str:
         "bare process, steps/s and core",
         "cores the learner takes",
         "fleet over bare processes on the cores left",
-        "first update after, s",
+        "first update after, local / Ray, s",
         "measured",
     ]
     return table(head, rows) if rows else "Not recorded yet.\n"
@@ -306,7 +306,8 @@ def chaos() -> str:
             c = x["chunks"]
             rows.append(
                 [
-                    ", ".join(f"{n} {k}" for k, n in sorted(x["blows"].items())) or "none",
+                    r["fleet"],
+                    ", ".join(f"{n} {k}" for k, n in sorted((x["blows"] | {"raised": x["raised"]}).items()) if n) or "none",
                     f"{c['accepted']:,}: "
                     + ", ".join(f"{c[k]:,} {k.replace('_', ' ')}" for k in ("trained", "dropped", "rolled_back", "left")),
                     f"{x['trained_twice']}, {x['unaccounted']}, {x['orphans']}, {x['shared_memory_left']}",
@@ -316,6 +317,7 @@ def chaos() -> str:
                 ]
             )
     head = [
+        "fleet",
         "blows",
         "chunks accepted",
         "trained twice, unaccounted, orphans, shared memory left",
