@@ -34,13 +34,16 @@ FIELDS = {
 }  # fmt: skip
 
 
+MARK = f"MARLSTONE_CHAOS={os.getpid()}"
+
+
 def living() -> list[int]:
-    """Members of any fleet on this machine."""
+    """Members of the fleets that this benchmark started."""
     found = []
     for p in Path("/proc").iterdir():
         if p.name.isdigit():
             try:
-                if b"fleet.member" in (p / "cmdline").read_bytes():
+                if MARK.encode() in (p / "environ").read_bytes() and b"fleet.member" in (p / "cmdline").read_bytes():
                     found.append(int(p.name))
             except OSError:
                 continue
@@ -84,7 +87,7 @@ def strike(it: Supervisor, blows: int, over: threading.Event, hit: Counter[str],
 def train(kind: str, steps: int, blows: int, every: float) -> dict[str, Any]:
     env = f"{HERE / 'shaky.py'}:make?every={4000 if blows else 0}"
     config = load(None, {**FIELDS, "env": env, "fleet.kind": kind, "steps": str(steps), "checkpoint_every": str(max(1, steps // 40))})
-    before, shared = living(), len(list(Path("/dev/shm").iterdir()))
+    shared = len(list(Path("/dev/shm").iterdir()))
     with tempfile.TemporaryDirectory() as folder:
         run, over, hit = RunDirectory.create(Path(folder) / "run", dump(config)), threading.Event(), Counter[str]()
         it, began = Supervisor(config, run, None, None, lambda p: None, lambda: False), time.perf_counter()
@@ -109,7 +112,7 @@ def train(kind: str, steps: int, blows: int, every: float) -> dict[str, Any]:
         "return_ci95": record["return_ci95"], "restarts": record["restarts"], "chunks": became, "versions": len(lineage),
         "trained_twice": sum(n > 1 for n in used.values()),
         "unaccounted": became["accepted"] - sum(became[k] for k in ("trained", "dropped", "rolled_back", "left")), "all_finite": finite,
-        "orphans": len(set(living()) - set(before)), "shared_memory_left": len(list(Path("/dev/shm").iterdir())) - shared,
+        "orphans": len(living()), "shared_memory_left": len(list(Path("/dev/shm").iterdir())) - shared,
         "staleness_p99": record["staleness_p99"], "quarantined": record["quarantined"],
     }  # fmt: skip
 
@@ -121,6 +124,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=0.8, help="seconds between blows")
     parser.add_argument("--fleet", choices=("local", "ray"), default="local")
     flags = parser.parse_args()
+    os.environ.update([MARK.split("=")])
     peace, chaos = (train(flags.fleet, flags.steps, blows, flags.every) for blows in (0, flags.blows))
     write(
         f"chaos/{flags.fleet}", {"fleet": flags.fleet, "config": FIELDS | {"steps": flags.steps}, "peace": peace, "chaos": chaos, **stamp()}

@@ -328,6 +328,37 @@ def chaos() -> str:
     return table(head, rows) if rows else "Not recorded yet.\n"
 
 
+def many() -> str:
+    """Many light actors, well and ill, with and without a barrier."""
+    path = RESULTS / "many.json"
+    if not path.exists():
+        return "Not recorded yet.\n"
+    r = json.loads(path.read_text())
+    rows = [
+        [
+            name,
+            number(x["steps_per_second"]),
+            f"{x['updates']}",
+            f"{x['still_seconds']:.1f}",
+            f"{x['stalled']}, {x['killed']}, {x['restarts']}",
+            f"{x['machine_busy']:.0%}",
+            f"{x['all_step_after_seconds']:.0f}",
+        ]
+        for name, x in r["rows"].items()
+    ]
+    head = [
+        "loop",
+        "steps/s trained",
+        f"updates in {r['seconds']:g} s",
+        "seconds since the last update, at the end",
+        "actors stalled at the end, killed, started anew",
+        "machine busy",
+        "all actors step after, s",
+    ]
+    said = f"{r['actors']} actor processes, one environment each. Ill over well: {r['ratio']:.3f}. {r['date'][:10]} `{r['commit']}`."
+    return table(head, rows) + "\n" + said + "\n"
+
+
 def fleet_model() -> str:
     """Real fleets beside simulated ones."""
     path = RESULTS / "fleet_model.json"
@@ -426,7 +457,10 @@ def page() -> str:
             fleet(),
             "Repeat with `python benchmarks/fleet.py`. Under fire: a blow is a kill -9 or a SIGSTOP of a random member, the learner too.\n",
             chaos(),
-            "Repeat with `python benchmarks/chaos.py`. Real fleets, of an environment that sleeps 20 ms a step, beside "
+            "Repeat with `python benchmarks/chaos.py --fleet local`, and `ray`. Four hundred light actors, whose environments take 50 ms a "
+            "step and no processor; ill, a tenth of them hang in a step at any time and 5% are killed each minute; beside a barrier:\n",
+            many(),
+            "Repeat with `python benchmarks/many.py`. Real fleets, of an environment that sleeps 20 ms a step, beside "
             "`marlstone fleet simulate` fed with the times that each measured:\n",
             fleet_model(),
             "Repeat with `python benchmarks/fleet_model.py`.\n",

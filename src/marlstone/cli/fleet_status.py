@@ -49,8 +49,9 @@ def shown(said: dict[str, Any]) -> Group:
         members.add_column(head, justify="left" if head in ("process", "doing") else "right")
     for m in said["members"]:
         where = f"{m['environment']}, {m['episode_seed']}" if m["episode_seed"] >= 0 else "-"
+        name = m["name"] + (f" on {m['node']}" if m["node"] else "")
         members.add_row(
-            m["name"], "-" if m["seed"] is None else str(m["seed"]), m["doing"] + (" (stopped by a signal)" if m["held"] else ""),
+            name, "-" if m["seed"] is None else str(m["seed"]), m["doing"] + (" (stopped by a signal)" if m["held"] else ""),
             f"{m['since_seconds']:.1f} s", f"{m['steps_per_second']:,.0f}", str(m["version"]), f"{m['steps']:,}", str(m["lives"]), where,
         )  # fmt: skip
     queues = Table(title="chunks, per seed")

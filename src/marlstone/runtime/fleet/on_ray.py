@@ -28,6 +28,7 @@ from marlstone.runtime.fleet.place import Attach, Order, Process, plain
 
 TURN = 0.1  # seconds between looks at the nodes
 NODES = 2.0  # seconds between looks at which nodes there are
+SETTLE = 30.0  # seconds that Ray may take to start a process of its own
 GREET = 10.0  # seconds in which a connection must say who it is
 OWN: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 1 << 27}
 """Of a cluster of our own, through whose object store nothing passes."""
@@ -76,25 +77,21 @@ class Node:
 
 @dataclass
 class RayLife:
-    """A life on some node, as far as it is known here. `seen`: when its node last told of it."""
+    """A life on some node, as its node last told; before that, as it was ordered."""
 
     order: Order
     ask: Callable[..., None]
-    patience: float
     pid: int | None = None
     node: str | None = "no node yet"
-    seen: float = field(default_factory=time.monotonic)
+    ordered: float = field(default_factory=time.monotonic)
     last: Facts = BEFORE
     why: str | None = None
     stopped: bool = False
 
     def facts(self) -> Facts:
-        return self.last.later(time.monotonic() - self.seen)
+        return self.last if self.pid is not None else BEFORE.later(time.monotonic() - self.ordered)
 
     def ended(self) -> str | None:
-        silent = time.monotonic() - self.seen
-        if self.why is None and self.pid is not None and silent > self.patience:
-            return f"its node {self.node} has not answered for {silent:.0f} s"
         return self.why
 
     def held(self) -> bool:
@@ -108,18 +105,18 @@ class RayLife:
 
     def told(self, said: dict[str, Any]) -> None:
         """What its node tells of it."""
-        self.pid, self.seen, self.last = said["pid"], time.monotonic(), Facts(**said["facts"])
+        self.pid, self.last = said["pid"], Facts(**said["facts"])
         self.why, self.stopped = said["ended"], said["held"]
 
 
 @dataclass
 class Station:
-    """A node of the cluster with our `Node` on it. `look`: the look that it has not answered yet."""
+    """A node of the cluster with our `Node` on it. `look`: what was asked last and not answered yet, `until`: by when it must be."""
 
     id: str
     name: str
-    cpus: float
     actor: Any
+    until: float
     lives: dict[str, RayLife] = field(default_factory=dict)
     look: Any = None
     dumps: dict[Any, Path] = field(default_factory=dict)
@@ -139,7 +136,9 @@ class OnRay:
         except ModuleNotFoundError as error:
             raise UserError(f"--fleet ray needs the package {error.name!r}: pip install marlstone[ray]") from error
         self.ray, self.attach, self.patience, self.token = ray, attach, patience, secrets.token_hex(16)
-        _join(ray, where)
+        self.mine = not ray.is_initialized()
+        if self.mine:
+            _join(ray, where)
         self.listener = socket.create_server((ray.util.get_node_ip_address(), 0), backlog=512)
         self.orders: queue.SimpleQueue[tuple[str, RayLife, Any]] = queue.SimpleQueue()
         self.stations: dict[str, Station] = {}
@@ -152,7 +151,7 @@ class OnRay:
 
     # ---- what the supervisor asks
     def start(self, order: Order) -> RayLife:
-        life = RayLife(order, lambda what, it, more=None: self.orders.put((what, it, more)), self.patience)
+        life = RayLife(order, lambda what, it, more=None: self.orders.put((what, it, more)))
         self.orders.put(("start", life, None))
         return life
 
@@ -160,7 +159,8 @@ class OnRay:
         self.over.set()
         self.listener.close()
         self.thread.join(self.patience)
-        self.ray.shutdown()
+        if self.mine:
+            self.ray.shutdown()
 
     # ---- connections
     def _listen(self) -> None:
@@ -218,7 +218,7 @@ class OnRay:
         load = lambda n: len(self.stations[n["NodeID"]].lives) if n["NodeID"] in self.stations else 0
         node = min(free, key=lambda n: (load(n) + 1) / n["Resources"]["CPU"])
         station = self.stations.get(node["NodeID"]) or self._settle(node)
-        life.node, life.seen, order = station.name, time.monotonic(), life.order
+        life.node, order = station.name, life.order
         station.lives[order.name] = life
         station.starts[station.actor.start.remote(order.name, order.life, order.boot, order.threads)] = life
         return True
@@ -228,8 +228,8 @@ class OnRay:
         strategy = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         made = self.ray.remote(Node).options(num_cpus=0, scheduling_strategy=strategy, max_restarts=0)
         host, port = self.listener.getsockname()[:2]
-        station = Station(node["NodeID"], node["NodeManagerAddress"], node["Resources"]["CPU"], made.remote(host, port, self.token))
-        self.stations[station.id] = station
+        actor, until = made.remote(host, port, self.token), time.monotonic() + SETTLE + self.patience
+        station = self.stations[node["NodeID"]] = Station(node["NodeID"], node["NodeManagerAddress"], actor, until)
         return station
 
     def _end(self, life: RayLife, more: Any) -> bool:
@@ -256,17 +256,18 @@ class OnRay:
                 begun.why = f"node {station.name} could not start it: {str(error).splitlines()[-1]}"
         for ref in done(station.dumps):
             into = station.dumps.pop(ref)
-            with into.open("a") as file, contextlib.suppress(self.ray.exceptions.RayTaskError):
+            with contextlib.suppress(self.ray.exceptions.RayTaskError, OSError), into.open("a") as file:
                 file.write(self.ray.get(ref))
         if station.look is not None:
             if not done([station.look]):
-                if all(life.ended() for life in station.lives.values()) and station.lives:
+                if time.monotonic() > station.until:
                     self._lost(station, f"{station.name} has not answered for {self.patience:g} s")
                 return
             for name, said in self.ray.get(station.look).items():
                 life = station.lives.get(name)
                 if life is not None and life.order.life == said.pop("life"):
                     life.told(said)
+            station.until = time.monotonic() + self.patience
         station.look = station.actor.look.remote()
 
     def _lost(self, station: Station, why: str) -> None:
