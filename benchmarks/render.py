@@ -337,7 +337,8 @@ def many() -> str:
     rows = [
         [
             name,
-            number(x["steps_per_second"]),
+            f"{1000 * x['nap']:g}",
+            f"{number(x['steps_per_second'])} of {number(x['envs_steps_per_second'])}",
             f"{x['updates']}",
             f"{x['still_seconds']:.1f}",
             f"{x['stalled']}, {x['killed']}, {x['restarts']}",
@@ -348,7 +349,8 @@ def many() -> str:
     ]
     head = [
         "loop",
-        "steps/s trained",
+        "a step takes, ms",
+        "steps/s trained, of what environments alone would make",
         f"updates in {r['seconds']:g} s",
         "seconds since the last update, at the end",
         "actors stalled at the end, killed, started anew",
@@ -457,8 +459,8 @@ def page() -> str:
             fleet(),
             "Repeat with `python benchmarks/fleet.py`. Under fire: a blow is a kill -9 or a SIGSTOP of a random member, the learner too.\n",
             chaos(),
-            "Repeat with `python benchmarks/chaos.py --fleet local`, and `ray`. Four hundred light actors, whose environments take 50 ms a "
-            "step and no processor; ill, a tenth of them hang in a step at any time and 5% are killed each minute; beside a barrier:\n",
+            "Repeat with `python benchmarks/chaos.py --fleet local`, and `ray`. Four hundred light actors, whose environments take 250 ms a "
+            "step (with 50 ms, actors' own work fills two cores) and no processor; ill, a tenth of them hang in a step at any time and 5% are killed each minute; beside a barrier:\n",
             many(),
             "Repeat with `python benchmarks/many.py`. Real fleets, of an environment that sleeps 20 ms a step, beside "
             "`marlstone fleet simulate` fed with the times that each measured:\n",

@@ -40,6 +40,7 @@ from marlstone.runtime.fleet.sight import DUMP, SIZE, STACKS, STATUS, asked_for
 from marlstone.runtime.fleet.transport import answers, serve
 
 LOOK, WRITE = 0.1, 1.0  # seconds between looks at the members, and between status files
+LOOKS = 0.001  # seconds between two members' looks, where there are many: they must not take what members need
 STOPPED = 5.0  # seconds that a process may be held (SIGSTOP) before it is ended
 STILLBORN = 4  # first lives of a member that may end before anything is done
 NEWS = 200  # latest events kept for the status
@@ -378,7 +379,7 @@ class Supervisor:
                     self._dump()
                     self.run.write(STATUS, json.dumps(self.status()))
                     written = time.monotonic()
-                time.sleep(LOOK)
+                time.sleep(max(LOOK, LOOKS * len(self.actors)))
             if self.failure is not None:
                 self._raise(self.failure)
             assert self.answer is not None
