@@ -34,7 +34,8 @@ FIELDS = {
     "architecture": "ctde", "credit": "team", "seeds": "1", "steps": "1000000000", "checkpoint_every": "1000000000",
     "evaluation.logged": "0", "evaluation.episodes": "1", "architecture.body.hidden": "[32]",
     "rollout.length": "20", "fleet.kind": "local", "fleet.envs": "1",
-    "fleet.restarts": "100000", "fleet.max_staleness": "64", "fleet.queue": "20", "guards.restarts": "100000", "learner.epochs": "1", "learner.minibatches": "1",
+    "fleet.restarts": "100000", "fleet.max_staleness": "64", "fleet.queue": "20",
+    "guards.restarts": "100000", "learner.epochs": "1", "learner.minibatches": "1",
 }  # fmt: skip
 
 
@@ -136,12 +137,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=45)
     parser.add_argument("--nap", type=float, default=0.25, help="seconds that a step takes")
     flags = parser.parse_args()
-    kinds = {
-        "well": {"ill": False},
-        "ill": {"ill": True},
-        "barrier, well": {"ill": False, "barrier": True},
-        "barrier, ill": {"ill": True, "barrier": True},
-    }
     rows = {}
 
     def row(name: str, nap: float, **how: bool) -> None:
