@@ -310,7 +310,7 @@ def chaos() -> str:
                     ", ".join(f"{n} {k}" for k, n in sorted((x["blows"] | {"raised": x["raised"]}).items()) if n) or "none",
                     f"{c['accepted']:,}: "
                     + ", ".join(f"{c[k]:,} {k.replace('_', ' ')}" for k in ("trained", "dropped", "rolled_back", "left")),
-                    f"{x['trained_twice']}, {x['unaccounted']}, {x['orphans']}, {x['shared_memory_left']}",
+                    f"{x['trained_twice']}, {x['unaccounted']}, {x['orphans'] if how == 'chaos' else '-'}, {x['shared_memory_left']}",
                     number(x["seconds"]),
                     _both(x["return_iqm"], x["return_ci95"]),
                     f"{r['date'][:10]} `{r['commit']}`",
@@ -339,7 +339,7 @@ def many() -> str:
             name,
             f"{1000 * x['nap']:g}",
             f"{number(x['steps_per_second'])} of {number(x['envs_steps_per_second'])}",
-            f"{x['updates']}",
+            f"{x['updates']} in {x['seconds']:g}",
             f"{x['still_seconds']:.1f}",
             f"{x['stalled']}, {x['killed']}, {x['restarts']}",
             f"{x['machine_busy']:.0%}",
@@ -351,7 +351,7 @@ def many() -> str:
         "loop",
         "a step takes, ms",
         "steps/s trained, of what environments alone would make",
-        f"updates in {r['seconds']:g} s",
+        "updates, in so many seconds",
         "seconds since the last update, at the end",
         "actors stalled at the end, killed, started anew",
         "machine busy",
@@ -359,6 +359,31 @@ def many() -> str:
     ]
     said = f"{r['actors']} actor processes, one environment each. Ill over well: {r['ratio']:.3f}. {r['date'][:10]} `{r['commit']}`."
     return table(head, rows) + "\n" + said + "\n"
+
+
+def to_waiting() -> str:
+    """Wall clock to a waiting time, with a fleet and without."""
+    path = RESULTS / "to_waiting.json"
+    if not path.exists():
+        return "Not recorded yet.\n"
+    r = json.loads(path.read_text())
+    reached = lambda x, k: "never" if x["reached"] is None else number(x["reached"][k])
+    rows = [
+        [
+            way,
+            ", ".join(reached(x, "seconds") for x in xs),
+            ", ".join(reached(x, "step") for x in xs),
+            ", ".join(number(x["whole_seconds"]) for x in xs),
+        ]
+        for way, xs in r["runs"].items()
+    ]
+    head = [
+        "`sumo:cologne8`",
+        f"seconds to a mean waiting time of {r['target']:g} s, each seed",
+        "steps to it",
+        f"seconds of the whole command, {r['steps']:,} steps",
+    ]
+    return table(head, rows) + f"\nSeeds from {r['runs']['fleet'][0]['seed']}, {r['date'][:10]} `{r['commit']}`.\n"
 
 
 def fleet_model() -> str:
@@ -463,7 +488,10 @@ def page() -> str:
             "processor; ill, a tenth of them hang in a step at any time and 5% are killed each minute; beside a barrier. With 50 ms a "
             "step, what actors do beside it fills two cores, so the comparison is at 250 ms:\n",
             many(),
-            "Repeat with `python benchmarks/many.py`. Real fleets, of an environment that sleeps 20 ms a step, beside "
+            "Repeat with `python benchmarks/many.py`. The same traffic, the same algorithm, four simulators on two cores, with two worker "
+            "processes that step in time with the learner and with two actors that do not:\n",
+            to_waiting(),
+            "Repeat with `python benchmarks/to_waiting.py`. Real fleets, of an environment that sleeps 20 ms a step, beside "
             "`marlstone fleet simulate` fed with the times that each measured:\n",
             fleet_model(),
             "Repeat with `python benchmarks/fleet_model.py`.\n",
