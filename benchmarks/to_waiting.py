@@ -41,7 +41,7 @@ def one(way: str, seed: int, steps: int, target: float) -> dict[str, Any]:
         seconds = time.time() - began
         (store,) = Path(folder).glob("run/*.sqlite*")
         with sqlite3.connect(store) as db:
-            rows = db.execute("select step, value, time from metrics where name = 'mean_waiting_time' order by step").fetchall()
+            rows = db.execute("select step, value, time from metrics where name = 'metric/mean_waiting_time' order by step").fetchall()
     curve = [{"step": s, "waiting": v, "seconds": t - began} for s, v, t in rows]
     reached = [b for a, b in itertools.pairwise(curve) if max(a["waiting"], b["waiting"]) <= target]
     return {"seed": seed, "reached": reached[0] if reached else None, "whole_seconds": seconds, "curve": curve}
