@@ -489,7 +489,7 @@ def page() -> str:
             "step, what actors do beside it fills two cores, so the comparison is at 250 ms:\n",
             many(),
             "Repeat with `python benchmarks/many.py`. The same traffic, the same algorithm, four simulators on two cores, with two worker "
-            "processes that step in time with the learner and with two actors that do not:\n",
+            "processes that step in time with the learner and with four actors that do not:\n",
             to_waiting(),
             "Repeat with `python benchmarks/to_waiting.py`. Real fleets, of an environment that sleeps 20 ms a step, beside "
             "`marlstone fleet simulate` fed with the times that each measured:\n",

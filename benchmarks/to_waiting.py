@@ -3,7 +3,7 @@
     python benchmarks/to_waiting.py [--target 0.5] [--seeds 5] [--steps 36000]
 
 `benchmarks/learning/sumo-cologne8.toml`, one seed at a time, four simulators each way: two worker processes that step in time with
-the learner, or two actors that do not. Reached: the mean waiting time of two consecutive reports of training, actions
+the learner, or four actors that do not. Reached: the mean waiting time of two consecutive reports of training, actions
 sampled, is at most the target. Seconds are from the first moment of the command.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 from record import HERE, stamp, write
 
-WAYS = {"synchronous": {}, "fleet": {"fleet.kind": "local", "fleet.actors": "2", "fleet.envs": "2"}}
+WAYS = {"synchronous": {}, "fleet": {"fleet.kind": "local", "fleet.actors": "4", "fleet.envs": "1"}}
 
 
 def one(way: str, seed: int, steps: int, target: float) -> dict[str, Any]:

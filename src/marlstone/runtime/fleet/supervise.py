@@ -258,7 +258,7 @@ class Supervisor:
         facts = m.facts()
         if now - m.last[0] >= 2.0:
             m.rate, m.last = max(0, facts.steps - m.last[1]) / (now - m.last[0]), (now, facts.steps)
-        m.lived |= facts.doing != "starting"
+        m.lived |= facts.doing not in ("starting", "building environments")
         ended = m.child.ended()
         m.held_since = (m.held_since or now) if m.child.held() else None
         if ended is not None:
