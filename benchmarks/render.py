@@ -488,7 +488,7 @@ def page() -> str:
             "processor; ill, a tenth of them hang in a step at any time and 5% are killed each minute; beside a barrier. With 50 ms a "
             "step, what actors do beside it fills two cores, so the comparison is at 250 ms:\n",
             many(),
-            "Repeat with `python benchmarks/many.py`. The same traffic, the same algorithm, four simulators on two cores, with two worker "
+            "Repeat with `python benchmarks/many.py`. The same traffic, the same algorithm, four simulators on two cores, with worker "
             "processes that step in time with the learner and with four actors that do not:\n",
             to_waiting(),
             "Repeat with `python benchmarks/to_waiting.py`. Real fleets, of an environment that sleeps 20 ms a step, beside "

@@ -2,7 +2,7 @@
 
     python benchmarks/to_waiting.py [--target 0.5] [--seeds 5] [--steps 36000]
 
-`benchmarks/learning/sumo-cologne8.toml`, one seed at a time, four simulators each way: two worker processes that step in time with
+`benchmarks/learning/sumo-cologne8.toml`, one seed at a time, four simulators each way: worker processes that step in time with
 the learner, or four actors that do not. Reached: the mean waiting time of two consecutive reports of training, actions
 sampled, is at most the target. Seconds are from the first moment of the command.
 """

@@ -10,6 +10,9 @@ from pettingzoo import ParallelEnv
 
 
 def make(divisor: int = 5, how: str = "exit", length: int = 4) -> Any:
+    if how == "unbuildable":
+        raise RuntimeError("the licence server is down")
+
     class Poisoned(ParallelEnv):
         metadata = {"name": "poisoned"}  # noqa: RUF012
         possible_agents = ["a", "b"]  # noqa: RUF012

@@ -283,7 +283,8 @@ class Supervisor:
             )
         m.quick_deaths = m.quick_deaths + 1 if facts.age < 10 * fleet.longest_backoff else 1
         if not m.lived and m.life + 1 >= STILLBORN:
-            raise Failure(f"{m.name} ended {m.life + 1} times before it did anything: {why}; what it printed stands above")
+            said = self.words.get("raised", "what it printed stands above")
+            raise Failure(f"{m.name} ended {m.life + 1} times before it did anything: {why}; {said}")
         m.due = time.monotonic() + min(fleet.backoff * 2 ** (m.quick_deaths - 1), fleet.longest_backoff)
         m.held_since, m.life, m.rate, m.retry = None, m.life + 1, 0.0, ()
         if m.post is None:
