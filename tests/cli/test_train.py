@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint(marlstone: Command, tmp_path: Path) -> None:
         ((*ENV, "--fleet", "locl"), "did you mean 'local'"),
         ((*ENV, "--actors", "3"), "add --fleet local"),
         ((*ENV, "--fleet", "local", "--set", "fleet.actors=3", "--actors", "2"), "give one"),
-        ((*ENV, "--address", "x"), "unknown flag '--address'"),
+        ((*ENV, "--address", "x"), "add --fleet"),
         ((*ENV, "--from-log", "x"), "unknown flag '--from-log'"),
         ((*ENV, "--step", "5"), "did you mean '--steps'"),
         ((*ENV, "--steps"), "expected one argument"),
