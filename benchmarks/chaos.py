@@ -29,7 +29,7 @@ from marlstone.runtime.fleet.supervise import Supervisor
 
 FIELDS = {
     "architecture": "ctde", "credit": "team", "rollout.envs": "8", "rollout.length": "25",
-    "seeds": "3", "learner.lr": "1e-3", "evaluation.logged": "0", "evaluation.episodes": "64", "fleet.actors": "2",
+    "seeds": "3", "learner.lr": "1e-3", "evaluate.logged": "0", "evaluate.episodes": "64", "fleet.actors": "2",
     "fleet.backoff": "0.1", "fleet.longest_backoff": "1.0", "fleet.lineage": "true", "architecture.body.hidden": "[64,64]",
 }  # fmt: skip
 

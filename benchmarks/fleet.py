@@ -69,7 +69,7 @@ ENVS = {
     "mpe2": ("pettingzoo:mpe2.simple_spread_v3", {"fleet.envs": "8", "rollout.envs": "16", "rollout.length": "50"}),
     "cologne8": ("sumo:cologne8", {"fleet.envs": "1", "rollout.envs": "4", "rollout.length": "60"}),
 }
-FIELDS = {"architecture": "ctde", "credit": "team", "seeds": "1", "steps": "1000000000", "evaluation.logged": "0"}
+FIELDS = {"architecture": "ctde", "credit": "team", "seeds": "1", "steps": "1000000000", "evaluate.logged": "0"}
 
 
 def bare(name: str, seconds: float) -> float:

@@ -27,7 +27,7 @@ LENGTH, ENVS = 16, 1
 FIELDS = {
     "env": f"{HERE.parent / 'tests' / 'envs' / 'host_examples.py'}:toy?length=50&sleep=0.02", "architecture": "ctde", "credit": "team",
     "seeds": "1", "steps": "1000000000", "rollout.length": str(LENGTH), "fleet.kind": "local", "fleet.envs": str(ENVS),
-    "evaluation.logged": "0", "learner.minibatches": "1",
+    "evaluate.logged": "0", "learner.minibatches": "1",
 }  # fmt: skip
 LIMITS = {"actors": {"learner.epochs": "1"}, "learner": {"learner.epochs": "200", "architecture.body.hidden": "[256,256]"}}
 

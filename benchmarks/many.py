@@ -33,7 +33,7 @@ from marlstone.runtime.fleet.supervise import Supervisor
 
 FIELDS = {
     "architecture": "ctde", "credit": "team", "seeds": "1", "steps": "1000000000", "checkpoint_every": "1000000000",
-    "evaluation.logged": "0", "evaluation.episodes": "1", "architecture.body.hidden": "[32]",
+    "evaluate.logged": "0", "evaluate.episodes": "1", "architecture.body.hidden": "[32]",
     "rollout.length": "20", "fleet.kind": "local", "fleet.envs": "1",
     "fleet.restarts": "100000", "fleet.max_staleness": "64", "fleet.queue": "20",
     "guards.restarts": "100000", "learner.epochs": "1", "learner.minibatches": "1",

@@ -28,8 +28,8 @@ def one(way: str, seed: int, steps: int, target: float) -> dict[str, Any]:
         "seed": seed,
         "seeds": 1,
         "steps": steps,
-        "evaluation.logged": 0,
-        "evaluation.episodes": 4,
+        "evaluate.logged": 0,
+        "evaluate.episodes": 4,
         "checkpoint_every": 1440,
         **WAYS[way],
     }

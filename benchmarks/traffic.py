@@ -84,7 +84,7 @@ def measure(name: str, episodes: int, greedy_episodes: int) -> tuple[dict[str, A
     from marlstone.runs.checkpoint import newest
     from marlstone.runtime.train import runtime_of
 
-    config = load(HERE / "learning" / f"{name}.toml", {"evaluation.episodes": str(episodes)})
+    config = load(HERE / "learning" / f"{name}.toml", {"evaluate.episodes": str(episodes)})
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory.create(Path(folder) / name, dump(config))
         learned = trained(config, run)

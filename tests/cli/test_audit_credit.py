@@ -15,8 +15,8 @@ WORDS = ("--env", "proving:dummy?rows=2", "--credit", "counterfactual", "--steps
 TINY = (
     "rollout.envs=4",
     "rollout.length=8",
-    "evaluation.episodes=2",
-    "evaluation.logged=0",
+    "evaluate.episodes=2",
+    "evaluate.logged=0",
     "architecture.body.hidden=[4]",
     "learner.epochs=1",
     "learner.minibatches=1",

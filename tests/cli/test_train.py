@@ -178,7 +178,7 @@ def test_a_command_trains_on_every_core(tmp_path):
     import subprocess
     import sys
 
-    small = "--steps 64 --seeds 2 --set rollout.envs=4 --set rollout.length=8 --set evaluation.episodes=2"
+    small = "--steps 64 --seeds 2 --set rollout.envs=4 --set rollout.length=8 --set evaluate.episodes=2"
     words = f"train --env proving:climbing {small}".split()
     run = tmp_path / "run"
     done = subprocess.run([sys.executable, "-m", "marlstone", *words, "--out", str(run)], capture_output=True, text=True)

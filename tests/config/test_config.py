@@ -26,7 +26,7 @@ configs = st.builds(
     credit=st.sampled_from([Individual(), Team()]),
     learner=st.builds(PolicyGradient, lr=positive, anneal=st.booleans(), epochs=st.integers(1, 20)),
     rollout=st.builds(Rollout, st.integers(1, 10**6), st.integers(1, 10**6)),
-    evaluation=st.builds(Evaluation, st.integers(1, 10**6)),
+    evaluate=st.builds(Evaluation, st.integers(1, 10**6)),
     guards=st.builds(
         Guards, st.sampled_from(["survive", "refuse"]), st.none() | st.tuples(st.floats(-9, 0), st.floats(0, 9)), st.floats(1e-9, 1e6)
     ),

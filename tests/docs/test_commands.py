@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTHING_SAID = {**dict.fromkeys(("team_return", "team_return_ci95", "success", "log", "run")), "episodes": [2]}
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
-TINY = "--steps 64 --seeds 2 --set rollout.envs=4 --set rollout.length=8 --set evaluation.episodes=2"
+TINY = "--steps 64 --seeds 2 --set rollout.envs=4 --set rollout.length=8 --set evaluate.episodes=2"
 
 
 def commands(text: str) -> list[str]:

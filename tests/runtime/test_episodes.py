@@ -138,8 +138,8 @@ def test_host_and_fused_runtimes_play_the_same_episodes() -> None:
         ({}, None, 4),
         ({"steps": 1000}, 500, 1),
         ({"checkpoint_every": 1000}, 10, 2),
-        ({"evaluation": Evaluation(logged=0)}, 50, 0),
-        ({"evaluation": Evaluation(logged=99), "steps": 10}, 500, 99),
+        ({"evaluate": Evaluation(logged=0)}, 50, 0),
+        ({"evaluate": Evaluation(logged=99), "steps": 10}, 500, 99),
     ],
 )
 def test_logging_takes_a_fiftieth_of_the_steps_or_what_was_asked(changes: dict[str, Any], horizon: int | None, count: int) -> None:
@@ -148,5 +148,5 @@ def test_logging_takes_a_fiftieth_of_the_steps_or_what_was_asked(changes: dict[s
 
 
 def test_less_than_no_episode_cannot_be_logged() -> None:
-    with pytest.raises(ValueError, match=r"evaluation\.logged is -1: give at least 0"):
+    with pytest.raises(ValueError, match=r"evaluate\.logged is -1: give at least 0"):
         Evaluation(logged=-1)

@@ -14,6 +14,7 @@ from marlstone.credit import Individual
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient
+from marlstone.runtime.deciding import Alone
 from marlstone.runtime.evaluation import add, finish, nothing_yet, play
 from tests.batches import begun, quick, rollout
 
@@ -27,10 +28,10 @@ def test_mode_of_a_policy_that_always_says_zero_earns_the_climbing_games_best() 
     actor = jax.tree.map(jnp.zeros_like, train.nets.actor[0])
     actor = replace(actor, head=replace(actor.head, b=jnp.array([1.0, 0.0, 0.0])))
     policy = replace(train.policy, actor=(actor,))
-    by_mode = quick(lambda key: play(Vectorized(env, 6), 6, it, policy, key))(jax.random.key(0))
+    by_mode = quick(lambda key: play(Vectorized(env, 6), 6, Alone(it), policy, key))(jax.random.key(0))
     assert (np.asarray(by_mode.team_return) == 44).all() and np.asarray(by_mode.ended).all() and (np.asarray(by_mode.length) == 4).all()
     assert (np.asarray(by_mode.agent_return) == 22).all()
-    sampled = quick(lambda key: play(Vectorized(env, 64), 64, it, policy, key, "sample"))(jax.random.key(0))
+    sampled = quick(lambda key: play(Vectorized(env, 64), 64, Alone(it), policy, key, "sample"))(jax.random.key(0))
     assert len(np.unique(sampled.team_return)) > 5
 
 

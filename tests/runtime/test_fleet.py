@@ -27,7 +27,7 @@ HOST = str(Path(__file__).parent.parent / "envs" / "host_examples.py")
 SMALL = {
     "seeds": "1", "seed": "0", "rollout.envs": "4", "rollout.length": "8", "architecture.body.hidden": "[8]", "learner.epochs": "1",
     "learner.minibatches": "1", "fleet.kind": "local", "fleet.backoff": "0.05", "fleet.longest_backoff": "0.2", "fleet.lineage": "true",
-    "evaluation.episodes": "2", "evaluation.logged": "0",
+    "evaluate.episodes": "2", "evaluate.logged": "0",
 }  # fmt: skip
 
 

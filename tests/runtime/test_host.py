@@ -22,6 +22,7 @@ from marlstone.learners import PolicyGradient
 from marlstone.runs.checkpoint import load, newest, read, save
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import parameters_sha256
+from marlstone.runtime.deciding import Alone
 from marlstone.runtime.evaluation import play
 from marlstone.runtime.fused import Fused
 from marlstone.runtime.host import Hosted
@@ -146,7 +147,7 @@ def test_evaluation_says_the_same_as_the_fused_one(host: Hosted, played: Any) ->
     state, _, _ = played
     stacked = jax.tree.map(lambda x: x[None], state)
     hosted = host.evaluate(stacked, 5)
-    same = jax.device_get(play(Vectorized(Twin(host.spec), 2), 2, host.algorithm, state.train.policy, jax.random.key(1)))
+    same = jax.device_get(play(Vectorized(Twin(host.spec), 2), 2, Alone(host.algorithm), state.train.policy, jax.random.key(1)))
     assert hosted.team_return.shape == (1, 5) and hosted.ended.all() and (hosted.length == LENGTH).all()
     np.testing.assert_allclose(hosted.team_return[0], np.repeat(same.team_return[:1], 5), rtol=1e-4)
     np.testing.assert_allclose(hosted.agent_return[0].sum(-1), hosted.team_return[0], rtol=1e-4)

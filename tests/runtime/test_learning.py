@@ -13,6 +13,7 @@ from marlstone.encoders.image import Image
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient
+from marlstone.runtime.deciding import Alone
 from marlstone.runtime.evaluation import play
 from marlstone.runtime.fused import Fused
 from tests.batches import quick
@@ -26,7 +27,7 @@ def learned(name: str, architecture: Any, credit: Any, updates: int, length: int
     env = Vectorized(make(name), 32)
     algorithm = Algorithm(env.spec, architecture, credit, LEARNER)
     runtime = Fused(env, algorithm, length, updates, (seed,))
-    judged = quick(lambda policy: play(Vectorized(make(name), 200), 200, algorithm, policy, jax.random.key(1)).team_return.mean())
+    judged = quick(lambda policy: play(Vectorized(make(name), 200), 200, Alone(algorithm), policy, jax.random.key(1)).team_return.mean())
     state = quick(runtime.begin)(seed)
     before = float(judged(state.train.policy))
     state, _ = quick(lambda s: runtime.advance(s, updates, 1))(state)

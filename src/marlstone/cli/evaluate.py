@@ -23,11 +23,11 @@ def main(words: list[str]) -> int:
     from marlstone.runs.directory import one_line
 
     run, checkpoint = find(flags.run)
-    config = load(run.config, {} if flags.episodes is None else {"evaluation.episodes": flags.episodes})
+    config = load(run.config, {} if flags.episodes is None else {"evaluate.episodes": flags.episodes})
     record: dict[str, Any] = (
-        runtime()(config, checkpoint, config.evaluation.episodes)
+        runtime()(config, checkpoint, config.evaluate.episodes)
         if flags.log is None
-        else logging()(config, checkpoint, config.evaluation.episodes, Path(flags.log).expanduser().absolute())
+        else logging()(config, checkpoint, config.evaluate.episodes, Path(flags.log).expanduser().absolute())
     )
     run.write("evaluation.json", one_line(record) + "\n")
     if flags.json:
@@ -36,7 +36,7 @@ def main(words: list[str]) -> int:
     from marlstone.cli.report import returns, show
 
     kept = [("log", record["log"])] if flags.log is not None else []
-    show("evaluated", [*returns(record), ("episodes per seed", str(config.evaluation.episodes)), ("run", str(run.path)), *kept])
+    show("evaluated", [*returns(record), ("episodes per seed", str(config.evaluate.episodes)), ("run", str(run.path)), *kept])
     return 0
 
 

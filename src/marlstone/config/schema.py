@@ -90,8 +90,8 @@ class Evaluation:
     logged: int | None = None
 
     def __post_init__(self) -> None:
-        _at_least("evaluation", {"episodes": self.episodes})
-        _at_least("evaluation", {"logged": self.logged}, 0)
+        _at_least("evaluate", {"episodes": self.episodes})
+        _at_least("evaluate", {"logged": self.logged}, 0)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class RunConfig:
     Fields:
       env: `source:name?option=value`, as `marlstone envs` lists them.
       architecture, credit, learner: the three parts; each has its own fields.
-      rollout, evaluation, guards: how experience is gathered, policies are judged, and faults are met.
+      rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
       steps: joint environment steps per seed.
       seeds, seed: how many training seeds, from which on; below 1000 they are for tuning, else for reporting.
@@ -114,7 +114,7 @@ class RunConfig:
     credit: Credit = field(default_factory=Individual)
     learner: Learner = field(default_factory=PolicyGradient)
     rollout: Rollout = field(default_factory=Rollout)
-    evaluation: Evaluation = field(default_factory=Evaluation)
+    evaluate: Evaluation = field(default_factory=Evaluation)
     guards: Guards = field(default_factory=Guards)
     fleet: Fleet = field(default_factory=Fleet)
     steps: int = 1_000_000

@@ -22,8 +22,9 @@ from marlstone.core.types import Chunk, Spec, Step
 from marlstone.runs.arrays import placed, prepared, read, verified
 from marlstone.runs.checkpoint import Checkpoint, load
 from marlstone.runs.leaves import Leaf
+from marlstone.runtime.deciding import Act
 from marlstone.runtime.episodes import together
-from marlstone.runtime.evaluation import Act, Episodes
+from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.spec_json import spec_from_json, spec_to_json
 from marlstone.runtime.train import returns_record, runtime_of
 

@@ -12,7 +12,7 @@ from marlstone.core.episodes import Whole, whole_episodes
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec
 from marlstone.runs.store import Store
-from marlstone.runtime.evaluation import Act
+from marlstone.runtime.deciding import Act
 
 Array = Any
 LONGEST = 2_000  # rows after which an episode of undeclared length is given up: it is not logged
@@ -23,8 +23,8 @@ SELDOM: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_llvm_disable
 
 
 def how_many(config: RunConfig, spec: Spec) -> int:
-    """Episodes per seed to log at every checkpoint, as `evaluation.logged` says."""
-    if (asked := config.evaluation.logged) is not None:
+    """Episodes per seed to log at every checkpoint, as `evaluate.logged` says."""
+    if (asked := config.evaluate.logged) is not None:
         return asked
     return int(np.clip(SHARE * config.steps_between_checkpoints / (spec.horizon or ASSUMED), 1, MOST))
 

@@ -1,20 +1,18 @@
 """Playing whole episodes with a frozen policy: how good is it, without learning?"""
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.algorithm import Algorithm, Policy
-from marlstone.core.distributions import noise_of
 from marlstone.core.records import record
 from marlstone.core.types import Metric, Step
 from marlstone.envs.protocol import VectorEnv
+from marlstone.runtime.deciding import Act, Decider
 from marlstone.runtime.unroll import Acting
 
 Array = Any
-Act = Literal["mode", "sample"]
 UNKNOWN_HORIZON = 10_000  # rows after which an episode of undeclared length is cut
 
 
@@ -56,27 +54,17 @@ def finish(e: Episodes, declared: dict[str, Metric]) -> Episodes:
     return Episodes(e.team_return, e.agent_return, e.length, {k: mean(k, x) for k, x in e.metrics.items()}, e.ended)
 
 
-def choose(algorithm: Algorithm, policy: Policy, step: Step, memory: Any, key: Array, act: Act) -> tuple[tuple[Array, ...], Any]:
-    """Actions of one row, recorded form, and memory after it."""
-    heads, memory = algorithm.heads(policy, step, memory)
-    if act == "mode":
-        return algorithm.mode(heads, step.legal), memory
-    groups = algorithm.spec.groups
-    noise = noise_of([g.space for g in groups], [g.count for g in groups], key, step.first.shape)
-    return algorithm.sample(heads, step.legal, noise), memory
-
-
-def play(env: VectorEnv, b: int, algorithm: Algorithm, policy: Policy, key: Array, act: Act = "mode") -> Episodes:
-    """One episode of each of `b` JAX environments, in one compiled loop."""
+def play(env: VectorEnv, b: int, decider: Decider, policy: Any, key: Array, act: Act = "mode") -> Episodes:
+    """One episode of each of `b` JAX environments, in one compiled loop. The same key meets every decider with the same environments."""
     k1, k2, k3 = jax.random.split(key, 3)
     state, step = env.init(jax.random.split(k1, b))
     metrics, limit = env.spec.metrics, env.spec.horizon or UNKNOWN_HORIZON
-    begin = (jnp.array(0), Acting(state, step, algorithm.memory(b)), nothing_yet(b, env.spec.n, metrics))
+    begin = (jnp.array(0), Acting(state, step, decider.memory(b)), nothing_yet(b, env.spec.n, metrics))
 
     def tick(carry: tuple[Array, Acting, Episodes]) -> tuple[Array, Acting, Episodes]:
         i, now, so_far = carry
-        action, memory = choose(algorithm, policy, now.step, now.memory, jax.random.fold_in(k2, i), act)
-        state, row = env.step(now.env, algorithm.emit(action), jax.random.split(jax.random.fold_in(k3, i), b))
+        action, memory = decider.decide(policy, now.step, now.memory, jax.random.fold_in(k2, i), act)
+        state, row = env.step(now.env, decider.algorithm.emit(action), jax.random.split(jax.random.fold_in(k3, i), b))
         return i + 1, Acting(state, row, memory), add(so_far, row, metrics)
 
     going = lambda carry: (carry[0] < limit) & ~carry[2].ended.all()

@@ -20,10 +20,12 @@ from marlstone.core.episodes import Finished, Tally, begin, tally
 from marlstone.core.records import record, replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk
+from marlstone.envs.faults import Fault, under
 from marlstone.envs.guards import BadRow
 from marlstone.envs.vectorized import Running, Vectorized
+from marlstone.runtime.deciding import Act, Alone, Decider
 from marlstone.runtime.episodes import SELDOM, acting_by, joined, spans
-from marlstone.runtime.evaluation import Act, Episodes, play
+from marlstone.runtime.evaluation import Episodes, play
 from marlstone.runtime.limit import Limit, fused_limit
 from marlstone.runtime.spread import PARTS, WHOLE, Spread
 from marlstone.runtime.unroll import Acting, chunk_shapes, draw, unroll
@@ -152,12 +154,21 @@ class Fused:
         """What is known of the latest fault of each name, per seed: counts are all that leaves the device."""
         return [{} for _ in self.seeds]
 
-    def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
-        """Whole episodes with every seed's policy as it stands, `[seeds episodes ...]`."""
-        env = replace(self.env, b=episodes)
-        one = lambda train, seed: play(env, episodes, self.algorithm, train.policy, component_key(seed, "evaluation"), act)
-        seeds = self.spread.pad(np.array(self.seeds, np.uint32))
-        return jax.device_get(self.spread.trim(jax.jit(self.spread.over(one))(state.train, seeds)))
+    def evaluate(
+        self, state: State, episodes: int, act: Act = "mode", *,
+        decider: Decider | None = None, faults: tuple[Fault, ...] = (), policies: Any = None, keys: tuple[int, ...] | None = None,
+    ) -> Episodes:  # fmt: skip
+        """Whole episodes with every seed's policy as it stands, `[seeds episodes ...]`.
+
+        `decider` decides (default: the policy alone) by `policies` (one entry per slot; default: the seeds' own), under `faults`.
+        Seed i's episodes are drawn from `keys[i]` (default: its own seed): evaluations with equal keys meet the same episodes.
+        """
+        decider = decider or Alone(self.algorithm)
+        env = replace(self.env, env=under(faults, self.env.env), b=episodes)
+        one = lambda policy, seed: play(env, episodes, decider, policy, component_key(seed, "evaluation"), act)
+        seeds = self.spread.pad(np.array(self.seeds if keys is None else keys, np.uint32))
+        policies = state.train.policy if policies is None else policies
+        return jax.device_get(self.spread.trim(jax.jit(self.spread.over(one))(policies, seeds)))
 
     def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
         """`play(state, nth=0)`: an episode of each of `episodes` fresh environments with every seed's policy as it stands, per seed one

@@ -22,9 +22,11 @@ from marlstone.core.episodes import begin, tally
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, Spec, Step
+from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadRow, Guards
+from marlstone.runtime.deciding import Act, Alone, Decider
 from marlstone.runtime.episodes import acting_by, joined, spans
-from marlstone.runtime.evaluation import UNKNOWN_HORIZON, Act, Episodes, add, choose, finish, nothing_yet
+from marlstone.runtime.evaluation import UNKNOWN_HORIZON, Episodes, add, finish, nothing_yet
 from marlstone.runtime.fused import Report, State
 from marlstone.runtime.limit import Limit, largest_product, matrix_rate
 from marlstone.runtime.spread import Spread
@@ -212,34 +214,43 @@ class Hosted:
         """The latest fault of each name in words, per seed."""
         return [{note["fault"]: f"environment {note['env']}: {note['text']}" for note in pool.notes} for pool in self.pools]
 
-    def _more(self, b: int) -> Workers:
+    def _more(self, b: int, faults: tuple[Fault, ...] = ()) -> Workers:
         """Another `b` environments, in processes of their own."""
         managers = self.algorithm.architecture.managers()
         return Workers(self.name, b, guards=self.guards, num_workers=self.workers, managers=managers)
 
     # ---- judging
-    def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
-        """Whole episodes with every seed's policy, in worker processes of their own, `[seeds episodes ...]`."""
-        declared, compiled = self.spec.metrics, jax.jit(lambda *x: self._choose(act, *x))
-        counted = jax.jit(lambda so_far, row: add(so_far, row, declared))
+    def evaluate(
+        self, state: State, episodes: int, act: Act = "mode", *,
+        decider: Decider | None = None, faults: tuple[Fault, ...] = (), policies: Any = None, keys: tuple[int, ...] | None = None,
+    ) -> Episodes:  # fmt: skip
+        """As `Fused.evaluate`, in worker processes of their own."""
+        decider, declared = decider or Alone(self.algorithm), self.spec.metrics
+        policies, keys = state.train.policy if policies is None else policies, keys or self.seeds
 
-        def one(i: int, train: Any) -> Episodes:
+        def choose(policy: Any, step: Step, memory: Any, key: Array) -> Any:
+            action, memory = decider.decide(policy, step, memory, key, act)
+            return self.algorithm.emit(action), memory
+
+        compiled, counted = jax.jit(choose), jax.jit(lambda so_far, row: add(so_far, row, declared))
+
+        def one(i: int, policy: Any) -> Episodes:
             b = min(self.b, episodes)
-            k1, k2 = jax.random.split(component_key(self.seeds[i], "evaluation"))
+            k1, k2 = jax.random.split(component_key(keys[i], "evaluation"))
             rounds = []
-            with self._more(b) as env:
+            with self._more(b, faults) as env:
                 for r in range(-(-episodes // b)):
                     _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
-                    memory, so_far, t = self.algorithm.memory(b), nothing_yet(b, self.spec.n, declared), 0
+                    memory, so_far, t = decider.memory(b), nothing_yet(b, self.spec.n, declared), 0
                     key = jax.random.fold_in(k2, r)
                     while t < (self.spec.horizon or UNKNOWN_HORIZON) and not np.asarray(so_far.ended).all():
-                        emitted, memory = compiled(train.policy, seen_of(step), memory, jax.random.fold_in(key, t))
+                        emitted, memory = compiled(policy, seen_of(step), memory, jax.random.fold_in(key, t))
                         _, step = env.step(None, jax.device_get(emitted))
                         so_far, t = counted(so_far, step), t + 1
                     rounds.append(finish(so_far, declared))
             return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
 
-        return jax.device_get(self.spread.stacked(self.spread.apart(one, state.train)))
+        return jax.device_get(self.spread.stacked(self.spread.apart(one, policies)))
 
     def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
         """As `Fused.player`. Worker processes of its own start with the first call and stay until `close`."""
@@ -265,10 +276,6 @@ class Hosted:
             return joined(piece, Acting(None, step, self.algorithm.memory(episodes)), pieces, act)
 
         return lambda state, nth=0: self.spread.apart(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
-
-    def _choose(self, act: Act, policy: Policy, step: Step, memory: Any, key: Array) -> Any:
-        action, memory = choose(self.algorithm, policy, step, memory, key, act)
-        return self.algorithm.emit(action), memory
 
     def limit(self, nets: Nets) -> Limit:
         """Random legal actions through the same workers, all seeds at once; products as in the fused runtime."""

@@ -26,8 +26,9 @@ from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import fit, parameters_sha256
 from marlstone.runs.progress import Progress
 from marlstone.runs.store import Store
+from marlstone.runtime.deciding import Act
 from marlstone.runtime.episodes import how_many, recorder
-from marlstone.runtime.evaluation import Act, Episodes
+from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.fused import Fused
 from marlstone.runtime.limit import Limit
 from marlstone.runtime.unroll import chunk_bytes
@@ -194,7 +195,7 @@ def _train(
         if stopped and done < runtime.total:
             return {"run": str(run.path), "env": config.env, "steps": done * rows, "seeds": list(runtime.seeds), "stopped": True}
         report("evaluating", min(done * rows, config.steps))
-        episodes = clock.time("evaluating", lambda: runtime.evaluate(state, config.evaluation.episodes))
+        episodes = clock.time("evaluating", lambda: runtime.evaluate(state, config.evaluate.episodes))
         limit = clock.time("measuring the limit", lambda: runtime.limit(nets))
         title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
         picture = draw(run.curve, store.series("return"), title)

@@ -24,7 +24,7 @@ from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, Spec
 from marlstone.envs.guards import BadRow
 from marlstone.envs.make import is_jax
-from marlstone.runtime.episodes import Act
+from marlstone.runtime.deciding import Act
 from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.fleet.fast import describe, weights
 from marlstone.runtime.fleet.page import Page

@@ -1,0 +1,222 @@
+"""What may go wrong between an environment and its agents: one flat list of faults, each a small filter over actions and rows.
+
+    action -> every fault's `action`, in order -> the environment -> every fault's `row`, in order -> agents
+
+A fault is its own configuration; what it remembers is a pytree that travels with the environment's state. The same code
+runs on JAX's arrays and on NumPy's. Randomness is asked of `Draws`, a stream apart from the environment's own: with and
+without faults, and under other faults, an environment draws the same numbers, so that returns can be compared in pairs.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from marlstone.core.errors import UserError
+from marlstone.core.records import record
+from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.protocol import Env, HostEnv
+
+STREAM = zlib.crc32(b"faults")
+
+
+class Draws(Protocol):
+    """Where a fault's randomness comes from; every call draws anew."""
+
+    def uniform(self, shape: tuple[int, ...] = ()) -> Array:
+        """In [0, 1)."""
+
+    def normal(self, shape: tuple[int, ...] = ()) -> Array:
+        """Standard normal."""
+
+
+class KeyDraws:
+    """Draws from a JAX key."""
+
+    def __init__(self, key: Array) -> None:
+        import jax
+
+        self._key, self._next = jax.random.fold_in(key, STREAM), 0
+
+    def _fresh(self) -> Array:
+        import jax
+
+        self._next += 1
+        return jax.random.fold_in(self._key, self._next)
+
+    def uniform(self, shape: tuple[int, ...] = ()) -> Array:
+        import jax
+
+        return jax.random.uniform(self._fresh(), shape)
+
+    def normal(self, shape: tuple[int, ...] = ()) -> Array:
+        import jax
+
+        return jax.random.normal(self._fresh(), shape)
+
+
+class SeedDraws:
+    """Draws from an episode's seed, in NumPy."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng([seed, STREAM])
+
+    def uniform(self, shape: tuple[int, ...] = ()) -> Array:
+        return self._random.random(shape, np.float32)
+
+    def normal(self, shape: tuple[int, ...] = ()) -> Array:
+        return self._random.standard_normal(shape, np.float32)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong. Derive from it, answer what is affected, inherit the rest: nothing happens there.
+
+    `kind` names it in configurations. Methods are given the environment's `spec`; actions are as environments take them,
+    per group `[n_g ...]`; rows have no leading axes.
+    """
+
+    kind: ClassVar[str] = ""
+
+    def refuses(self, spec: Spec) -> str:
+        """Why it cannot happen in this environment, with a remedy; empty where it can."""
+        return ""
+
+    def spec(self, spec: Spec) -> Spec:
+        """What agents know of the environment under this fault."""
+        return spec
+
+    def begin(self, spec: Spec, row: Step, draw: Draws) -> Any:
+        """What it remembers at an episode's first row: a pytree of arrays, always of the same shapes."""
+        return ()
+
+    def action(self, spec: Spec, memory: Any, action: tuple[Array, ...], draw: Draws) -> tuple[Any, tuple[Array, ...]]:
+        """What reaches the environment."""
+        return memory, action
+
+    def row(self, spec: Spec, memory: Any, row: Step, draw: Draws) -> tuple[Any, Step]:
+        """What reaches agents, an episode's first row included."""
+        return memory, row
+
+
+@record
+class Under:
+    """An environment's state, and what each fault remembers."""
+
+    env: Any
+    memory: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Layered:
+    faults: tuple[Fault, ...]
+
+    def specs(self, inner: Spec) -> list[Spec]:
+        """What each fault is told, then what agents are."""
+        return list(accumulate(self.faults, lambda spec, f: f.spec(spec), initial=inner))
+
+    def begin(self, specs: list[Spec], row: Step, draw: Draws) -> tuple[tuple[Any, ...], Step]:
+        memory = []
+        for f, spec in zip(self.faults, specs, strict=False):
+            mine, row = f.row(spec, f.begin(spec, row, draw), row, draw)
+            memory.append(mine)
+        return tuple(memory), row
+
+    def action(self, specs: list[Spec], memory: tuple[Any, ...], action: tuple[Array, ...], draw: Draws) -> tuple[Any, tuple[Array, ...]]:
+        after = []
+        for f, spec, m in zip(self.faults, specs, memory, strict=False):
+            m, action = f.action(spec, m, action, draw)
+            after.append(m)
+        return tuple(after), action
+
+    def row(self, specs: list[Spec], memory: tuple[Any, ...], row: Step, draw: Draws) -> tuple[Any, Step]:
+        after = []
+        for f, spec, m in zip(self.faults, specs, memory, strict=False):
+            m, row = f.row(spec, m, row, draw)
+            after.append(m)
+        return tuple(after), row
+
+
+@dataclass(frozen=True)
+class Faulted:
+    """A JAX environment under faults."""
+
+    env: Env
+    layers: _Layered
+
+    @cached_property
+    def _specs(self) -> list[Spec]:
+        return self.layers.specs(self.env.spec)
+
+    @property
+    def spec(self) -> Spec:
+        return self._specs[-1]
+
+    def init(self, key: Array) -> tuple[Under, Step]:
+        state, row = self.env.init(key)
+        return self._begun(state, row, key)
+
+    def _begun(self, state: Any, row: Step, key: Array) -> tuple[Under, Step]:
+        memory, row = self.layers.begin(self._specs, row, KeyDraws(key))
+        return Under(state, memory), row
+
+    def step(self, state: Under, action: tuple[Array, ...], key: Array) -> tuple[Under, Step]:
+        draw = KeyDraws(key)
+        memory, action = self.layers.action(self._specs, state.memory, action, draw)
+        env, row = self.env.step(state.env, action, key)
+        memory, row = self.layers.row(self._specs, memory, row, draw)
+        return Under(env, memory), row
+
+
+@dataclass(frozen=True)
+class FaultedRemembering(Faulted):
+    """One whose copies outlive their episodes. Faults begin anew with each."""
+
+    def again(self, state: Under, key: Array) -> tuple[Under, Step]:
+        env: Any = self.env
+        inner, row = env.again(state.env, key)
+        return self._begun(inner, row, key)
+
+
+class FaultedHost:
+    """A host environment under faults."""
+
+    def __init__(self, env: HostEnv, layers: _Layered) -> None:
+        self.env, self.layers = env, layers
+        self._specs = layers.specs(env.spec)
+        self._memory: tuple[Any, ...] = ()
+        self._draw = SeedDraws(0)
+
+    @property
+    def spec(self) -> Spec:
+        return self._specs[-1]
+
+    def reset(self, seed: int) -> Step:
+        self._draw = SeedDraws(seed)
+        self._memory, row = self.layers.begin(self._specs, self.env.reset(seed), self._draw)
+        return row
+
+    def step(self, action: tuple[Array, ...]) -> Step:
+        self._memory, action = self.layers.action(self._specs, self._memory, action, self._draw)
+        self._memory, row = self.layers.row(self._specs, self._memory, self.env.step(action), self._draw)
+        return row
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def under(faults: Sequence[Fault], env: Any) -> Any:
+    """`env`, an `Env` or a `HostEnv`, under these faults; itself where there are none. Raises `UserError` where one cannot happen there."""
+    if not faults:
+        return env
+    layers = _Layered(tuple(faults))
+    for f, spec in zip(layers.faults, layers.specs(env.spec), strict=False):
+        if reason := f.refuses(spec):
+            raise UserError(f"fault {f.kind!r}: {reason}")
+    if hasattr(env, "reset"):
+        return FaultedHost(env, layers)
+    return (FaultedRemembering if hasattr(env, "again") else Faulted)(env, layers)

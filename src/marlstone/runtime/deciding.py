@@ -1,0 +1,66 @@
+"""Who decides when policies are judged: the policy alone, chance, or something that stands between a policy and its environment.
+
+A decider is handed what to decide by (`policy`: whatever the caller evaluates, one entry per training seed), so that one
+compiled loop plays a policy, a policy whose inference fails, a gated one, or a team mixed from several seeds.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import jax.numpy as jnp
+
+from marlstone.algorithm import Algorithm
+from marlstone.core.distributions import noise_of
+from marlstone.core.types import Step
+
+Array = Any
+Act = Literal["mode", "sample"]
+Actions = tuple[Array, ...]
+
+
+class Decider(Protocol):
+    """What whole episodes are played by. Pure: memory goes in and comes out. `algorithm` says whose actions they are."""
+
+    @property
+    def algorithm(self) -> Algorithm: ...
+    def memory(self, b: int) -> Any:
+        """What is remembered before an episode of each of `b` environments; rows with `first` begin anew."""
+
+    def decide(self, policy: Any, step: Step, memory: Any, key: Array, act: Act) -> tuple[Actions, Any]:
+        """Actions of one row of `b` environments, in recorded form, and memory after it."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The policy itself."""
+
+    algorithm: Algorithm
+
+    def memory(self, b: int) -> Any:
+        return self.algorithm.memory(b)
+
+    def decide(self, policy: Any, step: Step, memory: Any, key: Array, act: Act) -> tuple[Actions, Any]:
+        heads, memory = self.algorithm.heads(policy, step, memory)
+        if act == "mode":
+            return self.algorithm.mode(heads, step.legal), memory
+        return self.algorithm.sample(heads, step.legal, _noise(self.algorithm, step, key)), memory
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Uniform among what is legal: what a return is worth nothing below. A Box's policy of zero mean and unit spread."""
+
+    algorithm: Algorithm
+
+    def memory(self, b: int) -> Any:
+        return ()
+
+    def decide(self, policy: Any, step: Step, memory: Any, key: Array, act: Act) -> tuple[Actions, Any]:
+        b = step.first.shape
+        heads = tuple(jnp.zeros((*b, g.count, g.space.head)) for g in self.algorithm.spec.groups)
+        return self.algorithm.sample(heads, step.legal, _noise(self.algorithm, step, key)), memory
+
+
+def _noise(algorithm: Algorithm, step: Step, key: Array) -> tuple[Array, ...]:
+    groups = algorithm.spec.groups
+    return noise_of([g.space for g in groups], [g.count for g in groups], key, step.first.shape)
