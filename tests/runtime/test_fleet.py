@@ -38,12 +38,13 @@ def supervised(tmp_path: Path, env: str = f"{HOST}:toy?length=6", **fields: str)
 
 
 def children() -> set[int]:
-    """Processes of a fleet that live."""
+    """Processes of a fleet that live: this process's, or nobody's any more. Other fleets on this machine are their own affair."""
     found = set()
     for p in Path("/proc").iterdir():
         if p.name.isdigit():
             try:
-                if b"fleet.member" in (p / "cmdline").read_bytes() and "Z" not in (p / "stat").read_text().rpartition(")")[2][:3]:
+                state, parent = (p / "stat").read_text().rpartition(")")[2].split()[:2]
+                if b"fleet.member" in (p / "cmdline").read_bytes() and state != "Z" and int(parent) in (1, os.getpid()):
                     found.add(int(p.name))
             except OSError:
                 continue

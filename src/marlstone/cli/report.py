@@ -152,3 +152,18 @@ def fleet(record: Mapping[str, Any]) -> None:
     (console if console.is_terminal else Console(width=100)).print(table, markup=False, highlight=False)
     if record.get("picture"):
         print(f"picture: {record['picture']}")
+
+
+def selected(record: Mapping[str, Any]) -> None:
+    """A selection: the table, then what is recommended and how surely."""
+    from marlstone.evaluate.select.report import HEADS, cells, proved
+
+    table = Table(title=f"{record['env']}: {record['budget']}, {record['seeds']} seeds each", title_justify="left", show_lines=True)
+    for head in HEADS:
+        table.add_column(head, overflow="fold")
+    for row in record["candidates"]:
+        table.add_row(*cells(row), style="bold" if row["name"] == record["recommended"] else "")
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table, markup=False, highlight=False)
+    print(record["evidence"], record["doubt"], *proved(record), sep="\n")
+    print(f"train it: marlstone train {record['config']}\nreport: {record['report']}")

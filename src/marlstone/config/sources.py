@@ -24,15 +24,16 @@ def load(file: str | Path | None = None, overrides: Mapping[str, str] | None = N
     fields. Raises `UserError`: unreadable file, unknown key, bad choice, bad type, value out of range.
     """
     values = {} if file is None else _read(Path(file))
-    return _built(values, overrides or {})
+    return built(values, overrides or {})
 
 
 def parse(text: str, source: str = "configuration") -> RunConfig:
     """The configuration that TOML `text` says; `source` names it in errors."""
-    return _built(_parsed(text, source), {})
+    return built(_parsed(text, source), {})
 
 
-def _built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
+def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
+    """The configuration that a table (as TOML reads) says, `overrides` laid over it. The table is used up."""
     for short in SHORTCUTS.keys() & values.keys():
         word = values.pop(short)
         if isinstance(values.get("architecture"), dict) and SHORTCUTS[short].rpartition(".")[2] in values["architecture"]:
@@ -51,11 +52,11 @@ OWN = re.compile(r"(jax:)?([^:?]+\.py)(?=:)")
 """A user's file at the beginning of a name: `my_credit.py:MyCredit`, `jax:games/mine.py:make?x=1`."""
 
 
-def _beside(value: Any, folder: Path) -> Any:
+def beside(value: Any, folder: Path) -> Any:
     """Names of users' files that lie beside the TOML that names them, by their path from here. Others are as written: from the working
     directory."""
     if isinstance(value, dict):
-        return {k: _beside(v, folder) for k, v in value.items()}
+        return {k: beside(v, folder) for k, v in value.items()}
     if isinstance(value, str) and (own := OWN.match(value)) and (folder / own[2]).is_file():
         return f"{own[1] or ''}{folder / own[2]}{value[own.end() :]}"
     return value
@@ -68,7 +69,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} is no TOML: it is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}; give a TOML file, or flags alone") from error
-    return _beside(_parsed(text, str(file)), file.parent)
+    return beside(_parsed(text, str(file)), file.parent)
 
 
 def _parsed(text: str, source: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,24 +119,26 @@ def train(
     runtime: Callable[[], Any] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    watch: Callable[[Any, State, Store, int], bool] = lambda runtime, state, store, step: False,
 ) -> dict[str, Any]:
     """Train as configured, into `run`; returns the record (INTERFACE `train`). `resume` continues exactly from a
     checkpoint of this run; `initial` begins a new one from another run's parameters, as far as they fit; `runtime` makes what
     trains (default: `runtime_of(config)`). `stop()` is
-    asked between updates: when True a checkpoint is written and a short record returned, with `stopped` True."""
+    asked between updates: when True a checkpoint is written and a short record returned, with `stopped` True. So it is where
+    `watch(runtime, state, store, step)`, called at every checkpoint, says True."""
     clock, began = Clock(), time.perf_counter()
     report = lambda phase, step, **more: progress(Progress(phase, step, config.steps, config.seeds, **more))
     report("starting", 0)
     made = runtime_of(config) if runtime is None else runtime()
     try:
-        return _train(config, run, made, clock, began, resume, initial, report, stop)
+        return _train(config, run, made, clock, began, resume, initial, report, stop, watch)
     finally:
         made.close()
 
 
 def _train(
     config: RunConfig, run: RunDirectory, runtime: Any, clock: Clock, began: float, resume: Checkpoint | None, initial: Checkpoint | None,
-    report: Callable[..., None], stop: Callable[[], bool],
+    report: Callable[..., None], stop: Callable[[], bool], watch: Callable[[Any, State, Store, int], bool],
 ) -> dict[str, Any]:  # fmt: skip
     rows = config.rollout.envs * config.rollout.length
     state = clock.time("starting", runtime.start)
@@ -188,6 +191,7 @@ def _train(
                 faults.tell(store, done * rows, runtime, state)
                 if done % every == 0 or done == runtime.total:
                     clock.time("logging", lambda: log(store, done * rows, state))  # noqa: B023
+                    stopped = clock.time("watching", lambda: watch(runtime, state, store, done * rows)) or stopped  # noqa: B023
                 store.flush()
                 meta = {"ledgers": [vars(x) for x in ledgers], "faults": faults.totals, "purpose": purpose_of(config.seed)}
                 clock.time("checkpointing", lambda: save(run.checkpoints, done * rows, runtime.spread.trim(state), meta))  # noqa: B023
@@ -287,13 +291,20 @@ def begin_from(source: Checkpoint, runtime: Any, state: State) -> tuple[State, d
     return runtime.spread.pad(replace(trimmed, train=train)), note
 
 
-def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int, act: Act = "mode") -> dict[str, Any]:
-    """The return fields of a finished run's policies over fresh episodes."""
+@contextmanager
+def opened(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Any, State]]:
+    """The runtime of a run and its state at a checkpoint, as training left it: to judge its policies."""
     runtime = runtime_of(config)
     try:
-        state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
-        out = runtime.evaluate(runtime.spread.pad(state), episodes, act)
-        return {"run": str(Path(checkpoint.path).parent.parent), "env": config.env, "step": checkpoint.step, "episodes": episodes,
-                "seeds": list(runtime.seeds), **returns_record(out, runtime.algorithm.spec.agents)}  # fmt: skip
+        kept, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
+        yield runtime, runtime.spread.pad(kept)
     finally:
         runtime.close()
+
+
+def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int, act: Act = "mode") -> dict[str, Any]:
+    """The return fields of a finished run's policies over fresh episodes."""
+    with opened(config, checkpoint) as (runtime, state):
+        out = runtime.evaluate(state, episodes, act)
+        return {"run": str(Path(checkpoint.path).parent.parent), "env": config.env, "step": checkpoint.step, "episodes": episodes,
+                "seeds": list(runtime.seeds), **returns_record(out, runtime.algorithm.spec.agents)}  # fmt: skip

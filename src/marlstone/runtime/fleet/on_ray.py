@@ -6,32 +6,27 @@ TCP connection that begins with the fleet's token. One thread speaks with Ray: h
 
 import contextlib
 import hmac
-import logging
 import os
 import queue
 import secrets
-import signal
 import socket
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marlstone.core.errors import UserError
 from marlstone.runtime.fleet import frames
 from marlstone.runtime.fleet.page import BEFORE, Facts
 from marlstone.runtime.fleet.place import Attach, Order, Process, plain
+from marlstone.runtime.ray_cluster import joined
 
 TURN = 0.1  # seconds between looks at the nodes
 NODES = 2.0  # seconds between looks at which nodes there are
 SETTLE = 30.0  # seconds that Ray may take to start a process of its own
 GREET = 10.0  # seconds in which a connection must say who it is
-OWN: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 1 << 27}
-"""Of a cluster of our own, through whose object store nothing passes."""
 
 
 class Node:
@@ -127,19 +122,9 @@ class OnRay:
     """A place for actors: a cluster at `address`, or one of our own on this machine. A node silent for `patience` seconds is given up."""
 
     def __init__(self, address: str | None, attach: Attach, patience: float) -> None:
-        where = address or os.environ.get("RAY_ADDRESS")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a user's runs
-        if where is None:
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's word for: listen to this machine alone
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            raise UserError(f"--fleet ray needs the package {error.name!r}: pip install marlstone[ray]") from error
-        self.ray, self.attach, self.patience, self.token = ray, attach, patience, secrets.token_hex(16)
-        self.mine = not ray.is_initialized()
-        if self.mine:
-            _join(ray, where)
-        self.listener = socket.create_server((ray.util.get_node_ip_address(), 0), backlog=512)
+        self.attach, self.patience, self.token = attach, patience, secrets.token_hex(16)
+        self.ray, self.mine = joined(address)
+        self.listener = socket.create_server((self.ray.util.get_node_ip_address(), 0), backlog=512)
         self.orders: queue.SimpleQueue[tuple[str, RayLife, Any]] = queue.SimpleQueue()
         self.stations: dict[str, Station] = {}
         self.known: list[dict[str, Any]] = []
@@ -278,21 +263,3 @@ class OnRay:
         self.known_at = -NODES
         with contextlib.suppress(self.ray.exceptions.RayError, ValueError):
             self.ray.kill(station.actor)
-
-
-def _join(ray: Any, where: str | None) -> None:
-    """Connect to the cluster at `where`, or start one. Ray waits very long for one that is not there, and takes SIGTERM for itself."""
-    if where is not None:
-        host, _, port = where.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), GREET).close()
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"fleet.address is {where!r}, and no Ray cluster answers there ({error}): give its HOST:PORT, or none"
-            ) from error
-    mine, ours = signal.getsignal(signal.SIGTERM), threading.current_thread() is threading.main_thread()
-    with warnings.catch_warnings():  # Ray forks while JAX is imported; but no device is in use in this process
-        warnings.simplefilter("ignore", RuntimeWarning)
-        ray.init(address=where, logging_level=logging.ERROR, **({} if where else OWN))
-    if ours:
-        signal.signal(signal.SIGTERM, mine)

@@ -1,0 +1,147 @@
+"""`marlstone select`: which architecture is robust in this environment, measured; a table, a recommendation, a page with pictures."""
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marlstone.cli.arguments import Parser, settings
+from marlstone.core.errors import UserError
+from marlstone.core.seeds import REPORTING
+
+if TYPE_CHECKING:
+    from marlstone.evaluate.select.question import Question
+
+BUDGET, QUICK_BUDGET, SEEDS = "1e6", "2e5", 5
+
+
+def _parser() -> Parser:
+    about = "Train candidate architectures in an environment under one budget, stress them, and say which to take, how surely, at what cost."
+    parser = Parser("select", about)
+    add = parser.add_argument
+    add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs)")
+    add(
+        "--budget",
+        metavar="B",
+        help=f"of each candidate: joint steps per seed (1e6) or time per seed on a core (30m, 2h); or a price for all (2.5usd); default: {BUDGET}",
+    )
+    add("--seeds", metavar="N", help=f"training seeds of each candidate; default: {SEEDS}, the fewest that stability is rated on")
+    add("--seed", metavar="S", help=f"the first of them; default: {REPORTING}")
+    add("--candidates", metavar="FILE.toml", help="more candidates, or other ones, and prices (docs/select.md)")
+    add("--quick", action="store_true", help=f"three candidates, {QUICK_BUDGET} steps, untuned, no soak: a first look")
+    add("--episodes", metavar="N", help="that judge each seed's final policy; default: 64")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of every candidate's runs, such as rollout.envs=64")
+    add("--fleet", metavar="KIND", help="ray: candidates at once on a Ray cluster whose nodes see the same files")
+    add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
+    add("--out", metavar="DIR", help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/")
+    add("--json", action="store_true", help="one line of JSON on stdout")
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """Select; returns the exit code."""
+    flags = _parser().read(words)
+    if flags.env is None:
+        raise UserError("select needs an environment: --env jumanji:LevelBasedForaging?task=8x8-2p-2f-coop (all: marlstone envs)")
+    if flags.fleet not in (None, "ray"):
+        raise UserError(f"--fleet {flags.fleet}: a selection's trials run here one after another, or at once with --fleet ray")
+    if flags.address is not None and flags.fleet is None:
+        raise UserError(f"--address {flags.address} is that of a Ray cluster: add --fleet ray")
+
+    from marlstone.runtime.spread import prepare
+
+    prepare()  # before anything asks JAX for its devices
+    from marlstone.evaluate.select.report import write_report
+    from marlstone.runs.files import write_atomic
+    from marlstone.runs.json_line import one_line
+
+    question, folder = asked(flags), _folder(flags)
+    before, began = _spent(folder), time.perf_counter()
+    with _executor(flags) as do:
+        try:
+            record = studied(question, folder, do)
+        finally:
+            if folder.is_dir():
+                write_atomic(folder / "seconds", f"{before + time.perf_counter() - began:.1f}\n".encode())
+    record["report"] = str(write_report(folder / "report.html", record, folder))
+    record["wall_seconds"] = round(before + time.perf_counter() - began, 1)
+    write_atomic(folder / "result.json", (one_line(record) + "\n").encode())
+    if flags.json:
+        print(one_line(record))
+        return 0
+    from marlstone.cli.report import selected
+
+    selected(record)
+    return 0
+
+
+def asked(flags: argparse.Namespace) -> "Question":
+    """The question that the flags put. Raises `UserError`."""
+    from marlstone.envs.make import absolute
+    from marlstone.evaluate.select.prices import Prices
+    from marlstone.evaluate.select.question import DEFAULTS, OURS, QUICK, Budget, Candidate, Question, read_candidates
+
+    candidates: tuple[Candidate, ...] = tuple(c for c in DEFAULTS if not flags.quick or c.name in QUICK)
+    prices = Prices()
+    if flags.candidates is not None:
+        candidates, prices = read_candidates(flags.candidates, flags.quick)
+    common = settings(flags.set)
+    if stray := sorted(set(common) & set(OURS)):
+        raise UserError(f"--set {stray[0]}={common[stray[0]]} is for the question to say: see marlstone select --help")
+    numbers = {k: _whole(k, v) for k in ("seeds", "seed", "episodes") if (v := getattr(flags, k)) is not None}
+    short: dict[str, Any] = {"tuning": 0.0, "survivors": 1, "soak": 0, "confirm": False} if flags.quick else {}
+    budget = Budget.read(flags.budget or (QUICK_BUDGET if flags.quick else BUDGET), prices)
+    return Question(
+        absolute(flags.env), budget, candidates, common=tuple(sorted(common.items())), prices=prices, **{"seeds": SEEDS, **short, **numbers}
+    )
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if number != number or number != int(number):
+        raise UserError(f"--{name} {text}: expected a whole number, such as 5")
+    return int(number)
+
+
+def _folder(flags: argparse.Namespace) -> Path:
+    if flags.out is not None:
+        return Path(flags.out).expanduser().absolute()
+    label = "".join(c if c.isalnum() else "-" for c in flags.env)[:60].strip("-")
+    base = Path("selections") / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
+    path, n = base, 2
+    while path.exists():
+        path, n = base.with_name(f"{base.name}-{n}"), n + 1
+    return path.absolute()
+
+
+def _spent(folder: Path) -> float:
+    """Seconds that earlier parts of this selection took."""
+    file = folder / "seconds"
+    return float(file.read_text()) if file.is_file() else 0.0
+
+
+@contextlib.contextmanager
+def _executor(flags: argparse.Namespace) -> Iterator[Callable[..., None]]:
+    from marlstone.cli.display import Display
+    from marlstone.cli.interrupt import orderly
+    from marlstone.evaluate.select.executors import Here, OnRay
+
+    with orderly() as stop:
+        yield OnRay(_say, flags.address) if flags.fleet == "ray" else Here(_say, Display, stop)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def studied(question: "Question", folder: Path, do: Callable[..., None]) -> dict[str, Any]:
+    """The study, imported late: it brings JAX."""
+    from marlstone.evaluate.select.study import Study
+
+    return Study(question, folder, do, _say).run()

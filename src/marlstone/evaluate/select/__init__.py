@@ -1,0 +1,9 @@
+"""Which training architecture is robust in this environment, measured: what `marlstone select` asks and how it answers.
+
+question.py     what is asked: environment, budget, seeds, candidates
+prices.py       what counted quantities cost
+trial.py        one candidate trained as a run of its own, and judged; continued wherever it was stopped
+study.py        the order of things: tune, train, stop the hopeless, stress, confirm, soak
+ranking.py      who is better than whom, how surely, and what is recommended
+report.py       the page with pictures
+"""

@@ -1,0 +1,341 @@
+"""The order of things: tune every candidate alike, train them, stop the hopeless, stress the rest, confirm and soak the winner.
+
+    tuning/NAME-K    try K of a candidate, on tuning seeds          trials/NAME    the candidate itself, on reporting seeds
+    confirm          the winner once more, on fresh seeds           soak           the winner for longer, under drift
+
+Each is a run's directory; a selection that was broken off goes on from what lies there.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from marlstone.config import RunConfig, dump
+from marlstone.config.sources import resolved
+from marlstone.core.errors import UserError
+from marlstone.core.seeds import REPORTING
+from marlstone.core.types import Spec
+from marlstone.envs.make import make
+from marlstone.evaluate.select.prices import Cost
+from marlstone.evaluate.select.question import Candidate, Question, Settings, common_leaf, led
+from marlstone.evaluate.select.ranking import USES, Recommendation, Standing, apart, recommend, standings, verdict
+from marlstone.evaluate.select.rating import Rated, collapse, rated
+from marlstone.evaluate.select.trial import CHANCE, MEASURED, QUARTER, STRESSED, Job, center, kept
+from marlstone.evaluate.statistics import interval
+from marlstone.runs.files import write_atomic
+from marlstone.runs.json_line import one_line, plain
+
+PILOT = 20  # updates that tell a candidate's speed, where the budget is no number of steps
+HOPELESS = 0.25  # of what the leader gained over chance: so far below the leader's interval must an interval lie to be stopped
+QUESTION, CHOSEN = "question.json", "chosen.json"
+
+
+class Executor(Protocol):
+    """Where jobs are done."""
+
+    def __call__(self, jobs: Sequence[Job], what: str) -> None:
+        """Do all of them, in any order; `what` is said to whoever watches."""
+
+
+@dataclass
+class Study:
+    """One selection, in `folder`."""
+
+    question: Question
+    folder: Path
+    do: Executor
+    say: Callable[[str], None]
+    refused: dict[str, str] = field(default_factory=dict)
+
+    # ---- what is there
+    @cached_property
+    def spec(self) -> Spec:
+        env = make(self.question.env)
+        close = getattr(env, "close", None)
+        try:
+            return env.spec
+        finally:
+            if close is not None:
+                close()
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Those that fit the environment; why the others do not stands in `refused`."""
+        fitting = []
+        for c in led(self.question.candidates, common_leaf(self.spec)):
+            if reason := self._refusal(c):
+                self.refused[c.name] = reason
+            else:
+                fitting.append(c)
+        if not fitting:
+            raise UserError(f"no candidate fits {self.question.env}: {'; '.join(f'{k}: {v}' for k, v in self.refused.items())}")
+        return tuple(fitting)
+
+    def _config(self, c: Candidate, learner: Settings, steps: int, seed: int, seeds: int, **more: Any) -> RunConfig:
+        config = c.config(self.question.env, dict(self.question.common), learner, steps=steps, seed=seed, seeds=seeds, **more)
+        return replace(config, checkpoint_every=max(1, steps // 4), evaluate=replace(config.evaluate, episodes=1))
+
+    def _refusal(self, c: Candidate) -> str:
+        from marlstone.algorithm import Algorithm
+
+        config = self._config(c, {}, 1, REPORTING, 1)
+        try:
+            if (b := config.rollout.envs) % (m := config.learner.minibatches):
+                raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
+            env = make(self.question.env)
+            managers = config.architecture.managers()
+            try:
+                spec = env.spec if managers is None else managers.over(env).spec
+                Algorithm(spec, config.architecture, config.credit, config.learner)
+            finally:
+                getattr(env, "close", lambda: None)()
+        except ValueError as reason:
+            return str(reason)
+        return ""
+
+    # ---- work
+    def _job(self, folder: Path, config: RunConfig, **more: Any) -> Job:
+        return Job(str(folder), dump(resolved(config)), self.question.episodes, chance=str(self.folder), **more)
+
+    @cached_property
+    def steps(self) -> dict[str, int]:
+        """Joint steps per seed of each candidate's budget."""
+        q, names = self.question, [c.name for c in self.candidates]
+        if q.budget.steps is not None:
+            return dict.fromkeys(names, q.budget.steps)
+        jobs = {}
+        for c in self.candidates:
+            rows = self._config(c, {}, 1, 0, 1).rollout
+            config = self._config(c, {}, PILOT * rows.envs * rows.length, 0, q.tuning_seeds)
+            jobs[c.name] = self._job(self.folder / "pilot" / c.name, config)
+        self.do(list(jobs.values()), "how fast is each candidate")
+        out = {}
+        for name in names:
+            said = kept(self.folder / "pilot" / name, MEASURED)
+            assert said is not None
+            if q.budget.minutes is not None:
+                cores = min(q.tuning_seeds, jax.local_device_count())
+                out[name] = round(60 * q.budget.minutes * said["record"]["steps_per_second"] / cores)
+            else:
+                spent = Cost.of(q.prices, said["ledgers"], said["act_flops"], said["agents"])
+                each = spent.train_per_seed / said["ledgers"][0]["steps"]
+                out[name] = math.floor((q.budget.price or 0) / len(names) / q.seeds / max(each, 1e-300))
+            if out[name] < 1:
+                raise UserError(f"--budget {q.budget.words} buys not one step of candidate {name!r}: give more")
+        return out
+
+    @cached_property
+    def tuned(self) -> dict[str, Settings]:
+        """Of every candidate's tries the one that earned most on the tuning seeds; all got the same share of the budget."""
+        q, jobs = self.question, {}
+        for c in self.candidates:
+            if len(c.tries) > 1 and q.tuning > 0:
+                for k, learner in enumerate(c.tries):
+                    config = self._config(c, learner, max(1, round(q.tuning * self.steps[c.name])), 0, q.tuning_seeds)
+                    jobs[c.name, k] = self._job(self.folder / "tuning" / f"{c.name}-{k}", config)
+        self.do(list(jobs.values()), "tuning")
+        best = {}
+        for c in self.candidates:
+            tried = {k: center(kept(Path(jobs[c.name, k].folder), MEASURED) or {}) for k in range(len(c.tries)) if (c.name, k) in jobs}
+            k = max(tried, key=lambda k: (tried[k], -k), default=0)
+            best[c.name] = c.tries[k] if c.tries else {}
+        return best
+
+    def _trial(self, c: Candidate) -> Path:
+        return self.folder / "trials" / c.name
+
+    def _full(self, c: Candidate) -> RunConfig:
+        return self._config(c, self.tuned[c.name], self.steps[c.name], self.question.seed, self.question.seeds)
+
+    def train(self) -> None:
+        """The first of each architecture to the end, then the others, who may be stopped at a quarter."""
+        first: dict[str, Candidate] = {}
+        for c in self.candidates:
+            first.setdefault(self._architecture(c), c)
+        safe = list(first.values())
+        self.do([self._job(self._trial(c), self._full(c)) for c in safe], "training")
+        rest = [c for c in self.candidates if c not in safe]
+        self.do([self._job(self._trial(c), self._full(c), bar=self._bar(safe)) for c in rest], "training")
+
+    def _architecture(self, c: Candidate) -> str:
+        kind = c.settings.get("architecture", "decentralized")
+        return str(kind.get("kind", "decentralized") if isinstance(kind, dict) else kind)
+
+    def _bar(self, ran: Sequence[Candidate]) -> float | None:
+        """The return below which a candidate is hopeless at a quarter of its budget, by the best of those that ran."""
+        early = [(kept(self._trial(c), QUARTER) or {}).get("returns") for c in ran]
+        figures = [interval([np.array(r) for r in x]) for x in early if x]
+        chance = (kept(self.folder, CHANCE) or {}).get("chance")
+        if not figures or chance is None:
+            return None
+        lead, (low, _) = max(figures, key=lambda f: f[0])
+        return float((lead if np.isnan(low) else low) - HOPELESS * max(lead - chance, 0.0))
+
+    # ---- the answer
+    def measured(self, c: Candidate) -> dict[str, Any]:
+        said = kept(self._trial(c), MEASURED)
+        assert said is not None, c.name
+        return said
+
+    @cached_property
+    def ranked(self) -> list[Standing]:
+        said = {c.name: self.measured(c) for c in self.candidates}
+        early = {c.name: x["returns"] for c in self.candidates if (x := kept(self._trial(c), QUARTER))}
+        return standings({k: v["returns"] for k, v in said.items()}, {k: v["stopped_at"] is None for k, v in said.items()}, early)
+
+    def stress(self) -> None:
+        """Edge cases, cross-play: for the best of each architecture, and the best of all that are not separable from the first."""
+        by, ran = {c.name: c for c in self.candidates}, [s for s in self.ranked if s.rank is not None]
+        chosen: list[Standing] = []
+        for s in ran:
+            new = self._architecture(by[s.name]) not in {self._architecture(by[x.name]) for x in chosen}
+            if new or (len(chosen) < self.question.survivors and not apart(ran[0], s)):
+                chosen.append(s)
+        self.do([self._job(self._trial(by[s.name]), self._full(by[s.name]), stress=True) for s in chosen], "stress")
+
+    @cached_property
+    def stability(self) -> dict[str, Rated]:
+        chance = float((kept(self.folder, CHANCE) or {})["chance"])
+        reference = max(s.iqm for s in self.ranked if s.rank is not None)
+        return {
+            c.name: rated(self.measured(c), kept(self._trial(c), STRESSED), chance, reference)
+            for c in self.candidates
+            if self.measured(c)["stopped_at"] is None
+        }
+
+    @cached_property
+    def costs(self) -> dict[str, Cost]:
+        said = {c.name: self.measured(c) for c in self.candidates}
+        return {k: Cost.of(self.question.prices, v["ledgers"], v["act_flops"], v["agents"]) for k, v in said.items()}
+
+    @cached_property
+    def recommendation(self) -> Recommendation:
+        return recommend(self.ranked, {k: r.rating for k, r in self.stability.items()}, {k: c.train for k, c in self.costs.items()})
+
+    def prove(self) -> dict[str, Any]:
+        """The winner on fresh seeds, and for longer under drift."""
+        q, c = self.question, next(c for c in self.candidates if c.name == self.recommendation.name)
+        fresh, jobs = q.seed + q.seeds, {}
+        if q.confirm:
+            config = self._config(c, self.tuned[c.name], self.steps[c.name], fresh, q.seeds)
+            jobs["confirm"] = self._job(self.folder / "confirm" / c.name, config)
+        if q.soak:
+            config = self._config(c, self.tuned[c.name], q.soak * self.steps[c.name], fresh + q.seeds, q.soak_seeds, **drifting(q.soak))
+            jobs["soak"] = self._job(self.folder / "soak" / c.name, config)
+        self.do(list(jobs.values()), "fresh seeds and a soak")
+        out: dict[str, Any] = {}
+        if q.confirm and (said := kept(self.folder / "confirm" / c.name, MEASURED)):
+            iqm, ci = interval([np.array(r) for r in said["returns"]])
+            mine = next(s for s in self.ranked if s.name == c.name)
+            again = replace(mine, returns=said["returns"], iqm=iqm, ci95=ci)
+            out["confirmed"] = {"return_iqm": iqm, "return_ci95": list(ci), "seeds": q.seeds, "separable_from_first": apart(mine, again)}
+        if q.soak and (said := kept(self.folder / "soak" / c.name, MEASURED)):
+            chance = float((kept(self.folder, CHANCE) or {})["chance"])
+            out["soak"] = {"budgets": q.soak, **collapse(said, chance, max(s.iqm for s in self.ranked if s.rank is not None))}
+        return out
+
+    def run(self) -> dict[str, Any]:
+        """All of it; the record (INTERFACE `select`), without report and times."""
+        remembered(self.folder, self.question)
+        self.say(f"{len(self.candidates)} candidates, {self.question.budget.words}, {self.question.seeds} seeds each")
+        for name, reason in self.refused.items():
+            self.say(f"{name} does not fit: {reason}")
+        self.train()
+        self.stress()
+        proof = self.prove()
+        chosen = next(c for c in self.candidates if c.name == self.recommendation.name)
+        config = replace(
+            self._full(chosen), checkpoint_every=None, evaluate=replace(self._full(chosen).evaluate, episodes=self.question.episodes)
+        )
+        write_atomic(self.folder / "recommended.toml", dump(resolved(config)).encode())
+        return {
+            "env": self.question.env,
+            "budget": self.question.budget.words,
+            "seeds": self.question.seeds,
+            "chance_return": float((kept(self.folder, CHANCE) or {})["chance"]),
+            "candidates": [*(self._row(s) for s in self.ranked), *(_refused(k, v) for k, v in self.refused.items())],
+            "recommended": self.recommendation.name,
+            "inseparable_from": list(self.recommendation.inseparable_from),
+            "evidence": self.recommendation.evidence,
+            "doubt": doubts(self.recommendation.doubt, proof),
+            **proof,
+            "prices": asdict(self.question.prices),
+            "config": str(self.folder / "recommended.toml"),
+        }
+
+    def _row(self, s: Standing) -> dict[str, Any]:
+        c = next(c for c in self.candidates if c.name == s.name)
+        said, config, stressed = self.measured(c), self._full(c), kept(self._trial(c), STRESSED)
+        stable = self.stability.get(s.name)
+        steps = sum(x["steps"] for x in said["ledgers"])
+        kind = lambda part: getattr(type(part), "kind", type(part).__name__)
+        return {
+            "name": s.name,
+            "architecture": kind(config.architecture),
+            "credit": kind(config.credit),
+            "learner": kind(config.learner),
+            "return_iqm": s.iqm,
+            "return_ci95": list(s.ci95),
+            "return_worst_seed": s.worst,
+            "returns": [float(np.mean(r)) for r in s.returns],
+            "true_metrics": said["true_metrics"],
+            "stability": {"rating": "unrated", "axes": {}} if stable is None else stable.record(),
+            "edge_cases": [] if stressed is None else stressed["cases"],
+            "cost": asdict(self.costs[s.name]),
+            "steps": [x["steps"] for x in said["ledgers"]],
+            "steps_per_second": said["record"].get("steps_per_second"),
+            "messages_per_step": sum(x["messages"] for x in said["ledgers"]) / max(steps, 1),
+            "tuned": self.tuned[s.name],
+            "stopped_at": said["stopped_at"],
+            "rank_at_quarter": s.quarter,
+            "rank": s.rank,
+            "best_use_case": USES.get(kind(config.architecture), "-"),
+            "verdict": verdict(s, self.recommendation, said["stopped_at"]),
+            "run": str(self._trial(c)),
+        }
+
+
+def _refused(name: str, reason: str) -> dict[str, Any]:
+    nothing = dict.fromkeys(
+        ("architecture", "credit", "learner", "return_iqm", "return_ci95", "return_worst_seed", "stability", "cost", "stopped_at",
+         "rank_at_quarter", "rank")
+    )  # fmt: skip
+    return {"name": name, **nothing, "verdict": f"refused: {reason}"}
+
+
+def drifting(budgets: int) -> dict[str, Any]:
+    """A run's fields that make its observations drift."""
+    return {"faults": [{"kind": "drift"}]}
+
+
+def doubts(said: str, proof: dict[str, Any]) -> str:
+    """The doubt, with what the fresh seeds and the soak add to it."""
+    more = []
+    if (again := proof.get("confirmed")) and again["separable_from_first"]:
+        more.append(f"on fresh seeds it returned {again['return_iqm']:.3g}, which is surely another figure: take that one")
+    if (soak := proof.get("soak")) and soak["collapsed"]:
+        more.append(f"trained {soak['budgets']} times as long under drift it fell back from its best ({soak['words']})")
+    return said if not more else f"{said.rstrip('.')}; {'; '.join(more)}."
+
+
+def remembered(folder: Path, question: Question) -> None:
+    """Keep what is asked, so that another question is never answered by this one's runs. Raises `UserError`."""
+    asked = plain(asdict(question))
+    file = folder / QUESTION
+    if file.is_file():
+        before = json.loads(file.read_text())
+        if before != json.loads(one_line(asked)):
+            other = next(k for k in asked if before.get(k) != json.loads(one_line({k: asked[k]}))[k])
+            raise UserError(f"out = {str(folder)!r} holds a selection with another {other}: name another directory, or ask the same")
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"out = {str(folder)!r} is not empty and holds no selection: name another directory")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, (one_line(asked) + "\n").encode())
