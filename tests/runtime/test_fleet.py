@@ -38,17 +38,22 @@ def supervised(tmp_path: Path, env: str = f"{HOST}:toy?length=6", **fields: str)
 
 
 def children() -> set[int]:
-    """Processes of a fleet that live: this process's, or nobody's any more. Other fleets on this machine are their own affair."""
-    found = set()
+    """Processes of a fleet that live: below this one, or nobody's any more. Other fleets on this machine are their own affair."""
+    parent, members = dict[int, int](), set[int]()
     for p in Path("/proc").iterdir():
         if p.name.isdigit():
             try:
-                state, parent = (p / "stat").read_text().rpartition(")")[2].split()[:2]
-                if b"fleet.member" in (p / "cmdline").read_bytes() and state != "Z" and int(parent) in (1, os.getpid()):
-                    found.add(int(p.name))
+                state, above = (p / "stat").read_text().rpartition(")")[2].split()[:2]
+                parent[int(p.name)] = int(above)
+                if b"fleet.member" in (p / "cmdline").read_bytes() and state != "Z":
+                    members.add(int(p.name))
             except OSError:
                 continue
-    return found
+
+    def below(pid: int) -> bool:
+        return pid > 1 and (parent.get(pid, 1) == os.getpid() or below(parent.get(pid, 1)))
+
+    return {pid for pid in members if parent[pid] == 1 or below(pid)}
 
 
 def balanced(record: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from marlstone.cli.outcome import conclude
 from marlstone.core.errors import UserError, suggest
 
 COMMANDS = {
+    "select": "find which architecture is robust in an environment, by measuring",
     "train": "train agents in an environment, or continue a run",
     "evaluate": "play a run's final policy and report its return",
     "audit-credit": "check what a credit method says of each agent against the truth",

@@ -19,7 +19,9 @@ BUDGET, QUICK_BUDGET, SEEDS = "1e6", "2e5", 5
 
 
 def _parser() -> Parser:
-    about = "Train candidate architectures in an environment under one budget, stress them, and say which to take, how surely, at what cost."
+    about = (
+        "Train candidate architectures in an environment under one budget, stress them, and say which to take, how surely, at what cost."
+    )
     parser = Parser("select", about)
     add = parser.add_argument
     add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs)")
@@ -36,7 +38,11 @@ def _parser() -> Parser:
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of every candidate's runs, such as rollout.envs=64")
     add("--fleet", metavar="KIND", help="ray: candidates at once on a Ray cluster whose nodes see the same files")
     add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
-    add("--out", metavar="DIR", help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/")
+    add(
+        "--out",
+        metavar="DIR",
+        help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/",
+    )
     add("--json", action="store_true", help="one line of JSON on stdout")
     return parser
 

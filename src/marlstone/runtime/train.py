@@ -120,18 +120,19 @@ def train(
     progress: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
     watch: Callable[[Any, State, Store, int], bool] = lambda runtime, state, store, step: False,
+    limited: bool = True,
 ) -> dict[str, Any]:
     """Train as configured, into `run`; returns the record (INTERFACE `train`). `resume` continues exactly from a
     checkpoint of this run; `initial` begins a new one from another run's parameters, as far as they fit; `runtime` makes what
     trains (default: `runtime_of(config)`). `stop()` is
     asked between updates: when True a checkpoint is written and a short record returned, with `stopped` True. So it is where
-    `watch(runtime, state, store, step)`, called at every checkpoint, says True."""
+    `watch(runtime, state, store, step)`, called at every checkpoint, says True. `limited`: whether the machine's limit is measured."""
     clock, began = Clock(), time.perf_counter()
     report = lambda phase, step, **more: progress(Progress(phase, step, config.steps, config.seeds, **more))
     report("starting", 0)
     made = runtime_of(config) if runtime is None else runtime()
     try:
-        return _train(config, run, made, clock, began, resume, initial, report, stop, watch)
+        return _train(config, run, made, clock, began, resume, initial, report, stop, watch, limited)
     finally:
         made.close()
 
@@ -139,6 +140,7 @@ def train(
 def _train(
     config: RunConfig, run: RunDirectory, runtime: Any, clock: Clock, began: float, resume: Checkpoint | None, initial: Checkpoint | None,
     report: Callable[..., None], stop: Callable[[], bool], watch: Callable[[Any, State, Store, int], bool],
+    limited: bool,
 ) -> dict[str, Any]:  # fmt: skip
     rows = config.rollout.envs * config.rollout.length
     state = clock.time("starting", runtime.start)
@@ -200,7 +202,7 @@ def _train(
             return {"run": str(run.path), "env": config.env, "steps": done * rows, "seeds": list(runtime.seeds), "stopped": True}
         report("evaluating", min(done * rows, config.steps))
         episodes = clock.time("evaluating", lambda: runtime.evaluate(state, config.evaluate.episodes))
-        limit = clock.time("measuring the limit", lambda: runtime.limit(nets))
+        limit = clock.time("measuring the limit", lambda: runtime.limit(nets)) if limited else None
         title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
         picture = draw(run.curve, store.series("return"), title)
     speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else 0.0
@@ -215,11 +217,12 @@ def _train(
         "purpose": purpose_of(config.seed),
         **returns_record(episodes, runtime.algorithm.spec.agents),
         "steps_per_second": speed,
-        "limit_steps_per_second": limit.steps_per_second,
-        "share_of_limit": speed / limit.steps_per_second,
+        "limit_steps_per_second": None if limit is None else limit.steps_per_second,
+        "share_of_limit": None if limit is None else speed / limit.steps_per_second,
         "wall_seconds": time.perf_counter() - began,
         "compile_seconds": clock.seconds.get("compiling", 0.0),
         "phases": phases(clock, trained_steps, limit),
+        "flops_per_step": {"acting": act_flops, "learning": learn_flops},
         "parameters_sha256": parameters_sha256(jax.device_get(runtime.spread.trim(state.train.nets))),
         "resumed_from_step": resumed_from,
         "faults": faults.totals,
@@ -249,9 +252,11 @@ def _record(store: Store, step: int, runtime: Any, out: Any, n: int) -> float | 
     return float(np.mean(said)) if said else None
 
 
-def phases(clock: Clock, steps: int, limit: Limit) -> dict[str, float]:
-    """Where the time went, in seconds; training is split by what its parts would cost alone."""
+def phases(clock: Clock, steps: int, limit: Limit | None) -> dict[str, float]:
+    """Where the time went, in seconds; training is split by what its parts would cost alone, if that was measured."""
     out = dict(clock.seconds)
+    if limit is None:
+        return out
     training = out.pop("training", 0.0)
     env = min(steps / limit.random_rate, training)
     products = min(steps * limit.flops_per_step / limit.matrix_rate, training - env)
@@ -265,6 +270,7 @@ def returns_record(episodes: Episodes, agents: tuple[str, ...]) -> dict[str, Any
     finite = lambda x: None if np.isnan(x) else float(x)
     return {
         "returns": [float(r.mean()) for r in per_seed],
+        "episode_returns": [r.round(6).tolist() for r in per_seed],
         "return_iqm": center,
         "return_ci95": [finite(low), finite(high)],
         "return_worst_seed": worst_seed(per_seed),

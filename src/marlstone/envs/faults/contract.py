@@ -76,11 +76,12 @@ class SeedDraws:
 class Fault:
     """One thing that goes wrong. Derive from it, answer what is affected, inherit the rest: nothing happens there.
 
-    `kind` names it in configurations. Methods are given the environment's `spec`; actions are as environments take them,
+    `kind` names it in configurations; `outlives`: it remembers across an environment's episodes (`again`). Methods are given the environment's `spec`; actions are as environments take them,
     per group `[n_g ...]`; rows have no leading axes.
     """
 
     kind: ClassVar[str] = ""
+    outlives: ClassVar[bool] = False
 
     def refuses(self, spec: Spec) -> str:
         """Why it cannot happen in this environment, with a remedy; empty where it can."""
@@ -93,6 +94,10 @@ class Fault:
     def begin(self, spec: Spec, row: Step, draw: Draws) -> Any:
         """What it remembers at an episode's first row: a pytree of arrays, always of the same shapes."""
         return ()
+
+    def again(self, spec: Spec, memory: Any, row: Step, draw: Draws) -> Any:
+        """The same at a later episode of the same copy, whose last one it left with `memory`."""
+        return self.begin(spec, row, draw)
 
     def action(self, spec: Spec, memory: Any, action: tuple[Array, ...], draw: Draws) -> tuple[Any, tuple[Array, ...]]:
         """What reaches the environment."""
@@ -119,10 +124,12 @@ class _Layered:
         """What each fault is told, then what agents are."""
         return list(accumulate(self.faults, lambda spec, f: f.spec(spec), initial=inner))
 
-    def begin(self, specs: list[Spec], row: Step, draw: Draws) -> tuple[tuple[Any, ...], Step]:
+    def begin(self, specs: list[Spec], row: Step, draw: Draws, before: tuple[Any, ...] | None = None) -> tuple[tuple[Any, ...], Step]:
+        """`before`: what they remembered where the copy's last episode ended."""
         memory = []
-        for f, spec in zip(self.faults, specs, strict=False):
-            mine, row = f.row(spec, f.begin(spec, row, draw), row, draw)
+        for i, (f, spec) in enumerate(zip(self.faults, specs, strict=False)):
+            begun = f.begin(spec, row, draw) if before is None else f.again(spec, before[i], row, draw)
+            mine, row = f.row(spec, begun, row, draw)
             memory.append(mine)
         return tuple(memory), row
 
@@ -158,9 +165,6 @@ class Faulted:
 
     def init(self, key: Array) -> tuple[Under, Step]:
         state, row = self.env.init(key)
-        return self._begun(state, row, key)
-
-    def _begun(self, state: Any, row: Step, key: Array) -> tuple[Under, Step]:
         memory, row = self.layers.begin(self._specs, row, KeyDraws(key))
         return Under(state, memory), row
 
@@ -174,12 +178,13 @@ class Faulted:
 
 @dataclass(frozen=True)
 class FaultedRemembering(Faulted):
-    """One whose copies outlive their episodes. Faults begin anew with each."""
+    """One whose copies outlive their episodes, or whose faults do."""
 
     def again(self, state: Under, key: Array) -> tuple[Under, Step]:
-        env: Any = self.env
-        inner, row = env.again(state.env, key)
-        return self._begun(inner, row, key)
+        anew = getattr(self.env, "again", None)
+        env, row = self.env.init(key) if anew is None else anew(state.env, key)
+        memory, row = self.layers.begin(self._specs, row, KeyDraws(key), state.memory)
+        return Under(env, memory), row
 
 
 class FaultedHost:
@@ -188,7 +193,7 @@ class FaultedHost:
     def __init__(self, env: HostEnv, layers: _Layered) -> None:
         self.env, self.layers = env, layers
         self._specs = layers.specs(env.spec)
-        self._memory: tuple[Any, ...] = ()
+        self._memory: tuple[Any, ...] | None = None
         self._draw = SeedDraws(0)
 
     @property
@@ -197,10 +202,11 @@ class FaultedHost:
 
     def reset(self, seed: int) -> Step:
         self._draw = SeedDraws(seed)
-        self._memory, row = self.layers.begin(self._specs, self.env.reset(seed), self._draw)
+        self._memory, row = self.layers.begin(self._specs, self.env.reset(seed), self._draw, self._memory)
         return row
 
     def step(self, action: tuple[Array, ...]) -> Step:
+        assert self._memory is not None  # it was reset
         self._memory, action = self.layers.action(self._specs, self._memory, action, self._draw)
         self._memory, row = self.layers.row(self._specs, self._memory, self.env.step(action), self._draw)
         return row
@@ -219,4 +225,5 @@ def under(faults: Sequence[Fault], env: Any) -> Any:
             raise UserError(f"fault {f.kind!r}: {reason}")
     if hasattr(env, "reset"):
         return FaultedHost(env, layers)
-    return (FaultedRemembering if hasattr(env, "again") else Faulted)(env, layers)
+    outlives = hasattr(env, "again") or any(f.outlives for f in layers.faults)
+    return (FaultedRemembering if outlives else Faulted)(env, layers)

@@ -34,12 +34,17 @@ def write_report(file: Path, record: Mapping[str, Any], folder: Path) -> Path:
     measured = {row["name"]: said for row in ran if (said := kept(folder / "trials" / row["name"], MEASURED)) is not None}
     pictures = [
         (_curves(ran, measured, record["chance_return"]), "Training return (actions sampled), IQM over seeds with its 95% interval."),
-        (_stability(ran), "Stability: what each axis loses, in shares of what the best gained over chance; the whisker is the end that is rated."),
+        (
+            _stability(ran),
+            "Stability: what each axis loses, in shares of what the best gained over chance; the whisker is the end that is rated.",
+        ),
         (_costs(ran), "What training cost against what it reached; whiskers are 95% intervals of the return."),
         (_edge_cases(ran), "What each edge case takes from the return, in shares of what the candidate had gained over chance."),
         (_contributions(ran, measured), "What credit says each agent contributed per episode at the end, where it says so."),
     ]
-    figures = "".join(f"<figure><img alt='{html.escape(c)}' src='{p}'><figcaption>{html.escape(c)}</figcaption></figure>" for p, c in pictures if p)
+    figures = "".join(
+        f"<figure><img alt='{html.escape(c)}' src='{p}'><figcaption>{html.escape(c)}</figcaption></figure>" for p, c in pictures if p
+    )
     proof = "".join(f"<p>{html.escape(line)}</p>" for line in proved(record))
     page = (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
@@ -70,7 +75,8 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     figure = lambda x: "-" if x is None or x != x else f"{x:.3g}"
     returned = f"{row['return_iqm']:.3g} [{figure(low)}, {figure(high)}], {row['return_worst_seed']:.3g}"
     axes = row["stability"]["axes"]
-    stable = row["stability"]["rating"] + (f" ({', '.join(f'{k} {a['value']:.2g}' for k, a in axes.items() if a['value'] is not None)})" if axes else "")
+    vector = ", ".join(f"{k} {figure(x['value'])}" for k, x in axes.items() if x["value"] is not None)
+    stable = row["stability"]["rating"] + (f" ({vector})" if vector else "")
     c = row["cost"]
     cost = f"{c['train']:.2g}, {c['per_1k_decisions']:.2g}, {c['per_agent']:.2g} {c['currency']}"
     said = f"{row['messages_per_step']:.3g}" if row["messages_per_step"] else "none"
@@ -167,7 +173,9 @@ def _costs(ran: Sequence[Mapping[str, Any]]) -> str:
     for row, color in zip(ran, COLORS * 3, strict=False):
         low, high = (row["return_iqm"] if x is None or x != x else x for x in row["return_ci95"])
         x, y = row["cost"]["train"], row["return_iqm"]
-        axes.errorbar([x], [y], [[max(y - low, 0)], [max(high - y, 0)]], fmt="o" if row["stopped_at"] is None else "x", color=color, capsize=3)
+        axes.errorbar(
+            [x], [y], [[max(y - low, 0)], [max(high - y, 0)]], fmt="o" if row["stopped_at"] is None else "x", color=color, capsize=3
+        )
         axes.annotate(row["name"], (x, y), textcoords="offset points", xytext=(7, 4), fontsize=9)
     axes.set(xlabel=f"training, all seeds, {ran[0]['cost']['currency']}", ylabel="return, IQM (x: stopped early)")
     axes.margins(x=0.2)

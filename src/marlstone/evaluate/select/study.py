@@ -22,6 +22,7 @@ from marlstone.config.sources import resolved
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 from marlstone.core.types import Spec
+from marlstone.envs.faults import Drift
 from marlstone.envs.make import make
 from marlstone.evaluate.select.prices import Cost
 from marlstone.evaluate.select.question import Candidate, Question, Settings, common_leaf, led
@@ -80,7 +81,12 @@ class Study:
 
     def _config(self, c: Candidate, learner: Settings, steps: int, seed: int, seeds: int, **more: Any) -> RunConfig:
         config = c.config(self.question.env, dict(self.question.common), learner, steps=steps, seed=seed, seeds=seeds, **more)
-        return replace(config, checkpoint_every=max(1, steps // 4), evaluate=replace(config.evaluate, episodes=1))
+        return replace(config, checkpoint_every=max(1, steps // 4), evaluate=replace(config.evaluate, episodes=self.question.episodes))
+
+    def _light(self, c: Candidate, learner: Settings, steps: int) -> RunConfig:
+        """On tuning seeds, with nothing kept on the way."""
+        config = self._config(c, learner, steps, 0, self.question.tuning_seeds)
+        return replace(config, checkpoint_every=steps, evaluate=replace(config.evaluate, logged=0))
 
     def _refusal(self, c: Candidate) -> str:
         from marlstone.algorithm import Algorithm
@@ -102,7 +108,7 @@ class Study:
 
     # ---- work
     def _job(self, folder: Path, config: RunConfig, **more: Any) -> Job:
-        return Job(str(folder), dump(resolved(config)), self.question.episodes, chance=str(self.folder), **more)
+        return Job(str(folder), str(self.folder), dump(resolved(config)), **more)
 
     @cached_property
     def steps(self) -> dict[str, int]:
@@ -113,8 +119,7 @@ class Study:
         jobs = {}
         for c in self.candidates:
             rows = self._config(c, {}, 1, 0, 1).rollout
-            config = self._config(c, {}, PILOT * rows.envs * rows.length, 0, q.tuning_seeds)
-            jobs[c.name] = self._job(self.folder / "pilot" / c.name, config)
+            jobs[c.name] = self._job(self.folder / "pilot" / c.name, self._light(c, {}, PILOT * rows.envs * rows.length), light=True)
         self.do(list(jobs.values()), "how fast is each candidate")
         out = {}
         for name in names:
@@ -124,7 +129,7 @@ class Study:
                 cores = min(q.tuning_seeds, jax.local_device_count())
                 out[name] = round(60 * q.budget.minutes * said["record"]["steps_per_second"] / cores)
             else:
-                spent = Cost.of(q.prices, said["ledgers"], said["act_flops"], said["agents"])
+                spent = self._cost(said)
                 each = spent.train_per_seed / said["ledgers"][0]["steps"]
                 out[name] = math.floor((q.budget.price or 0) / len(names) / q.seeds / max(each, 1e-300))
             if out[name] < 1:
@@ -138,8 +143,8 @@ class Study:
         for c in self.candidates:
             if len(c.tries) > 1 and q.tuning > 0:
                 for k, learner in enumerate(c.tries):
-                    config = self._config(c, learner, max(1, round(q.tuning * self.steps[c.name])), 0, q.tuning_seeds)
-                    jobs[c.name, k] = self._job(self.folder / "tuning" / f"{c.name}-{k}", config)
+                    config = self._light(c, learner, max(1, round(q.tuning * self.steps[c.name])))
+                    jobs[c.name, k] = self._job(self.folder / "tuning" / f"{c.name}-{k}", config, light=True)
         self.do(list(jobs.values()), "tuning")
         best = {}
         for c in self.candidates:
@@ -213,7 +218,10 @@ class Study:
     @cached_property
     def costs(self) -> dict[str, Cost]:
         said = {c.name: self.measured(c) for c in self.candidates}
-        return {k: Cost.of(self.question.prices, v["ledgers"], v["act_flops"], v["agents"]) for k, v in said.items()}
+        return {k: self._cost(v) for k, v in said.items()}
+
+    def _cost(self, measured: dict[str, Any]) -> Cost:
+        return Cost.of(self.question.prices, measured["ledgers"], measured["record"]["flops_per_step"]["acting"], self.spec.n)
 
     @cached_property
     def recommendation(self) -> Recommendation:
@@ -227,8 +235,8 @@ class Study:
             config = self._config(c, self.tuned[c.name], self.steps[c.name], fresh, q.seeds)
             jobs["confirm"] = self._job(self.folder / "confirm" / c.name, config)
         if q.soak:
-            config = self._config(c, self.tuned[c.name], q.soak * self.steps[c.name], fresh + q.seeds, q.soak_seeds, **drifting(q.soak))
-            jobs["soak"] = self._job(self.folder / "soak" / c.name, config)
+            config = self._config(c, self.tuned[c.name], q.soak * self.steps[c.name], fresh + q.seeds, q.soak_seeds)
+            jobs["soak"] = self._job(self.folder / "soak" / c.name, drifting(config))
         self.do(list(jobs.values()), "fresh seeds and a soak")
         out: dict[str, Any] = {}
         if q.confirm and (said := kept(self.folder / "confirm" / c.name, MEASURED)):
@@ -285,7 +293,7 @@ class Study:
             "return_ci95": list(s.ci95),
             "return_worst_seed": s.worst,
             "returns": [float(np.mean(r)) for r in s.returns],
-            "true_metrics": said["true_metrics"],
+            "true_metrics": said["record"]["true_metrics"],
             "stability": {"rating": "unrated", "axes": {}} if stable is None else stable.record(),
             "edge_cases": [] if stressed is None else stressed["cases"],
             "cost": asdict(self.costs[s.name]),
@@ -310,9 +318,9 @@ def _refused(name: str, reason: str) -> dict[str, Any]:
     return {"name": name, **nothing, "verdict": f"refused: {reason}"}
 
 
-def drifting(budgets: int) -> dict[str, Any]:
-    """A run's fields that make its observations drift."""
-    return {"faults": [{"kind": "drift"}]}
+def drifting(config: RunConfig) -> RunConfig:
+    """The same run, whose sensors drift over the whole of it."""
+    return replace(config, faults=(*config.faults, Drift(rows=max(1, config.steps // config.rollout.envs))))
 
 
 def doubts(said: str, proof: dict[str, Any]) -> str:

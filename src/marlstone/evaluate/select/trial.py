@@ -23,7 +23,7 @@ from marlstone.runs.json_line import one_line
 from marlstone.runs.progress import Progress
 from marlstone.runs.store import Store
 from marlstone.runtime.deciding import Chance
-from marlstone.runtime.train import opened, train
+from marlstone.runtime.train import opened, returns_record, train
 
 QUARTER, MEASURED, STRESSED = "quarter.json", "measured.json", "stressed.json"
 CHANCE = "chance.json"
@@ -34,17 +34,17 @@ Report = Callable[[Progress], None]
 class Job:
     """Work that another process, or machine with the same files, can do: plain values only.
 
-    `folder`: the trial's run; `config`: its TOML; `episodes` judge each seed. `bar`: a return; where the whole interval at a quarter of the
-    budget lies below it, training ends there. `stress`: the cost of edge cases and the like is wanted too. `chance`: where the random
-    policy's return is kept, made if it is not there.
+    `folder`: the trial's run; `home`: the selection's folder, where the random policy's return is kept; `config`: its TOML. `bar`: a
+    return; where the whole interval at a quarter of the budget lies below it, training ends there. `stress`: what edge cases and the like
+    cost is wanted too. `light`: nothing but the final return is.
     """
 
     folder: str
+    home: str
     config: str
-    episodes: int
     bar: float | None = None
     stress: bool = False
-    chance: str | None = None
+    light: bool = False
 
     @property
     def done(self) -> bool:
@@ -72,9 +72,10 @@ def work(job: Job, report: Report = lambda _: None, stop: Callable[[], bool] = l
         from marlstone.evaluate.select.stress import stressed
 
         report(Progress("evaluating", config.steps, config.steps, config.seeds))
+        chance = kept(Path(job.home), CHANCE)
+        assert chance is not None  # every selection begins with it
         with opened(config, newest(folder / "checkpoints")) as (runtime, state):
-            chance = kept(Path(job.chance or folder), CHANCE) or {"chance": None}
-            _keep(folder / STRESSED, stressed(runtime, state, config, job.episodes, chance["chance"]))
+            _keep(folder / STRESSED, stressed(runtime, state, config, chance["chance"]))
 
 
 class Stopped(Failure):
@@ -82,7 +83,7 @@ class Stopped(Failure):
 
 
 def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Callable[[], bool]) -> None:
-    resume, seen = None, dict[str, Any]()
+    resume = None
     if folder.is_dir() and (good := latest_good(folder / "checkpoints")) is not None:
         run, resume = RunDirectory.open(folder), good
     else:
@@ -90,55 +91,36 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
             shutil.rmtree(folder)
         run = RunDirectory.create(folder, dump(resolved(config)))
 
-    def watch(runtime: Any, state: Any, store: Store, step: int) -> bool:
-        total = runtime.total * config.rollout.envs * config.rollout.length
-        if step >= total:
-            seen.update(judged(runtime, state, config, job))
-        elif 4 * step >= total and kept(folder, QUARTER) is None:
-            _keep(folder / QUARTER, {"step": step, "returns": _returns(runtime, state, job.episodes)})
-            return condemned()
-        return False
-
     def condemned() -> bool:
         return job.bar is not None and (at := kept(folder, QUARTER)) is not None and _surely_below(at["returns"], job.bar)
+
+    def watch(runtime: Any, state: Any, store: Store, step: int) -> bool:
+        if not (Path(job.home) / CHANCE).is_file():
+            random = runtime.evaluate(state, config.evaluate.episodes, decider=Chance(runtime.algorithm))
+            _keep(Path(job.home) / CHANCE, {"chance": float(np.asarray(random.team_return).mean())})
+        early = 0.2 * config.steps <= step < config.steps and kept(folder, QUARTER) is None
+        if early and not job.light:
+            judged = runtime.evaluate(state, config.evaluate.episodes)
+            act, _ = runtime.algorithm.flops(runtime.spread.first(state.train.nets), config.rollout.envs)
+            said = returns_record(judged, runtime.algorithm.spec.agents)
+            _keep(folder / QUARTER, {"step": step, "returns": said["episode_returns"], "record": said, "act_flops": act})
+            return condemned()
+        return False
 
     with run.claimed():
         record: dict[str, Any] = {"stopped": True}
         if resume is None or not condemned():
-            record = train(config, run, resume=resume, progress=report, stop=stop, watch=watch)
+            record = train(config, run, resume=resume, progress=report, stop=stop, watch=watch, limited=False)
         if ended := bool(record.get("stopped")):
-            if not condemned():
+            at = kept(folder, QUARTER)
+            if at is None or not condemned():
                 raise Stopped(f"stopped; the same command goes on from {folder}")
+            record = at["record"] | {"flops_per_step": {"acting": at["act_flops"]}}
         else:
             run.finish(record)
         last = newest(run.checkpoints)
-        if not seen:
-            with opened(config, last) as (runtime, state):
-                seen.update(judged(runtime, state, config, job))
-        more = {"stopped_at": last.step if ended else None, "ledgers": last.meta["ledgers"], "record": record}
-        _keep(folder / MEASURED, {**seen, **curves(run), **more})
-
-
-def judged(runtime: Any, state: Any, config: RunConfig, job: Job) -> dict[str, Any]:
-    """The final policy's episodes, per seed, and what its training spent."""
-    out = runtime.evaluate(state, job.episodes)
-    if job.chance is not None and not (Path(job.chance) / CHANCE).is_file():
-        random = runtime.evaluate(state, job.episodes, decider=Chance(runtime.algorithm))
-        _keep(Path(job.chance) / CHANCE, {"chance": float(np.asarray(random.team_return).mean())})
-    act, learn = runtime.algorithm.flops(runtime.spread.first(state.train.nets), config.rollout.envs)
-    return {
-        "returns": np.asarray(out.team_return, float).round(6).tolist(),
-        "agent_returns": dict(zip(runtime.algorithm.spec.agents, np.asarray(out.agent_return, float).mean((0, 1)).tolist(), strict=True)),
-        "true_metrics": {k: float(np.mean(v)) for k, v in out.metrics.items()},
-        "agents": runtime.algorithm.spec.team.n,
-        "act_flops": act,
-        "learn_flops": learn,
-    }
-
-
-def _returns(runtime: Any, state: Any, episodes: int) -> list[list[float]]:
-    rows: list[list[float]] = np.asarray(runtime.evaluate(state, episodes).team_return, float).round(6).tolist()
-    return rows
+        said = {"stopped_at": last.step if ended else None, "returns": record["episode_returns"], "ledgers": last.meta["ledgers"]}
+        _keep(folder / MEASURED, {**said, **({} if job.light else curves(run)), "record": record})
 
 
 def _surely_below(returns: list[list[float]], bar: float) -> bool:

@@ -1,0 +1,54 @@
+"""Who is recommended, and what is said of the doubt."""
+
+import numpy as np
+import pytest
+
+from marlstone.evaluate.select.ranking import Returns, recommend, standings, verdict
+
+NAMES = ("good", "twin", "poor")
+
+
+def returns(center: float, spread: float = 0.02, seeds: int = 5, at: int = 0) -> Returns:
+    draw = np.random.default_rng(at)
+    return [(center + spread * draw.standard_normal() + 0.1 * draw.standard_normal(16)).tolist() for _ in range(seeds)]
+
+
+@pytest.fixture
+def ranked() -> list:
+    final = {"good": returns(1.0, at=1), "twin": returns(0.99, at=2), "poor": returns(0.5, at=3), "lost": returns(0.1, at=4)}
+    whole = dict.fromkeys(final, True) | {"lost": False}
+    quarter = {"good": returns(0.2, at=5), "twin": returns(0.6, at=6), "poor": returns(0.4, at=7), "lost": returns(0.1, at=8)}
+    return standings(final, whole, quarter)
+
+
+def test_ranks_are_of_the_whole_budget_and_of_a_quarter(ranked: list) -> None:
+    assert [s.name for s in ranked][2:] == ["poor", "lost"]
+    assert {s.name: s.quarter for s in ranked} == {"twin": 1, "poor": 2, "good": 3, "lost": 4}
+    assert [s.rank for s in ranked] == [1, 2, 3, None]
+    assert all(s.worst <= s.iqm for s in ranked)
+
+
+def test_of_those_not_separable_the_most_stable_then_the_cheapest_is_taken(ranked: list) -> None:
+    alike = dict.fromkeys(NAMES, "High")
+    cheap = {"good": 3.0, "twin": 1.0, "poor": 0.1, "lost": 0.1}
+    assert recommend(ranked, alike, cheap).name == "twin"  # never the poor one, however cheap
+    assert recommend(ranked, alike | {"twin": "Low"}, cheap).name == "good"
+    assert recommend(ranked, alike | {"good": "Moderate"}, cheap | {"good": 0.0}).name == "twin"
+
+
+def test_words_say_the_evidence_and_the_doubt(ranked: list) -> None:
+    said = recommend(ranked, dict.fromkeys(NAMES, "High"), {"good": 1.0, "twin": 2.0, "poor": 3.0, "lost": 1.0})
+    assert said.name == "good" and said.inseparable_from == ("twin",)
+    assert "surely better than poor" in said.evidence and "cheaper to train than twin" in said.evidence
+    assert "Not separable from it at this budget: twin (" in said.doubt and "lost stopped early" in said.doubt
+    assert verdict(ranked[-1], said, 250).startswith("stopped at step 250")
+    assert {s.name: verdict(s, said, None) for s in ranked[:3]} == {
+        "good": "recommended", "twin": "not separable from the recommended", "poor": "surely worse",
+    }  # fmt: skip
+
+
+def test_with_one_seed_nothing_is_separable() -> None:
+    alone = standings({"a": returns(1.0, seeds=1), "b": returns(0.0, seeds=1)}, {"a": True, "b": True}, {})
+    said = recommend(alone, {}, {"a": 1.0, "b": 1.0})
+    assert said.inseparable_from == ("b",) or "one seed" in said.doubt
+    assert "With one seed nothing is separable" in said.doubt
