@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from marlstone.core.errors import Diverging, UserError
 from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
+from marlstone.envs.layers import layered
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluate.statistics import interval, worst_seed
@@ -48,9 +50,7 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Any:
     rows = config.rollout.envs * config.rollout.length
     total = -(-config.steps // rows)
     if is_jax(config.env):
-        env: Any = make(config.env)
-        if (managers := config.architecture.managers()) is not None:
-            env = managers.over(env)
+        env = layered(make(config.env), config.architecture.managers(), config.faults)
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
         return Fused(Vectorized(env, config.rollout.envs, config.guards), algorithm, config.rollout.length, total, seeds)
     if config.rollout.shards > 1:
@@ -287,13 +287,20 @@ def begin_from(source: Checkpoint, runtime: Any, state: State) -> tuple[State, d
     return runtime.spread.pad(replace(trimmed, train=train)), note
 
 
-def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int, act: Act = "mode") -> dict[str, Any]:
-    """The return fields of a finished run's policies over fresh episodes."""
+@contextmanager
+def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Any, State]]:
+    """A run's runtime and the state it was left in; closed on leaving."""
     runtime = runtime_of(config)
     try:
         state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
-        out = runtime.evaluate(runtime.spread.pad(state), episodes, act)
-        return {"run": str(Path(checkpoint.path).parent.parent), "env": config.env, "step": checkpoint.step, "episodes": episodes,
-                "seeds": list(runtime.seeds), **returns_record(out, runtime.algorithm.spec.agents)}  # fmt: skip
+        yield runtime, runtime.spread.pad(state)
     finally:
         runtime.close()
+
+
+def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int, act: Act = "mode") -> dict[str, Any]:
+    """The return fields of a finished run's policies over fresh episodes."""
+    with trained(config, checkpoint) as (runtime, state):
+        out = runtime.evaluate(state, episodes, act)
+        return {"run": str(Path(checkpoint.path).parent.parent), "env": config.env, "step": checkpoint.step, "episodes": episodes,
+                "seeds": list(runtime.seeds), **returns_record(out, runtime.algorithm.spec.agents)}  # fmt: skip
