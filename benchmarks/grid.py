@@ -23,6 +23,7 @@ from marlstone.algorithm import Algorithm
 from marlstone.architectures import Architecture
 from marlstone.config import kinds, load
 from marlstone.credit import Credit
+from marlstone.envs.layers import layered
 from marlstone.envs.make import make
 from marlstone.evaluate.random_play import quick, rollout
 from marlstone.learners import Learner
@@ -75,8 +76,7 @@ def cell(env: str, architecture: str, credit: str, learner: str, steps: int, cha
     parts = {"architecture": config.architecture, "credit": config.credit, "learner": config.learner}
     place = {"env": env, "architecture": architecture, "credit": credit, "learner": learner}
     try:
-        managers = config.architecture.managers()
-        Algorithm((make(env) if managers is None else managers.over(make(env))).spec, *parts.values())
+        Algorithm(layered(make(env), config.architecture.managers(), config.faults).spec, *parts.values())
     except ValueError as refusal:
         reason = str(refusal)
         for role, part in parts.items():

@@ -1,7 +1,8 @@
 """Configuration: TOML and command-line flags, the same names in both, become frozen dataclasses."""
 
+from marlstone.config.case import Case
 from marlstone.config.schema import Evaluation, Rollout, RunConfig
 from marlstone.config.sources import load, parse
 from marlstone.config.toml import dump
 
-__all__ = ["Evaluation", "Rollout", "RunConfig", "dump", "load", "parse"]
+__all__ = ["Case", "Evaluation", "Rollout", "RunConfig", "dump", "load", "parse"]

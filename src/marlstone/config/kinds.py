@@ -14,6 +14,7 @@ from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hier
 from marlstone.architectures.body import Body
 from marlstone.core.errors import UserError, suggest
 from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
+from marlstone.envs.faults import FAULTS, Fault
 from marlstone.learners import Learner, PolicyGradient, Pqn, QLearning
 
 PARTS: dict[Any, tuple[type, ...]] = {
@@ -21,6 +22,7 @@ PARTS: dict[Any, tuple[type, ...]] = {
     Body: (Mlp, Gru),
     Credit: (Individual, Team, Counterfactual, Difference, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
     Learner: (PolicyGradient, QLearning, Pqn),
+    Fault: FAULTS,
 }
 """Contracts, and the parts of this package that keep them. A new part is named here and nowhere else."""
 
@@ -39,7 +41,8 @@ def find(contract: Any, kind: str, where: str) -> type:
     if colon and file.endswith(".py"):
         return _users(contract, Path(file).expanduser(), name, where)
     hint = suggest(kind, known)
-    raise UserError(f"{where} = {kind!r}: there is no such {where.rpartition('.')[2]}; {hint} Your own is written file.py:Class")
+    what = contract.__name__.lower()
+    raise UserError(f"{where} = {kind!r}: there is no such {what}; {hint} Your own is written file.py:Class")
 
 
 def name_of(part: Any) -> str:

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from marlstone.architectures import Architecture, Decentralized
+from marlstone.config.case import Case
 from marlstone.core.seeds import REPORTING, Purpose, purpose_of, seeds_of
 from marlstone.credit import Credit, Individual
+from marlstone.envs.faults import Fault
 from marlstone.envs.guards import Guards
 from marlstone.learners import Learner, PolicyGradient
 
@@ -84,14 +86,23 @@ class Evaluation:
 
     `logged`: episodes per seed that the store keeps one by one at every checkpoint, played by the policy as it trains, with what
     credit says of every agent. None: up to 16, as many as fit 2% of the steps between checkpoints, at least one. 0: none.
+    `cases`: edge cases of your own, beside the standard ones; `graceful`: how much of the way from chance to the undisturbed return a
+    policy may lose in one and still be called graceful.
     """
 
     episodes: int = 32
     logged: int | None = None
+    cases: tuple[Case, ...] = ()
+    graceful: float = 0.2
 
     def __post_init__(self) -> None:
         _at_least("evaluate", {"episodes": self.episodes})
         _at_least("evaluate", {"logged": self.logged}, 0)
+        if not 0 <= self.graceful <= 1:
+            raise ValueError(f"evaluate.graceful is {self.graceful}: give a part of the span, from 0 to 1")
+        names = [case.name for case in self.cases]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"evaluate.cases names {twice[0]!r} twice: give each case a name of its own")
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,7 @@ class RunConfig:
       architecture, credit, learner: the three parts; each has its own fields.
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
+      faults: what goes wrong between the environment and its agents, in training and whenever the run is judged; in this order.
       steps: joint environment steps per seed.
       seeds, seed: how many training seeds, from which on; below 1000 they are for tuning, else for reporting.
       checkpoint_every: joint steps per seed between checkpoints; none: ten over the run.
@@ -117,6 +129,7 @@ class RunConfig:
     evaluate: Evaluation = field(default_factory=Evaluation)
     guards: Guards = field(default_factory=Guards)
     fleet: Fleet = field(default_factory=Fleet)
+    faults: tuple[Fault, ...] = ()
     steps: int = 1_000_000
     seeds: int = 5
     seed: int = REPORTING

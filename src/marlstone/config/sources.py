@@ -57,6 +57,8 @@ def beside(value: Any, folder: Path) -> Any:
     directory."""
     if isinstance(value, dict):
         return {k: beside(v, folder) for k, v in value.items()}
+    if isinstance(value, list):
+        return [beside(v, folder) for v in value]
     if isinstance(value, str) and (own := OWN.match(value)) and (folder / own[2]).is_file():
         return f"{own[1] or ''}{folder / own[2]}{value[own.end() :]}"
     return value

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, get_args
 
 from marlstone.config import kinds
 from marlstone.config.walk import fields_of
@@ -44,10 +44,20 @@ def _table(value: Any, path: tuple[str, ...], named: bool = False) -> list[str]:
         items = {name: getattr(value, name) for name in types}
     else:
         types, items = {}, value
-    within = {k: v for k, v in items.items() if dataclasses.is_dataclass(v) or isinstance(v, dict)}
+    within = {k: v for k, v in items.items() if dataclasses.is_dataclass(v) or isinstance(v, dict) or _is_parts(v)}
     lines = [f"kind = {_text(kinds.name_of(value))}"] if named else []
     lines += [f"{_key(k)} = {_value(v, '.'.join((*path, k)))}" for k, v in items.items() if k not in within]
     for name, inner in within.items():
-        head = (*path, name)
-        lines += ["", f"[{'.'.join(map(_key, head))}]", *_table(inner, head, types.get(name) in kinds.PARTS)]
+        head, kind = (*path, name), types.get(name)
+        said = ".".join(map(_key, head))
+        if _is_parts(inner):
+            for entry in inner:
+                lines += ["", f"[[{said}]]", *_table(entry, head, get_args(kind)[0] in kinds.PARTS)]
+        else:
+            lines += ["", f"[{said}]", *_table(inner, head, kind in kinds.PARTS)]
     return lines
+
+
+def _is_parts(value: Any) -> bool:
+    """Whether it is a list of dataclasses, which TOML calls an array of tables."""
+    return isinstance(value, tuple) and bool(value) and all(dataclasses.is_dataclass(v) for v in value)

@@ -136,6 +136,8 @@ def part(contract: Any, value: Any, where: str) -> Any:
     given = {"kind": value} if isinstance(value, str) else value
     if not isinstance(given, dict):
         raise wrong(where, value, f"a name or a table; {suggest('', kinds.names(contract))}")
+    if "kind" not in given and where.endswith("]"):  # a field has a default kind, an entry of a list has none
+        raise UserError(f"{where}.kind is missing; {suggest('', kinds.names(contract))}")
     name = given.get("kind", next(iter(kinds.names(contract))))
     if not isinstance(name, str):
         raise wrong(f"{where}.kind", name, f"a name; {suggest('', kinds.names(contract))}")

@@ -124,6 +124,20 @@ class Spec:
         return replace(self, groups=tuple(g for g in self.groups if g.clock == 1))
 
 
+def difference(wanted: Spec, other: Spec) -> str:
+    """Where two environments' specs part, in words; empty where they are equal."""
+    for name in ("agents", "state", "horizon", "metrics", "opponents"):
+        a, b = getattr(wanted, name), getattr(other, name)
+        if a != b:
+            return f"its {name} would be {b} instead of {a}"
+    for g, h in zip(wanted.groups, other.groups, strict=False):
+        for name in vars(g):
+            a, b = getattr(g, name), getattr(h, name)
+            if a != b:
+                return f"group {g.name!r}: its {name} would be {b} instead of {a}"
+    return ""
+
+
 @record
 class Step:
     """One row: what every agent sees now, and what the previous joint action earned.

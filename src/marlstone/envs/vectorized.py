@@ -34,12 +34,14 @@ class Vectorized:
     suffices: a `lax.switch` over the whole batch, so `step` must not itself be vmapped over environments (over seeds it
     may, at the price of resetting on every row).
     `keys` is `[b]`, one per environment and row; the same key serves the step or the reset, never both.
+    Without `resets` there is no next episode: what comes after an end means nothing, and compiling is much cheaper.
     Every row passes `guards`: NaN and infinities are mended and counted; under `refuse`, `refusal` names the first.
     """
 
     env: Env
     b: int
     guards: Guards = field(default_factory=Guards)
+    resets: bool = True
 
     def __post_init__(self) -> None:
         if self.b < 1:
@@ -58,7 +60,7 @@ class Vectorized:
     def step(self, state: Running, action: tuple[Array, ...], keys: Array) -> tuple[Running, Step]:
         self._check(keys)
         env, row = jax.vmap(self.env.step)(state.env, action, keys)
-        env, row = self._reset(state, keys, (env, row))
+        env, row = self._reset(state, keys, (env, row)) if self.resets else (env, row)
         return self._guarded(state, env, row)
 
     def _fresh(self, ended: Any, keys: Array, of: Callable[[Array], Array] = lambda x: x) -> Any:

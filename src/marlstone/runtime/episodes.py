@@ -18,8 +18,12 @@ Array = Any
 LONGEST = 2_000  # rows after which an episode of undeclared length is given up: it is not logged
 ASSUMED = 500  # rows of an episode of undeclared length, where its cost is weighed
 MOST, SHARE = 16, 0.02  # episodes per seed and checkpoint by default: at most, and of the steps between checkpoints
-# Compiled to run a few times over a few rows: half the compile time. Not level 0: jaxlib 0.10.2 then makes NaN of finite numbers.
-SELDOM: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
+# Compiled to run a few times over a few rows: a third of the compile time. Not level 0: jaxlib 0.10.2 then makes NaN of finite numbers.
+SELDOM: dict[str, Any] = {
+    "xla_backend_optimization_level": 1,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 
 
 def how_many(config: RunConfig, spec: Spec) -> int:

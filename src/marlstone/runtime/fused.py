@@ -4,7 +4,7 @@ Seeds are trained together: mapped over the accelerator by vmap, or dealt out to
 runs its seeds one after another (on CPUs vmapping seeds buys nothing; a core to itself does).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -15,13 +15,17 @@ import numpy as np
 from jax import lax
 
 from marlstone.algorithm import Algorithm, Nets, Train
+from marlstone.config import RunConfig
 from marlstone.core.across import own_part, total
 from marlstone.core.episodes import Finished, Tally, begin, tally
+from marlstone.core.errors import UserError
 from marlstone.core.records import record, replace
 from marlstone.core.seeds import component_key
-from marlstone.core.types import Chunk
+from marlstone.core.types import Chunk, difference
 from marlstone.envs.faults import Fault, under
 from marlstone.envs.guards import BadRow
+from marlstone.envs.layers import layered
+from marlstone.envs.make import make
 from marlstone.envs.vectorized import Running, Vectorized
 from marlstone.runtime.deciding import Act, Alone, Decider
 from marlstone.runtime.episodes import SELDOM, acting_by, joined, spans
@@ -164,11 +168,19 @@ class Fused:
         Seed i's episodes are drawn from `keys[i]` (default: its own seed): evaluations with equal keys meet the same episodes.
         """
         decider = decider or Alone(self.algorithm)
-        env = replace(self.env, env=under(faults, self.env.env), b=episodes)
+        env = replace(self.env, env=under(faults, self.env.env), b=episodes, resets=False)
         one = lambda policy, seed: play(env, episodes, decider, policy, component_key(seed, "evaluation"), act)
         seeds = self.spread.pad(np.array(self.seeds if keys is None else keys, np.uint32))
         policies = state.train.policy if policies is None else policies
-        return jax.device_get(self.spread.trim(jax.jit(self.spread.over(one))(policies, seeds)))
+        played = jax.jit(self.spread.over(one), compiler_options=self._seldom)
+        return jax.device_get(self.spread.trim(played(policies, seeds)))
+
+    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Fused":
+        """The same in the environment with other options, for judging. Raises UserError where agents would see or do other things there."""
+        env = layered(make(config.env, options), config.architecture.managers(), config.faults)
+        if reason := difference(self.env.spec, env.spec):
+            raise UserError(f"{config.env} with {dict(options)}: {reason}")
+        return replace(self, env=replace(self.env, env=env))
 
     def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
         """`play(state, nth=0)`: an episode of each of `episodes` fresh environments with every seed's policy as it stands, per seed one

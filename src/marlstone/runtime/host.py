@@ -5,7 +5,7 @@ trained side by side, each on its own thread and processes, so that one seed's e
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -19,9 +19,10 @@ from marlstone.algorithm import Algorithm, Nets, Policy, Train
 from marlstone.config import RunConfig
 from marlstone.core.distributions import noise_of
 from marlstone.core.episodes import begin, tally
+from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
-from marlstone.core.types import Chunk, Spec, Step
+from marlstone.core.types import Chunk, Spec, Step, difference
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadRow, Guards
 from marlstone.runtime.deciding import Act, Alone, Decider
@@ -80,7 +81,8 @@ def seen_of(step: Step) -> Step:
 
 @dataclass(frozen=True)
 class Hosted:
-    """The host runtime. Same questions as `Fused`: start, compile, evaluate, limit, close."""
+    """The host runtime. Same questions as `Fused`: start, compile, evaluate, limit, close. `befalling`: the faults that environments are
+    stepped under; `options`, of environments made to judge, beside those in `name`."""
 
     name: str
     algorithm: Algorithm
@@ -91,6 +93,8 @@ class Hosted:
     seeds: tuple[int, ...]
     guards: Guards
     pools: list[Workers] = field(compare=False)
+    befalling: tuple[Fault, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     spare: list[Workers] = field(default_factory=list, compare=False)
 
     @classmethod
@@ -99,7 +103,8 @@ class Hosted:
         if b % m:
             raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}: minibatches are made of environments")
         managers = config.architecture.managers()
-        make = lambda _: Workers(config.env, b, guards=config.guards, num_workers=config.rollout.workers, managers=managers)
+        workers = config.rollout.workers
+        make = lambda _: Workers(config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults)
         first = make(0)
         try:
             algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner)
@@ -108,7 +113,7 @@ class Hosted:
         except BaseException:
             first.close()
             raise
-        return cls(config.env, algorithm, b, config.rollout.length, config.rollout.workers, total, seeds, config.guards, pools)
+        return cls(config.env, algorithm, b, config.rollout.length, workers, total, seeds, config.guards, pools, config.faults)
 
     @property
     def spec(self) -> Spec:
@@ -216,10 +221,20 @@ class Hosted:
 
     def _more(self, b: int, faults: tuple[Fault, ...] = ()) -> Workers:
         """Another `b` environments, in processes of their own."""
-        managers = self.algorithm.architecture.managers()
-        return Workers(self.name, b, guards=self.guards, num_workers=self.workers, managers=managers)
+        made = Workers(
+            self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
+            managers=self.algorithm.architecture.managers(), faults=(*self.befalling, *faults),
+        )  # fmt: skip
+        if made.spec != self.spec:
+            made.close()
+            raise UserError(f"{self.name} with {dict(self.options)}: {difference(self.spec, made.spec)}")
+        return made
 
     # ---- judging
+    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Hosted":
+        """As `Fused.elsewhere`; what differs is said once its workers start."""
+        return replace(self, options=dict(options))
+
     def evaluate(
         self, state: State, episodes: int, act: Act = "mode", *,
         decider: Decider | None = None, faults: tuple[Fault, ...] = (), policies: Any = None, keys: tuple[int, ...] | None = None,

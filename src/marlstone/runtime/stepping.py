@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from marlstone.core.types import Spec, Step
+from marlstone.envs.faults import Fault, fault_from_json
 from marlstone.envs.guards import FAULTS, BadRow, Guards, name_fault, refuse, sanitize, sound
+from marlstone.envs.layers import layered
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.envs.names import UnknownEnvironment
@@ -51,12 +53,13 @@ class Stepping:
         name: str,
         options: dict[str, Any],
         managers: Managers | None,
+        faults: tuple[Fault, ...],
         guards: Guards,
         low: int,
         high: int,
         tell: Callable[[Note], None],
     ) -> None:
-        self.name, self.options, self.managers, self.guards, self.tell = name, options, managers, guards, tell
+        self.name, self.options, self.managers, self.faults, self.guards, self.tell = name, options, managers, faults, guards, tell
         self.survive = guards.on_bad == "survive"
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
@@ -66,11 +69,12 @@ class Stepping:
 
     @classmethod
     def of(cls, setup: dict[str, Any], tell: Callable[[Note], None]) -> "Stepping":
-        """As a parent says in JSON: `name`, `options`, `managers`, `guards`, `low`, `high`."""
+        """As a parent says in JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`."""
         bounds = setup["guards"].pop("reward_bounds")
         guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
         managers = None if setup["managers"] is None else Managers(**setup["managers"])
-        return cls(setup["name"], setup["options"], managers, guards, setup["low"], setup["high"], tell)
+        faults = tuple(fault_from_json(said) for said in setup["faults"])
+        return cls(setup["name"], setup["options"], managers, faults, guards, setup["low"], setup["high"], tell)
 
     @property
     def spec(self) -> Spec:
@@ -90,7 +94,7 @@ class Stepping:
             raise UnknownEnvironment(f"{self.name} is a JAX environment: only the fused runtime steps those")
         if hasattr(env, "report"):
             env.report = self.report if self.survive else refuse
-        return env if self.managers is None else self.managers.over(env)
+        return layered(env, self.managers, self.faults)
 
     def report(self, fault: str, agent: str, field: str, value: Any) -> None:
         """A bad value that its adapter replaced by 0: count it, and say so once per kind."""

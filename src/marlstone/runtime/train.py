@@ -18,6 +18,7 @@ from marlstone.core.errors import Diverging, UserError
 from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
+from marlstone.envs.layers import layered
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluate.statistics import interval, worst_seed
@@ -49,9 +50,7 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Any:
     rows = config.rollout.envs * config.rollout.length
     total = -(-config.steps // rows)
     if is_jax(config.env):
-        env: Any = make(config.env)
-        if (managers := config.architecture.managers()) is not None:
-            env = managers.over(env)
+        env = layered(make(config.env), config.architecture.managers(), config.faults)
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
         return Fused(Vectorized(env, config.rollout.envs, config.guards), algorithm, config.rollout.length, total, seeds)
     if config.rollout.shards > 1:
@@ -298,19 +297,19 @@ def begin_from(source: Checkpoint, runtime: Any, state: State) -> tuple[State, d
 
 
 @contextmanager
-def opened(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Any, State]]:
-    """The runtime of a run and its state at a checkpoint, as training left it: to judge its policies."""
+def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Any, State]]:
+    """A run's runtime and the state it was left in; closed on leaving."""
     runtime = runtime_of(config)
     try:
-        kept, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
-        yield runtime, runtime.spread.pad(kept)
+        state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
+        yield runtime, runtime.spread.pad(state)
     finally:
         runtime.close()
 
 
 def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int, act: Act = "mode") -> dict[str, Any]:
     """The return fields of a finished run's policies over fresh episodes."""
-    with opened(config, checkpoint) as (runtime, state):
+    with trained(config, checkpoint) as (runtime, state):
         out = runtime.evaluate(state, episodes, act)
         return {"run": str(Path(checkpoint.path).parent.parent), "env": config.env, "step": checkpoint.step, "episodes": episodes,
                 "seeds": list(runtime.seeds), **returns_record(out, runtime.algorithm.spec.agents)}  # fmt: skip

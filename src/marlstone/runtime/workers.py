@@ -10,7 +10,7 @@ import select
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.faults import Fault, fault_to_json
 from marlstone.envs.guards import FAULTS, Guards
 from marlstone.envs.make import parse, sources
 from marlstone.envs.managed import Managers
@@ -45,7 +46,7 @@ class Workers:
     """`b` environments called `name` over `num_workers` processes. A `VectorEnv` whose state is None.
 
     Arguments: `name`, as on the command line; `options`, more options; `guards`; `num_workers`, at most b, and exactly b
-    for environments that need a process each; `managers`, put over each environment. Environment i's episode e has the same
+    for environments that need a process each; `managers` and `faults`, put over each environment. Environment i's episode e has the same
     seed however many workers there are.
     Attributes: `spec`; `counts`, faults by name so far; `notes`, the latest of them in words; `restarts`, of processes.
     Raises `UserError` for an environment that cannot be built as named, `EnvironmentFailed` for one that fails for good.
@@ -53,12 +54,12 @@ class Workers:
 
     def __init__(
         self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2,
-        managers: Managers | None = None,
+        managers: Managers | None = None, faults: Sequence[Fault] = (),
     ) -> None:  # fmt: skip
         if b < 1 or num_workers < 1:
             raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
         self.name, self.b, self.guards = name, b, guards or Guards()
-        self._options, self._managers = dict(options or {}), managers
+        self._options, self._managers, self._faults = dict(options or {}), managers, [fault_to_json(f) for f in faults]
         self.workers = b if one_per_process(name) else min(num_workers, b)
         self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
         self.restarts = 0
@@ -132,6 +133,7 @@ class Workers:
         wire.tell(process.link, wire.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
+            "faults": self._faults,
             "masked": self._masked if self._masked is not None or w == 0 else [],
         })  # fmt: skip
         return process

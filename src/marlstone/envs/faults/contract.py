@@ -219,6 +219,8 @@ def under(faults: Sequence[Fault], env: Any) -> Any:
     """`env`, an `Env` or a `HostEnv`, under these faults; itself where there are none. Raises `UserError` where one cannot happen there."""
     if not faults:
         return env
+    if isinstance(env, Faulted | FaultedHost):  # one flat list: its faults come first, and all draw from one stream
+        return under((*env.layers.faults, *faults), env.env)
     layers = _Layered(tuple(faults))
     for f, spec in zip(layers.faults, layers.specs(env.spec), strict=False):
         if reason := f.refuses(spec):

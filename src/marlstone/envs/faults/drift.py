@@ -42,5 +42,7 @@ class Drift(Fault):
         xp = row.reward.__array_namespace__()
         part: Array = self.size * xp.minimum(memory["age"] / self.rows, 1)
         read = lambda x, sign: (x * (1 + part * sign)).astype(x.dtype)
-        obs = tuple({k: read(x, signs[k]) if k in signs else x for k, x in g.items()} for g, signs in zip(row.obs, memory["signs"], strict=True))
+        obs = tuple(
+            {k: read(x, signs[k]) if k in signs else x for k, x in g.items()} for g, signs in zip(row.obs, memory["signs"], strict=True)
+        )
         return {**memory, "age": memory["age"] + 1}, replace(row, obs=obs)

@@ -23,7 +23,7 @@ from marlstone.runs.json_line import one_line
 from marlstone.runs.progress import Progress
 from marlstone.runs.store import Store
 from marlstone.runtime.deciding import Chance
-from marlstone.runtime.train import opened, returns_record, train
+from marlstone.runtime.train import returns_record, train, trained
 
 QUARTER, MEASURED, STRESSED = "quarter.json", "measured.json", "stressed.json"
 CHANCE = "chance.json"
@@ -74,8 +74,8 @@ def work(job: Job, report: Report = lambda _: None, stop: Callable[[], bool] = l
         report(Progress("evaluating", config.steps, config.steps, config.seeds))
         chance = kept(Path(job.home), CHANCE)
         assert chance is not None  # every selection begins with it
-        with opened(config, newest(folder / "checkpoints")) as (runtime, state):
-            _keep(folder / STRESSED, stressed(runtime, state, config, chance["chance"]))
+        with trained(config, newest(folder / "checkpoints")) as (runtime, state):
+            _keep(folder / STRESSED, stressed(runtime, state, config, kept(folder, MEASURED) or {}, chance["chance"]))
 
 
 class Stopped(Failure):

@@ -14,6 +14,7 @@ import numpy as np
 
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec, Step
+from marlstone.envs.faults import fault_to_json
 from marlstone.envs.guards import FAULTS
 from marlstone.runtime.fleet.fast import FastActor
 from marlstone.runtime.fleet.page import Page
@@ -189,15 +190,14 @@ class ReferenceActor:
 
         from marlstone.algorithm import Algorithm
         from marlstone.core.seeds import component_key
+        from marlstone.envs.layers import layered
         from marlstone.envs.make import make
         from marlstone.envs.vectorized import Vectorized
         from marlstone.runtime.unroll import Acting, draw, unroll
 
         self.post, self.page = post, page
         page.doing("building environments")
-        env: Any = make(config.env)
-        if (managers := config.architecture.managers()) is not None:
-            env = managers.over(env)
+        env = layered(make(config.env), config.architecture.managers(), config.faults)
         self.env = Vectorized(env, post.envs, config.guards)
         self.algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
         mine = lambda key: key if post.actor == post.life == 0 else jax.random.fold_in(jax.random.fold_in(key, post.actor), post.life)
@@ -295,6 +295,6 @@ def setup_of(config: "RunConfig", post: Post, retry: tuple[int, ...], skipped: f
     managers = config.architecture.managers()
     stepping = {
         "name": config.env, "options": {}, "low": 0, "high": post.envs,
-        "guards": asdict(config.guards), "managers": managers and asdict(managers),
+        "guards": asdict(config.guards), "managers": managers and asdict(managers), "faults": [fault_to_json(f) for f in config.faults],
     }  # fmt: skip
     return {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}

@@ -8,7 +8,7 @@ remembers of an environment is kept here from one of its chunks to the next, and
 import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TextIO
@@ -94,7 +94,7 @@ class Learning:
         else:
             said, masked = spec()
             algorithm = Algorithm(said, config.architecture, config.credit, config.learner)
-            inner = Hosted(config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [])
+            inner = Hosted(config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults)
             step = RowBlock(anonymous(), said, b, masked, 1, create=True).step
         blank = Acting(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))
         ages: tuple[deque[int], ...] = tuple(deque(maxlen=KEPT) for _ in seeds)
@@ -286,9 +286,13 @@ class Learning:
         return [{**mine, **more} for mine, more in zip(self.words, self.beside()["words"] or [{}] * len(self.seeds), strict=True)]
 
     # ---- judging
-    def evaluate(self, state: State, episodes: int, act: Act = "mode") -> Episodes:
+    def evaluate(self, state: State, episodes: int, act: Act = "mode", **how: Any) -> Episodes:
+        """`how`: as `Fused.evaluate` takes it."""
         self.page.doing("evaluating")
-        return self.inner.evaluate(self._for_inner(state), episodes, act)
+        return self.inner.evaluate(self._for_inner(state), episodes, act, **how)
+
+    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Learning":
+        return replace(self, inner=self.inner.elsewhere(config, options))
 
     def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
         play = self.inner.player(episodes, act)

@@ -1,0 +1,36 @@
+"""An edge case: what goes wrong while a finished policy is judged."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from marlstone.core.errors import UserError
+from marlstone.envs.faults import Fault
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the edge cases' table; whatever is set happens together.
+
+    Fields:
+      name: what the table calls it.
+      faults: what goes wrong between environment and agents, beside what the run was trained under.
+      options: options of the environment that change (`sigma = 0.5`): the world has drifted from what was trained in. What agents see and
+        do must stay what it was.
+      late: the probability per agent and row that the policy's answer does not come in time; then acts `fallback`.
+      fallback: the declared `default`, the `last` action, or a `random` legal one.
+      bursts: rows in which answers stay away at a time, on average; 1: each row on its own.
+    """
+
+    name: str
+    faults: tuple[Fault, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    late: float = 0.0
+    fallback: str = "default"
+    bursts: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise UserError("name is empty: give the case a name")
+        if paid := [f.kind for f in self.faults if f.kind.startswith("reward_")]:
+            remedy = "put it under [[faults]], to train with"
+            raise UserError(f"case {self.name!r}: a finished policy never sees {paid[0]}, which would only falsify the return: {remedy}")

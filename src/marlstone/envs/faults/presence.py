@@ -1,0 +1,112 @@
+"""Who is there: agents that die, agents that come late. Managers are always there; rewards and metrics stay the truth.
+
+While an agent is gone it sees zeros, decides nothing, and its declared default acts (where that is illegal, the first legal
+action): an environment that knows nothing of the fault still asks for everybody's.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from marlstone.core.records import replace
+from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.faults.by_agent import Actions, Legal, chosen, groups_of, instead, led_by_none, observed, resting, within
+from marlstone.envs.faults.contract import Draws, Fault
+
+NEVER = 2**30
+Clock = tuple[Array, Array, Legal]  # the next row's number, when it happens to each agent `[n]`, what is legal
+
+
+def _too_many(fault: Any, spec: Spec) -> str:
+    """Why this cannot befall so many agents; empty where it can."""
+    team = int(led_by_none(spec).sum())
+    if fault.agents >= team:
+        return f"agents is {fault.agents}, of a team of {team}: leave at least one"
+    if fault.within is None and spec.horizon is None:
+        return "within is none, which means the longest episode, and its length is unknown here: give within, in rows"
+    return ""
+
+
+def _begin(fault: Any, spec: Spec, row: Step, draw: Draws, others: int) -> Clock:
+    """`agents` of the team, each choice equally likely, and a row for each, even from 1 to `within`; `others` for the rest."""
+    xp, team = row.reward.__array_namespace__(), led_by_none(spec)
+    lot = xp.where(team, draw.uniform((spec.n,)), 2.0)
+    picked = xp.argsort(xp.argsort(lot)) < fault.agents
+    span: Any = spec.horizon if fault.within is None else fault.within
+    when = 1 + xp.minimum(xp.floor(draw.uniform((spec.n,)) * span), span - 1).astype(np.int32)
+    return xp.asarray(0, dtype=np.int32), xp.where(picked, when, others).astype(np.int32), row.legal
+
+
+def _gone(spec: Spec, row: Step, gone: Array) -> Step:
+    """The row without these agents."""
+    xp, masks = row.reward.__array_namespace__(), groups_of(spec, gone)
+    row = observed(row, "", lambda g, _, x: chosen(masks[g], xp.zeros_like(x), x))
+    return replace(row, present=row.present & ~gone, deciding=row.deciding & ~gone)
+
+
+def _act(spec: Spec, gone: Array, action: Actions, legal: Legal) -> Actions:
+    return instead(spec, gone, resting(spec, action[0].__array_namespace__()), action, legal)
+
+
+def _checked(fault: Any) -> None:
+    within(fault, agents=(0, 100_000))
+    if fault.within is not None:
+        within(fault, within=(1, NEVER - 1))
+
+
+@dataclass(frozen=True)
+class Death(Fault):
+    """`agents` of the team, chosen at random, are gone for good: each from a row on that is drawn evenly from 1 to `within` (none: the
+    environment's horizon). Their discount is 0 from there on, as if they had terminated; the team goes on."""
+
+    kind: ClassVar[str] = "death"
+    agents: int = 1
+    within: int | None = None
+
+    def __post_init__(self) -> None:
+        _checked(self)
+
+    def refuses(self, spec: Spec) -> str:
+        return _too_many(self, spec)
+
+    def begin(self, spec: Spec, row: Step, draw: Draws) -> Clock:
+        return _begin(self, spec, row, draw, NEVER)
+
+    def action(self, spec: Spec, memory: Clock, action: Actions, draw: Draws) -> tuple[Clock, Actions]:
+        t, when, legal = memory
+        return memory, _act(spec, when < t, action, legal)
+
+    def row(self, spec: Spec, memory: Clock, row: Step, draw: Draws) -> tuple[Clock, Step]:
+        t, when, _ = memory
+        gone = when <= t
+        xp = row.reward.__array_namespace__()
+        row = replace(_gone(spec, row, gone), discount=xp.where(gone, xp.zeros_like(row.discount), row.discount))
+        return (t + 1, when, row.legal), row
+
+
+@dataclass(frozen=True)
+class LateArrival(Fault):
+    """`agents` of the team, chosen at random, are not there until a row that is drawn evenly from 1 to `within` (none: the environment's
+    horizon)."""
+
+    kind: ClassVar[str] = "late_arrival"
+    agents: int = 1
+    within: int | None = None
+
+    def __post_init__(self) -> None:
+        _checked(self)
+
+    def refuses(self, spec: Spec) -> str:
+        return _too_many(self, spec)
+
+    def begin(self, spec: Spec, row: Step, draw: Draws) -> Clock:
+        return _begin(self, spec, row, draw, 0)
+
+    def action(self, spec: Spec, memory: Clock, action: Actions, draw: Draws) -> tuple[Clock, Actions]:
+        t, when, legal = memory
+        return memory, _act(spec, when >= t, action, legal)
+
+    def row(self, spec: Spec, memory: Clock, row: Step, draw: Draws) -> tuple[Clock, Step]:
+        t, when, _ = memory
+        return (t + 1, when, row.legal), _gone(spec, row, when > t)

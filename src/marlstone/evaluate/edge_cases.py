@@ -1,0 +1,153 @@
+"""How a finished policy does when something goes wrong: the edge cases, one by one, on the same episodes.
+
+    span   = IQM over seeds of the undisturbed return - IQM of chance's (uniform among what is legal)
+    loss_i = (undisturbed return - return in the case) / span,   training seed i, episode by episode (paired: the same keys)
+
+A case's loss is the IQM of the loss_i with the 95% interval of `statistics`. It is graceful where the interval's upper end is
+at most `evaluate.graceful`; with a single seed, which has no interval, where the loss itself is. A policy no better than chance
+has nothing to lose: no loss, and no verdict.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from marlstone.algorithm import Algorithm
+from marlstone.config import Case, RunConfig
+from marlstone.core.types import Spec
+from marlstone.envs.faults import (
+    ActionDelay,
+    ActionLoss,
+    Death,
+    Delay,
+    Dropout,
+    Extreme,
+    Fault,
+    Freeze,
+    LateArrival,
+    Noise,
+    Skew,
+    Volatile,
+)
+from marlstone.evaluate.statistics import interval
+from marlstone.runs.checkpoint import Checkpoint
+from marlstone.runtime.deciding import Alone, Chance, Decider
+from marlstone.runtime.evaluation import Episodes
+from marlstone.runtime.inference_faults import Late
+from marlstone.runtime.train import returns_record, trained
+
+UNKNOWN = 100  # rows within which agents die or arrive where an episode's length is not declared
+Tell = Callable[[str], None]
+
+
+def standard_cases(spec: Spec) -> tuple[Case, ...]:
+    """The cases that make sense everywhere, without those this environment refuses."""
+    early = max(1, (spec.horizon or UNKNOWN) // 4)
+
+    def one(name: str, *faults: Fault, **more: Any) -> Case:
+        return Case(name, faults, **more)
+
+    cases = (
+        one("sensor noise 10%", Noise(0.1)),
+        one("sensor noise 30%", Noise(0.3)),
+        one("sensor dropout 10%", Dropout(0.1)),
+        one("sensors freeze", Freeze(0.05, 5)),
+        one("observations 2 rows late", Delay(2)),
+        one("clocks skewed up to 3 rows", Skew(3)),
+        one("actions 1 row late", ActionDelay(1)),
+        one("action loss 20%", ActionLoss(0.2)),
+        one("an agent dies", Death(1, early)),
+        one("an agent comes late", LateArrival(1, early)),
+        one("out-of-range values 1%", Extreme(0.01)),
+        one("NaN values 1%", Extreme(0.01, "nan")),
+        one("volatile link", Volatile()),
+        one("inference late 10%", late=0.1),
+        one("inference late 10%, in bursts", late=0.1, bursts=5.0, fallback="last"),
+    )
+    return tuple(case for case in cases if not any(f.refuses(spec) for f in case.faults))
+
+
+def decider_of(algorithm: Algorithm, case: Case) -> Decider:
+    """Who decides in a case. Raises UserError for a field out of its range."""
+    return Late(Alone(algorithm), case.late, case.fallback, case.bursts) if case.late else Alone(algorithm)  # type: ignore[arg-type]
+
+
+def chance_return(runtime: Any, state: Any, episodes: int) -> float:
+    """What is earned by acting uniformly among what is legal: IQM over the seeds, on the episodes their policies are judged by."""
+    return float(interval(list(_returns(_by_chance(runtime, state, episodes))))[0])
+
+
+def _by_chance(runtime: Any, state: Any, episodes: int) -> Episodes:
+    played: Episodes = runtime.evaluate(state, episodes, decider=Chance(runtime.algorithm))
+    return played
+
+
+def _returns(played: Episodes) -> np.ndarray:
+    return np.asarray(played.team_return, float)
+
+
+def edge_cases(
+    runtime: Any, state: Any, config: RunConfig, episodes: int, cases: Sequence[Case] | None = None, *,
+    nominal: np.ndarray | None = None, chance: np.ndarray | None = None, tell: Tell = lambda name: None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What becomes of every seed's policy in each case, acting by mode; per case `name return_iqm return_ci95 loss loss_ci95 loss_per_seed
+    graceful`.
+
+    `cases`: default, the standard ones and the configuration's own. `nominal` and `chance`: undisturbed and chance's returns
+    `[seeds episodes]` of these same episodes, where they are known already. `tell` is told the name of each case before it is played.
+    Raises UserError for a case that cannot happen in this environment.
+    """
+    if cases is None:
+        cases = (*standard_cases(runtime.algorithm.spec), *config.evaluate.cases)
+    nominal = _returns(runtime.evaluate(state, episodes)) if nominal is None else nominal
+    chance = _returns(_by_chance(runtime, state, episodes)) if chance is None else chance
+    span = interval(list(nominal))[0] - interval(list(chance))[0]
+    out = []
+    for case in cases:
+        tell(case.name)
+        there = runtime.elsewhere(config, case.options) if case.options else runtime
+        returns = _returns(there.evaluate(state, episodes, decider=decider_of(runtime.algorithm, case), faults=case.faults))
+        loss = (nominal - returns) / span if span > 0 else None
+        loss = (nominal - returns) / span if span > 0 else None
+        out.append({"name": case.name, **summary(returns), **judged(loss, config.evaluate.graceful)})
+    return out
+
+
+def summary(returns: np.ndarray) -> dict[str, Any]:
+    """`[seeds episodes]`"""
+    center, ends = interval(list(returns))
+    return {"return_iqm": center, "return_ci95": _known(ends)}
+
+
+def _known(ends: Sequence[float]) -> list[float | None]:
+    return [None if np.isnan(x) else float(x) for x in ends]
+
+
+def judged(loss: np.ndarray | None, bound: float) -> dict[str, Any]:
+    """The verdict on losses `[seeds episodes]`; None: there was nothing to lose."""
+    if loss is None:
+        return {"loss": None, "loss_ci95": [None, None], "loss_per_seed": None, "graceful": None}
+    center, ends = interval(list(loss))
+    worst = center if np.isnan(ends[1]) else ends[1]
+    return {"loss": center, "loss_ci95": _known(ends), "loss_per_seed": loss.mean(1).tolist(), "graceful": bool(worst <= bound)}
+
+
+def evaluate_cases(config: RunConfig, checkpoint: Checkpoint, episodes: int, tell: Tell = lambda name: None) -> dict[str, Any]:
+    """A finished run in all its edge cases: the return fields, `chance` (a return with its interval), `graceful_bound` and `cases`."""
+    with trained(config, checkpoint) as (runtime, state):
+        tell("undisturbed")
+        played = runtime.evaluate(state, episodes)
+        tell("chance")
+        chance = _returns(_by_chance(runtime, state, episodes))
+        return {
+            "run": str(checkpoint.path.parent.parent),
+            "env": config.env,
+            "step": checkpoint.step,
+            "episodes": episodes,
+            "seeds": list(runtime.seeds),
+            **returns_record(played, runtime.algorithm.spec.agents),
+            "chance": summary(chance),
+            "graceful_bound": config.evaluate.graceful,
+            "cases": edge_cases(runtime, state, config, episodes, nominal=_returns(played), chance=chance, tell=tell),
+        }
