@@ -1,9 +1,14 @@
-"""`marlstone evaluate RUN`: play the final policy of every seed, and report the return with its interval."""
+"""`marlstone evaluate RUN`: play the final policy of every seed, and report the return with its interval; with suites, more."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from marlstone.cli.arguments import Parser
+from marlstone.cli.audit_credit import DECISIONS
+from marlstone.core.errors import UserError, suggest
+
+SUITES = ("edge-cases", "credit")
 
 
 def main(words: list[str]) -> int:
@@ -12,8 +17,20 @@ def main(words: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the run's directory, or one of its checkpoints")
     parser.add_argument("--episodes", metavar="N", help="episodes per seed; default: as the run was configured")
     parser.add_argument("--log", metavar="DIR", help="also write the episodes here, row by row: a new directory")
+    parser.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        metavar="SUITE",
+        help="also: edge-cases (what is left when something goes wrong) or credit (the audit); may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
+    for suite in flags.suite:
+        if suite not in SUITES:
+            raise UserError(f"--suite {suite}: there is no such suite; {suggest(suite, SUITES)}")
+    if flags.log is not None and flags.suite:
+        raise UserError("--log keeps undisturbed episodes, --suite plays others: give one at a time")
 
     from marlstone.runtime.spread import prepare
 
@@ -24,20 +41,35 @@ def main(words: list[str]) -> int:
 
     run, checkpoint = find(flags.run)
     config = load(run.config, {} if flags.episodes is None else {"evaluate.episodes": flags.episodes})
-    record: dict[str, Any] = (
-        runtime()(config, checkpoint, config.evaluate.episodes)
-        if flags.log is None
-        else logging()(config, checkpoint, config.evaluate.episodes, Path(flags.log).expanduser().absolute())
-    )
+    episodes = config.evaluate.episodes
+    record: dict[str, Any]
+    if flags.log is not None:
+        record = logging()(config, checkpoint, episodes, Path(flags.log).expanduser().absolute())
+    elif "edge-cases" in flags.suite:
+        record = cases()(config, checkpoint, episodes, tell=_tell)
+    else:
+        record = runtime()(config, checkpoint, episodes)
+    if "credit" in flags.suite:
+        _tell("credit")
+        record["credit"] = credit()(config, checkpoint, DECISIONS, run.path / "credit_audit.png")
     run.write("evaluation.json", one_line(record) + "\n")
     if flags.json:
         print(one_line(record))
         return 0
-    from marlstone.cli.report import returns, show
+    from marlstone.cli.report import audited, edge_cases, returns, show
 
     kept = [("log", record["log"])] if flags.log is not None else []
     show("evaluated", [*returns(record), ("episodes per seed", str(config.evaluate.episodes)), ("run", str(run.path)), *kept])
+    if "cases" in record:
+        edge_cases(record)
+    if "credit" in record:
+        audited(record["credit"])
     return 0
+
+
+def _tell(name: str) -> None:
+    """What is played now: suites take their time."""
+    print(f"evaluating: {name}", file=sys.stderr)
 
 
 def runtime() -> Any:
@@ -52,3 +84,17 @@ def logging() -> Any:
     from marlstone.runtime.episode_log import evaluate_logged
 
     return evaluate_logged
+
+
+def cases() -> Any:
+    """The same, and every edge case."""
+    from marlstone.evaluate.edge_cases import evaluate_cases
+
+    return evaluate_cases
+
+
+def credit() -> Any:
+    """The credit audit."""
+    from marlstone.evaluate.credit_audit import audit_run
+
+    return audit_run

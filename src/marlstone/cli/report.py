@@ -92,6 +92,26 @@ def audited(record: Mapping[str, Any]) -> None:
     (console if console.is_terminal else Console(width=100)).print(table, markup=False, highlight=False)
 
 
+def edge_cases(record: Mapping[str, Any]) -> None:
+    """What is left of the return when something goes wrong, case by case; undisturbed play and chance on top."""
+    table = Table(title="edge cases", title_justify="left")
+    for column in ("case", "return, IQM", "95% CI", "loss of the span", "95% CI", "graceful"):
+        table.add_column(column)
+    percent = lambda x: "-" if x is None else f"{x:.1%}"
+    for name, row in (("undisturbed", record), ("chance", record["chance"])):
+        table.add_row(name, number(row["return_iqm"]), between(row["return_ci95"]), "", "", "")
+    table.add_section()
+    for case in record["cases"]:
+        verdict = {True: "yes", False: "[bold red]no[/]", None: "-"}[case["graceful"]]
+        figures = number(case["return_iqm"]), between(case["return_ci95"]), percent(case["loss"]), _percent(case["loss_ci95"])
+        table.add_row(case["name"].replace("[", r"\["), *figures, verdict)
+    console = Console()
+    (console if console.is_terminal else Console(width=120)).print(table, highlight=False)
+    print(
+        f"span: from chance to undisturbed; graceful: the loss is at most {record['graceful_bound']:.0%}, its interval's upper end included"
+    )
+
+
 def scored(record: Mapping[str, Any]) -> None:
     """What credit says of logged episodes: the figures, then agent by agent."""
     claims = record["claims"] or "nothing: scored by what its critic implies"
