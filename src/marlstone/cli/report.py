@@ -48,6 +48,7 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("time: all", f"{record['wall_seconds']:.1f} s"))
     if record.get("curve"):
         rows.append(("learning curve", str(record["curve"])))
+    rows += [("alert", alert["words"]) for alert in record.get("alerts") or []]
     return [*rows, ("run", str(record.get("run", "-")))]
 
 

@@ -158,8 +158,18 @@ def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) 
     from marlstone.cli.display import Display
     from marlstone.cli.interrupt import orderly
 
+    checks = None if config.evaluate.every is None else checking(config, run)
+    more = {} if checks is None else {"watch": checks.watch}
     with orderly() as stop, Display() as display:
-        return runtime(config)(config, run, resume=resume, initial=initial, progress=display, stop=stop)
+        record = runtime(config)(config, run, resume=resume, initial=initial, progress=display, stop=stop, **more)
+    return record if checks is None else {**record, "alerts": checks.alerts}
+
+
+def checking(config: "RunConfig", run: "RunDirectory") -> Any:
+    """The checks of a run that is checked while it trains, imported late."""
+    from marlstone.evaluate.checks import Checks
+
+    return Checks(config, run, lambda text: print(text, file=sys.stderr, flush=True))
 
 
 def runtime(config: "RunConfig") -> Callable[..., dict[str, Any]]:
@@ -174,16 +184,18 @@ def runtime(config: "RunConfig") -> Callable[..., dict[str, Any]]:
 
 
 def _conclude(record: dict[str, Any], run: "RunDirectory", as_json: bool) -> int:
+    from marlstone.cli.outcome import CHECK, DONE
     from marlstone.runs.directory import one_line
 
+    code = CHECK if record.get("alerts") else DONE
     if as_json:
         print(one_line(record))
-        return 0
+        return code
     from marlstone.cli.report import show, training
 
     if record.get("stopped"):
         print(f"stopped at step {record.get('steps', 0):,}; continue with: marlstone train --resume {run.path}")
-        return 0
+        return code
     shown = {**record, **({"curve": run.curve} if run.curve.is_file() else {})}
     show("trained", training(shown))
-    return 0
+    return code

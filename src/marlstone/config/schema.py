@@ -88,15 +88,31 @@ class Evaluation:
     credit says of every agent. None: up to 16, as many as fit 2% of the steps between checkpoints, at least one. 0: none.
     `cases`: edge cases of your own, beside the standard ones; `graceful`: how much of the way from chance to the undisturbed return a
     policy may lose in one and still be called graceful.
+    `every`: joint steps per seed between checks during training (at the first checkpoint from there on), which run `suites` (`edge-cases`, `credit`) on the policy as it stands;
+    none: no checks. A result below the band of its baseline by more than `tolerance` (of the span from chance to the undisturbed return;
+    of a correlation) is an alert. `baseline`: a run that was checked too; none: the best of the run's own earlier checks.
     """
 
     episodes: int = 32
     logged: int | None = None
     cases: tuple[Case, ...] = ()
     graceful: float = 0.2
+    every: int | None = None
+    suites: tuple[Literal["edge-cases", "credit"], ...] = ()
+    tolerance: float = 0.1
+    baseline: str | None = None
 
     def __post_init__(self) -> None:
-        _at_least("evaluate", {"episodes": self.episodes})
+        _at_least("evaluate", {"episodes": self.episodes, "every": self.every})
+        if (self.every is None) != (not self.suites):
+            lacking, there = ("every", "suites") if self.every is None else ("suites", "every")
+            raise ValueError(
+                f"evaluate.{there} is given without evaluate.{lacking}: checks need both, e.g. every = 100_000, suites = ['edge-cases']"
+            )
+        if not 0 <= self.tolerance <= 1:
+            raise ValueError(f"evaluate.tolerance is {self.tolerance}: give a share, from 0 to 1")
+        if self.baseline is not None and self.every is None:
+            raise ValueError(f"evaluate.baseline is {self.baseline!r}, but nothing is checked: give evaluate.every and evaluate.suites")
         _at_least("evaluate", {"logged": self.logged}, 0)
         if not 0 <= self.graceful <= 1:
             raise ValueError(f"evaluate.graceful is {self.graceful}: give a part of the span, from 0 to 1")
@@ -145,6 +161,10 @@ class RunConfig:
             raise ValueError("run.env is empty: name an environment, such as jumanji:LevelBasedForaging?task=8x8-2p-2f-coop")
         seeds_of(self.seed, self.seeds)
         if self.fleet.kind != "none":
+            if self.evaluate.every is not None:
+                raise ValueError(
+                    "evaluate.every is given, but a fleet's learner makes no checks: leave it out, and run marlstone evaluate RUN --suite edge-cases"
+                )
             if self.rollout.envs % (each := self.fleet.each(self.rollout.envs)):
                 raise ValueError(f"rollout.envs is {self.rollout.envs}, no multiple of {each} environments an actor: set fleet.envs")
             if self.rollout.shards > 1:
@@ -164,5 +184,5 @@ class RunConfig:
 
     @property
     def steps_between_checkpoints(self) -> int:
-        """`checkpoint_every`, or a tenth of the run."""
-        return self.checkpoint_every or max(1, self.steps // 10)
+        """`checkpoint_every`, or that of its checks (`evaluate.every`), or a tenth of the run."""
+        return self.checkpoint_every or self.evaluate.every or max(1, self.steps // 10)

@@ -27,9 +27,9 @@ from marlstone.evaluate import host_truth
 from marlstone.evaluate.host_truth import Compiled, Revisited, revisited
 from marlstone.evaluate.statistics import interval
 from marlstone.evaluate.truth import Decisions, Worth, coalition_returns, decisions_worth, gather, shapley
-from marlstone.runs.checkpoint import Checkpoint, load
+from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.files import PARTIAL
-from marlstone.runtime.train import runtime_of
+from marlstone.runtime.train import trained
 
 Array = Any
 NOTHING = 0.02  # of the team's return
@@ -181,7 +181,8 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     idle = [a for a in agents if within(true[a][1])]
     harmful = [a for a in agents if (high := true[a][1][1]) is not None and high < -NOTHING * scale]
     widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
-    across, across_ci = over_seeds([spearman(t.said, t.true) for t in told])
+    each_seed = [spearman(t.said, t.true) for t in told]
+    across, across_ci = over_seeds(each_seed)
     each, each_ci = over_seeds([spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None])
     optimized, optimized_ci = over_seeds([t.optimized for t in told])
     gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
@@ -190,6 +191,7 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
         "claims": claims,
         "rank_correlation": across,
         "rank_correlation_ci95": across_ci,
+        "rank_correlation_per_seed": [None if np.isnan(x) else x for x in each_seed],
         "decision_rank_correlation": each,
         "decision_rank_correlation_ci95": each_ci,
         "efficiency_error": float(np.mean(errors)) if errors else None,
@@ -253,12 +255,18 @@ def auditable(config: RunConfig) -> None:
 def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: Path) -> dict[str, Any]:
     """Audit a trained run's newest policies; the picture goes to `path`."""
     auditable(config)
-    runtime = runtime_of(config)
-    try:
-        state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
-    finally:
-        runtime.close()
-    algorithm, length = runtime.algorithm, config.rollout.length
+    with trained(config, checkpoint) as (runtime, state):
+        audited = audit(runtime, state, config, decisions)
+    kinds = {part: name_of(getattr(config, part)) for part in ("architecture", "credit", "learner")}
+    record = {"run": str(checkpoint.path.parent.parent), "env": config.env, **kinds, "step": checkpoint.step, "seeds": list(runtime.seeds)}
+    record |= audited
+    record["picture"] = str(picture(path, record, f"{config.env}: {kinds['credit']} with {kinds['learner']}"))
+    return record
+
+
+def audit(runtime: Any, state: Any, config: RunConfig, decisions: int) -> dict[str, Any]:
+    """The figures of an audit (`summary`) of every seed's policy as it stands."""
+    algorithm, length, train = runtime.algorithm, config.rollout.length, runtime.spread.trim(state.train)
     if (horizon := algorithm.spec.horizon) is not None:
         length = max(length, 2 * (horizon + 1))
     if is_jax(config.env):
@@ -267,15 +275,10 @@ def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: P
         length = max(length, decisions, min(EPISODES * (horizon + 1), ROWS) if horizon else ROWS)
         auditor = Auditor(revisited(config.env), algorithm, length, decisions)
     agents = [algorithm.spec.team.agents[i] for i in auditor.who]
-    one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], state.train), component_key(seed, "audit"))
+    one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], train), component_key(seed, "audit"))
     try:
         told = [one(i, seed) for i, seed in enumerate(runtime.seeds)]
     finally:
         if isinstance(auditor.env, Revisited):
             auditor.env.env.close()
-    claims = algorithm.credit.claims if algorithm.claims else None
-    kinds = {part: name_of(getattr(config, part)) for part in ("architecture", "credit", "learner")}
-    record = {"run": str(checkpoint.path.parent.parent), "env": config.env, **kinds, "step": checkpoint.step, "seeds": list(runtime.seeds)}
-    record |= summary(told, agents, claims)
-    record["picture"] = str(picture(path, record, f"{config.env}: {kinds['credit']} with {kinds['learner']}"))
-    return record
+    return summary(told, agents, algorithm.credit.claims if algorithm.claims else None)

@@ -117,7 +117,7 @@ def edge_cases(
 def summary(returns: np.ndarray) -> dict[str, Any]:
     """`[seeds episodes]`"""
     center, ends = interval(list(returns))
-    return {"return_iqm": center, "return_ci95": _known(ends)}
+    return {"return_iqm": center, "return_ci95": _known(ends), "return_per_seed": np.asarray(returns).mean(1).tolist()}
 
 
 def _known(ends: Sequence[float]) -> list[float | None]:
