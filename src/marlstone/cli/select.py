@@ -19,16 +19,14 @@ BUDGET, QUICK_BUDGET, SEEDS = "1e6", "2e5", 5
 
 
 def _parser() -> Parser:
-    about = (
-        "Train candidate architectures in an environment under one budget, stress them, and say which to take, how surely, at what cost."
-    )
+    about = "Train candidates in an environment under one budget, stress them, and say which to take, how surely and at what cost."
     parser = Parser("select", about)
     add = parser.add_argument
     add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs)")
     add(
         "--budget",
         metavar="B",
-        help=f"of each candidate: joint steps per seed (1e6) or time per seed on a core (30m, 2h); or a price for all (2.5usd); default: {BUDGET}",
+        help=f"joint steps per seed (1e6), or time per seed on a core (30m, 2h), for each; or a price for all (2.5usd); default: {BUDGET}",
     )
     add("--seeds", metavar="N", help=f"training seeds of each candidate; default: {SEEDS}, the fewest that stability is rated on")
     add("--seed", metavar="S", help=f"the first of them; default: {REPORTING}")

@@ -158,18 +158,18 @@ def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) 
     from marlstone.cli.display import Display
     from marlstone.cli.interrupt import orderly
 
-    checks = None if config.evaluate.every is None else checking(config, run)
+    checks = None if config.evaluate.every is None else checking(config, run, 0 if resume is None else resume.step)
     more = {} if checks is None else {"watch": checks.watch}
     with orderly() as stop, Display() as display:
         record = runtime(config)(config, run, resume=resume, initial=initial, progress=display, stop=stop, **more)
     return record if checks is None else {**record, "alerts": checks.alerts}
 
 
-def checking(config: "RunConfig", run: "RunDirectory") -> Any:
+def checking(config: "RunConfig", run: "RunDirectory", since: int) -> Any:
     """The checks of a run that is checked while it trains, imported late."""
     from marlstone.evaluate.checks import Checks
 
-    return Checks(config, run, lambda text: print(text, file=sys.stderr, flush=True))
+    return Checks(config, run, since, lambda text: print(text, file=sys.stderr, flush=True))
 
 
 def runtime(config: "RunConfig") -> Callable[..., dict[str, Any]]:

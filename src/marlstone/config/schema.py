@@ -88,9 +88,10 @@ class Evaluation:
     credit says of every agent. None: up to 16, as many as fit 2% of the steps between checkpoints, at least one. 0: none.
     `cases`: edge cases of your own, beside the standard ones; `graceful`: how much of the way from chance to the undisturbed return a
     policy may lose in one and still be called graceful.
-    `every`: joint steps per seed between checks during training (at the first checkpoint from there on), which run `suites` (`edge-cases`, `credit`) on the policy as it stands;
-    none: no checks. A result below the band of its baseline by more than `tolerance` (of the span from chance to the undisturbed return;
-    of a correlation) is an alert. `baseline`: a run that was checked too; none: the best of the run's own earlier checks.
+    `every`: joint steps per seed between checks during training, each at the first checkpoint from there on; none: no checks. A check runs
+    `suites` (`edge-cases`, `credit`) on the policy as it stands. A result below the band of its baseline by more than `tolerance` (of the
+    span from chance to the undisturbed return; of a correlation) is an alert. `baseline`: a run that was checked too; none: the best of
+    the run's own earlier checks.
     """
 
     episodes: int = 32
@@ -162,9 +163,8 @@ class RunConfig:
         seeds_of(self.seed, self.seeds)
         if self.fleet.kind != "none":
             if self.evaluate.every is not None:
-                raise ValueError(
-                    "evaluate.every is given, but a fleet's learner makes no checks: leave it out, and run marlstone evaluate RUN --suite edge-cases"
-                )
+                remedy = "leave it out, and run marlstone evaluate RUN --suite edge-cases"
+                raise ValueError(f"evaluate.every is {self.evaluate.every}, but a fleet's learner makes no checks: {remedy}")
             if self.rollout.envs % (each := self.fleet.each(self.rollout.envs)):
                 raise ValueError(f"rollout.envs is {self.rollout.envs}, no multiple of {each} environments an actor: set fleet.envs")
             if self.rollout.shards > 1:

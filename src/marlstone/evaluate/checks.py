@@ -8,7 +8,6 @@ span: from chance to the baseline's undisturbed return, for returns; 1 for corre
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,10 +30,11 @@ Band = tuple[float, float]  # what a baseline came to, and the low end of its in
 
 @dataclass
 class Checks:
-    """The checks of one run. `watch` is what training calls at every checkpoint."""
+    """The checks of one run, which begins, or resumes, at joint step `since`. `watch` is what training calls at every checkpoint."""
 
     config: RunConfig
     run: RunDirectory
+    since: int = 0
     tell: Callable[[str], None] = lambda text: None
     bands: dict[str, Band] = field(default_factory=dict)
     chance: float | None = None
@@ -44,19 +44,19 @@ class Checks:
         c = self.config.evaluate
         if "credit" in c.suites:
             auditable(self.config)
+        self.alerts = [alert for alert in kept_alerts(self.run) if alert["step"] <= self.since]
         if c.baseline is not None:
             self.bands, self.chance = baseline_of(c.baseline)
-        elif (file := self.run.within(ALERTS)).is_file():  # resumed
-            self.alerts = [json.loads(line) for line in file.read_text().splitlines()]
-        if c.baseline is None:
+        elif self.since:
             with self.run.store() as store:
-                for step in sorted({int(s) for name in checked(store) for x in store.series(name) for s in x.step}):
-                    self._learn({name: found for name in checked(store) if (found := at(store, name, step)) is not None})
+                names = checked(store)
+                for step in sorted({int(s) for name in names for x in store.series(name) for s in x.step if s <= self.since}):
+                    self._learn({name: found for name in names if (found := at(store, name, step)) is not None})
 
     def watch(self, runtime: Any, state: Any, store: Store, step: int) -> bool:
         """Run what is due. Never stops training: alerts are told when they come, and end the command with exit code 3."""
         every, gap = self.config.evaluate.every, self.config.steps_between_checkpoints
-        if every is None or (step // every == (step - gap) // every and step < self.config.steps):
+        if every is None or (step // every == max(step - gap, 0) // every and step < self.config.steps):
             return False
         found = self.found(runtime, state, step)
         for name, values in found.items():
@@ -66,7 +66,7 @@ class Checks:
             store.event(step, runtime.seeds[0], "alert", alert["words"], 1)
             self.alerts.append(alert)
             self.tell(f"alert: {alert['words']}")
-        if self.alerts:
+        if self.alerts or self.run.within(ALERTS).is_file():
             write_atomic(self.run.within(ALERTS), "".join(one_line(a) + "\n" for a in self.alerts).encode())
         if self.config.evaluate.baseline is None:
             self._learn(found)
@@ -100,7 +100,7 @@ class Checks:
             now, least = interval(list(values[:, None]))[0], band[1] - self.config.evaluate.tolerance * span
             if now < least:
                 what = name.removeprefix(CHECK)
-                words = f"{what}: {now:.3g} at step {step:,}, below {least:.3g} (baseline {band[0]:.3g}, low end {band[1]:.3g}, less the tolerance)"
+                words = f"{what}: {now:.3g} at step {step:,}, below {least:.3g} (baseline {band[0]:.3g}, low end {band[1]:.3g})"
                 out.append({"step": step, "name": what, "value": now, "least": least, "baseline": band[0], "words": words})
         return out
 
@@ -142,5 +142,5 @@ def baseline_of(where: str) -> tuple[dict[str, Band], float | None]:
 
 def kept_alerts(run: RunDirectory) -> list[dict[str, Any]]:
     """The alerts of a run."""
-    file: Path = run.within(ALERTS)
+    file = run.within(ALERTS)
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []

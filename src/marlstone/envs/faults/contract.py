@@ -76,8 +76,8 @@ class SeedDraws:
 class Fault:
     """One thing that goes wrong. Derive from it, answer what is affected, inherit the rest: nothing happens there.
 
-    `kind` names it in configurations; `outlives`: it remembers across an environment's episodes (`again`). Methods are given the environment's `spec`; actions are as environments take them,
-    per group `[n_g ...]`; rows have no leading axes.
+    `kind` names it in configurations; `outlives`: it remembers across an environment's episodes (`again`). Methods are given the
+    environment's `spec`; actions are as environments take them, per group `[n_g ...]`; rows have no leading axes.
     """
 
     kind: ClassVar[str] = ""

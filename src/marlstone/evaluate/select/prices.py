@@ -10,8 +10,8 @@ from marlstone.core.ledger import Ledger
 
 @dataclass(frozen=True)
 class Prices:
-    """Of one unit each, in `currency`. Defaults are a processor's: 0.05 an hour of one core, which makes 50 GFLOP/s of these networks' products
-    and 50,000 steps of a light simulator; a byte as over a link at 0.01 per GB. They only give a scale: put your own bill in `[price]`.
+    """Of one unit each, in `currency`. Defaults are a processor's: 0.05 an hour of one core, which makes 50 GFLOP/s of such networks'
+    products, or 50,000 steps/s of a light simulator; bytes at 0.01 per GB. They only give a scale: put your own bill in `[price]`.
 
     `step`: one joint step of the environment; `flop`: one operation of the networks, in acting or learning; `byte`: handed from actors
     to learners; `message`: between agents.
@@ -41,8 +41,8 @@ class Prices:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one candidate costs: `train`, all its seeds; `train_per_seed`; `per_1k_decisions`, acting alone (an agent's decision, its share of
-    the environment's step left out); `per_agent`, the training of one seed over its agents."""
+    """What one candidate costs: `train`, all its seeds; `train_per_seed`; `per_1k_decisions` of one agent, acting alone, without the
+    environment; `per_agent`, the training of one seed over its agents."""
 
     currency: str
     train: float

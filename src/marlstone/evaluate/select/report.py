@@ -18,7 +18,8 @@ CUTS = {"High": "#2e7d32", "Moderate": "#b26a00", "Low": "#b3261e", "unrated": "
 STYLE = """
 :root { color-scheme: light dark; --line: #c8ccd0; --soft: #f3f5f7; --ink: #1b1f23; --page: #ffffff; }
 @media (prefers-color-scheme: dark) { :root { --line: #444a50; --soft: #23272b; --ink: #e6e9ec; --page: #16191c; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); }
+body { max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; } .wide { overflow-x: auto; }
 th, td { border-bottom: 1px solid var(--line); padding: .45rem .6rem; text-align: left; vertical-align: top; }
 th { background: var(--soft); } tr.chosen td { font-weight: 600; }
@@ -36,7 +37,7 @@ def write_report(file: Path, record: Mapping[str, Any], folder: Path) -> Path:
         (_curves(ran, measured, record["chance_return"]), "Training return (actions sampled), IQM over seeds with its 95% interval."),
         (
             _stability(ran),
-            "Stability: what each axis loses, in shares of what the best gained over chance; the whisker is the end that is rated.",
+            "Stability: what each axis loses, in shares of what the best gained over chance; the whisker's end is rated.",
         ),
         (_costs(ran), "What training cost against what it reached; whiskers are 95% intervals of the return."),
         (_edge_cases(ran), "What each edge case takes from the return, in shares of what the candidate had gained over chance."),
@@ -54,15 +55,16 @@ def write_report(file: Path, record: Mapping[str, Any], folder: Path) -> Path:
         f"<div class='said'><p>{html.escape(record['evidence'])}</p><p>{html.escape(record['doubt'])}</p></div>"
         f"<div class='wide'>{_table(record)}</div>{proof}{figures}"
         f"<h2>Again</h2><p><code>marlstone train {html.escape(record['config'])}</code></p>"
-        f"<small>Returns are of final policies acting by mode, never of the best checkpoint. Prices: {html.escape(str(record['prices']))}.</small></html>"
+        f"<small>Returns are of final policies acting by mode, never of the best checkpoint. "
+        f"Prices: {html.escape(str(record['prices']))}.</small></html>"
     )
     write_atomic(file, page.encode())
     return file
 
 
 HEADS = (
-    "candidate", "architecture", "credit", "learner", "return IQM [95% CI], worst seed", "stability", "cost: train, per 1k decisions, per agent",
-    "messages/step", "best use case", "verdict",
+    "candidate", "architecture", "credit", "learner", "return IQM [95% CI], worst seed", "stability",
+    "cost: train, per 1k decisions, per agent", "messages/step", "best use case", "verdict",
 )  # fmt: skip
 
 
