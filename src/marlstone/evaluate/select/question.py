@@ -101,7 +101,7 @@ class Question:
 
     `seeds` from `seed` on are trained and reported; the fresh ones of the winner follow them. `tuning` is the share of the budget that
     each try of a candidate gets, on `tuning_seeds` seeds of the tuning kind; `episodes` judge each seed's final policy.
-    `survivors`: how many are stressed by edge cases; `soak`: how many budgets the winner is trained for once more, while its
+    `survivors`: how many are stressed by edge cases, the best of each architecture always (0: nobody is); `soak`: how many budgets the winner is trained for once more, while its
     observations drift, on `soak_seeds` seeds (0: no soak); `confirm`: whether it is trained anew on fresh seeds.
     """
 

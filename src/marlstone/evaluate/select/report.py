@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.evaluate.select.rating import axes_of
 from marlstone.evaluate.select.trial import MEASURED, kept
 from marlstone.evaluate.statistics import interval
 from marlstone.runs.files import write_atomic
@@ -76,7 +77,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     low, high = row["return_ci95"]
     figure = lambda x: "-" if x is None or x != x else f"{x:.3g}"
     returned = f"{row['return_iqm']:.3g} [{figure(low)}, {figure(high)}], {row['return_worst_seed']:.3g}"
-    axes = row["stability"]["axes"]
+    axes = axes_of(row["stability"])
     vector = ", ".join(f"{k} {figure(x['value'])}" for k, x in axes.items() if x["value"] is not None)
     stable = row["stability"]["rating"] + (f" ({vector})" if vector else "")
     c = row["cost"]
@@ -142,15 +143,15 @@ def _curves(ran: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[str
 
 
 def _stability(ran: Sequence[Mapping[str, Any]]) -> str:
-    rated = [row for row in ran if row["stability"]["axes"]]
-    names = list(dict.fromkeys(a for row in rated for a, x in row["stability"]["axes"].items() if x["value"] is not None))
+    rated = [row for row in ran if axes_of(row["stability"])]
+    names = list(dict.fromkeys(a for row in rated for a, x in axes_of(row["stability"]).items() if x["value"] is not None))
     if not names:
         return ""
     figure, axes = _drawn(9.5, 0.7 + 0.32 * len(names) * max(2, len(rated)) / 2)
     high = 0.8 / len(rated)
     for i, row in enumerate(rated):
         for j, name in enumerate(names):
-            axis = row["stability"]["axes"].get(name)
+            axis = axes_of(row["stability"]).get(name)
             if axis is None or axis["value"] is None:
                 continue
             y = j + (i - (len(rated) - 1) / 2) * high

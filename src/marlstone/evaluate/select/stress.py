@@ -5,11 +5,23 @@ from typing import Any
 import numpy as np
 
 from marlstone.config import RunConfig
+from marlstone.evaluate.cross_play import cross_play, losses
+from marlstone.evaluate.disagreement import action_disagreement
 from marlstone.evaluate.edge_cases import edge_cases
 
 
 def stressed(runtime: Any, state: Any, config: RunConfig, measured: dict[str, Any], chance: float) -> dict[str, Any]:
-    """`cases` (see `edge_cases`), played from the same keys as the returns that were `measured`."""
+    """`cases` (see `edge_cases`), played from the same keys as the returns that were `measured`; per pair of seeds `cross_play_loss`, in
+    returns, and `action_disagreement`, `[seeds seeds]`; None where a team cannot be mixed."""
     nominal = np.array(measured["returns"])
-    cases = edge_cases(runtime, state, config, nominal.shape[1], nominal=nominal, chance=np.full((len(nominal), 1), chance))
-    return {"cases": cases}
+    episodes, spec = nominal.shape[1], runtime.algorithm.spec
+    said: dict[str, Any] = {
+        "cases": edge_cases(runtime, state, config, episodes, nominal=nominal, chance=np.full((len(nominal), 1), chance)),
+        "cross_play_loss": None,
+        "action_disagreement": None,
+    }
+    if len(nominal) > 1:
+        said["action_disagreement"] = np.asarray(action_disagreement(runtime, state)).tolist()
+        if len(set(spec.agents) - set(spec.opponents)) > 1:
+            said["cross_play_loss"] = losses(cross_play(runtime, state, episodes)).tolist()
+    return said

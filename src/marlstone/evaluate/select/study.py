@@ -197,6 +197,8 @@ class Study:
 
     def stress(self) -> None:
         """Edge cases, cross-play: for the best of each architecture, and the best of all that are not separable from the first."""
+        if not self.question.survivors:
+            return
         by, ran = {c.name: c for c in self.candidates}, [s for s in self.ranked if s.rank is not None]
         chosen: list[Standing] = []
         for s in ran:
@@ -210,7 +212,7 @@ class Study:
         chance = float((kept(self.folder, CHANCE) or {})["chance"])
         reference = max(s.iqm for s in self.ranked if s.rank is not None)
         return {
-            c.name: rated(self.measured(c), kept(self._trial(c), STRESSED), chance, reference)
+            c.name: rated(self.measured(c), kept(self._trial(c), STRESSED), chance, reference, self.question.seed)
             for c in self.candidates
             if self.measured(c)["stopped_at"] is None
         }
@@ -294,7 +296,7 @@ class Study:
             "return_worst_seed": s.worst,
             "returns": [float(np.mean(r)) for r in s.returns],
             "true_metrics": said["record"]["true_metrics"],
-            "stability": {"rating": "unrated", "axes": {}} if stable is None else stable.record(),
+            "stability": {"rating": "unrated"} if stable is None else stable.record(),
             "edge_cases": [] if stressed is None else stressed["cases"],
             "cost": asdict(self.costs[s.name]),
             "steps": [x["steps"] for x in said["ledgers"]],

@@ -1,0 +1,119 @@
+"""What `marlstone select` says, and how far to believe it.
+
+    python benchmarks/selection.py lbf | quick | folklore | reliability
+
+lbf, quick: the default and the quick selection on level-based foraging, with the seconds they took.
+folklore: three families (close cooperation, many independent actors, planning with a sparse reward): what is said of CTDE,
+decentralized and hierarchical training, measured. reliability: ten selections with disjoint seeds in one cheap environment, with
+a planted candidate that reaches a tenth less: how often is the same candidate recommended or named inseparable, how often is
+the planted one named worse? Results go to results/select/; `benchmarks/render.py` makes the docs' tables from them.
+"""
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from record import HERE, stamp, write
+
+from marlstone.evaluate.select.question import DEFAULTS, QUICK, Budget, Candidate, Question
+from marlstone.evaluate.select.study import Study
+from marlstone.evaluate.select.trial import work
+from marlstone.runs.json_line import plain
+from marlstone.runtime.spread import prepare
+
+LBF = "jumanji:LevelBasedForaging?task=8x8-2p-2f-coop"
+FAMILIES = {
+    "close cooperation": ("jaxmarl:MPE_simple_spread_v3", "1e6"),
+    "many independent actors": ("proving:swarm?agents=256", "2e4"),
+    "planning, sparse reward": ("proving:plan", "4e5"),
+}
+THREE = ("ctde-team", "decentralized-team", "hierarchical-team")
+SETTLED = {"rollout.envs": "32", "rollout.length": "18", "architecture.body.hidden": "[64, 64]"}
+LOSS = 0.09  # of its actions the planted candidate loses, which costs it a tenth of its return
+
+
+def command(*words: str) -> dict[str, Any]:
+    """The record of a selection, by the command line, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as spare:
+        where = [sys.executable, "-m", "marlstone", "select", *words, "--out", f"{spare}/selection", "--json"]
+        began = time.perf_counter()
+        done = subprocess.run(where, stdout=subprocess.PIPE, text=True, cwd=HERE, check=True)
+        record = json.loads(done.stdout)
+    kept = {k: v for k, v in record.items() if k not in ("config", "report")}
+    for row in kept["candidates"]:
+        row.pop("run", None)
+    return kept | {"command": " ".join(words), "seconds_with_start": round(time.perf_counter() - began, 1)}
+
+
+def folklore() -> dict[str, Any]:
+    """Each family's record."""
+    return {family: command("--env", env, "--budget", budget) for family, (env, budget) in FAMILIES.items()}
+
+
+def reliability(repeats: int, steps: int) -> dict[str, Any]:
+    """Selections whose seeds do not meet, with the planted candidate among them."""
+    best = next(c for c in DEFAULTS if c.name == THREE[0])
+    planted = Candidate("planted", {**best.settings, "faults": [{"kind": "action_loss", "rate": LOSS}]}, best.tries)
+    candidates = (*(c for c in DEFAULTS if c.name in QUICK), planted)
+    out = []
+    for k in range(repeats):
+        question = Question(
+            "proving:additive", Budget(steps=steps), candidates, seed=1000 + 100 * k, tuning=0.0, survivors=0, soak=0, confirm=False,
+            common=tuple(sorted(SETTLED.items())),
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as spare:
+
+            def here(jobs: Any, what: str) -> None:
+                for job in jobs:
+                    work(job)
+
+            record = Study(question, Path(spare) / "selection", here, lambda text: None).run()
+        rows = {r["name"]: r for r in record["candidates"]}
+        out.append(
+            {
+                "seed": question.seed,
+                "recommended": record["recommended"],
+                "inseparable_from": record["inseparable_from"],
+                "returns": {k: r["return_iqm"] for k, r in rows.items()},
+                "planted": rows["planted"]["verdict"],
+            }
+        )
+        print(out[-1], file=sys.stderr)
+    level = [{r["recommended"], *r["inseparable_from"]} for r in out]
+    same = {c.name: sum(c.name in x for x in level) for c in candidates}
+    return {
+        "env": "proving:additive", "steps": steps, "repeats": out, "seeds": 5, "within": same,
+        "planted_named_worse": sum(r["planted"] not in ("recommended", "not separable from the recommended") for r in out),
+        "prices": plain(dataclasses.asdict(question.prices)),
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("lbf", "quick", "folklore", "reliability"))
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    flags = parser.parse_args()
+    if flags.what == "folklore":
+        for family, record in folklore().items():
+            print(
+                write(f"select/folklore-{family.split(',')[0].replace(' ', '-')}", record | {"family": family, **stamp()}), file=sys.stderr
+            )
+        return 0
+    if flags.what == "reliability":
+        prepare()
+        record = reliability(flags.repeats, flags.steps)
+    else:
+        record = command("--env", LBF, *(("--quick",) if flags.what == "quick" else ()))
+    print(write(f"select/{flags.what}", record | stamp()), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
