@@ -71,7 +71,7 @@ def _trimmed(values: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _seeds_drawn(n: int, stream: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def seeds_drawn(n: int, stream: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Which seeds each resample takes, `[RESAMPLES n]`, and which of their resampled means. Fixed: same returns, same interval."""
     random = np.random.default_rng(stream)
     return random.integers(0, n, (RESAMPLES, n)), random.integers(0, EPISODE_DRAWS, (RESAMPLES, n))
@@ -96,7 +96,7 @@ def _per_seed(returns: Sequence[Array]) -> list[np.ndarray]:
 def _resampled(rows: list[np.ndarray], stream: int = 0) -> np.ndarray:
     """The IQM under resampling of seeds, then of each one's episodes, `[RESAMPLES]`."""
     pools = np.stack([_episodes_drawn(row.size) @ row for row in rows])  # [n draws]
-    seeds, draws = _seeds_drawn(len(rows), stream)
+    seeds, draws = seeds_drawn(len(rows), stream)
     return _trimmed(pools.ravel().take(seeds * EPISODE_DRAWS + draws))
 
 
