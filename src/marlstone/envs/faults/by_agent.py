@@ -54,8 +54,9 @@ def chosen(mask: Array, a: Array, b: Array) -> Array:
 
 
 def observed(row: Step, leaf: str, change: Callable[[int, str, Array], Array]) -> Step:
-    """The row with `change(group, name, x)` in place of every leaf x `[n_g ...]`, or of those called `leaf`."""
-    obs = ({k: change(g, k, x) if leaf in ("", k) else x for k, x in leaves.items()} for g, leaves in enumerate(row.obs))
+    """The row with `change(group, name, x)` in place of every leaf x `[n_g ...]`, or of those called `leaf`. By name, as JAX orders
+    dictionaries, so that draws are in the same order everywhere."""
+    obs = ({k: change(g, k, seen[k]) if leaf in ("", k) else seen[k] for k in sorted(seen)} for g, seen in enumerate(row.obs))
     return replace(row, obs=tuple(obs))
 
 
