@@ -270,19 +270,18 @@ class Actor:
 
     def deliver(self, parcel: Parcel, going: Callable[[], bool] = lambda: True) -> str:
         """Put it, asking again for room and after damage."""
+        self.page.doing("sending")
         while going():
-            self.page.doing("sending")
             became = self.end.put(parcel, ROOM)
             if became in ("accepted", "duplicate"):
                 return became
-            if became == "full":
-                self.page.doing("waiting for room")
+            self.page.still("waiting for room" if became == "full" else "sending")
         return "full"
 
     def run(self, going: Callable[[], bool] = lambda: True) -> None:
         self.page.doing("waiting for weights")
         while going() and not self.fetch(1.0):
-            pass
+            self.page.still("waiting for weights")
         while going():
             parcel = self.unroll()
             self.deliver(parcel, going)

@@ -163,6 +163,7 @@ class Learning:
         while sum(p.envs for p in taken) < self.b:
             parcel = self.ends[i].take(i, ASK)
             if parcel is None:
+                self.page.still("waiting for chunks")
                 continue
             age = abs(version - parcel.version)  # of a policy that a killed learner took with it: as far ahead
             if (why := self.unfit(parcel)) is not None or age > self.max_staleness:

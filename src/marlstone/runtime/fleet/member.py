@@ -97,6 +97,7 @@ def learner(link: int, lifeline: int, page_fd: int, stacks: int, ends: tuple[int
         def spec() -> Any:
             page.doing("waiting for chunks")
             said = end.ask({"ask": "spec"}, patience=PATIENCE)[0]
+            page.doing("compiling")
             return spec_from_json(said["spec"]), tuple(said["masked"])
 
         def told(p: Progress) -> None:
