@@ -192,11 +192,13 @@ def test_an_environment_that_hangs_costs_its_actor_a_life(tmp_path: Path) -> Non
 
 
 def test_stacks_of_every_process_in_one_file(tmp_path: Path) -> None:
-    it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01")
+    """Those of the workers too, by which the learner logs episodes at checkpoints."""
+    logged = {"evaluation.logged": "1", "checkpoint_every": "64"}
+    it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01", **logged)
     found: list[str] = []
 
     def look() -> None:
-        while it.broker.facts()[0]["version"] < 3 or not it.run.within(STATUS).is_file():
+        while it.broker.facts()[0]["version"] < 6 or not it.run.within(STATUS).is_file():
             time.sleep(0.05)
         time.sleep(1.2)
         found.append(dump_stacks(it.run).read_text())
@@ -208,6 +210,8 @@ def test_stacks_of_every_process_in_one_file(tmp_path: Path) -> None:
     assert all(name in found[0] for name in ("== learner", "== actor-0", "== actor-1"))
     assert "fleet/actor.py" in found[0]
     assert "fleet/learner.py" in found[0]
+    assert "== learner's worker" in found[0]
+    assert "runtime/worker.py" in found[0]
 
 
 @pytest.mark.parametrize("env", ["proving:additive", f"{HOST}:toy?length=6"])
