@@ -158,12 +158,11 @@ class Learning:
 
     def gather(self, i: int, version: int) -> list[Parcel]:
         """Parcels of one batch, the stale and the unfit dropped and counted."""
-        self.page.doing("waiting for chunks")
         taken: list[Parcel] = []
         while sum(p.envs for p in taken) < self.b:
+            self.page.still("waiting for chunks")
             parcel = self.ends[i].take(i, ASK)
             if parcel is None:
-                self.page.still("waiting for chunks")
                 continue
             age = abs(version - parcel.version)  # of a policy that a killed learner took with it: as far ahead
             if (why := self.unfit(parcel)) is not None or age > self.max_staleness:

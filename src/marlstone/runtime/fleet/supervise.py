@@ -320,7 +320,8 @@ class Supervisor:
             members.append({
                 "name": m.name, "seed": m.post and m.post.seed, "node": m.child and m.child.node,
                 "pid": m.child and m.child.pid, "doing": doing,
-                "since_seconds": facts.seconds, "heartbeat_seconds": facts.silent, "held": m.held_since is not None,
+                "since_seconds": facts.seconds, "heartbeat_seconds": facts.silent + (m.child.unheard() if m.child else 0.0),
+                "held": m.held_since is not None,
                 "version": facts.version, "lag": self._lag(m, seeds), "steps": facts.steps,
                 "steps_per_second": m.rate, "lives": m.life + 1, "environment": facts.env, "episode_seed": facts.scenario,
             })  # fmt: skip
