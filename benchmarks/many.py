@@ -55,8 +55,10 @@ class Barrier(Broker):
                 if NOW() >= until:
                     return "full"
                 self.changed.wait(until - NOW())
-            became = super().put(parcel, patience)
+        became = super().put(parcel, patience)
+        with self.changed:
             self.delivered[parcel.actor] += became == "accepted"
+            self.changed.notify_all()
         return became
 
 

@@ -125,7 +125,8 @@ def disagreements(it: Case, policy: Policy, actor: FastActor, steps: tuple[Step,
     for step in steps:
         noise = actor.noise(rng, (B,))
         heads, _ = actor.heads(step, mine)
-        action, emitted, logp, mine = actor.act(step, mine, noise)
+        action, emitted, heads, mine = actor.act(step, mine, noise)
+        logp = actor.log_prob(heads, step.legal, action)
         *right, theirs = jax.device_get(it.act(policy, step, theirs, noise))
         assert alike((action, emitted, heads, logp, mine), (*right, theirs))
         said = np.split(logp, np.cumsum([g.count for g in it.it.spec.groups])[:-1], -1)
@@ -193,7 +194,8 @@ obs = tuple({k: sent[f"{g.name}/{k}"] for k in g.observation} for g in actor.spe
 legal = tuple(sent[g.name] if g.name in sent else None for g in actor.spec.groups)
 b = len(sent["first"])
 step = Step(obs, *[None] * 5, sent["first"], sent["first"], legal, None, None, {})
-action, emitted, logp, memory = actor.act(step, actor.memory(b), actor.noise(np.random.default_rng(3), (b,)))
+action, emitted, heads, memory = actor.act(step, actor.memory(b), actor.noise(np.random.default_rng(3), (b,)))
+logp = actor.log_prob(heads, step.legal, action)
 loaded = [m for m in ("jax", "jaxlib", "optax", "scipy") if m in sys.modules]
 assert not loaded, loaded
 np.savez(sys.argv[1] + "/came.npz", *action, *emitted, logp, *memory.actor)
@@ -210,7 +212,8 @@ def test_its_process_never_imports_jax(tmp_path: Any) -> None:
     np.savez(tmp_path / "sent.npz", **sent)
     subprocess.run([sys.executable, "-c", ALONE, str(tmp_path)], check=True, timeout=60)
     actor = it.actor(policy)
-    action, emitted, logp, memory = actor.act(step, actor.memory(B), actor.noise(np.random.default_rng(3), (B,)))
+    action, emitted, heads, memory = actor.act(step, actor.memory(B), actor.noise(np.random.default_rng(3), (B,)))
+    logp = actor.log_prob(heads, step.legal, action)
     came = np.load(tmp_path / "came.npz")
     for x, y in zip((*action, *emitted, logp, *memory.actor), (came[k] for k in came), strict=True):
         np.testing.assert_array_equal(x, y)

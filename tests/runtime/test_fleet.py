@@ -150,6 +150,28 @@ def test_a_killed_learner_goes_on_from_its_checkpoint_and_actors_stay(tmp_path: 
     assert pids[0] == pids[1]
 
 
+FAILING = str(Path(__file__).parent / "failing_credit.py")
+
+
+@pytest.mark.parametrize(("how", "said"), [("hang", "updating for"), ("raise", "a cosmic ray")])
+def test_a_learner_that_hangs_or_raises_goes_on_from_its_checkpoint(tmp_path: Path, how: str, said: str) -> None:
+    """Once, in an update: by itself neither its process nor anybody else's would end."""
+    failing = {"credit": f"{FAILING}:Failing", "credit.mark": str(tmp_path / "mark"), "credit.how": how, "fleet.patience": "2"}
+    it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.002", steps="960", checkpoint_every="160", **failing)
+    record = it.supervise()
+    assert (tmp_path / "mark").exists()
+    assert any(said in x and "learner" in x for x in it.news)
+    assert (it.learner.life, record["restarts"]) == (1, 1), it.news
+    assert 160 <= record["resumed_from_step"] < 960
+    assert record["steps"] == 960
+    assert record["chunks_rolled_back"] > 0
+    balanced(record)
+    lineage = surviving(it.run)
+    assert sorted(lineage) == list(range(1, 31))
+    assert max(Counter(c for chunks in lineage.values() for c in chunks).values()) == 1
+    assert all(m.life == 0 for m in it.actors)
+
+
 def test_a_poisoned_episode_is_put_in_quarantine_and_named(tmp_path: Path) -> None:
     """Episodes whose seed is divisible by 9 end the process that meets them."""
     it = supervised(
@@ -176,11 +198,13 @@ def test_an_environment_that_hangs_costs_its_actor_a_life(tmp_path: Path) -> Non
 
 
 def test_stacks_of_every_process_in_one_file(tmp_path: Path) -> None:
-    it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01")
+    """Those of the workers too, by which the learner logs episodes at checkpoints."""
+    logged = {"evaluation.logged": "1", "checkpoint_every": "64"}
+    it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01", **logged)
     found: list[str] = []
 
     def look() -> None:
-        while it.broker.facts()[0]["version"] < 3 or not it.run.within(STATUS).is_file():
+        while it.broker.facts()[0]["version"] < 6 or not it.run.within(STATUS).is_file():
             time.sleep(0.05)
         time.sleep(1.2)
         found.append(dump_stacks(it.run).read_text())
@@ -192,6 +216,8 @@ def test_stacks_of_every_process_in_one_file(tmp_path: Path) -> None:
     assert all(name in found[0] for name in ("== learner", "== actor-0", "== actor-1"))
     assert "fleet/actor.py" in found[0]
     assert "fleet/learner.py" in found[0]
+    assert "== learner's worker" in found[0]
+    assert "runtime/worker.py" in found[0]
 
 
 @pytest.mark.parametrize("env", ["proving:additive", f"{HOST}:toy?length=6"])

@@ -8,16 +8,20 @@ import jax
 import numpy as np
 import pytest
 
+from marlstone.algorithm import Algorithm
 from marlstone.config import load
 from marlstone.core.records import replace
-from marlstone.runtime.fleet.actor import Actor, Post, ReferenceActor
+from marlstone.runtime.fleet.actor import Actor, HostActor, Post, ReferenceActor, setup_of
 from marlstone.runtime.fleet.broker import Broker
-from marlstone.runtime.fleet.learner import Learning
+from marlstone.runtime.fleet.fast import describe, weights
+from marlstone.runtime.fleet.learner import Learning, shipped_shapes
 from marlstone.runtime.fleet.page import Page
-from marlstone.runtime.fleet.parcel import leaves
+from marlstone.runtime.fleet.parcel import Weights, leaves
 from marlstone.runtime.fleet.transport import Here, Linked, answers, serve
-from marlstone.runtime.row_block import anonymous
+from marlstone.runtime.row_block import anonymous, map_step
 from marlstone.runtime.train import runtime_of
+from marlstone.runtime.unroll import Acting
+from tests.runtime.test_fleet import HOST
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 B, T = 4, 6
@@ -91,6 +95,36 @@ def test_what_goes_over_a_socket_comes_back_bit_for_bit() -> None:
         np.testing.assert_array_equal(sent, came)
     here, there = (learning._learn(state.train, learning.batch(0, [p]), state.learn_key)[0] for p in (parcel, taken))
     alike(here.nets, there.nets, 0)
+
+
+@pytest.mark.parametrize("body", [{}, GRU])
+def test_what_an_actor_ships_is_what_it_saw_did_and_said(body: dict[str, str]) -> None:
+    """Rows follow each other within and across chunks, and log-probs are those of the policy on the rows shipped."""
+    config = configured({"env": f"{HOST}:toy?length=4", "fleet.kind": "local", "fleet.envs": str(B), **body})
+    post = Post(0, config.seed, 0, 0, B, T)
+    told = setup_of(config, post, (), frozenset(), None)
+    actor = HostActor(told["stepping"], post, Page(anonymous(), create=True))
+    algorithm = Algorithm(actor.rows.spec, config.architecture, config.credit, config.learner)
+    policy = algorithm.init(jax.random.key(0), None).policy
+    actor.load(Weights(0, weights(jax.device_get(policy)), describe(algorithm)))
+    structure = jax.tree.structure(shipped_shapes(algorithm, Acting(None, actor.block.step, algorithm.memory(B)), T))
+    assert actor.policy is not None
+    memory, last = actor.memory, None
+    for seq in range(3):
+        arrays, said = actor.unroll(seq)
+        chunk = jax.tree.unflatten(structure, arrays)
+        seen = chunk.step.obs[0]["obs"]
+        at, first = seen[:, :, 0, 0], chunk.step.first
+        assert (at[:, 1:] == np.where(first[:, 1:], 0, at[:, :-1] + 1)).all()
+        assert said["steps"] == (~first[:, 1:]).sum()
+        assert last is None or (seen[:, 0] == last).all()
+        last = seen[:, -1].copy()
+        for t in range(T):
+            step = map_step(lambda x: x[:, t], chunk.step)  # noqa: B023
+            heads, memory = actor.policy.heads(step, memory)
+            logp = actor.policy.log_prob(heads, step.legal, tuple(a[:, t] for a in chunk.action))
+            np.testing.assert_allclose(chunk.logp[:, t], logp, atol=1e-6)
+        assert len({float(x) for x in chunk.logp.ravel()}) > 1
 
 
 def test_arrays_are_listed_as_jax_lists_them() -> None:

@@ -45,14 +45,17 @@ def main(words: list[str]) -> int:
 def shown(said: dict[str, Any]) -> Group:
     """The status as tables."""
     members = Table(title=f"fleet, {duration(said['seconds'])}" + ("" if said["alive"] else ", ended"))
-    for head in ("process", "seed", "doing", "since", "steps/s", "policy version", "steps", "lives", "environment, episode seed"):
+    for head in (
+        "process", "seed", "doing", "since", "heartbeat", "steps/s", "policy version", "lag", "steps", "lives", "environment, episode seed",
+    ):  # fmt: skip
         members.add_column(head, justify="left" if head in ("process", "doing") else "right")
     for m in said["members"]:
         where = f"{m['environment']}, {m['episode_seed']}" if m["episode_seed"] >= 0 else "-"
         name = m["name"] + (f" on {m['node']}" if m["node"] else "")
         members.add_row(
             name, "-" if m["seed"] is None else str(m["seed"]), m["doing"] + (" (stopped by a signal)" if m["held"] else ""),
-            f"{m['since_seconds']:.1f} s", f"{m['steps_per_second']:,.0f}", str(m["version"]), f"{m['steps']:,}", str(m["lives"]), where,
+            f"{m['since_seconds']:.1f} s", f"{m['heartbeat_seconds']:.1f} s", f"{m['steps_per_second']:,.0f}", str(m["version"]),
+            "-" if m["lag"] is None else str(m["lag"]), f"{m['steps']:,}", str(m["lives"]), where,
         )  # fmt: skip
     queues = Table(title="chunks, per seed")
     heads = (
@@ -73,7 +76,14 @@ def shown(said: dict[str, Any]) -> Group:
         waits = "-" if f["learner_waiting_seconds"] is None else f"{f['learner_waiting_seconds']:.1f} s"
         counts = (f["in_hand"], f["trained"] + f["unsaved"], f["dropped"], f["rolled_back"], f["refused"], f["actors_waiting_for_room"])
         queues.add_row(f"{f['depth']} of {f['capacity']}", f"{f['oldest_seconds']:.1f} s", f"{f['accepted']:,}", *map(str, counts), waits)
+    locks = Table(title="locks")
+    for head in ("of", "holder", "since", "waiters", "longest wait", "waited so far"):
+        locks.add_column(head, justify="left" if head in ("of", "holder", "waiters") else "right")
+    for x in said["locks"]:
+        since, waiters = (f"{x['held_seconds']:.1f} s", ", ".join(w["name"] for w in x["waiters"])) if x["holder"] else ("-", "")
+        longest = max((w["seconds"] for w in x["waiters"]), default=0.0)
+        locks.add_row(x["name"], x["holder"] or "-", since, waiters or "-", f"{longest:.1f} s", f"{x['waited_seconds']:.2f} s")
     lines = [f"straggler ratio (p99 over median seconds per step): {said['straggler_ratio']:.2f}; restarts: {said['restarts']}"]
     lines += [f"in quarantine: episode seed {q['scenario']} ({q['deaths']} deaths; {q['last']})" for q in said["quarantined"]]
     lines += [said["because"]] if said["because"] else []
-    return Group(members, queues, *(Text(line) for line in lines), *(Text(n, style="dim") for n in said["news"][-5:]))
+    return Group(members, queues, locks, *(Text(line) for line in lines), *(Text(n, style="dim") for n in said["news"][-5:]))

@@ -10,6 +10,7 @@ from marlstone.core.types import Step
 from marlstone.envs.guards import Report
 
 Observations = tuple[dict[str, np.ndarray], ...]
+_ONE = np.float32(1.0)
 _NUMBERS = (float, int, np.floating, np.integer)  # a tuple, since unions of types are slow to ask
 
 
@@ -74,9 +75,9 @@ def host_row(
         reward=reward,
         team_reward=np.float32(sum(reward.tolist())),
         discount=_undiscounted(n) if discount is None else discount,
-        team_discount=np.float32(team_discount),
-        first=np.bool_(first),
-        last=np.bool_(last),
+        team_discount=_ONE if team_discount == 1.0 else np.float32(team_discount),
+        first=np.True_ if first else np.False_,
+        last=np.True_ if last else np.False_,
         legal=legal,
         present=here,
         deciding=here if deciding is None else deciding,

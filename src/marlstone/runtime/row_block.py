@@ -84,12 +84,13 @@ class RowBlock:
         self.progress = [views["progress", w] for w in range(workers)]
         self.counts = [views["counts", w] for w in range(workers)]
         self._paths = paths(self.step)
-        self._rows = [[x[i, ...] for x in arrays(self.step, self.step)] for i in range(b)]
+        self._rows = [[(x[i, ...], *_plainly(x[i, ...])) for x in arrays(self.step, self.step)] for i in range(b)]
 
     def write(self, i: int, row: Step) -> None:
         """Put one environment's row where the parent reads it. Raises `BadRow` for a shape or dtype the spec does not say."""
-        for at, (view, value) in enumerate(zip(self._rows[i], arrays(row, self.step), strict=True)):
-            if getattr(value, "dtype", None) == view.dtype and value.shape == view.shape:
+        for at, ((view, kind, dtype, shape), value) in enumerate(zip(self._rows[i], arrays(row, self.step), strict=True)):
+            same = type(value) is kind
+            if same and (kind is not np.ndarray or (value.dtype is dtype and value.shape == shape)):
                 view[...] = value
                 continue
             path = self._paths[at]
@@ -99,6 +100,11 @@ class RowBlock:
                 np.copyto(view, value, casting="same_kind")
             except TypeError as error:
                 raise BadRow("wrong_dtype", "team", path, f"dtype {np.asarray(value).dtype} (expected {view.dtype})") from error
+
+
+def _plainly(view: np.ndarray) -> tuple[type, np.dtype[Any], tuple[int, ...]]:
+    """The type, dtype and shape of what fits a view as it is: one number, or an array."""
+    return (np.ndarray if view.ndim else view.dtype.type), view.dtype, view.shape
 
 
 _PLAIN = ("state", "reward", "team_reward", "discount", "team_discount", "first", "last", "present", "deciding")

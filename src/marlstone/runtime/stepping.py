@@ -120,7 +120,8 @@ class Stepping:
     def advance(self) -> None:
         """One row of every environment, checked."""
         for k in range(len(self.envs)):
-            self.progress[1:] = self.low + k, 0
+            self.progress[1] = self.low + k
+            self.progress[2] = 0
             self.progress[0] += 1
             self._advance(k)
         self._check()
@@ -141,7 +142,7 @@ class Stepping:
         if not self.over[k]:
             self.watch(k, False)
             try:
-                row = self.envs[k].step(tuple(a[i] for a in self.block.action))
+                row = self.envs[k].step(tuple([a[i] for a in self.block.action]))
                 self._put(k, row)
                 return
             except BROKEN as error:

@@ -4,6 +4,7 @@ Started by `workers.Workers` as `python -c "...; serve(...)"`. It ends when its 
 worker reads the end of its socket; a busy one is signaled by the kernel when the parent's end of the lifeline closes.
 """
 
+import faulthandler
 import fcntl
 import gc
 import os
@@ -15,6 +16,9 @@ from marlstone.runtime import wire
 from marlstone.runtime.row_block import RowBlock
 from marlstone.runtime.spec_json import spec_to_json
 from marlstone.runtime.stepping import BROKEN, Stepping, described
+
+STACKS = "MARLSTONE_STACKS"
+"""The environment variable that names the folder where workers of a fleet's learner, asked by SIGUSR1, write their Python stacks."""
 
 
 def tie_to(lifeline: int) -> None:
@@ -34,6 +38,8 @@ def serve(link_fd: int, memory_fd: int, lifeline: int) -> None:
     os.dup2(2, 1)  # what environments print must not mix with a command's one line of JSON
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us
     tie_to(lifeline)
+    if (folder := os.environ.get(STACKS)) is not None:
+        faulthandler.register(signal.SIGUSR1, open(f"{folder}/worker-{os.getpid()}.txt", "w"), all_threads=True, chain=False)
     link = socket.socket(fileno=link_fd)
     try:
         setup = _setup(link)

@@ -20,7 +20,7 @@ from marlstone.runtime.fleet.fast import FastActor
 from marlstone.runtime.fleet.page import Page
 from marlstone.runtime.fleet.parcel import Parcel, Weights, leaves
 from marlstone.runtime.fleet.transport import ActorEnd
-from marlstone.runtime.row_block import RowBlock, anonymous, map_step
+from marlstone.runtime.row_block import RowBlock, anonymous, arrays, map_step
 from marlstone.runtime.spec_json import spec_to_json
 from marlstone.runtime.stepping import Note, Stepping
 
@@ -83,7 +83,7 @@ class HostActor:
         self.counted: np.ndarray = np.zeros(len(FAULTS), np.int64)
         self.tally = Tallies(post.envs, self.rows.spec)
         self.policy: FastActor | None = None
-        self.step: Step | None = None
+        self.going = False
         self.memory: Any = None
 
     def hello(self) -> dict[str, Any]:
@@ -99,31 +99,35 @@ class HostActor:
 
     def unroll(self, seq: int) -> tuple[list[np.ndarray], dict[str, Any]]:
         assert self.policy is not None
-        length, policy = self.post.length, self.policy
-        if self.step is None:
+        length, policy, now = self.post.length, self.policy, self.block.step
+        if not self.going:
             self.rows.begin()
-            self.step = self._row()
+            self.rows.advance()
+            self.going = True
         noise = policy.noise(self.random, (length, self.post.envs))
-        begun, rows, said = self.memory, [], []
+        begun, heads, actions = self.memory, [], []
+        rows = map_step(lambda x: np.empty((x.shape[0], length + 1, *x.shape[1:]), x.dtype), now)
+        pairs = list(zip(arrays(rows, now), arrays(now, now), strict=True))
+
+        def keep(t: int) -> None:
+            for kept, x in pairs:
+                kept[:, t] = x
+
         for t in range(length):
+            keep(t)
             self.page.doing("acting")
-            action, emitted, logp, self.memory = policy.act(self.step, self.memory, tuple(z[t] for z in noise))
-            rows.append(self.step)
-            said.append((action, logp))
+            action, emitted, head, self.memory = policy.act(now, self.memory, tuple(z[t] for z in noise))
+            heads.append(head)
+            actions.append(action)
             for mine, given in zip(self.block.action, emitted, strict=True):
                 np.copyto(mine, given, casting="same_kind")
-            self.step = self._row()
-            self.tally.add(self.step)
-        rows.append(self.step)
-        along = lambda xs: np.stack(xs, 1)
-        step = map_step(lambda *xs: along(xs), *rows)
-        actions = tuple(along([a[g] for a, _ in said]) for g in range(len(policy.spec.groups)))
-        chunk = Chunk(step, actions, along([logp for _, logp in said]), begun)
-        return shipped(chunk), self._figures(step)
-
-    def _row(self) -> Step:
-        self.rows.advance()
-        return map_step(np.copy, self.block.step)
+            self.rows.advance()
+            self.tally.add(now)
+        keep(length)
+        along = lambda xs: tuple(np.stack(x, 1) for x in zip(*xs, strict=True))  # per group, `[b t n_g ...]`
+        took = along(actions)
+        logp = policy.log_prob(along(heads), tuple(x if x is None else x[:, :-1] for x in rows.legal), took)
+        return shipped(Chunk(rows, took, logp, begun)), self._figures(rows)
 
     def _watch(self, k: int, fresh: bool) -> None:
         """Environment k is about to be stepped, or begun anew."""
@@ -270,19 +274,18 @@ class Actor:
 
     def deliver(self, parcel: Parcel, going: Callable[[], bool] = lambda: True) -> str:
         """Put it, asking again for room and after damage."""
+        self.page.doing("sending")
         while going():
-            self.page.doing("sending")
             became = self.end.put(parcel, ROOM)
             if became in ("accepted", "duplicate"):
                 return became
-            if became == "full":
-                self.page.doing("waiting for room")
+            self.page.still("waiting for room" if became == "full" else "sending")
         return "full"
 
     def run(self, going: Callable[[], bool] = lambda: True) -> None:
         self.page.doing("waiting for weights")
         while going() and not self.fetch(1.0):
-            pass
+            self.page.still("waiting for weights")
         while going():
             parcel = self.unroll()
             self.deliver(parcel, going)

@@ -11,9 +11,11 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from marlstone.runtime.fleet.lock import Lock
 from marlstone.runtime.fleet.parcel import Parcel, Weights
 
 REMEMBERED = 4096  # sequence numbers below the highest that are still told apart from duplicates
+GLANCE = 0.5  # seconds that a look waits for the lock
 NOW = time.monotonic
 
 
@@ -52,7 +54,8 @@ class Broker:
     def __init__(self, seeds: int, capacity: int) -> None:
         self.channels = [Channel(capacity) for _ in range(seeds)]
         self._seen: dict[tuple[int, int, int], tuple[int, set[int]]] = defaultdict(lambda: (-1, set()))
-        self.changed = threading.Condition()
+        self.lock = Lock("chunks and weights")
+        self.changed = threading.Condition(self.lock)  # type: ignore[arg-type]
         self.moved = NOW()
 
     # ---- actors
@@ -155,9 +158,10 @@ class Broker:
 
     # ---- sight
     def facts(self) -> list[dict[str, Any]]:
-        """Per seed: counts, depth, capacity, age of the oldest waiting chunk, version, who waits."""
-        now = NOW()
-        with self.changed:
+        """Per seed: counts, depth, capacity, age of the oldest waiting chunk, version, who waits. Where the lock is not to be had, as
+        things stand: sight must not hang on what it should show."""
+        mine, now = self.lock.acquire(timeout=GLANCE), NOW()
+        try:
             return [
                 {
                     **vars(c.counts), "in_hand": c.in_hand, "unsaved": c.unsaved, "depth": c.depth, "capacity": c.capacity,
@@ -169,6 +173,9 @@ class Broker:
                 }
                 for c in self.channels
             ]  # fmt: skip
+        finally:
+            if mine:
+                self.lock.release()
 
     def still(self) -> float:
         """Seconds since anything moved."""

@@ -129,13 +129,17 @@ class FastActor:
         """Sampling noise for every group, `[*shape n_g ...]`, distributed as `core.distributions.noise_of` draws it."""
         return tuple(g.space.noise(rng, (*shape, g.count)) for g in self.spec.groups)
 
-    def act(self, step: Step, memory: Memory, noise: Arrays) -> tuple[Arrays, Arrays, np.ndarray, Memory]:
-        """One row of `b` environments: actions as recorded and as environments take them, log-probs `[b n]`, memory after."""
+    def act(self, step: Step, memory: Memory, noise: Arrays) -> tuple[Arrays, Arrays, Arrays, Memory]:
+        """One row of `b` environments: actions as recorded and as environments take them, the heads they came from, memory after."""
         heads, memory = self.heads(step, memory)
         rows = list(zip(self.spec.groups, heads, step.legal, noise, strict=True))
         action = tuple(g.space.sample(h, ok, z) for g, h, ok, z in rows)
         emitted = tuple(g.space.emit(a) for g, a in zip(self.spec.groups, action, strict=True))
-        return action, emitted, log_prob(self.spec, heads, step.legal, action), memory
+        return action, emitted, heads, memory
+
+    def log_prob(self, heads: Arrays, legal: tuple[np.ndarray | None, ...], action: Arrays) -> np.ndarray:
+        """`[... n]` of recorded actions, for one row or many."""
+        return log_prob(self.spec, heads, legal, action)
 
     def heads(self, step: Step, memory: Memory) -> tuple[Arrays, Memory]:
         """What the policy says, ready to sample from, as `Algorithm.heads` does."""

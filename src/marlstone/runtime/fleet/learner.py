@@ -158,9 +158,9 @@ class Learning:
 
     def gather(self, i: int, version: int) -> list[Parcel]:
         """Parcels of one batch, the stale and the unfit dropped and counted."""
-        self.page.doing("waiting for chunks")
         taken: list[Parcel] = []
         while sum(p.envs for p in taken) < self.b:
+            self.page.still("waiting for chunks")
             parcel = self.ends[i].take(i, ASK)
             if parcel is None:
                 continue

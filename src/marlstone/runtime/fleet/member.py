@@ -16,7 +16,7 @@ from marlstone.core.errors import Failure, refused
 from marlstone.runtime.fleet.page import Page
 from marlstone.runtime.fleet.transport import Linked
 from marlstone.runtime.stepping import BROKEN
-from marlstone.runtime.worker import tie_to
+from marlstone.runtime.worker import STACKS, tie_to
 
 PATIENCE = 600.0  # seconds to wait for the other half of a fleet to say what it is
 
@@ -88,15 +88,18 @@ def learner(link: int, lifeline: int, page_fd: int, stacks: int, ends: tuple[int
         from marlstone.runs.checkpoint import verify
         from marlstone.runs.directory import RunDirectory
         from marlstone.runs.progress import Progress
+        from marlstone.runtime.fleet import sight
         from marlstone.runtime.fleet.learner import Learning
         from marlstone.runtime.spec_json import spec_from_json
         from marlstone.runtime.train import train
 
         config, run = parse(setup["config"]), RunDirectory.open(setup["run"])
+        os.environ[STACKS] = str(run.within(sight.STACKS).absolute())
 
         def spec() -> Any:
             page.doing("waiting for chunks")
             said = end.ask({"ask": "spec"}, patience=PATIENCE)[0]
+            page.doing("compiling")
             return spec_from_json(said["spec"]), tuple(said["masked"])
 
         def told(p: Progress) -> None:

@@ -79,12 +79,16 @@ class RayLife:
     pid: int | None = None
     node: str | None = "no node yet"
     ordered: float = field(default_factory=time.monotonic)
+    heard: float | None = None
     last: Facts = BEFORE
     why: str | None = None
     stopped: bool = False
 
     def facts(self) -> Facts:
         return self.last if self.pid is not None else BEFORE.later(time.monotonic() - self.ordered)
+
+    def unheard(self) -> float:
+        return 0.0 if self.heard is None else time.monotonic() - self.heard
 
     def ended(self) -> str | None:
         return self.why
@@ -100,7 +104,7 @@ class RayLife:
 
     def told(self, said: dict[str, Any]) -> None:
         """What its node tells of it."""
-        self.pid, self.last = said["pid"], Facts(**said["facts"])
+        self.pid, self.last, self.heard = said["pid"], Facts(**said["facts"]), time.monotonic()
         self.why, self.stopped = said["ended"], said["held"]
 
 

@@ -34,7 +34,12 @@ class Life(Protocol):
     pid: int | None
     node: str | None  # None: this machine
 
-    def facts(self) -> Facts: ...
+    def facts(self) -> Facts:
+        """As last known."""
+
+    def unheard(self) -> float:
+        """Seconds since they were known."""
+
     def ended(self) -> str | None:
         """How it ended, as far as is known; None while it lives."""
 
@@ -78,6 +83,9 @@ class Process:
 
     def facts(self) -> Facts:
         return self.page.facts()
+
+    def unheard(self) -> float:
+        return 0.0
 
     def ended(self) -> str | None:
         status = self.child.process.poll()

@@ -57,6 +57,10 @@ def dump_stacks(run: RunDirectory) -> Path:
         text = _stacks(run.within(f"{STACKS}/{m['name']}.txt"), m["pid"] if m["node"] is None else None)
         note = " (stopped by a signal: it will answer when it goes on)" if m["stopped"] else ""
         parts.append(f"== {m['name']}, {where}, {m['doing']} since {m['since_seconds']:.1f} s{note}\n{text or 'no answer'}\n")
+        for pid in _workers(m["pid"]) if m["node"] is None else ():
+            file = run.within(f"{STACKS}/worker-{pid}.txt")
+            text = _stacks(file, pid) if file.is_file() else ""  # without one it would not survive being asked
+            parts.append(f"== {m['name']}'s worker, process {pid}\n{text or 'no answer'}\n")
     return run.write(f"fleet/stacks-{time.strftime('%Y%m%d-%H%M%S')}.txt", "\n".join(parts))
 
 
@@ -72,6 +76,19 @@ def _stacks(file: Path, pid: int | None) -> str:
         time.sleep(0.02)
     time.sleep(0.05)
     return file.read_bytes()[before:].decode() if file.is_file() else ""
+
+
+def _workers(pid: int) -> list[int]:
+    """Worker processes that process `pid` started, as a learner does to judge its policy."""
+    found = []
+    for p in Path("/proc").iterdir():
+        try:
+            if p.name.isdigit() and b"marlstone.runtime.worker" in (p / "cmdline").read_bytes():
+                parent = int((p / "stat").read_text().rpartition(")")[2].split()[1])
+                found += [int(p.name)] if parent == pid else []
+        except OSError:
+            continue
+    return sorted(found)
 
 
 def _ours(pid: int, said: dict[str, Any]) -> bool:

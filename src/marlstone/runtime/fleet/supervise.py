@@ -32,6 +32,8 @@ from marlstone.runs.directory import RunDirectory
 from marlstone.runs.progress import Progress
 from marlstone.runtime.fleet.actor import Post, setup_of
 from marlstone.runtime.fleet.broker import Broker
+from marlstone.runtime.fleet.deadlines import deadline
+from marlstone.runtime.fleet.lock import Lock
 from marlstone.runtime.fleet.member import ACTOR, LEARNER
 from marlstone.runtime.fleet.on_ray import OnRay
 from marlstone.runtime.fleet.page import BEFORE, Facts
@@ -41,19 +43,10 @@ from marlstone.runtime.fleet.transport import answers, serve
 
 LOOK, WRITE = 0.1, 1.0  # seconds between looks at the members, and between status files
 LOOKS = 0.001  # seconds between two members' looks, where there are many: they must not take what members need
+HELD = 1.0  # seconds after which a lock's holder is what others wait for
 STOPPED = 5.0  # seconds that a process may be held (SIGSTOP) before it is ended
 STILLBORN = 4  # first lives of a member that may end before anything is done
 NEWS = 200  # latest events kept for the status
-UNLIMITED = (
-    "waiting for chunks",
-    "waiting for room",
-    "waiting for weights",
-    "compiling",
-    "updating",
-    "evaluating",
-    "checkpointing",
-    "done",
-)
 
 
 @dataclass
@@ -97,6 +90,7 @@ class Supervisor:
     hello: dict[str, Any] | None = None
     trained: bool = False
     restarts: int = 0
+    raised_at: int = -1
     deaths: dict[tuple[int, int], int] = field(default_factory=dict)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     met: dict[str, int] = field(default_factory=dict)
@@ -107,7 +101,7 @@ class Supervisor:
         c = self.config
         self.reference = c.fleet.actor == "reference" or is_jax(c.env)
         self.broker = Broker(c.seeds, c.fleet.queue * c.rollout.envs)
-        self.lock = threading.Lock()
+        self.lock = Lock("events")
         self.text = dump(resolved(c))
         (self.run.path / STACKS).mkdir(parents=True, exist_ok=True)
         for asked in (SIZE, DUMP):
@@ -200,29 +194,33 @@ class Supervisor:
         return {}
 
     def _failed(self, m: Member, life: int, said: dict[str, Any]) -> dict[str, Any]:
-        """A member says why it ends: a user's mistake, or a learner's error, ends the fleet; an actor's is a death like others."""
-        if m.post is None or said["kind"] != "error":
-            self.failure = {k: said[k] for k in ("kind", "text", "trace")}
-        else:
+        """A member says why it ends. A user's mistake ends the fleet, and so does a learner's error that its next life would repeat;
+        others are deaths like others."""
+        if said["kind"] == "error" and (m.post is not None or self._passing(m)):
             self._tell("raised", f"{m.name}: {said['text']}")
+        else:
+            self.failure = {k: said[k] for k in ("kind", "text", "trace")}
         return {}
+
+    def _passing(self, learner: Member) -> bool:
+        """Whether a learner's error may not come again: it had made updates, and a checkpoint since the last error."""
+        newest, before = latest_good(self.run.checkpoints), self.raised_at
+        self.raised_at = 0 if newest is None else newest.step
+        return learner.facts().chunks > 0 and self.raised_at > before
 
     def _beside(self) -> dict[str, Any]:
         """What the store keeps of the fleet, per seed."""
-        figures = []
-        for i, f in enumerate(self.broker.facts()):
+        figures, seeds, locks = [], self.broker.facts(), self._locks()
+        for i, f in enumerate(seeds):
             mine = [m for m in self.actors if m.post and m.post.index == i]
             rates = np.array([m.rate for m in mine])
             row = {"queue_depth": f["depth"], "queue_seconds": f["oldest_seconds"], "chunks_dropped": f["dropped"],
                    "chunks_rolled_back": f["rolled_back"], "actors": sum(m.child is not None for m in mine),
                    "straggler_ratio": straggling(rates), "restarts": self.restarts}  # fmt: skip
+            row |= {"lock_waiters": sum(len(x["waiters"]) for x in locks), "lock_held_seconds": max(x["held_seconds"] for x in locks),
+                    "lock_waited_seconds": sum(x["waited_seconds"] for x in locks)}  # fmt: skip
             for m in mine:
-                facts = m.facts()
-                row |= {
-                    f"{m.name}/steps_per_second": m.rate,
-                    f"{m.name}/lag": max(0, f["version"] - facts.version),
-                    f"{m.name}/lives": m.life + 1,
-                }
+                row |= {f"{m.name}/steps_per_second": m.rate, f"{m.name}/lag": self._lag(m, seeds) or 0, f"{m.name}/lives": m.life + 1}
             figures.append({f"fleet/{k}": float(v) for k, v in row.items()})
         each = self.config.seeds
         return {"figures": figures, "met": [dict(self.met), *[{}] * (each - 1)], "words": [dict(self.words), *[{}] * (each - 1)]}
@@ -234,20 +232,6 @@ class Supervisor:
             self.news = [*self.news[-NEWS:], f"{time.strftime('%H:%M:%S')} {what}: {text}"]
 
     # ---- watching
-    def _limit(self, m: Member, facts: Facts) -> float:
-        """Seconds that a member may stay at what it is doing."""
-        g = self.config.guards
-        match facts.doing:
-            case "stepping" if not self.reference:
-                return g.timeout
-            case "resetting":
-                return g.start_timeout
-            case "starting" | "building environments" | "stepping":
-                return g.start_timeout * (m.post.envs if m.post else 1) + self.config.fleet.patience
-            case doing if doing in UNLIMITED:
-                return float("inf")
-        return self.config.fleet.patience
-
     def _look(self, m: Member) -> None:
         """Notice a death, a stop or a hang, and see to the next life."""
         now = time.monotonic()
@@ -265,7 +249,7 @@ class Supervisor:
             self._mourn(m, facts, "died", ended)
         elif m.held_since is not None and now - m.held_since > STOPPED:
             self._mourn(m, facts, "hung", f"its process was stopped for {now - m.held_since:.0f} s")
-        elif facts.seconds > (limit := self._limit(m, facts)):
+        elif facts.silent > (limit := deadline(self.config, facts, m.post.envs if m.post else None, self.reference)):
             self._mourn(m, facts, "hung", f"{facts.doing} for {facts.seconds:.0f} s, {limit:g} are allowed")
 
     def _mourn(self, m: Member, facts: Facts, how: str, why: str) -> None:
@@ -329,22 +313,32 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """Everything that is known, as JSON."""
-        members = []
+        members, seeds = [], self.broker.facts()
         for m in (self.learner, *self.actors):
             facts = m.facts()
             doing = facts.doing if m.child else f"down, starts in {max(0.0, m.due - time.monotonic()):.1f} s"
             members.append({
                 "name": m.name, "seed": m.post and m.post.seed, "node": m.child and m.child.node,
                 "pid": m.child and m.child.pid, "doing": doing,
-                "since_seconds": facts.seconds, "held": m.held_since is not None, "version": facts.version, "steps": facts.steps,
+                "since_seconds": facts.seconds, "heartbeat_seconds": facts.silent + (m.child.unheard() if m.child else 0.0),
+                "held": m.held_since is not None,
+                "version": facts.version, "lag": self._lag(m, seeds), "steps": facts.steps,
                 "steps_per_second": m.rate, "lives": m.life + 1, "environment": facts.env, "episode_seed": facts.scenario,
             })  # fmt: skip
         return {
-            "written": time.time(), "supervisor": os.getpid(), "seconds": time.monotonic() - self.began, "seeds": self.broker.facts(),
-            "members": members, "restarts": self.restarts, "quarantined": self.quarantined, "still_seconds": self.broker.still(),
-            "straggler_ratio": straggling(np.array([m.rate for m in self.actors])), "news": self.news[-20:],
-            "because": self._because(members),
+            "written": time.time(), "supervisor": os.getpid(), "seconds": time.monotonic() - self.began, "seeds": seeds,
+            "members": members, "locks": self._locks(), "restarts": self.restarts, "quarantined": self.quarantined,
+            "still_seconds": self.broker.still(), "straggler_ratio": straggling(np.array([m.rate for m in self.actors])),
+            "news": self.news[-20:], "because": self._because(members),
         }  # fmt: skip
+
+    def _lag(self, m: Member, seeds: list[dict[str, Any]]) -> int | None:
+        """Versions that an actor's policy is behind; None before it has one."""
+        version = m.facts().version
+        return max(0, seeds[m.post.index]["version"] - version) if m.post and version >= 0 else None
+
+    def _locks(self) -> list[dict[str, Any]]:
+        return [lock.facts() for lock in (self.broker.lock, self.lock)]
 
     def _because(self, members: list[dict[str, Any]]) -> str:
         """Why nothing moves, in one sentence; empty where things do."""
@@ -353,6 +347,9 @@ class Supervisor:
             return ""
         learner, *actors = members
         said = f"nothing has moved for {still:.0f} s because "
+        for lock in self._locks():
+            if (held := lock["held_seconds"]) > HELD:
+                return f"{said}{lock['holder']} holds the lock of {lock['name']} since {held:.0f} s; {len(lock['waiters'])} wait for it"
         if learner["doing"] not in ("waiting for chunks",):
             return said + f"the learner is {learner['doing']} since {learner['since_seconds']:.0f} s"
         down = [a for a in actors if a["pid"] is None or a["held"]]
