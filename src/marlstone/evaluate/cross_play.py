@@ -27,7 +27,7 @@ def rotations(seeds: int, most: int = ROTATIONS) -> list[int]:
 
 
 def cross_play(runtime: Any, state: Any, episodes: int, act: Act = "mode", most: int = ROTATIONS) -> np.ndarray:
-    """`[seeds seeds]`: mean team returns over `episodes`, by the seed of either part; NaN for pairs left out (of more than `most` + 1 seeds).
+    """`[seeds seeds]`: mean team returns over `episodes`, by the seed of either part; NaN for pairs left out (of over `most` + 1 seeds).
     Each rotation is as much work as an evaluation with two policies. Raises `UserError` for a team of one agent."""
     policies, count = runtime.spread.trim(state.train.policy), len(runtime.seeds)
     decider = Mixed(Alone(runtime.algorithm), splits(runtime.algorithm.spec))
