@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from marlstone.algorithm import Algorithm
 from marlstone.core.distributions import noise_of
-from marlstone.core.types import Step
+from marlstone.core.types import Spec, Step
 
 Array = Any
 Act = Literal["mode", "sample"]
@@ -28,6 +28,29 @@ class Decider(Protocol):
 
     def decide(self, policy: Any, step: Step, memory: Any, key: Array, act: Act) -> tuple[Actions, Any]:
         """Actions of one row of `b` environments, in recorded form, and memory after it."""
+
+
+class Telling(Decider, Protocol):
+    """A decider that has something to say of what it did."""
+
+    def told(self, memory: Any) -> dict[str, Array]:
+        """Of the row just decided, by the memory after it: name -> `[b]`. Evaluations sum these over each episode."""
+
+
+def told(decider: Decider, memory: Any) -> dict[str, Array]:
+    """What a decider tells of the row it just decided; nothing, if it has nothing to tell."""
+    said: dict[str, Array] = decider.told(memory) if hasattr(decider, "told") else {}
+    return said
+
+
+def chosen(spec: Spec, which: Array, there: Actions, elsewhere: Actions) -> Actions:
+    """Recorded actions: `there` of the agents for whom `which [... n]` holds, `elsewhere` of the others."""
+    start, out = 0, []
+    for g, a, b in zip(spec.groups, there, elsewhere, strict=True):
+        mine = which[..., start : start + g.count]
+        start += g.count
+        out.append(jnp.where(mine.reshape(*mine.shape, *(1,) * (a.ndim - mine.ndim)), a, b))
+    return tuple(out)
 
 
 @dataclass(frozen=True)

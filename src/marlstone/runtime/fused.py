@@ -91,6 +91,11 @@ class Fused:
         return State(train, acting, begin(part.b, part.spec.metrics), keys["act"], keys["learner"])
 
     @property
+    def b(self) -> int:
+        """Environments of each seed."""
+        return self.env.b
+
+    @property
     def _part(self) -> Vectorized:
         """The environments one device steps."""
         return replace(self.env, b=self.env.b // self.algorithm.shards)
@@ -167,13 +172,22 @@ class Fused:
         `decider` decides (default: the policy alone) by `policies` (one entry per slot; default: the seeds' own), under `faults`.
         Seed i's episodes are drawn from `keys[i]` (default: its own seed): evaluations with equal keys meet the same episodes.
         """
+        return self.evaluator(episodes, act, decider=decider, faults=faults)(state.train.policy if policies is None else policies, keys)
+
+    def evaluator(
+        self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
+    ) -> Callable[..., Episodes]:
+        """`play(policies, keys=None)`: `evaluate`, compiled once for many policies."""
         decider = decider or Alone(self.algorithm)
         env = replace(self.env, env=under(faults, self.env.env), b=episodes, resets=False)
         one = lambda policy, seed: play(env, episodes, decider, policy, component_key(seed, "evaluation"), act)
-        seeds = self.spread.pad(np.array(self.seeds if keys is None else keys, np.uint32))
-        policies = state.train.policy if policies is None else policies
-        played = jax.jit(self.spread.over(one), compiler_options=self._seldom)
-        return jax.device_get(self.spread.trim(played(policies, seeds)))
+        compiled = jax.jit(self.spread.over(one), compiler_options=self._seldom)
+
+        def judged(policies: Any, keys: tuple[int, ...] | None = None) -> Episodes:
+            seeds = self.spread.pad(np.array(self.seeds if keys is None else keys, np.uint32))
+            return jax.device_get(self.spread.trim(compiled(policies, seeds)))
+
+        return judged
 
     def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Fused":
         """The same in the environment with other options, for judging. Raises UserError where agents would see or do other things there."""

@@ -25,7 +25,7 @@ from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, Spec, Step, difference
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadRow, Guards
-from marlstone.runtime.deciding import Act, Alone, Decider
+from marlstone.runtime.deciding import Act, Alone, Decider, told
 from marlstone.runtime.episodes import acting_by, joined, spans
 from marlstone.runtime.evaluation import UNKNOWN_HORIZON, Episodes, add, finish, nothing_yet
 from marlstone.runtime.fused import Report, State
@@ -240,32 +240,43 @@ class Hosted:
         decider: Decider | None = None, faults: tuple[Fault, ...] = (), policies: Any = None, keys: tuple[int, ...] | None = None,
     ) -> Episodes:  # fmt: skip
         """As `Fused.evaluate`, in worker processes of their own."""
+        return self.evaluator(episodes, act, decider=decider, faults=faults)(state.train.policy if policies is None else policies, keys)
+
+    def evaluator(
+        self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
+    ) -> Callable[..., Episodes]:
+        """As `Fused.evaluator`."""
         decider, declared = decider or Alone(self.algorithm), self.spec.metrics
-        policies, keys = state.train.policy if policies is None else policies, keys or self.seeds
 
         def choose(policy: Any, step: Step, memory: Any, key: Array) -> Any:
             action, memory = decider.decide(policy, step, memory, key, act)
-            return self.algorithm.emit(action), memory
+            return self.algorithm.emit(action), memory, told(decider, memory)
 
-        compiled, counted = jax.jit(choose), jax.jit(lambda so_far, row: add(so_far, row, declared))
+        compiled, counted = jax.jit(choose), jax.jit(lambda so_far, row, said: add(so_far, row, declared, said))
 
-        def one(i: int, policy: Any) -> Episodes:
+        def one(i: int, policy: Any, seed: int) -> Episodes:
             b = min(self.b, episodes)
-            k1, k2 = jax.random.split(component_key(keys[i], "evaluation"))
+            k1, k2 = jax.random.split(component_key(seed, "evaluation"))
             rounds = []
             with self._more(b, faults) as env:
                 for r in range(-(-episodes // b)):
                     _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
-                    memory, so_far, t = decider.memory(b), nothing_yet(b, self.spec.n, declared), 0
+                    memory, t = decider.memory(b), 0
+                    so_far = nothing_yet(b, self.spec.n, declared, jax.eval_shape(lambda m: told(decider, m), memory))
                     key = jax.random.fold_in(k2, r)
                     while t < (self.spec.horizon or UNKNOWN_HORIZON) and not np.asarray(so_far.ended).all():
-                        emitted, memory = compiled(policy, seen_of(step), memory, jax.random.fold_in(key, t))
+                        seen = replace(seen_of(step), present=step.present, deciding=step.deciding)
+                        emitted, memory, said = compiled(policy, seen, memory, jax.random.fold_in(key, t))
                         _, step = env.step(None, jax.device_get(emitted))
-                        so_far, t = counted(so_far, step), t + 1
+                        so_far, t = counted(so_far, step, said), t + 1
                     rounds.append(finish(so_far, declared))
             return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
 
-        return jax.device_get(self.spread.stacked(self.spread.apart(one, policies)))
+        def judged(policies: Any, keys: tuple[int, ...] | None = None) -> Episodes:
+            seeds = np.array(self.seeds if keys is None else keys, np.uint32)
+            return jax.device_get(self.spread.stacked(self.spread.apart(one, policies, seeds)))
+
+        return judged
 
     def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
         """As `Fused.player`. Worker processes of its own start with the first call and stay until `close`."""
