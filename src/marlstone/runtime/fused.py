@@ -163,12 +163,23 @@ class Fused:
         `decider` decides (default: the policy alone) by `policies` (one entry per slot; default: the seeds' own), under `faults`.
         Seed i's episodes are drawn from `keys[i]` (default: its own seed): evaluations with equal keys meet the same episodes.
         """
-        decider = decider or Alone(self.algorithm)
-        env = replace(self.env, env=under(faults, self.env.env), b=episodes)
-        one = lambda policy, seed: play(env, episodes, decider, policy, component_key(seed, "evaluation"), act)
+        alone = decider is None and not faults
+        judged = self._judged.get((episodes, act)) if alone else None
+        if judged is None:
+            by = decider or Alone(self.algorithm)
+            env = replace(self.env, env=under(faults, self.env.env), b=episodes)
+            one = lambda policy, seed: play(env, episodes, by, policy, component_key(seed, "evaluation"), act)
+            judged = jax.jit(self.spread.over(one))
+        if alone:
+            self._judged[episodes, act] = judged
         seeds = self.spread.pad(np.array(self.seeds if keys is None else keys, np.uint32))
         policies = state.train.policy if policies is None else policies
-        return jax.device_get(self.spread.trim(jax.jit(self.spread.over(one))(policies, seeds)))
+        return jax.device_get(self.spread.trim(judged(policies, seeds)))
+
+    @cached_property
+    def _judged(self) -> dict[tuple[int, Act], Callable[..., Episodes]]:
+        """Programs that play policies alone, by episodes and how they act: made once for any number of checkpoints and rounds."""
+        return {}
 
     def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
         """`play(state, nth=0)`: an episode of each of `episodes` fresh environments with every seed's policy as it stands, per seed one
