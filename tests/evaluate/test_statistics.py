@@ -1,11 +1,26 @@
-"""The interval covers what it says, by simulation; the IQM is rliable's."""
+"""Intervals cover what they say, by simulation; aggregates are rliable's, whose values lie in data/rliable.json."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from marlstone.core.errors import UserError
-from marlstone.evaluate.statistics import interval, iqm, worst_seed
+from marlstone.evaluate.statistics import (
+    difference,
+    interval,
+    iqm,
+    median,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+    seeds_needed,
+    worst_seed,
+)
+
+ORACLE = json.loads((Path(__file__).parent / "data" / "rliable.json").read_text())["cases"]
 
 DRAWS = {
     "normal": lambda r, s: r.normal(size=s),
@@ -27,6 +42,108 @@ def test_coverage(name: str, n: int) -> None:
     covered = np.mean((found[:, 0] <= truth) & (truth <= found[:, 1]))
     print(f"{name}, {n} seeds: coverage {covered:.1%}")
     assert 0.93 <= covered <= 0.995
+
+
+@pytest.mark.parametrize("n", [5, 10])
+@pytest.mark.parametrize("name", DRAWS)
+def test_coverage_of_a_difference(name: str, n: int) -> None:
+    """Of two configurations with returns of one kind, one of them shifted; seeds and episodes drawn apart."""
+    random = np.random.default_rng(n)
+    seeds = DRAWS[name](random, (2, 2000, n, 1))
+    a, b = seeds + 0.5 * random.normal(size=(2, 2000, n, 4))
+    found = np.array([difference(list(x + 0.3), list(y))[1] for x, y in zip(a, b)])
+    covered = np.mean((found[:, 0] <= 0.3) & (0.3 <= found[:, 1]))
+    print(f"{name}, {n} seeds each: coverage of a difference {covered:.1%}")
+    assert 0.93 <= covered <= 0.995
+
+
+@pytest.mark.parametrize("name", ["normal", "one_dead"])
+def test_coverage_of_a_paired_difference(name: str) -> None:
+    """Half of what seeds differ in, and all of what episodes do, is common to both; five seeds."""
+    random = np.random.default_rng(7)
+    common = random.normal(size=(2000, 5, 1)) + 0.5 * random.normal(size=(2000, 5, 4))
+    a, b = common + DRAWS[name](random, (2, 2000, 5, 1))
+    found = np.array([difference(list(x + 0.3), list(y), paired=True)[1] for x, y in zip(a, b)])
+    covered = np.mean((found[:, 0] <= 0.3) & (0.3 <= found[:, 1]))
+    print(f"{name}, 5 pairs of seeds: coverage {covered:.1%}")
+    assert 0.93 <= covered <= 0.995
+
+
+def test_a_difference_is_antisymmetric_up_to_its_draws_and_of_the_iqms() -> None:
+    random = np.random.default_rng(0)
+    a, b = list(random.normal(1, 1, (6, 4))), list(random.normal(0, 1, (9, 4)))
+    center, (low, high) = difference(a, b)
+    assert center == pytest.approx(interval(a)[0] - interval(b)[0]) and low < center < high
+    there, (least, most) = difference(b, a)
+    assert there == pytest.approx(-center) and least == pytest.approx(-high, abs=0.3) and most == pytest.approx(-low, abs=0.3)
+
+
+def test_pairing_uses_what_is_common() -> None:
+    """What all pairs share vanishes: the same returns plus a constant differ by it exactly."""
+    a = list(np.random.default_rng(1).normal(size=(5, 8)))
+    center, (low, high) = difference([x + 0.25 for x in a], a, paired=True)
+    assert [center, low, high] == pytest.approx([0.25] * 3)
+    loose = difference([x + 0.25 for x in a], a)[1]
+    assert loose[0] < 0 < loose[1]
+
+
+def test_a_difference_without_spread_or_seeds() -> None:
+    assert difference([[1.0]] * 5, [[0.0]] * 5) == (1.0, (1.0, 1.0))
+    for few in ([[1.0]], [[1.0], [float("nan")]]):
+        assert np.isnan(difference(few, [[0.0]] * 5)[1]).all()
+    with pytest.raises(UserError, match="paired"):
+        difference([[1.0]] * 5, [[1.0]] * 4, paired=True)
+    with pytest.raises(UserError, match="level"):
+        difference([[1.0]], [[1.0]], level=0)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_seeds_needed_are_about_enough(paired: bool) -> None:
+    """With as many more seeds as the median experiment asks for, about half of new experiments separate."""
+    random = np.random.default_rng(5)
+    draw = lambda n: (list(random.normal(1, 1, (n, 1))), list(random.normal(0, 1, (n, 1))))
+    asked = [seeds_needed(*draw(5), paired) for _ in range(200)]
+    more = int(np.median([np.inf if x is None else x for x in asked]))
+    separate = np.mean([seeds_needed(*draw(5 + more), paired) == 0 for _ in range(200)])
+    print(f"paired {paired}: {more} more seeds, then {separate:.0%} separate")
+    assert 3 <= more <= 15 and 0.3 <= separate <= 0.75
+
+
+def test_seeds_needed_says_when_it_is_no_use() -> None:
+    a = [[0.0], [1.0], [2.0], [3.0], [4.0]]
+    assert seeds_needed(a, a) is None
+    assert seeds_needed(a, [[x[0] + 1e-6] for x in a]) is None
+    assert seeds_needed(a, [[1.0]]) is None
+    assert seeds_needed([[9.0]] * 5, [[0.0]] * 5) == 0
+    far, near = ([[x[0] + d] for x in a] for d in (2.0, 1.0))
+    assert 0 < seeds_needed(far, a) < seeds_needed(near, a)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("case", ORACLE, ids=[c["name"] for c in ORACLE])
+def test_aggregates_are_rliables(case: dict) -> None:
+    x, expected = case["x"], case["expected"]
+    assert median(x) == pytest.approx(expected["median"])
+    assert iqm(np.ravel(x)) == pytest.approx(expected["iqm"])
+    for target, gap in expected["optimality_gap"].items():
+        assert optimality_gap(x, float(target)) == pytest.approx(gap)
+    assert probability_of_improvement(x, case["y"]) == pytest.approx(expected["probability_of_improvement"])
+    assert performance_profile(x, case["thresholds"]) == pytest.approx(expected["performance_profile"])
+
+
+def test_improvement_is_complementary_and_one_task_may_be_a_row() -> None:
+    random = np.random.default_rng(2)
+    x, y = random.integers(0, 4, (7, 3)), random.integers(0, 4, (5, 3))
+    assert probability_of_improvement(x, y) + probability_of_improvement(y, x) == pytest.approx(1)
+    assert probability_of_improvement(x[:, 0], y[:, 0]) == probability_of_improvement(x[:, :1], y[:, :1])
+
+
+@pytest.mark.parametrize("bad", [[], [[[1.0]]]])
+def test_aggregates_refuse(bad: list) -> None:
+    for f in (median, optimality_gap, lambda x: performance_profile(x, 0), lambda x: probability_of_improvement(x, x)):
+        with pytest.raises(UserError, match="seeds tasks"):
+            f(bad)
+    with pytest.raises(UserError, match="tasks"):
+        probability_of_improvement([[1.0, 2.0]], [[1.0]])
 
 
 @pytest.mark.parametrize("n", range(1, 13))
