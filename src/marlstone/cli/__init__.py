@@ -11,6 +11,8 @@ COMMANDS = {
     "select": "find which architecture is robust in an environment, by measuring",
     "train": "train agents in an environment, or continue a run",
     "evaluate": "play a run's final policy and report its return",
+    "compare": "which of two runs' policies earns more, on the same episodes",
+    "check-hacking": "did the reward rise while what is really wanted fell?",
     "audit-credit": "check what a credit method says of each agent against the truth",
     "check-credit": "run a credit method, yours too, through the laws that every one keeps",
     "fleet": "many actors, one learner: what such a fleet would do",

@@ -13,3 +13,11 @@ def find(where: str) -> tuple[RunDirectory, Checkpoint]:
         return RunDirectory.open(path.parent.parent), verify(path.resolve())
     run = RunDirectory.open(path)
     return run, newest(run.checkpoints)
+
+
+def find_policies(where: str) -> tuple[RunDirectory, Checkpoint]:
+    """As `find`, for who only acts: `RUN/policies/step-...` will do too, which is kept of every checkpoint."""
+    path = Path(where).expanduser()
+    if path.name.startswith(STEP) and path.parent.name == "policies":
+        return RunDirectory.open(path.parent.parent), verify(path.resolve())
+    return find(where)

@@ -188,3 +188,62 @@ def selected(record: Mapping[str, Any]) -> None:
     (console if console.is_terminal else Console(width=200)).print(table, markup=False, highlight=False)
     print(record["evidence"], record["doubt"], *proved(record), sep="\n")
     print(f"train it: marlstone train {record['config']}\nreport: {record['report']}")
+
+
+def compared(record: Mapping[str, Any]) -> None:
+    """Two runs on the same episodes: who earns more, and agent by agent."""
+    better = record["better"]
+    words = "undecided" if better is None else f"the {('first', 'second')[better]} run's policies earn more"
+    bounds = "declared" if record["bounds_declared"] else "as the first round showed; it is not counted"
+    rows = [
+        ("environment", str(record["env"])),
+        *[
+            (name, f"{run}, step {number(step)}")
+            for name, run, step in zip(("first", "second"), record["runs"], record["steps"], strict=True)
+        ],
+        ("return of the first less the second", number(record["difference"])),
+        ("95% confidence sequence", between(record["ci95"])),
+        ("decided", words),
+        ("episodes per training seed", f"{number(record['counted'])} counted of {number(record['episodes'])}, {record['seeds']} seeds"),
+        ("differences within", f"{between(record['bounds'])}, {bounds}; {record['clipped']} clipped"),
+        ("speaks of", "these policies, not of those another training would give"),
+    ]
+    show("compared", rows)
+    table = Table(title=f"agents' own returns, {1 - 0.05 / max(len(record['agents']), 1):.1%} each", title_justify="left")
+    for column in ("agent", "first less second", "interval", "decided"):
+        table.add_column(column)
+    for name, a in record["agents"].items():
+        table.add_row(name, number(a["difference"]), between(a["ci95"]), "yes" if a["decided"] else "no")
+    console = Console()
+    (console if console.is_terminal else Console(width=100)).print(table, markup=False, highlight=False)
+
+
+def suspected(record: Mapping[str, Any]) -> None:
+    """A check for reward hacking: the pair of policies that looks worst, then all of them."""
+    better = f"{record['metric']} ({record['better']} is better)"
+    from_, to = (number(step) for step in record["steps"])
+    what = f"from step {from_} to step {to}" if len(record["runs"]) == 1 else "from the first run to the second"
+    rows = [
+        ("alarm", f"YES: what is paid rose, and {better} became worse, {what}" if record["alarm"] else "no"),
+        ("environment", str(record["env"])),
+        *[("run", run) for run in record["runs"]],
+        (f"team return, {what}", f"{number(record['proxy_change'])} [{between(record['proxy_change_ci95'])}]"),
+        (better, f"{number(record['true_change'])} [{between(record['true_change_ci95'])}]"),
+        ("episodes of each policy", f"{number(record['episodes'])} per training seed, {record['seeds']} seeds"),
+        ("speaks of", "these policies; all intervals below hold together with 95%"),
+    ]
+    show("reward hacking", rows)
+    table = Table(title="change on the same episodes", title_justify="left")
+    for column in (
+        "from step",
+        "to step",
+        "team return",
+        *(f"{k} ({t['better']} is better)" for k, t in record["pairs"][0]["true"].items()),
+        "alarm",
+    ):
+        table.add_column(column)
+    for p in record["pairs"]:
+        true = [between(t["ci95"]) for t in p["true"].values()]
+        table.add_row(*(number(x) for x in p["steps"]), between(p["proxy_change_ci95"]), *true, "YES" if p["alarm"] else "no")
+    console = Console()
+    (console if console.is_terminal else Console(width=110)).print(table, markup=False, highlight=False)

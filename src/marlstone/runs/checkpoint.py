@@ -39,13 +39,13 @@ def listed(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name.removeprefix(STEP)))
 
 
-def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3) -> Path:
-    """Write the checkpoint of `step` into `folder`, then forget all but the newest `keep`. Returns its path.
+def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int | None = 3) -> Path:
+    """Write the checkpoint of `step` into `folder`, then forget all but the newest `keep` (None: forget none). Returns its path.
 
     Killed at any moment, this leaves the earlier checkpoints whole and no half-written one. `keep` is at least 2, so
     that something is left when the newest is damaged. Raises `UserError` for a leaf that is no array.
     """
-    if keep < 2 or step < 0:
+    if (keep is not None and keep < 2) or step < 0:
         raise UserError(f"checkpoint with keep = {keep} at step {step}: keep at least 2, at a step of at least 0")
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
@@ -54,7 +54,7 @@ def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 3
     if target.exists():
         _forget(target)
     placed(partial, target)
-    for old in listed(folder)[:-keep]:
+    for old in () if keep is None else listed(folder)[:-keep]:
         _forget(old)
     return target
 

@@ -3,7 +3,8 @@
 - `config.toml`: the resolved configuration; `marlstone train RUN/config.toml` repeats the run
 - `versions.json`: Python, packages, machine
 - `metrics.sqlite`: what was measured (`runs.store`)
-- `checkpoints/`: the whole train state (`runs.checkpoint`)
+- `checkpoints/`: the whole train state of the last three checkpoints (`runs.checkpoint`)
+- `policies/`: what acted at every checkpoint (`runs.policies`)
 - `result.json`: the record that `--json` printed
 - `curve.png`: the learning curve
 """
@@ -97,6 +98,7 @@ class RunDirectory:
         """Forget what was recorded after `step`, where the run resumes under `config`: another future begins there."""
         self.write(CONFIG, config)
         discard_after(self.checkpoints, step)
+        discard_after(self.policies, step)
         self.result.unlink(missing_ok=True)
         with self.store() as store:
             store.truncate(step)
@@ -106,10 +108,12 @@ class RunDirectory:
         if listed(self.checkpoints):
             return
         sweep(self.checkpoints)
+        discard_after(self.policies, -1)
+        sweep(self.policies)
         for name in (CONFIG, "versions.json", "metrics.sqlite", "metrics.sqlite-wal", "metrics.sqlite-shm", ".claim"):
             self.within(name).unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.path):
-            if not any(folder.iterdir()):
+        for folder in (self.checkpoints, self.policies, self.path):
+            if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
     @property
@@ -127,6 +131,10 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         return self.within("checkpoints")
+
+    @property
+    def policies(self) -> Path:
+        return self.within("policies")
 
     @property
     def result(self) -> Path:

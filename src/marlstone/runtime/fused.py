@@ -172,7 +172,18 @@ class Fused:
         `decider` decides (default: the policy alone) by `policies` (one entry per slot; default: the seeds' own), under `faults`.
         Seed i's episodes are drawn from `keys[i]` (default: its own seed): evaluations with equal keys meet the same episodes.
         """
-        return self.evaluator(episodes, act, decider=decider, faults=faults)(state.train.policy if policies is None else policies, keys)
+        alone = decider is None and not faults
+        play = self._alone.get((episodes, act)) if alone else None
+        if play is None:
+            play = self.evaluator(episodes, act, decider=decider, faults=faults)
+        if alone:
+            self._alone[episodes, act] = play
+        return play(state.train.policy if policies is None else policies, keys)
+
+    @cached_property
+    def _alone(self) -> dict[tuple[int, Act], Callable[..., Episodes]]:
+        """Programs that play policies alone, by episodes and how they act: made once for any number of checkpoints and rounds."""
+        return {}
 
     def evaluator(
         self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()

@@ -195,7 +195,7 @@ def _train(
                     stopped = clock.time("watching", lambda: watch(runtime, state, store, done * rows)) or stopped  # noqa: B023
                 store.flush()
                 meta = {"ledgers": [vars(x) for x in ledgers], "faults": faults.totals, "purpose": purpose_of(config.seed)}
-                clock.time("checkpointing", lambda: save(run.checkpoints, done * rows, runtime.spread.trim(state), meta))  # noqa: B023
+                clock.time("checkpointing", lambda: keep(run, done * rows, runtime.spread.trim(state), meta))  # noqa: B023
                 runtime.saved()
         if stopped and done < runtime.total:
             return {"run": str(run.path), "env": config.env, "steps": done * rows, "seeds": list(runtime.seeds), "stopped": True}
@@ -231,6 +231,12 @@ def _train(
     if taken is not None:
         record["taken_from"] = taken
     return record
+
+
+def keep(run: RunDirectory, step: int, state: State, meta: dict[str, Any]) -> None:
+    """A checkpoint: what acts now, for good, and everything else until it is superseded."""
+    save(run.policies, step, state.train.policy, {}, keep=None)
+    save(run.checkpoints, step, state, meta)
 
 
 def _name(part: Any) -> str:

@@ -15,6 +15,8 @@ Grounds for credit (`ground.py`), the climbing game among them, with best return
   flip        from one row of an environment's life on, what was right is wrong
   plan        an ordered chain of sub-goals, paid only at its end
   swarm       up to 1024 agents on a ring, whose own reward is not the team's
+
+With `exploit=true` a ground for credit has one action more, which pays and ruins the true metric; `exploit=false` is its clean twin.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +24,7 @@ from typing import Any
 
 from marlstone.envs.names import UnknownEnvironment, settle, suggestion
 from marlstone.envs.protocol import Env
+from marlstone.envs.proving import exploit
 from marlstone.envs.proving.additive import Additive
 from marlstone.envs.proving.climbing import Climbing
 from marlstone.envs.proving.delayed import Delayed
@@ -56,13 +59,19 @@ NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
     "swarm": (Swarm, {"agents": 256, "rows": 8, "sigma": 0.1}),
 }
 
+EXPLOIT = "exploit"  # the option of every ground for credit; left out, the ground is as it is
+WITHOUT = ("pair", "dials", "match")
+
 
 def make(name: str, options: Mapping[str, Any]) -> Env:
     """The game `proving:name`; raises `UnknownEnvironment` with a suggestion."""
     if name not in NAMES:
         raise UnknownEnvironment(f"proving has no game {name!r}: {suggestion(name, NAMES)}")
     build, defaults = NAMES[name]
-    chosen = settle(f"proving:{name}", options, defaults)
+    plants = {} if name in WITHOUT else {EXPLOIT: False}
+    chosen = settle(f"proving:{name}", options, {**defaults, **plants})
+    planted = chosen.pop(EXPLOIT, None)
     if chosen.get("rows", 2) < 2:
         raise UnknownEnvironment(f"proving:{name}: option 'rows' is {chosen['rows']}: give at least 2")
-    return build(**chosen)
+    ground = build(**chosen)
+    return exploit.over(ground, planted) if EXPLOIT in options else ground

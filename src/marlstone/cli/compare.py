@@ -1,0 +1,66 @@
+"""`marlstone compare RUN RUN`: which of two runs' final policies earns more, on the same episodes."""
+
+import argparse
+from typing import Any
+
+from marlstone.cli.arguments import Parser
+from marlstone.core.errors import UserError
+
+EPISODES = 256
+
+
+def _parser() -> Parser:
+    about = "Play two runs' final policies on the same episodes, until it is decided which earns more, or the episodes are used up."
+    parser = Parser("compare", about)
+    add = parser.add_argument
+    add("runs", nargs=2, metavar="RUN", help="a run's directory, or one of its checkpoints; both of one environment")
+    add("--episodes", type=int, default=EPISODES, metavar="N", help=f"at most so many per training seed; default: {EPISODES}")
+    add(
+        "--bounds", nargs=2, type=float, metavar=("LO", "HI"),
+        help="the least and the greatest team return an episode can have; default: as the first round shows, which then is no evidence",
+    )  # fmt: skip
+    add("--json", action="store_true", help="one line of JSON on stdout")
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """Compare; returns the exit code."""
+    flags = _parser().read(words)
+    check(flags)
+
+    from marlstone.runtime.spread import prepare
+
+    prepare()  # before anything asks JAX for its devices
+    from marlstone.cli.find import find_policies
+    from marlstone.config import load
+    from marlstone.runs.directory import one_line
+
+    found = [find_policies(where) for where in flags.runs]
+    sides = [(load(run.config, {}), checkpoint) for run, checkpoint in found]
+    record = comparison()(*sides, flags.episodes, flags.bounds)
+    found[0][0].write("comparison.json", one_line(record) + "\n")
+    if flags.json:
+        print(one_line(record))
+        return 0
+    from marlstone.cli.report import compared
+
+    compared(record)
+    return 0
+
+
+def check(flags: argparse.Namespace) -> None:
+    """Raises `UserError` where nothing could be compared."""
+    if flags.bounds is not None and not flags.bounds[0] < flags.bounds[1]:
+        raise UserError(f"--bounds {flags.bounds[0]:g} {flags.bounds[1]:g}: give the least return, then the greatest")
+    least = 1 if flags.bounds is not None else 2
+    if flags.episodes < least:
+        raise UserError(
+            f"--episodes is {flags.episodes}: give at least {least}" + ("" if least == 1 else ", of which the first show the bounds")
+        )
+
+
+def comparison() -> Any:
+    """The comparison, imported late: it brings JAX."""
+    from marlstone.evaluate.compare import compare
+
+    return compare

@@ -1,0 +1,143 @@
+"""Policies met with the same episodes: what runs, or checkpoints of one, earn from equal seeds and keys.
+
+Training seed i of one plays what training seed i of the other plays: the same beginnings, the same draws of the environment row by
+row as long as it makes them from keys, the same sampling noise. An episode's difference is averaged over the training seeds, so one
+number per episode is left, independent of all others: it speaks of these policies, never of those another training would give.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marlstone.config import RunConfig
+from marlstone.core.errors import UserError
+from marlstone.core.records import replace
+from marlstone.envs.make import is_jax, make, parse
+from marlstone.runs.policies import read_policies
+from marlstone.runtime.evaluation import Episodes
+from marlstone.runtime.train import runtime_of
+
+ALPHA = 0.05
+ROUND = 32  # episodes per training seed between looks
+FIRST_KEY = 2**31  # training seeds stay far below
+
+
+def keys_of(seeds: int, nth: int) -> tuple[int, ...]:
+    """What the `nth` round of episodes is drawn from, a key for each of `seeds` training seeds; no two rounds share one."""
+    return tuple(FIRST_KEY + nth * seeds + i for i in range(seeds))
+
+
+@dataclass(frozen=True)
+class Players:
+    """A run's environment and networks, ready to play any policies of its first `seeds` training seeds, acting by mode."""
+
+    runtime: Any
+    like: Any
+    seeds: int
+
+    @classmethod
+    def of(cls, config: RunConfig, seeds: int) -> "Players":
+        runtime = runtime_of(config, config.all_seeds[:seeds])
+        try:
+            return cls(runtime, runtime.spread.trim(runtime.start()).train.policy, seeds)
+        except BaseException:
+            runtime.close()
+            raise
+
+    def policies(self, path: Path) -> Any:
+        """What a checkpoint, or what was kept of one, acts by. Raises `UserError`."""
+        return self.runtime.spread.pad(read_policies(path, self.like, self.seeds))
+
+    def play(self, policies: Any, episodes: int, nth: int) -> Episodes:
+        """Round `nth`, `[seeds episodes ...]`: the same episodes whoever plays them."""
+        return self.runtime.evaluate(None, episodes, policies=policies, keys=keys_of(self.seeds, nth))
+
+    def close(self) -> None:
+        self.runtime.close()
+
+    def __enter__(self) -> "Players":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def together(first: RunConfig, second: RunConfig) -> tuple[RunConfig, RunConfig, int]:
+    """Two runs as they are played beside each other, and how many training seeds both have: under the first one's guards, and as many
+    environments at once, since a Python environment draws its episodes by them. Raises `UserError` for different environments."""
+    (source, name, options), (other, called, settings) = parse(first.env), parse(second.env)
+    if (source, name) != (other, called):
+        raise UserError(f"the runs are of different environments, {first.env} and {second.env}: compare runs of one")
+    if options != settings:
+        which = sorted(k for k in {*options, *settings} if options.get(k) != settings.get(k))
+        say = lambda given: ", ".join(f"{k}={given[k]}" if k in given else f"no {k}" for k in which)
+        raise UserError(f"the runs are of {source}:{name} with {say(options)} and with {say(settings)}: compare runs of one environment")
+    if is_jax(first.env) and make(first.env).spec.metrics != make(second.env).spec.metrics:
+        raise UserError(f"{first.env} and {second.env} declare different metrics: compare runs of one environment")
+    second = replace(second, guards=first.guards)
+    return first, second, min(first.seeds, second.seeds)
+
+
+def rounds(episodes: int, most: int) -> tuple[int, int]:
+    """`episodes` in equal rounds of at most `most`: `(rounds, episodes of each)`, so that one compiled program plays them all."""
+    count = -(-episodes // most)
+    return count, -(-episodes // count)
+
+
+@dataclass
+class Evidence:
+    """Differences of one figure gathered so far, within `span` of 0 (None: the next round shows it, and is not counted)."""
+
+    alpha: float
+    span: float | None = None
+    x: list[np.ndarray] = field(default_factory=list)
+    clipped: int = 0
+
+    def add(self, first: np.ndarray, second: np.ndarray) -> None:
+        """A round of both sides' figures, `[seeds e]`."""
+        if self.span is None:
+            both = np.concatenate([first, second])
+            self.span = float(np.ptp(both)) or max(1.0, float(np.abs(both).max()))
+            return
+        x = (np.asarray(first, float) - np.asarray(second, float)).mean(0)
+        self.clipped += int((np.abs(x) > self.span).sum())
+        self.x.append(np.clip(x, -self.span, self.span))
+
+    @property
+    def all(self) -> np.ndarray:
+        return np.concatenate(self.x) if self.x else np.zeros(0)
+
+    @property
+    def ci(self) -> tuple[float, float]:
+        assert self.span is not None
+        return placeholder_sequence(self.all, -self.span, self.span, self.alpha)
+
+    @property
+    def decided(self) -> bool:
+        low, high = self.ci
+        return low > 0 or high < 0
+
+    @property
+    def mean(self) -> float | None:
+        return float(self.all.mean()) if self.x else None
+
+    def record(self) -> dict[str, Any]:
+        """The difference, its interval, whether it is off zero."""
+        return {"difference": self.mean, "ci95": list(self.ci), "decided": self.decided}
+
+
+def placeholder_sequence(x: np.ndarray, low: float, high: float, alpha: float) -> tuple[float, float]:
+    x = (np.asarray(x, float) - low) / (high - low)
+    t = np.arange(1, x.size + 1)
+    mean = (0.5 + np.cumsum(x)) / (t + 1)
+    var = (0.25 + np.cumsum((x - mean) ** 2)) / (t + 1)
+    before_mean, before_var = np.concatenate([[0.5], mean[:-1]]), np.concatenate([[0.25], var[:-1]])
+    lam = np.minimum(np.sqrt(2 * np.log(2 / alpha) / (before_var * t * np.log(1 + t))), 0.5)
+    psi = (-np.log(1 - lam) - lam) / 4
+    total = np.cumsum(lam)
+    center = np.cumsum(lam * x) / total
+    half = (np.log(2 / alpha) + np.cumsum(4 * (x - before_mean) ** 2 * psi)) / total
+    lo, hi = np.maximum.accumulate(np.maximum(center - half, 0)), np.minimum.accumulate(np.minimum(center + half, 1))
+    return float(low + (high - low) * lo[-1]), float(low + (high - low) * hi[-1])
