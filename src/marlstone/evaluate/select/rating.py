@@ -37,7 +37,10 @@ def rated(measured: Mapping[str, Any], stressed: Mapping[str, Any] | None, chanc
     cases = {c["name"]: np.array(c["loss_per_seed"]) * own for c in (stressed or {}).get("cases", []) if c["loss_per_seed"] is not None}
     mixed, differ = ((stressed or {}).get(k) for k in ("cross_play_loss", "action_disagreement"))
     found = _stability(measured, chance, reference, edge_cases=cases or None, cross_play=mixed, disagreement=differ)
-    axes = {k: {"value": _known(a.value), "ci95": [_known(x) for x in a.ci95], "rating": a.rating, "note": a.note} for k, a in found.axes.items()}
+    axes = {
+        k: {"value": _known(a.value), "ci95": [_known(x) for x in a.ci95], "rating": a.rating, "note": a.note}
+        for k, a in found.axes.items()
+    }
     return Rated(found.rating, axes, None if found.off_seed is None else first_seed + found.off_seed, found.note)
 
 
@@ -55,8 +58,7 @@ def collapse(measured: Mapping[str, Any], chance: float, reference: float) -> di
 
 
 def _stability(measured: Mapping[str, Any], chance: float, reference: float, **more: Any) -> Stability:
-    arrays = {k: None if v is None or isinstance(v, dict) else np.array(v, float) for k, v in more.items()}
-    arrays |= {k: v for k, v in more.items() if isinstance(v, dict)}
+    arrays: dict[str, Any] = {k: np.array(v, float) if isinstance(v, list) else v for k, v in more.items()}
     curves = np.array(measured["curve"], float).reshape(len(measured["returns"]), -1)
     return stability(measured["steps"], curves, measured["returns"], chance, reference, **arrays)
 
