@@ -1,4 +1,4 @@
-# make demo: from a bare machine to agents that learned. make test: what CI runs. make check: everything before a merge.
+# make demo: from a bare machine to a measured recommendation. make test: what CI runs. make check: everything before a merge.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -14,7 +14,7 @@ FULL := .venv/.full-$(SUM)
 ARGS ?=
 
 help:
-	@echo 'make demo   install, train on examples/demo.toml, print the table and the picture (about 5 minutes)'
+	@echo 'make demo   install, find the architecture for a foraging task, print the table and the report (about 5 minutes)'
 	echo 'make test   install everything, run every test (ARGS="-k name" passes arguments to pytest)'
 	echo 'make check  format, lint, types, layering, tests, docs'
 	echo 'make docs   build the documentation into site/'
@@ -43,7 +43,7 @@ $(DEMO): | $(BIN)/python
 	touch $(DEMO)
 
 demo: | $(DEMO)
-	@$(BIN)/marlstone train examples/demo.toml $(ARGS)
+	@$(BIN)/marlstone select --env 'jumanji:LevelBasedForaging?task=8x8-2p-2f-coop' --quick $(ARGS)
 
 test: | $(FULL)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -21,7 +21,8 @@ def grid() -> str:
     def shown(c: dict[str, Any]) -> str:
         if "refused" in c:
             return reasons.setdefault(c["refused"], "abcdefghijklmnopqrstuvwxyz"[len(reasons)])
-        return f"{c['gain']:.2f}" if c["trains"] else f"**fails: {c['gain']:.2f}**"
+        more = " *" if c.get("steps", r["steps"]) > r["steps"] else ""
+        return f"{c['gain']:.2f}{more}" if c["trains"] else f"**fails: {c['gain']:.2f}**"
 
     rows = [[f"`{c}`", f"`{a}`", *(shown(at[c, a, *column]) for column in columns)] for c in in_order(0) for a in in_order(1)]
     letters = [f"- {letter}: {reason}" for reason, letter in reasons.items()]
@@ -29,6 +30,6 @@ def grid() -> str:
     said = f"{len(works)} combinations train, {len(at) - len(works)} are refused"
     if failing := sum(not c["trains"] for c in works):
         said = f"{len(works) - failing} combinations train, {failing} do not, {len(at) - len(works)} are refused"
-    about = f"{said}. {number(r['steps'])} steps, seed {r['seed']}, {r['date'][:10]} `{r['commit']}`.\n"
+    about = f"{said}. {number(r['steps'])} steps (*: three times as many), seed {r['seed']}, {r['date'][:10]} `{r['commit']}`.\n"
     head = ["credit", "architecture", *(f"{learner}, `{env}`" for learner, env in columns)]
     return "\n".join([table(head, rows), "Refused, with the reason:\n", *letters, "", about])

@@ -99,10 +99,10 @@ class Budget:
 class Question:
     """All that a selection is determined by.
 
-    `seeds` from `seed` on are trained and reported; the fresh ones of the winner follow them. `tuning` is the share of the budget that
-    each try of a candidate gets, on `tuning_seeds` seeds of the tuning kind; `episodes` judge each seed's final policy.
-    `survivors`: how many are stressed by edge cases, the best of each architecture always (0: nobody is); `soak`: how many budgets the winner is trained for once more, while its
-    observations drift, on `soak_seeds` seeds (0: no soak); `confirm`: whether it is trained anew on fresh seeds.
+    `seeds` from `seed` on are trained and reported; the fresh ones of the winner follow them. `tuning` is the share of the budget
+    that each try of a candidate gets, on `tuning_seeds` seeds of the tuning kind; `episodes` judge each seed's final policy. `survivors`:
+    how many, at most, are stressed by edge cases and each other's seeds. `confirm`: whether the winner is trained anew on fresh seeds;
+    `soak`: for how many budgets it is trained once more, while its observations drift, on `soak_seeds` seeds (0: not).
     """
 
     env: str
@@ -113,7 +113,7 @@ class Question:
     tuning: float = 0.1
     tuning_seeds: int = 2
     episodes: int = 64
-    survivors: int = 3
+    survivors: int = 4
     soak: int = 3
     soak_seeds: int = 2
     confirm: bool = True

@@ -196,15 +196,13 @@ class Study:
         return standings({k: v["returns"] for k, v in said.items()}, {k: v["stopped_at"] is None for k, v in said.items()}, early)
 
     def stress(self) -> None:
-        """Edge cases, cross-play: for the best of each architecture, and the best of all that are not separable from the first."""
-        if not self.question.survivors:
-            return
+        """Edge cases, cross-play: for the best, the best of each architecture, and what is not separable from the best; not for more than
+        `survivors`."""
         by, ran = {c.name: c for c in self.candidates}, [s for s in self.ranked if s.rank is not None]
-        chosen: list[Standing] = []
-        for s in ran:
-            new = self._architecture(by[s.name]) not in {self._architecture(by[x.name]) for x in chosen}
-            if new or (len(chosen) < self.question.survivors and not apart(ran[0], s)):
-                chosen.append(s)
+        architecture = {s.name: self._architecture(by[s.name]) for s in ran}
+        first = [s for i, s in enumerate(ran) if architecture[s.name] not in {architecture[x.name] for x in ran[:i]}]
+        level = [s for s in ran if s not in first and not apart(ran[0], s)]
+        chosen = (first + level)[: self.question.survivors]
         self.do([self._job(self._trial(by[s.name]), self._full(by[s.name]), stress=True) for s in chosen], "stress")
 
     @cached_property
