@@ -7,16 +7,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marlstone.architectures import Ctde, Decentralized, Gru, Mlp
-from marlstone.config import Evaluation, Rollout, RunConfig, dump, load, parse
-from marlstone.config.sources import resolved
+from marlstone.config import Case, Evaluation, Rollout, RunConfig, dump, load, parse
+from marlstone.config.sources import resolved, with_cases
 from marlstone.core.errors import UserError
 from marlstone.credit import Individual, Team
+from marlstone.envs.faults import ActionLoss, Death, Noise, Skew, Volatile
 from marlstone.envs.guards import Guards
 from marlstone.learners import PolicyGradient
 
 widths = st.lists(st.integers(1, 512), min_size=1, max_size=3).map(tuple)
 bodies = st.one_of(st.builds(Mlp, hidden=widths, activation=st.sampled_from(["relu", "tanh"])), st.builds(Gru, hidden=st.integers(1, 99)))
 positive = st.floats(1e-9, 1e9)
+options = st.dictionaries(
+    st.text(st.characters(codec="utf-8"), min_size=1), st.booleans() | st.integers(-9, 9) | st.just(0.5) | st.just("x")
+)
+cases = st.lists(
+    st.builds(
+        Case, st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip), st.just(()) | st.just((Skew(2), ActionLoss())), options
+    ),
+    max_size=3,
+    unique_by=lambda case: case.name,
+).map(tuple)
 configs = st.builds(
     RunConfig,
     env=st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip),
@@ -26,7 +37,15 @@ configs = st.builds(
     credit=st.sampled_from([Individual(), Team()]),
     learner=st.builds(PolicyGradient, lr=positive, anneal=st.booleans(), epochs=st.integers(1, 20)),
     rollout=st.builds(Rollout, st.integers(1, 10**6), st.integers(1, 10**6)),
-    evaluate=st.builds(Evaluation, st.integers(1, 10**6)),
+    evaluate=st.builds(Evaluation, st.integers(1, 10**6), cases=cases, graceful=st.floats(0, 1)),
+    faults=st.lists(
+        st.one_of(
+            st.builds(Noise, positive.filter(lambda x: x < 1e6)),
+            st.builds(Death, st.integers(0, 9), st.none() | st.integers(1, 99)),
+            st.builds(Volatile, instead=st.sampled_from(["default", "last"])),
+        ),
+        max_size=3,
+    ).map(tuple),
     guards=st.builds(
         Guards, st.sampled_from(["survive", "refuse"]), st.none() | st.tuples(st.floats(-9, 0), st.floats(0, 9)), st.floats(1e-9, 1e6)
     ),
@@ -84,6 +103,17 @@ def test_file_and_flags(tmp_path: Path) -> None:
         ({"learner..lr": "1"}, "an empty name"),
         ({"steps.x": "1"}, "whole number"),
         ({"steps": "1\ny = 2"}, "whole number"),
+        ({"faults": '["noize"]'}, "faults[0] = 'noize': there is no such fault; did you mean 'noise'?"),
+        ({"faults": "[{scale = 1}]"}, "faults[0].kind is missing"),
+        ({"faults": "noise"}, "expected a list"),
+        ({"faults": "[{kind = 'noise', rate = 1}]"}, "unknown key 'faults[0].rate' in faults[0] (noise)"),
+        ({"faults": "['noise', {kind = 'dropout', rate = 2}]"}, "faults[1] (dropout): rate is 2.0: give a number from 0 to 1"),
+        ({"evaluate.cases": "[{name = ' '}]"}, "evaluate.cases[0]: name is empty"),
+        ({"evaluate.cases": "[{name = 'a'}, {name = 'a'}]"}, "names 'a' twice"),
+        ({"evaluate.cases": "[{name = 'a', faults = ['reward_noise']}]"}, "a finished policy never sees reward_noise"),
+        ({"evaluate.cases": "[{name = 'a', late = 3}]"}, "late is 3.0: give a number from 0 to 1"),
+        ({"evaluate.cases": "[{name = 'a', fallback = 'pray'}]"}, "fallback"),
+        ({"evaluate.graceful": "2"}, "evaluate.graceful is 2.0"),
     ],
 )
 def test_one_clear_message(overrides: dict[str, str], says: str) -> None:
@@ -170,7 +200,25 @@ def test_a_users_file_that_does_not_load(tmp_path: Path, content: str) -> None:
         load(None, {"env": "a:b", "credit": f"{tmp_path}/bad.py:Mine"})
 
 
-TOML = dump(RunConfig(env="proving:climbing"))
+def test_faults_are_a_list_in_files_and_cases_may_be_a_file_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        MINE + "from marlstone.envs.faults import Fault\n@dataclass(frozen=True)\nclass Odd(Fault):\n    x: int = 1\n"
+    )
+    (tmp_path / "run.toml").write_text('env = "a:b"\n[[faults]]\nkind = "noise"\nscale = 0.3\n[[faults]]\nkind = "mine.py:Odd"\nx = 2\n')
+    config = load(tmp_path / "run.toml")
+    assert config.faults[0] == Noise(0.3) and config.faults[1].x == 2  # type: ignore[attr-defined]
+    assert parse(dump(config)) == config and f'kind = "{tmp_path.resolve()}/mine.py:Odd"' in dump(config)
+    file = tmp_path / "cases.toml"
+    file.write_text('[evaluate]\ngraceful = 0.1\n[[evaluate.cases]]\nname = "odd"\nlate = 0.5\nfaults = ["skew"]\n')
+    asked = with_cases(config, file)
+    assert asked.evaluate == Evaluation(cases=(Case("odd", (Skew(),), late=0.5),), graceful=0.1) and asked.faults == config.faults
+    for text in ("steps = 1\n", "[evaluate]\nepisodes = 3\n", "", "evaluate = 3\n"):
+        file.write_text(text)
+        with pytest.raises(UserError, match="edge cases alone"):
+            with_cases(config, file)
+
+
+TOML = dump(RunConfig(env="proving:climbing", faults=(Noise(),), evaluate=Evaluation(cases=(Case("a", (Death(),), {"x": 1}),))))
 
 
 @settings(max_examples=400, deadline=None)

@@ -63,6 +63,28 @@ def fitting_audit(config: Any) -> dict[str, Any]:
     return {"env": config.env, "seeds": [1], **kinds, **figures, **none, "truth": {}, "contributions": {}}
 
 
+def fitting_cases(config: Any, checkpoint: Any, episodes: int, tell: Any) -> dict[str, Any]:
+    """No episodes, but every case that would be played is put over the environment."""
+    from marlstone.envs.faults import under
+    from marlstone.evaluate.edge_cases import decider_of, standard_cases
+    from marlstone.runtime.train import runtime_of
+
+    runtime, rows = runtime_of(config), []
+    for case in (*standard_cases(runtime.algorithm.spec), *config.evaluate.cases):
+        under(case.faults, runtime.env.env)
+        decider_of(runtime.algorithm, case)
+        verdict = {"return_iqm": 0.0, "return_ci95": None, "loss": None, "loss_ci95": [None, None], "graceful": None}
+        rows.append({"name": case.name, **verdict})
+    return {
+        "return_iqm": 0.0,
+        "return_ci95": None,
+        "seeds": [1],
+        "chance": rows[0],
+        "graceful_bound": config.evaluate.graceful,
+        "cases": rows,
+    }
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p.read_text())], ids=lambda p: p.name)
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A page's commands in order, in a fresh directory that holds the files the page shows by title."""
@@ -77,6 +99,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(audit_credit, "_trained", lambda config, *_: fitting_audit(config))
         monkeypatch.setattr(audit_credit, "scoring", lambda: lambda config, checkpoint, log: {**fitting_audit(config), **NOTHING_SAID})
         monkeypatch.setattr(evaluate, "logging", lambda: lambda config, checkpoint, episodes, log: {"return_iqm": 0.0, "log": log.name})
+        monkeypatch.setattr(evaluate, "cases", lambda: fitting_cases)
         monkeypatch.setattr(evaluate, "runtime", lambda: lambda config, checkpoint, episodes: {"return_iqm": 0.0, "seeds": [1]})
     for _, title, body in FENCE.findall(text):
         if title:
@@ -102,11 +125,16 @@ def test_queries_answer(tmp_path: Path) -> None:
     assert queries
 
 
-def test_shown_files_are_read() -> None:
-    """The examples' configurations and every TOML file shown by title are configurations."""
+def test_shown_files_are_read(tmp_path: Path) -> None:
+    """The examples' configurations and every TOML file shown by title are configurations, or edge cases for one."""
     from marlstone.config import load, parse
+    from marlstone.config.sources import with_cases
 
     examples = [load(file) for file in (ROOT / "examples").glob("*.toml")]
     assert len(examples) >= 2 and all(config.steps > 0 for config in examples)
     shown = [body for p in PAGES for kind, title, body in FENCE.findall(p.read_text()) if kind == "toml" and title]
-    assert shown and all(parse(body) for body in shown)
+    whole = [body for body in shown if not body.startswith("[evaluate]")]
+    assert whole and all(parse(body) for body in whole)
+    for body in set(shown) - set(whole):
+        (tmp_path / "cases.toml").write_text(body)
+        assert with_cases(parse('env = "proving:additive"'), tmp_path / "cases.toml").evaluate.cases

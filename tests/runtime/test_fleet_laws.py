@@ -31,7 +31,8 @@ COMBINATIONS = {
     "hierarchical": {"env": "proving:plan", "architecture": "hierarchical", "architecture.body.hidden": "[8]", "credit": "team"},
     "qmix-replay-gru": {"env": "proving:additive", "architecture": "ctde", "credit": "qmix", "learner": "q_learning",
                         "learner.replay.capacity": "16", "learner.replay.batch": "4", "learner.replay.updates": "1", **GRU},
-    "pqn-vdn": {"env": "proving:additive", "architecture.body.hidden": "[8]", "credit": "vdn", "learner": "pqn"},
+    "pqn-vdn": {"env": "proving:additive", "architecture.body.hidden": "[8]", "credit": "vdn", "learner": "pqn",
+                "faults": '["noise", {kind = "action_loss", rate = 0.5}]'},
 }  # fmt: skip
 
 

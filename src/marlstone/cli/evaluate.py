@@ -24,11 +24,14 @@ def main(words: list[str]) -> int:
         metavar="SUITE",
         help="also: edge-cases (what is left when something goes wrong) or credit (the audit); may be repeated",
     )
+    parser.add_argument("--cases", metavar="FILE.toml", help="edge cases of your own ([[evaluate.cases]]) instead of the run's")
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
     for suite in flags.suite:
         if suite not in SUITES:
             raise UserError(f"--suite {suite}: there is no such suite; {suggest(suite, SUITES)}")
+    if flags.cases is not None and "edge-cases" not in flags.suite:
+        raise UserError("--cases are played by a suite: add --suite edge-cases")
     if flags.log is not None and flags.suite:
         raise UserError("--log keeps undisturbed episodes, --suite plays others: give one at a time")
 
@@ -37,10 +40,13 @@ def main(words: list[str]) -> int:
     prepare()  # before anything asks JAX for its devices
     from marlstone.cli.find import find
     from marlstone.config import load
+    from marlstone.config.sources import with_cases
     from marlstone.runs.directory import one_line
 
     run, checkpoint = find(flags.run)
     config = load(run.config, {} if flags.episodes is None else {"evaluate.episodes": flags.episodes})
+    if flags.cases is not None:
+        config = with_cases(config, flags.cases)
     episodes = config.evaluate.episodes
     record: dict[str, Any]
     if flags.log is not None:

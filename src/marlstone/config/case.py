@@ -1,10 +1,11 @@
 """An edge case: what goes wrong while a finished policy is judged."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from marlstone.core.errors import UserError
+from marlstone.core.errors import UserError, suggest
 from marlstone.envs.faults import Fault
+
+FALLBACKS = ("default", "last", "random")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Case:
 
     name: str
     faults: tuple[Fault, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, bool | int | float | str] = field(default_factory=dict)
     late: float = 0.0
     fallback: str = "default"
     bursts: float = 1.0
@@ -31,6 +32,12 @@ class Case:
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise UserError("name is empty: give the case a name")
+        if not 0 <= self.late <= 1:
+            raise UserError(f"late is {self.late}: give a number from 0 to 1")
+        if self.fallback not in FALLBACKS:
+            raise UserError(f"fallback is {self.fallback!r}; {suggest(self.fallback, FALLBACKS)}")
+        if self.bursts < 1:
+            raise UserError(f"bursts is {self.bursts}: give the rows a burst lasts, at least 1")
         if paid := [f.kind for f in self.faults if f.kind.startswith("reward_")]:
             remedy = "put it under [[faults]], to train with"
             raise UserError(f"case {self.name!r}: a finished policy never sees {paid[0]}, which would only falsify the return: {remedy}")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from marlstone.config import kinds
-from marlstone.config.schema import RunConfig
-from marlstone.config.walk import Word, fields_of, table
+from marlstone.config.schema import Evaluation, RunConfig
+from marlstone.config.walk import Word, build, fields_of, table
 from marlstone.core.errors import UserError
 from marlstone.envs.make import absolute
 
@@ -25,6 +25,20 @@ def load(file: str | Path | None = None, overrides: Mapping[str, str] | None = N
     """
     values = {} if file is None else _read(Path(file))
     return built(values, overrides or {})
+
+
+def with_cases(config: RunConfig, file: str | Path) -> RunConfig:
+    """The configuration with the edge cases of `file`, a TOML of `[evaluate]` with `cases` and `graceful` alone, instead of its own."""
+    values = _read(Path(file))
+    said = values.get("evaluate", {})
+    if set(values) != {"evaluate"} or not isinstance(said, dict) or not said or set(said) - {"cases", "graceful"}:
+        raise UserError(f"{file} is to hold edge cases alone: write [[evaluate.cases]] tables, and evaluate.graceful if you like")
+    known = fields_of(Evaluation)
+    built = {name: build(known[name], value, f"evaluate.{name}") for name, value in said.items()}
+    try:
+        return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, **built))
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def parse(text: str, source: str = "configuration") -> RunConfig:

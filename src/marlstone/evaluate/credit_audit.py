@@ -249,6 +249,10 @@ def auditable(config: RunConfig) -> None:
         )
     if config.architecture.managers() is not None:
         raise ValueError(f"{config.env} with managers cannot go back to a state it was in: audit in an environment written in JAX")
+    if config.faults:
+        raise ValueError(
+            f"{config.env} under faults cannot go back to a state it was in: audit a run trained without, or one written in JAX"
+        )
     revisited(config.env).env.close()
 
 

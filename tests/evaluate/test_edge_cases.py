@@ -1,0 +1,150 @@
+"""What is left when something goes wrong: the same episodes, paired; losses of the span; and the table."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from marlstone.cli import main
+from marlstone.config import Case, RunConfig, dump, load
+from marlstone.config.schema import Evaluation, Rollout
+from marlstone.core.errors import UserError
+from marlstone.core.records import replace
+from marlstone.core.types import Spec
+from marlstone.envs.faults import ActionDelay, ActionLoss, Dropout, Noise, RewardNoise
+from marlstone.envs.make import make
+from marlstone.envs.managed import Managers
+from marlstone.evaluate import edge_cases as suite
+from marlstone.evaluate.edge_cases import chance_return, decider_of, edge_cases, judged, standard_cases
+from marlstone.runs.directory import RunDirectory
+from marlstone.runtime.train import runtime_of, train
+from tests.runtime.conftest import compiled_once  # noqa: F401
+
+LINE = f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make"
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+def config(env: str, **changes: Any) -> RunConfig:
+    words = {"env": env, "seed": "0", "seeds": "2", "learner.minibatches": "2", "architecture.body.hidden": "[8]", "credit": "team"}
+    return replace(load(None, words), **{"rollout": Rollout(4, 8, 1), "evaluate": Evaluation(8, 0), "steps": 64, **changes})
+
+
+def test_the_standard_cases_leave_out_what_an_environment_refuses() -> None:
+    names = lambda spec: {case.name for case in standard_cases(spec)}
+    every = names(make("proving:additive").spec)
+    assert len(every) == 15
+    assert names(Managers().over(make("proving:pair")).spec) == every
+    one: Spec = make("proving:dials").spec
+    alone = replace(one, groups=(replace(one.groups[0], agents=("dial_0",), types=("dials",)),))
+    assert every - names(alone) == {"an agent dies", "an agent comes late"}
+    pixels = {"picture": one.groups[0].observation["picture"]}
+    assert every - names(replace(one, groups=(replace(one.groups[0], observation=pixels),))) == {"NaN values 1%"}
+    unknown = replace(one, horizon=None)
+    assert names(unknown) == every
+
+
+def test_a_verdict_takes_the_intervals_worse_end() -> None:
+    few = np.full((5, 4), 0.1) + np.linspace(-0.01, 0.01, 5)[:, None]
+    told = judged(few, 0.2)
+    assert told["graceful"] is True and told["loss"] == pytest.approx(0.1) and len(told["loss_per_seed"]) == 5
+    wide = few + np.array([-0.6, -0.2, 0, 0.2, 0.6])[:, None]
+    told = judged(wide, 0.2)
+    assert told["loss"] < 0.2 < told["loss_ci95"][1] and told["graceful"] is False
+    assert judged(few[:1], 0.2)["graceful"] is True and judged(few[:1], 0.2)["loss_ci95"] == [None, None]
+    assert judged(None, 0.2) == {"loss": None, "loss_ci95": [None, None], "loss_per_seed": None, "graceful": None}
+
+
+def test_cases_are_played_in_pairs_and_losses_are_of_the_span() -> None:
+    """Random policies of the additive game: its truth says what losing every action costs."""
+    asked = config("proving:dummy?sigma=0")
+    runtime = runtime_of(asked)
+    state = runtime.start()
+    told: list[str] = []
+    cases = (
+        Case("nothing", (Noise(0.0), ActionDelay(0))), Case("lost", (ActionLoss(1.0),)), Case("late", late=1.0),
+        Case("drift", options={"sigma": 3.0}),
+    )  # fmt: skip
+    chance = chance_return(runtime, state, 8)
+    nominal = np.asarray(runtime.evaluate(state, 8).team_return, float)
+    # whatever the policies earn: as if they earned a whole return more than chance
+    shifted = nominal - nominal.mean(1, keepdims=True) + chance + 1
+    low = np.full_like(nominal, chance)
+    by = {x["name"]: x for x in edge_cases(runtime, state, asked, 8, cases, nominal=shifted, chance=low, tell=told.append)}
+    assert told == ["nothing", "lost", "late", "drift"] and by["lost"]["return_iqm"] == by["late"]["return_iqm"]
+    for i in range(2):
+        assert by["nothing"]["loss_per_seed"][i] == pytest.approx(chance + 1 - nominal[i].mean(), abs=1e-5)
+    assert by["lost"]["loss"] == pytest.approx(chance + 1 - by["lost"]["return_iqm"], abs=1e-5)
+    assert by["drift"]["return_iqm"] != by["nothing"]["return_iqm"]
+    again = edge_cases(runtime, state, asked, 8, cases[:1])
+    assert again[0]["loss"] in (None, 0.0), "undisturbed, to the bit"
+    with pytest.raises(UserError, match="its horizon would be 4 instead of 8"):
+        edge_cases(runtime, state, asked, 8, (Case("short", options={"rows": 4}),), nominal=shifted, chance=low)
+    with pytest.raises(ValueError, match="no option 'sgma'"):
+        edge_cases(runtime, state, asked, 8, (Case("typo", options={"sgma": 4}),), nominal=shifted, chance=low)
+
+
+def test_what_a_case_cannot_be() -> None:
+    with pytest.raises(UserError, match="falsify the return"):
+        Case("paid", (RewardNoise(),))
+    it = runtime_of(config("proving:additive")).algorithm
+    with pytest.raises(UserError, match="longer bursts"):
+        decider_of(it, Case("x", late=0.9, bursts=2.0))
+
+
+def few(spec: Spec) -> tuple[Case, ...]:
+    return Case("sensors gone", (Dropout(1.0),)), Case("inference late", late=0.5, fallback="last", bursts=3.0)
+
+
+@pytest.mark.parametrize("env", ["proving:additive?rows=3", LINE], ids=["jax", "host"])
+def test_the_suite_of_a_trained_run(env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run trained in either kind of environment, with a case of its own; the table, and the record with the return fields."""
+    monkeypatch.setattr(suite, "standard_cases", few)
+    drift = {"length": 3} if env == LINE else {}
+    own = Case("all lost [of mine]", (ActionLoss(1.0),), options=drift)
+    asked = config(env, evaluate=Evaluation(4, 0, cases=(own,), graceful=0.3))
+    run = RunDirectory.create(tmp_path / "run", dump(asked))
+    run.finish(train(asked, run))
+    assert main(["evaluate", str(run.path), "--episodes", "3", "--suite", "edge-cases", "--json"]) == 0
+    out, err = capsys.readouterr()
+    record = json.loads(out)
+    assert [case["name"] for case in record["cases"]] == ["sensors gone", "inference late", "all lost [of mine]"]
+    assert "evaluating: chance" in err and out.count("\n") == 1 and json.loads((run.path / "evaluation.json").read_text()) == record
+    assert {"return_iqm", "return_ci95", "return_worst_seed", "true_metrics", "agent_returns"} <= set(record) and len(
+        record["returns"]
+    ) == 2
+    assert {"return_iqm", "return_ci95", "loss", "loss_ci95", "loss_per_seed", "graceful"} <= set(record["cases"][0])
+    assert record["graceful_bound"] == 0.3 and record["episodes"] == 3
+    table(record, capsys)
+
+
+def table(record: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    from marlstone.cli.report import edge_cases as show
+
+    verdicts = (True, False, None)
+    rows = [{**c, "loss": 0.25, "loss_ci95": [0.1, 0.4], "graceful": g} for c, g in zip(record["cases"], verdicts, strict=True)]
+    show({**record, "cases": rows})
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if "\u2502" in line]
+    assert [line.split("\u2502")[1].strip() for line in lines] == [
+        "undisturbed",
+        "chance",
+        "sensors gone",
+        "inference late",
+        "all lost [of mine]",
+    ]
+    assert [line.split("\u2502")[-2].strip() for line in lines[2:]] == ["yes", "no", "-"] and "25.0%" in out and "at most 30%" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--suite", "edge-case"], "did you mean 'edge-cases'?"),
+        (["--suite", "credit", "--log", "there"], "give one at a time"),
+        (["--cases", "mine.toml"], "add --suite edge-cases"),
+    ],
+)
+def test_mistakes(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "nowhere", *words]) == 2
+    assert says in capsys.readouterr().err
