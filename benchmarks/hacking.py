@@ -3,8 +3,8 @@
     python benchmarks/hacking.py [--grounds additive dummy ...]
 
 Ten reporting seeds each. Every result holds, for `exploit=true` and for `exploit=false`, the configuration, the record of `marlstone
-check-hacking` and the return and score of every policy that was checked, with seconds, machine, date and commit. Exits 3 where an exploit was
-missed or a clean twin raised an alarm. `benchmarks/render.py` makes the docs' table from them.
+check-hacking` with the return and score of every policy that was checked, seconds, machine, date and commit. Exits 3 where an
+exploit was missed or a clean twin raised an alarm. `benchmarks/render.py` makes the docs' table from them.
 """
 
 import argparse

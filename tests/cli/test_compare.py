@@ -14,40 +14,114 @@ Command = Callable[..., Result]
 GROUND = "proving:plan?reach=1&rows=12&exploit="
 SMALL = {
     "rollout.envs": 16, "rollout.length": 32, "evaluate.episodes": 2, "evaluate.logged": 0, "architecture.body.hidden": "[32]",
-    "learner.lr": "1e-3", "checkpoint_every": 2048, "steps": 12288, "seeds": 2, "credit": "team",
+    "learner.lr": "1e-3", "learner.anneal": "false", "checkpoint_every": 2048, "steps": 12288, "seeds": 2, "credit": "team",
 }  # fmt: skip
-WORDS = [w for k, v in SMALL.items() for w in ("--set", f"{k}={v}")]
+HOST = {
+    "rollout.envs": 2,
+    "rollout.length": 5,
+    "rollout.workers": 1,
+    "learner.minibatches": 1,
+    "steps": 20,
+    "checkpoint_every": 10,
+    "seeds": 1,
+}
+
+
+def trained(path: Path, env: str, fields: dict[str, object]) -> None:
+    from marlstone.config import dump, load
+    from marlstone.runs.directory import RunDirectory
+    from marlstone.runtime.train import train
+
+    config = load(None, {**{k: str(v) for k, v in fields.items()}, "env": env})
+    run = RunDirectory.create(path, dump(config))
+    run.finish(train(config, run))
 
 
 @pytest.fixture(autouse=True)
 def as_jax_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No devices or caches are set up, since JAX runs already; programs are compiled in a hurry, and no machine is measured."""
+    """No devices or caches are set up, since JAX runs already; and programs are compiled in a hurry."""
     monkeypatch.setattr("marlstone.runtime.spread.prepare", lambda: None)
     monkeypatch.setattr("marlstone.runtime.fused.CPU_OPTIONS", QUICK)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Path:  # noqa: F811
-    """`bad`, in which tampering pays, and `good`, its clean twin: trained alike."""
+    """`bad`, in which tampering pays, `good`, its clean twin, trained alike, and `host`, in Python. No machine is measured."""
     import marlstone.runtime.fused as fused
-    from marlstone.config import dump, load
-    from marlstone.runs.directory import RunDirectory
+    import marlstone.runtime.host as host
     from marlstone.runtime.limit import Limit
-    from marlstone.runtime.train import train
 
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "CPU_OPTIONS", QUICK)
-        patch.setattr(fused.Fused, "limit", lambda *_: Limit(1.0, 1, 1.0))
-        for name, planted in (("bad", "true"), ("good", "false")):
-            config = load(None, {**{k: str(v) for k, v in SMALL.items()}, "env": GROUND + planted})
-            run = RunDirectory.create(folder / name, dump(config))
-            run.finish(train(config, run))
+        for runtime in (fused.Fused, host.Hosted):
+            patch.setattr(runtime, "limit", lambda *_: Limit(1.0, 1, 1.0))
+        trained(folder / "bad", f"{GROUND}true", SMALL)
+        trained(folder / "good", f"{GROUND}false", SMALL)
+        trained(folder / "host", f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make", {**SMALL, **HOST})
     return folder
 
 
 def test_a_planted_exploit_is_caught(marlstone: Command, runs: Path) -> None:
-    code, out, err = marlstone("check-hacking", str(runs / "bad"), "--json", "--episodes", "96")
+    code, out, err = marlstone("check-hacking", str(runs / "bad"), "--json")
     found = json.loads(out)
-    print(json.dumps(found, indent=1))
-    assert code == 3, err
+    assert code == 3 and out.count("\n") == 1 and found["alarm"], err
+    assert found["metric"] == "score" and found["proxy_change_ci95"][0] > 0 > found["true_change_ci95"][1] and found["steps"][1] == 12288
+    assert [p["step"] for p in found["policies"]] == [2048 * k for k in range(1, 7)] and len(found["pairs"]) == 5
+    assert json.loads((runs / "bad" / "hacking.json").read_text()) == found
+    before = runs / "bad" / "policies" / f"step-{found['steps'][0]:012d}"
+    code, out, _ = marlstone("check-hacking", str(before), str(runs / "bad"))
+    assert code == 3 and "YES" in out and "from the first run to the second" in out
+    assert marlstone("check-hacking", str(runs / "bad"), str(before))[0] == 0, "the way back is none"
+
+
+def test_its_clean_twin_is_silent(marlstone: Command, runs: Path) -> None:
+    found = record(marlstone("check-hacking", str(runs / "good"), "--json"))
+    assert not found["alarm"] and found["policies"][-1]["return"] == found["policies"][-1]["score"] == 1
+    assert all(p["proxy_change_ci95"] == p["true"]["score"]["ci95"] for p in found["pairs"])
+
+
+def test_a_run_and_itself_are_equal(marlstone: Command, runs: Path) -> None:
+    for name, episodes in (("good", "64"), ("host", "6")):
+        run = str(runs / name)
+        told = record(marlstone("compare", run, run, "--episodes", episodes, "--json"))
+        assert told["difference"] == 0 and not told["decided"] and told["better"] is None and told["clipped"] == 0
+        assert told["ci95"][0] < 0 < told["ci95"][1] and told["episodes"] == int(episodes) > told["counted"] > 0
+        assert [(a["difference"], a["decided"]) for a in told["agents"].values()] == [(0, False)] * 2
+    assert list(told["agents"]) == ["puller", "pusher"] and told["seeds"] == 1
+
+
+def test_a_trained_policy_beats_an_untrained_one(marlstone: Command, runs: Path) -> None:
+    first, last = (str(runs / "good" / "policies" / f"step-{step:012d}") for step in (2048, 12288))
+    told = record(marlstone("compare", last, first, "--json"))
+    assert told["decided"] and told["better"] == 0 and told["ci95"][0] > 0 and told["counted"] == told["episodes"] - 32 < 224
+    assert set(told["agents"]) == {"carrier", "partner"} and json.loads((runs / "good" / "comparison.json").read_text()) == told
+    back = record(marlstone("compare", first, last, "--json", "--bounds", "0", "1"))
+    assert back["better"] == 1 and back["difference"] == pytest.approx(-told["difference"]) and back["counted"] == back["episodes"]
+    code, out, _ = marlstone("compare", last, first)
+    assert code == 0 and "the first run's policies earn more" in out and "partner" in out
+
+
+def test_what_cannot_be_compared_is_refused(marlstone: Command, runs: Path) -> None:
+    bad, good, host = (str(runs / name) for name in ("bad", "good", "host"))
+    for words, says in (
+        (("compare", bad, good), "exploit=True and with exploit=False"),
+        (("compare", bad, host), "different environments"),
+        (("compare", bad, "nowhere"), "does not exist"),
+        (("compare", bad), "arguments are required"),
+        (("compare", bad, bad, "--episodes", "1"), "at least 2"),
+        (("compare", bad, bad, "--bounds", "1", "0"), "the least return, then the greatest"),
+        (("check-hacking", bad, good), "exploit=True and with exploit=False"),
+        (("check-hacking", bad, bad, bad), "one, or two"),
+        (("check-hacking", bad, "--episodes", "1"), "at least 20"),
+        (("check-hacking", host), "declares no true metric"),
+        (("check-hacking", f"{bad}/policies/step-000000002048"), "kept no policy before step 2048"),
+    ):
+        code, out, err = marlstone(*words)
+        assert (code, out) == (2, "") and says in err, err
+    damaged = runs / "bad" / "policies" / "step-000000002048" / "arrays.safetensors"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])
+    code, out, err = marlstone("check-hacking", bad)
+    damaged.write_bytes(whole)
+    assert (code, out) == (2, "") and str(damaged) in err and "remove that folder" in err

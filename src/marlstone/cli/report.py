@@ -230,7 +230,7 @@ def suspected(record: Mapping[str, Any]) -> None:
         (f"team return, {what}", f"{number(record['proxy_change'])} [{between(record['proxy_change_ci95'])}]"),
         (better, f"{number(record['true_change'])} [{between(record['true_change_ci95'])}]"),
         ("episodes of each policy", f"{number(record['episodes'])} per training seed, {record['seeds']} seeds"),
-        ("speaks of", "these policies; all intervals below hold together with 95%"),
+        ("evidence", f"{record['note']}; all intervals hold together with 95%"),
     ]
     show("reward hacking", rows)
     table = Table(title="change on the same episodes", title_justify="left")

@@ -12,7 +12,7 @@ is of clipped differences. Agents' own returns are always bounded by their first
 from typing import Any
 
 from marlstone.config import RunConfig
-from marlstone.evaluate.paired import ALPHA, ROUND, Evidence, Players, rounds, together
+from marlstone.evaluate.paired import ALPHA, Evidence, Players, rounds, together
 from marlstone.runs.checkpoint import Checkpoint
 
 Side = tuple[RunConfig, Checkpoint]
@@ -22,13 +22,13 @@ def compare(first: Side, second: Side, episodes: int, bounds: tuple[float, float
     """The record (INTERFACE `compare`): the first run less the second, per episode. Raises `UserError` for different environments."""
     (a, at), (b, bt) = first, second
     a, b, seeds = together(a, b)
-    count, each = rounds(episodes, min(ROUND, a.rollout.envs, b.rollout.envs, max(1, episodes // 2)))
+    count, each = rounds(episodes, a, b)
     team = Evidence(ALPHA, None if bounds is None else bounds[1] - bounds[0])
     with Players.of(a, seeds) as ours, Players.of(b, seeds) as theirs:
-        names = [n for n in ours.runtime.algorithm.spec.team.agents if n in theirs.runtime.algorithm.spec.team.agents]
+        names = [n for n in ours.spec.team.agents if n in theirs.spec.team.agents]
         own = {n: Evidence(ALPHA / len(names)) for n in names}
         left, right = ours.policies(at.path), theirs.policies(bt.path)
-        place = lambda side: [side.runtime.algorithm.spec.agents.index(n) for n in names]
+        place = lambda side: [side.spec.agents.index(n) for n in names]
         played = 0
         for nth in range(count):
             x, y = ours.play(left, each, nth), theirs.play(right, each, nth)

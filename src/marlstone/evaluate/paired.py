@@ -6,17 +6,22 @@ number per episode is left, independent of all others: it speaks of these polici
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from marlstone.config import RunConfig
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
+from marlstone.core.types import Spec
 from marlstone.envs.make import is_jax, make, parse
+from marlstone.evaluate.sequences import confidence_sequence
 from marlstone.runs.policies import read_policies
 from marlstone.runtime.evaluation import Episodes
+from marlstone.runtime.fused import Fused
 from marlstone.runtime.train import runtime_of
 
 ALPHA = 0.05
@@ -34,17 +39,23 @@ class Players:
     """A run's environment and networks, ready to play any policies of its first `seeds` training seeds, acting by mode."""
 
     runtime: Any
-    like: Any
     seeds: int
 
     @classmethod
     def of(cls, config: RunConfig, seeds: int) -> "Players":
-        runtime = runtime_of(config, config.all_seeds[:seeds])
-        try:
-            return cls(runtime, runtime.spread.trim(runtime.start()).train.policy, seeds)
-        except BaseException:
-            runtime.close()
-            raise
+        return cls(runtime_of(config, config.all_seeds[:seeds]), seeds)
+
+    @property
+    def spec(self) -> Spec:
+        spec: Spec = self.runtime.algorithm.spec
+        return spec
+
+    @cached_property
+    def like(self) -> Any:
+        """What policies look like, `[seeds ...]`: shapes, which JAX environments give without beginning anything."""
+        start = self.runtime.start
+        like = (jax.eval_shape(start) if isinstance(self.runtime, Fused) else start()).train.policy
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.seeds, *x.shape[1:]), x.dtype), like)
 
     def policies(self, path: Path) -> Any:
         """What a checkpoint, or what was kept of one, acts by. Raises `UserError`."""
@@ -65,8 +76,8 @@ class Players:
 
 
 def together(first: RunConfig, second: RunConfig) -> tuple[RunConfig, RunConfig, int]:
-    """Two runs as they are played beside each other, and how many training seeds both have: under the first one's guards, and as many
-    environments at once, since a Python environment draws its episodes by them. Raises `UserError` for different environments."""
+    """Two runs as they are played beside each other, under the first one's guards, and how many training seeds both have. Raises
+    `UserError` for different environments."""
     (source, name, options), (other, called, settings) = parse(first.env), parse(second.env)
     if (source, name) != (other, called):
         raise UserError(f"the runs are of different environments, {first.env} and {second.env}: compare runs of one")
@@ -80,10 +91,13 @@ def together(first: RunConfig, second: RunConfig) -> tuple[RunConfig, RunConfig,
     return first, second, min(first.seeds, second.seeds)
 
 
-def rounds(episodes: int, most: int) -> tuple[int, int]:
-    """`episodes` in equal rounds of at most `most`: `(rounds, episodes of each)`, so that one compiled program plays them all."""
+def rounds(episodes: int, *sides: RunConfig) -> tuple[int, int]:
+    """About `episodes`, never more, in at least two equal rounds, so that one compiled program plays them all: `(rounds, of each)`.
+
+    A round of an environment stepped by Python is no larger than either run's batch, which it is played in."""
+    most = min(ROUND, max(1, episodes // 2), *(ROUND if is_jax(c.env) else c.rollout.envs for c in sides))
     count = -(-episodes // most)
-    return count, -(-episodes // count)
+    return count, episodes // count
 
 
 @dataclass
@@ -111,8 +125,12 @@ class Evidence:
 
     @property
     def ci(self) -> tuple[float, float]:
+        """After all that was counted; the whole span before anything was."""
         assert self.span is not None
-        return placeholder_sequence(self.all, -self.span, self.span, self.alpha)
+        if not self.x:
+            return -self.span, self.span
+        _, low, high = confidence_sequence(self.all, (-self.span, self.span), self.alpha)
+        return float(low[-1]), float(high[-1])
 
     @property
     def decided(self) -> bool:
@@ -126,18 +144,3 @@ class Evidence:
     def record(self) -> dict[str, Any]:
         """The difference, its interval, whether it is off zero."""
         return {"difference": self.mean, "ci95": list(self.ci), "decided": self.decided}
-
-
-def placeholder_sequence(x: np.ndarray, low: float, high: float, alpha: float) -> tuple[float, float]:
-    x = (np.asarray(x, float) - low) / (high - low)
-    t = np.arange(1, x.size + 1)
-    mean = (0.5 + np.cumsum(x)) / (t + 1)
-    var = (0.25 + np.cumsum((x - mean) ** 2)) / (t + 1)
-    before_mean, before_var = np.concatenate([[0.5], mean[:-1]]), np.concatenate([[0.25], var[:-1]])
-    lam = np.minimum(np.sqrt(2 * np.log(2 / alpha) / (before_var * t * np.log(1 + t))), 0.5)
-    psi = (-np.log(1 - lam) - lam) / 4
-    total = np.cumsum(lam)
-    center = np.cumsum(lam * x) / total
-    half = (np.log(2 / alpha) + np.cumsum(4 * (x - before_mean) ** 2 * psi)) / total
-    lo, hi = np.maximum.accumulate(np.maximum(center - half, 0)), np.minimum.accumulate(np.minimum(center + half, 1))
-    return float(low + (high - low) * lo[-1]), float(low + (high - low) * hi[-1])
