@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marlstone.cli import audit_credit, evaluate, main, train
+from marlstone.cli import audit_credit, evaluate, main, select, train
 from marlstone.core.episodes import Whole
 from marlstone.evaluate import credit_laws
 from marlstone.runs.store import Store
@@ -85,6 +85,18 @@ def fitting_cases(config: Any, checkpoint: Any, episodes: int, tell: Any) -> dic
     }
 
 
+def fitting_selection(question: Any, folder: Path, do: Any) -> dict[str, Any]:
+    """No candidate is trained, but all are fitted, and one is recommended."""
+    from marlstone.config import dump
+    from marlstone.evaluate.select.study import Study, remembered
+
+    it = Study(question, folder, do, print)
+    remembered(folder, question)
+    (folder / "recommended.toml").write_text(dump(it._config(it.candidates[0], {}, 64, 1000, 2)))
+    words = dict.fromkeys(("recommended", "evidence", "doubt", "config", "report"), "-")
+    return {"env": question.env, "budget": question.budget.words, "seeds": question.seeds, "candidates": [], **words}
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p.read_text())], ids=lambda p: p.name)
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A page's commands in order, in a fresh directory that holds the files the page shows by title."""
@@ -95,6 +107,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         text = text.replace("jumanji:LevelBasedForaging?task=8x8-2p-2f-coop", "proving:climbing")
     else:
         monkeypatch.setattr(train, "runtime", lambda config: fitting)
+        monkeypatch.setattr(select, "studied", fitting_selection)
         monkeypatch.setattr(credit_laws, "LAWS", credit_laws.LAWS[:1])
         monkeypatch.setattr(audit_credit, "_trained", lambda config, *_: fitting_audit(config))
         monkeypatch.setattr(audit_credit, "scoring", lambda: lambda config, checkpoint, log: {**fitting_audit(config), **NOTHING_SAID})

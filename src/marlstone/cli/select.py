@@ -58,7 +58,6 @@ def main(words: list[str]) -> int:
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.evaluate.select.report import write_report
     from marlstone.runs.files import write_atomic
     from marlstone.runs.json_line import one_line
 
@@ -70,7 +69,6 @@ def main(words: list[str]) -> int:
         finally:
             if folder.is_dir():
                 write_atomic(folder / "seconds", f"{before + time.perf_counter() - began:.1f}\n".encode())
-    record["report"] = str(write_report(folder / "report.html", record, folder))
     record["wall_seconds"] = round(before + time.perf_counter() - began, 1)
     write_atomic(folder / "result.json", (one_line(record) + "\n").encode())
     if flags.json:
@@ -145,7 +143,9 @@ def _say(text: str) -> None:
 
 
 def studied(question: "Question", folder: Path, do: Callable[..., None]) -> dict[str, Any]:
-    """The study, imported late: it brings JAX."""
+    """The study and its page, imported late: they bring JAX."""
+    from marlstone.evaluate.select.report import write_report
     from marlstone.evaluate.select.study import Study
 
-    return Study(question, folder, do, _say).run()
+    record = Study(question, folder, do, _say).run()
+    return {**record, "report": str(write_report(folder / "report.html", record, folder))}
