@@ -12,7 +12,7 @@ from marlstone.evaluate.statistics import iqm
 
 @dataclass(frozen=True)
 class Rated:
-    """`rating`; `axes` by name, each with value, interval and rating of its own; the number of the seed that fell off the others; a note."""
+    """`rating`; `axes` by name, each with value, interval and rating of its own; the number of the seed that fell off the others."""
 
     rating: Rating
     axes: dict[str, dict[str, Any]] = field(default_factory=dict)
