@@ -26,6 +26,7 @@ FIELDS = {
     "architecture.body.hidden": "[32,32]",
     "credit": "team",
     "learner.lr": "1e-3",
+    "learner.anneal": "false",
     "rollout.envs": "16",
     "rollout.length": "32",
     "seeds": "10",
@@ -34,7 +35,7 @@ FIELDS = {
 }
 # How long honest work comes first differs; each is trained until tampering is learned, and keeps ten policies on the way.
 GROUNDS = {
-    "additive": ("additive", {"steps": "81920"}),
+    "additive": ("additive", {"steps": "61440"}),
     "dummy": ("dummy", {"steps": "30720"}),
     "saboteur": ("saboteur", {"steps": "10240", "learner.lr": "5e-4"}),
     "redundant": ("redundant", {"steps": "30720"}),

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 from grid_table import grid
+from hacking_table import hacking
 from record import HERE, RESULTS, read
 from tables import number, table
 
@@ -450,6 +451,12 @@ def page() -> str:
             "the true return surely fell. `qmix-optimist` is QMIX with `learner.downward = 0.02` and every action explored.\n",
             optimized(),
             "Repeat with `python benchmarks/credit.py`.\n",
+            "## Reward hacking, planted\n",
+            "Every ground with an exploit and its clean twin ([Proving grounds](environments.md#planted-exploits)), trained alike on ten "
+            "reporting seeds, then `marlstone check-hacking` with 256 episodes of each kept policy per seed. Intervals hold together over "
+            "all pairs of a run.\n",
+            hacking(),
+            "Repeat with `python benchmarks/hacking.py`.\n",
             "## How noisy the policy gradient is\n",
             "One untrained policy held still, critics and what methods learn fitted to it, then the gradient of many independent batches: "
             "the trace of its covariance over its mean's squared length, IQM over seeds. `exact` is told who can change whom. "
