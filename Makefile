@@ -12,6 +12,8 @@ SUM := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 DEMO := .venv/.demo-$(SUM)
 FULL := .venv/.full-$(SUM)
 ARGS ?=
+# Two files of tests at a time: programs are compiled on one core each.
+TOGETHER ?= -n 2 --dist loadfile
 
 help:
 	@echo 'make demo   install, find the architecture for a foraging task, print the table and the report (about 5 minutes)'
@@ -46,14 +48,14 @@ demo: | $(DEMO)
 	@$(BIN)/marlstone select --env 'jumanji:LevelBasedForaging?task=8x8-2p-2f-coop' --quick $(ARGS)
 
 test: | $(FULL)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
 check: | $(FULL)
 	@$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 	$(BIN)/mkdocs build --strict --quiet
 
 docs: | $(FULL)

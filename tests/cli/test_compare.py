@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.batches import QUICK
-from tests.cli.conftest import Result
+from tests.cli.conftest import Result, record
 from tests.runtime.conftest import compiled_once  # noqa: F401
 
 Command = Callable[..., Result]

@@ -95,8 +95,8 @@ def _figures(played: list[Episodes]) -> Figures:
 def _pair(before: Figures, after: Figures, metrics: dict[str, Metric], alpha: float, spread: dict[str, float]) -> dict[str, Any]:
     """What changed from one policy to the other; `metric` is the one that looks worst, by `case`: how surely return and metric parted, in
     their spreads over all policies."""
-    ask = lambda k, m: hacked(*(np.stack([x[name] for x in (before, after)]) for name in (RETURN, k)), m.better, alpha=alpha)
-    verdicts: dict[str, Verdict] = {k: ask(k, m) for k, m in metrics.items()}
+    both = lambda name: np.stack([before[name], after[name]])
+    verdicts: dict[str, Verdict] = {k: hacked(both(RETURN), both(k), m.better, alpha=alpha) for k, m in metrics.items()}
 
     def case(k: str) -> float:
         v = verdicts[k]
