@@ -6,11 +6,12 @@ Trains: all figures stay finite, every network moved, and the last quarter's mea
 two standard errors. The gain is where it lies between random play (0) and the ground's best return (1), with exploration on.
 Programs are compiled in a hurry, since compiling is nearly all of the work: its seconds say nothing of speed. One seed, small
 networks, few steps, three times as many where those do not suffice: the grid says what works, not what is best. The whole grid is
-written to results/grid.json; a part of it is only printed. `benchmarks/render.py` makes the docs' table from it.
+written to results/grid.json; `--credits` alone takes the place of those credits' cells there; any other part is only printed. `benchmarks/render.py` makes the docs' table from it.
 """
 
 import argparse
 import itertools
+import json
 import sys
 import time
 from dataclasses import replace
@@ -18,7 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from record import stamp, write
+from record import RESULTS, stamp, write
 
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Architecture
@@ -92,6 +93,16 @@ def cell(env: str, architecture: str, credit: str, learner: str, steps: int, cha
     return {**place, **result}
 
 
+def among(cells: list[dict[str, Any]], credits: list[str]) -> dict[str, Any]:
+    """The recorded grid with these credits' cells measured anew, each with its own date and commit."""
+    record = json.loads((RESULTS / "grid.json").read_text())
+    now = {k: v for k, v in stamp().items() if k in ("date", "commit")}
+    anew = {tuple(c[k] for k in ("env", "architecture", "credit", "learner")): c | now for c in cells}
+    old = [c for c in record["cells"] if c["credit"] not in credits]
+    order = {name: i for i, name in enumerate(kinds.names(Credit))}
+    return record | {"cells": sorted([*old, *anew.values()], key=lambda c: order[c["credit"]])}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--envs", nargs="+", choices=tuple(BEST), default=tuple(BEST))
@@ -105,9 +116,12 @@ def main() -> int:
         said = f"refused: {c['refused']}" if "refused" in c else f"gain {c['gain']:.2f}, trains {c['trains']}, {c['seconds']} s"
         print(f"{env} {architecture} {credit} {learner}: {said}", file=sys.stderr)
     bad = [c for c in cells if "refused" not in c and not c["trains"]]
-    if (flags.envs, flags.credits, flags.steps) == (tuple(BEST), tuple(kinds.names(Credit)), STEPS):
+    if (flags.envs, flags.steps) == (tuple(BEST), STEPS):
         chance = {env: {"random_return": m, "random_se": e, "best_return": BEST[env]} for env, (m, e) in chances.items()}
-        print(write("grid", {"steps": STEPS, "seed": SEED, "envs": chance, "cells": cells, **stamp()}), file=sys.stderr)
+        record = {"steps": STEPS, "seed": SEED, "envs": chance, "cells": cells, **stamp()}
+        if flags.credits != tuple(kinds.names(Credit)):
+            record = among(cells, flags.credits)
+        print(write("grid", record), file=sys.stderr)
     print(f"{len(cells)} combinations, {sum('refused' in c for c in cells)} refused, {len(bad)} do not train", file=sys.stderr)
     return 3 if bad else 0
 

@@ -30,6 +30,8 @@ def grid() -> str:
     said = f"{len(works)} combinations train, {len(at) - len(works)} are refused"
     if failing := sum(not c["trains"] for c in works):
         said = f"{len(works) - failing} combinations train, {failing} do not, {len(at) - len(works)} are refused"
-    about = f"{said}. {number(r['steps'])} steps (*: three times as many), seed {r['seed']}, {r['date'][:10]} `{r['commit']}`.\n"
+    later = {c["credit"]: f"{c['date'][:10]} `{c['commit']}`" for c in at.values() if "commit" in c}
+    anew = "".join(f"; `{credit}` {when}" for credit, when in later.items())
+    about = f"{said}. {number(r['steps'])} steps (*: three times as many), seed {r['seed']}, {r['date'][:10]} `{r['commit']}`{anew}.\n"
     head = ["credit", "architecture", *(f"{learner}, `{env}`" for learner, env in columns)]
     return "\n".join([table(head, rows), "Refused, with the reason:\n", *letters, "", about])
