@@ -6,7 +6,8 @@ Trains: all figures stay finite, every network moved, and the last quarter's mea
 two standard errors. The gain is where it lies between random play (0) and the ground's best return (1), with exploration on.
 Programs are compiled in a hurry, since compiling is nearly all of the work: its seconds say nothing of speed. One seed, small
 networks, few steps, three times as many where those do not suffice: the grid says what works, not what is best. The whole grid is
-written to results/grid.json; `--credits` alone takes the place of those credits' cells there; any other part is only printed. `benchmarks/render.py` makes the docs' table from it.
+written to results/grid.json; with `--credits` alone, those credits' cells take their place there; any other part is only printed.
+`benchmarks/render.py` makes the docs' table from it.
 """
 
 import argparse
