@@ -13,13 +13,14 @@ from marlstone.config.schema import Evaluation, Rollout
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Spec
-from marlstone.envs.faults import ActionDelay, ActionLoss, Dropout, Noise, RewardNoise
+from marlstone.envs.faults import ActionLoss, Death, Dropout, Noise, RewardNoise
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.evaluate import edge_cases as suite
 from marlstone.evaluate.edge_cases import chance_return, decider_of, edge_cases, judged, standard_cases
+from marlstone.runs.checkpoint import save
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.train import runtime_of, train
+from marlstone.runtime.train import runtime_of
 from tests.runtime.conftest import compiled_once  # noqa: F401
 
 LINE = f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make"
@@ -63,7 +64,7 @@ def test_cases_are_played_in_pairs_and_losses_are_of_the_span() -> None:
     state = runtime.start()
     told: list[str] = []
     cases = (
-        Case("nothing", (Noise(0.0), ActionDelay(0))), Case("lost", (ActionLoss(1.0),)), Case("late", late=1.0),
+        Case("nothing", (Noise(0.0),)), Case("lost", (ActionLoss(1.0),)), Case("late", late=1.0),
         Case("drift", options={"sigma": 3.0}),
     )  # fmt: skip
     chance = chance_return(runtime, state, 8)
@@ -79,6 +80,8 @@ def test_cases_are_played_in_pairs_and_losses_are_of_the_span() -> None:
     assert by["drift"]["return_iqm"] != by["nothing"]["return_iqm"]
     again = edge_cases(runtime, state, asked, 8, cases[:1])
     assert again[0]["loss"] in (None, 0.0), "undisturbed, to the bit"
+    with pytest.raises(UserError, match="case 'many', fault 'death': agents is 9, of a team of 4"):
+        edge_cases(runtime, state, asked, 8, (Case("many", (Death(9),)),), nominal=shifted, chance=low)
     with pytest.raises(UserError, match="its horizon would be 4 instead of 8"):
         edge_cases(runtime, state, asked, 8, (Case("short", options={"rows": 4}),), nominal=shifted, chance=low)
     with pytest.raises(ValueError, match="no option 'sgma'"):
@@ -105,7 +108,9 @@ def test_the_suite_of_a_trained_run(env: str, tmp_path: Path, monkeypatch: pytes
     own = Case("all lost [of mine]", (ActionLoss(1.0),), options=drift)
     asked = config(env, evaluate=Evaluation(4, 0, cases=(own,), graceful=0.3))
     run = RunDirectory.create(tmp_path / "run", dump(asked))
-    run.finish(train(asked, run))
+    runtime = runtime_of(asked)
+    save(run.checkpoints, 0, runtime.spread.trim(runtime.start()), {})  # as if it had been trained
+    runtime.close()
     assert main(["evaluate", str(run.path), "--episodes", "3", "--suite", "edge-cases", "--json"]) == 0
     out, err = capsys.readouterr()
     record = json.loads(out)

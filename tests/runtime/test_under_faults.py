@@ -12,7 +12,7 @@ import pytest
 from marlstone.config import RunConfig, load
 from marlstone.config.schema import Evaluation, Rollout
 from marlstone.core.records import replace
-from marlstone.envs.faults import ActionLoss, Death, Delay, Dropout, Extreme, Noise, RewardDelay, under
+from marlstone.envs.faults import ActionLoss, Death, Delay, Dropout, Extreme, Noise, RewardDelay, Volatile, under
 from marlstone.envs.layers import layered
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
@@ -68,8 +68,11 @@ def test_paired_episodes_differ_by_the_fault_alone() -> None:
     other = runtime.evaluate(state, 4, faults=(Noise(0), RewardDelay(2)))
     np.testing.assert_array_equal(plain.metrics["score"], other.metrics["score"])
     np.testing.assert_allclose(plain.team_return, other.team_return, rtol=1e-5)
-    blind = runtime.evaluate(state, 4, faults=(Dropout(1.0),))
-    assert not np.array_equal(blind.team_return, plain.team_return)
+    blind, alone, late = runtime.under_each(state, 4, (Dropout(1.0), Volatile(0.5, 0.5, 0.5), Delay(1)))
+    returns = [x.team_return for x in (plain, blind, alone, late)]
+    assert len({x.tobytes() for x in returns}) == 4
+    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(runtime.evaluate(state, 4, faults=(Volatile(0.5, 0.5, 0.5),))), strict=True):
+        np.testing.assert_array_equal(a, b, "played among others, it is what it is alone")
 
 
 def test_workers_step_under_faults_as_jax_does() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm
 from marlstone.config import Case, RunConfig
+from marlstone.core.errors import UserError
 from marlstone.core.types import Spec
 from marlstone.envs.faults import (
     ActionDelay,
@@ -103,15 +104,29 @@ def edge_cases(
     nominal = _returns(runtime.evaluate(state, episodes)) if nominal is None else nominal
     chance = _returns(_by_chance(runtime, state, episodes)) if chance is None else chance
     span = interval(list(nominal))[0] - interval(list(chance))[0]
-    out = []
+    spec, out = runtime.algorithm.spec, list[dict[str, Any]]()
+    for case in cases:
+        for fault in case.faults:
+            if reason := fault.refuses(spec):
+                raise UserError(f"case {case.name!r}, fault {fault.kind!r}: {reason}")
+    in_turn = runtime.under_each(state, episodes, [case.faults[0] for case in cases if _is_one_fault(case, spec)])
     for case in cases:
         tell(case.name)
-        there = runtime.elsewhere(config, case.options) if case.options else runtime
-        returns = _returns(there.evaluate(state, episodes, decider=decider_of(runtime.algorithm, case), faults=case.faults))
+        if _is_one_fault(case, spec):
+            played = next(in_turn)
+        else:
+            there = runtime.elsewhere(config, case.options) if case.options else runtime
+            played = there.evaluate(state, episodes, decider=decider_of(runtime.algorithm, case), faults=case.faults)
+        returns = _returns(played)
         loss = (nominal - returns) / span if span > 0 else None
         loss = (nominal - returns) / span if span > 0 else None
         out.append({"name": case.name, **summary(returns), **judged(loss, config.evaluate.graceful)})
     return out
+
+
+def _is_one_fault(case: Case, spec: Spec) -> bool:
+    """Whether it can be played by a program that plays others too."""
+    return len(case.faults) == 1 and not case.options and not case.late and case.faults[0].spec(spec) == spec
 
 
 def summary(returns: np.ndarray) -> dict[str, Any]:

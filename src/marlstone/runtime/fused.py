@@ -4,7 +4,7 @@ Seeds are trained together: mapped over the accelerator by vmap, or dealt out to
 runs its seeds one after another (on CPUs vmapping seeds buys nothing; a core to itself does).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -23,6 +23,7 @@ from marlstone.core.records import record, replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, difference
 from marlstone.envs.faults import Fault, under
+from marlstone.envs.faults.alternatives import Alternatives
 from marlstone.envs.guards import BadRow
 from marlstone.envs.layers import layered
 from marlstone.envs.make import make
@@ -189,9 +190,7 @@ class Fused:
         self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
     ) -> Callable[..., Episodes]:
         """`play(policies, keys=None)`: `evaluate`, compiled once for many policies."""
-        decider = decider or Alone(self.algorithm)
-        env = replace(self.env, env=under(faults, self.env.env), b=episodes, resets=False)
-        one = lambda policy, seed: play(env, episodes, decider, policy, component_key(seed, "evaluation"), act)
+        one = lambda policy, seed: self._play(episodes, act, decider, faults, policy, seed)
         compiled = jax.jit(self.spread.over(one), compiler_options=self._seldom)
 
         def judged(policies: Any, keys: tuple[int, ...] | None = None) -> Episodes:
@@ -199,6 +198,18 @@ class Fused:
             return jax.device_get(self.spread.trim(compiled(policies, seeds)))
 
         return judged
+
+    def _play(self, episodes: int, act: Act, decider: Decider | None, faults: tuple[Fault, ...], policy: Any, seed: Array) -> Episodes:
+        env = replace(self.env, env=under(faults, self.env.env), b=episodes, resets=False)
+        return play(env, episodes, decider or Alone(self.algorithm), policy, component_key(seed, "evaluation"), act)
+
+    def under_each(self, state: State, episodes: int, faults: Sequence[Fault], act: Act = "mode") -> Iterator[Episodes]:
+        """`evaluate` under each of these faults by itself, in turn; by one compiled program, since compiling is most of the work."""
+        one = lambda policy, seed, which: self._play(episodes, act, None, (Alternatives(tuple(faults), which),), policy, seed)
+        played = jax.jit(self.spread.over(one), compiler_options=self._seldom)
+        for which in range(len(faults)):
+            numbers = (np.array(self.seeds, np.uint32), np.full(len(self.seeds), which, np.int32))
+            yield jax.device_get(self.spread.trim(played(state.train.policy, *map(self.spread.pad, numbers))))
 
     def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Fused":
         """The same in the environment with other options, for judging. Raises UserError where agents would see or do other things there."""

@@ -7,6 +7,7 @@ runs on JAX's arrays and on NumPy's. Randomness is asked of `Draws`, a stream ap
 without faults, and under other faults, an environment draws the same numbers, so that returns can be compared in pairs.
 """
 
+import copy
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.protocol import Env, HostEnv
 
 STREAM = zlib.crc32(b"faults")
+MOST = 1000  # draws of one fault on one row
+BEGINS, ACTS, SHOWS = range(3)
 
 
 class Draws(Protocol):
@@ -33,6 +36,9 @@ class Draws(Protocol):
     def normal(self, shape: tuple[int, ...] = ()) -> Array:
         """Standard normal."""
 
+    def part(self, n: int) -> "Draws":
+        """A stream apart for the n-th to draw, who then does not depend on how often others did."""
+
 
 class KeyDraws:
     """Draws from a JAX key."""
@@ -41,6 +47,11 @@ class KeyDraws:
         import jax
 
         self._key, self._next = jax.random.fold_in(key, STREAM), 0
+
+    def part(self, n: int) -> "KeyDraws":
+        mine = copy.copy(self)
+        mine._next = n * MOST
+        return mine
 
     def _fresh(self) -> Array:
         import jax
@@ -64,6 +75,10 @@ class SeedDraws:
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng([seed, STREAM])
+
+    def part(self, n: int) -> "SeedDraws":
+        """One generator goes through the whole episode."""
+        return self
 
     def uniform(self, shape: tuple[int, ...] = ()) -> Array:
         return self._random.random(shape, np.float32)
@@ -128,22 +143,23 @@ class _Layered:
         """`before`: what they remembered where the copy's last episode ended."""
         memory = []
         for i, (f, spec) in enumerate(zip(self.faults, specs, strict=False)):
-            begun = f.begin(spec, row, draw) if before is None else f.again(spec, before[i], row, draw)
-            mine, row = f.row(spec, begun, row, draw)
+            begins = draw.part(3 * i + BEGINS)
+            mine = f.begin(spec, row, begins) if before is None else f.again(spec, before[i], row, begins)
+            mine, row = f.row(spec, mine, row, draw.part(3 * i + SHOWS))
             memory.append(mine)
         return tuple(memory), row
 
     def action(self, specs: list[Spec], memory: tuple[Any, ...], action: tuple[Array, ...], draw: Draws) -> tuple[Any, tuple[Array, ...]]:
         after = []
-        for f, spec, m in zip(self.faults, specs, memory, strict=False):
-            m, action = f.action(spec, m, action, draw)
+        for i, (f, spec, m) in enumerate(zip(self.faults, specs, memory, strict=False)):
+            m, action = f.action(spec, m, action, draw.part(3 * i + ACTS))
             after.append(m)
         return tuple(after), action
 
     def row(self, specs: list[Spec], memory: tuple[Any, ...], row: Step, draw: Draws) -> tuple[Any, Step]:
         after = []
-        for f, spec, m in zip(self.faults, specs, memory, strict=False):
-            m, row = f.row(spec, m, row, draw)
+        for i, (f, spec, m) in enumerate(zip(self.faults, specs, memory, strict=False)):
+            m, row = f.row(spec, m, row, draw.part(3 * i + SHOWS))
             after.append(m)
         return tuple(after), row
 

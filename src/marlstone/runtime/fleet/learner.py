@@ -8,7 +8,7 @@ remembers of an environment is kept here from one of its chunks to the next, and
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TextIO
@@ -22,6 +22,7 @@ from marlstone.core.episodes import Finished, begin
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, Spec
+from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadRow
 from marlstone.envs.make import is_jax
 from marlstone.runtime.deciding import Act
@@ -290,6 +291,10 @@ class Learning:
         """`how`: as `Fused.evaluate` takes it."""
         self.page.doing("evaluating")
         return self.inner.evaluate(self._for_inner(state), episodes, act, **how)
+
+    def under_each(self, state: State, episodes: int, faults: Sequence[Fault], act: Act = "mode") -> Iterator[Episodes]:
+        self.page.doing("evaluating")
+        return self.inner.under_each(self._for_inner(state), episodes, faults, act)
 
     def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Learning":
         return replace(self, inner=self.inner.elsewhere(config, options))
