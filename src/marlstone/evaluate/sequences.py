@@ -38,7 +38,7 @@ def confidence_sequence(x: Array, bounds: Bounds, alpha: float = 0.05) -> tuple[
     `bounds` are declared before looking, and hold for every x. Intervals only shrink; `lo > hi`: no single mean fits, the mean has
     moved (or the 1 in 1/alpha came true). Raises `UserError` for nothing observed, or an observation that is not within the bounds.
     """
-    values, (low, high) = np.asarray(x, float), _checked(bounds, alpha)
+    values, (low, high) = np.asarray(x, float), checked(bounds, alpha)
     if values.ndim == 0 or not values.size:
         raise UserError("x has no observation: give at least one")
     if not (np.isfinite(values).all() and values.min() >= low and values.max() <= high):
@@ -63,12 +63,12 @@ def paired_sequence(a: Array, b: Array, bounds: Bounds, alpha: float = 0.05) -> 
     ours, theirs = np.asarray(a, float), np.asarray(b, float)
     if ours.shape != theirs.shape:
         raise UserError(f"a has shape {ours.shape} and b {theirs.shape}: pairs need as many of each, in the same order")
-    return confidence_sequence(np.clip(ours - theirs, *_checked(bounds, alpha)), bounds, alpha)
+    return confidence_sequence(np.clip(ours - theirs, *checked(bounds, alpha)), bounds, alpha)
 
 
 def needed(variance: float, half: float, bounds: Bounds, alpha: float = 0.05) -> int | None:
     """About how many observations of this variance until the half-width is `half`; None beyond `HORIZON`."""
-    low, high = _checked(bounds, alpha)
+    low, high = checked(bounds, alpha)
     t = np.geomspace(1, HORIZON, 500)
     spread = max(variance / (high - low) ** 2, 1e-12)
     bet = _bet((0.25 + spread * (t - 1)) / t, t, alpha)
@@ -136,7 +136,8 @@ def baseline_alarm(
     return say("unresolved", f"cannot yet resolve {much}, about {' and '.join(parts)} needed", more_live or None, more_baseline or None)
 
 
-def _checked(bounds: Bounds, alpha: float) -> Bounds:
+def checked(bounds: Bounds, alpha: float) -> Bounds:
+    """The bounds as numbers; raises `UserError` where they, or alpha, make no sense."""
     low, high = bounds
     if not (np.isfinite([low, high]).all() and low < high):
         raise UserError(f"bounds are ({low}, {high}): give the least and the greatest value that can occur, finite, the least first")
