@@ -33,16 +33,17 @@ FIELDS = {
     "evaluate.episodes": "16",
     "evaluate.logged": "0",
 }
+PATIENT = {"learner.lr": "3e-4", "learner.gamma": "0.9"}  # a row spent on tampering costs before it pays: the plan is learned first
 # How long honest work comes first differs; each is trained until tampering is learned, and keeps ten policies on the way.
 GROUNDS = {
-    "additive": ("additive", {"steps": "61440"}),
+    "additive": ("additive", {"steps": "102400"}),
     "dummy": ("dummy", {"steps": "30720"}),
-    "saboteur": ("saboteur", {"steps": "10240", "learner.lr": "5e-4"}),
-    "redundant": ("redundant", {"steps": "30720"}),
-    "climbing": ("climbing?game=penalty&penalty=-1", {"steps": "20480", "learner.lr": "5e-4"}),
+    "saboteur": ("saboteur", {"steps": "51200"}),
+    "redundant": ("redundant", {"steps": "61440"}),
+    "climbing": ("climbing?game=penalty&penalty=-1", {"steps": "15360", "learner.entropy": "0.03"}),
     "delayed": ("delayed", {"steps": "40960"}),
-    "flip": ("flip", {"steps": "30720"}),
-    "plan": ("plan?reach=1&rows=12", {"steps": "20480"}),
+    "flip": ("flip", {"steps": "61440"}),
+    "plan": ("plan?reach=1&rows=16", {"steps": "90112", "checkpoint_every": "8192", "rollout.envs": "128", **PATIENT}),
     "swarm": ("swarm?agents=8", {"steps": "40960", "learner.lr": "5e-4"}),
 }
 EPISODES = 256
