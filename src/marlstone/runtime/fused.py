@@ -177,7 +177,7 @@ class Fused:
         decider = decider or Alone(self.algorithm)
         env = replace(self.env, env=under(faults, self.env.env), b=episodes)
         one = lambda policy, seed: play(env, episodes, decider, policy, component_key(seed, "evaluation"), act)
-        compiled = jax.jit(self.spread.over(one))
+        compiled = jax.jit(self.spread.over(one), compiler_options=self._seldom)
 
         def judged(policies: Any, keys: tuple[int, ...] | None = None) -> Episodes:
             seeds = self.spread.pad(np.array(self.seeds if keys is None else keys, np.uint32))
