@@ -128,11 +128,10 @@ def _seen(algorithm: Algorithm, policy: Policy, i: int, x: np.ndarray, here: np.
 
 def _still(x: np.ndarray, first: np.ndarray) -> np.ndarray:
     """`[e t n]`: for how many rows features `[e t n f]` have not changed."""
-    same = np.zeros(x.shape[:-1], bool)
-    same[:, 1:] = (x[:, 1:] == x[:, :-1]).all(-1) & ~first[:, 1:, None]
-    out = np.zeros(same.shape, np.float32)
-    for t in range(1, same.shape[1]):
-        out[:, t] = np.where(same[:, t], out[:, t - 1] + 1, 0)
+    out = np.zeros(x.shape[:-1], np.float32)
+    for t in range(1, len(first.T)):
+        same = (x[:, t] == x[:, t - 1]).all(-1) & ~first[:, t, None]
+        out[:, t] = np.where(same, out[:, t - 1] + 1, 0)
     return out
 
 
