@@ -101,6 +101,7 @@ def test_bursts_keep_the_rate_and_last_as_long_as_declared() -> None:
     alone, bursts = gone(Late(Said(), 0.2)), gone(late)
     assert abs(rate(alone) - 0.2) < 0.06 and abs(rate(bursts) - 0.2) < 0.1
     assert again(bursts) > 2 * again(alone)
+    assert gone(Late(Said(), 0.5, bursts=50.0))[0].mean() > 0.2, "from the first row on as often as in the long run"
 
 
 @pytest.mark.parametrize(
