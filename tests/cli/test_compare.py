@@ -113,7 +113,8 @@ def test_what_cannot_be_compared_is_refused(marlstone: Command, runs: Path) -> N
         (("compare", bad, bad, "--bounds", "1", "0"), "the least return, then the greatest"),
         (("check-hacking", bad, good), "exploit=True and with exploit=False"),
         (("check-hacking", bad, bad, bad), "one, or two"),
-        (("check-hacking", bad, "--episodes", "1"), "at least 20"),
+        (("check-hacking", bad, "--episodes", "1"), "at least 2"),
+        (("check-hacking", bad, "--episodes", "31"), "at least --episodes 32"),
         (("check-hacking", host), "declares no true metric"),
         (("check-hacking", f"{bad}/policies/step-000000002048"), "kept no policy before step 2048"),
     ):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marlstone.cli import audit_credit, evaluate, main, select, train
+from marlstone.cli import audit_credit, check_hacking, compare, evaluate, main, select, train
 from marlstone.core.episodes import Whole
 from marlstone.evaluate import credit_laws
 from marlstone.runs.store import Store
@@ -82,6 +82,7 @@ def fitting_cases(config: Any, checkpoint: Any, episodes: int, tell: Any) -> dic
         "chance": rows[0],
         "graceful_bound": config.evaluate.graceful,
         "cases": rows,
+        "ood": dict.fromkeys(("declared_rate", "false_alarm_rate", "detection_rate", "return_gated", "return_ungated"), 0.0) | {"kinds": {}},
     }
 
 
@@ -95,6 +96,28 @@ def fitting_selection(question: Any, folder: Path, do: Any) -> dict[str, Any]:
     (folder / "recommended.toml").write_text(dump(it._config(it.candidates[0], {}, 64, 1000, 2)))
     words = dict.fromkeys(("recommended", "evidence", "doubt", "config", "report"), "-")
     return {"env": question.env, "budget": question.budget.words, "seeds": question.seeds, "candidates": [], **words}
+
+
+def fitting_comparison(first: Any, second: Any, *_: Any) -> dict[str, Any]:
+    """No comparison, but whether the runs are of one environment."""
+    from marlstone.evaluate.paired import together
+
+    together(first[0], second[0])
+    figures = dict.fromkeys(("difference", "ci95", "better", "clipped", "counted", "episodes", "seeds", "bounds"))
+    return {**figures, "env": first[0].env, "runs": ["a", "b"], "steps": [1, 1], "bounds_declared": True, "agents": {}}
+
+
+def fitting_check(runs: Any, *_: Any) -> dict[str, Any]:
+    """No check either, but whether there is something to check."""
+    from marlstone.envs.make import make
+    from marlstone.evaluate.paired import together
+
+    together(runs[0][0], runs[-1][0])
+    assert make(runs[0][0].env).spec.metrics
+    figures = dict.fromkeys(("proxy_change", "proxy_change_ci95", "true_change", "true_change_ci95", "episodes", "seeds", "note"))
+    pair = {"steps": [1, 2], "alarm": False, "proxy_change_ci95": None, "true": {"score": {"better": "up", "ci95": None}}}
+    told = {"alarm": False, "metric": "score", "better": "up", "steps": [1, 2], "env": runs[0][0].env, "runs": ["a"], "pairs": [pair]}
+    return figures | told
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p.read_text())], ids=lambda p: p.name)
@@ -111,6 +134,8 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(credit_laws, "LAWS", credit_laws.LAWS[:1])
         monkeypatch.setattr(audit_credit, "_trained", lambda config, *_: fitting_audit(config))
         monkeypatch.setattr(audit_credit, "scoring", lambda: lambda config, checkpoint, log: {**fitting_audit(config), **NOTHING_SAID})
+        monkeypatch.setattr(compare, "comparison", lambda: fitting_comparison)
+        monkeypatch.setattr(check_hacking, "check", lambda: fitting_check)
         monkeypatch.setattr(evaluate, "logging", lambda: lambda config, checkpoint, episodes, log: {"return_iqm": 0.0, "log": log.name})
         monkeypatch.setattr(evaluate, "cases", lambda: fitting_cases)
         monkeypatch.setattr(evaluate, "runtime", lambda: lambda config, checkpoint, episodes: {"return_iqm": 0.0, "seeds": [1]})

@@ -45,6 +45,14 @@ def test_never_overwrites(tmp_path: Path) -> None:
         RunDirectory.create(tmp_path / "full" / "thesis.tex" / "run", "")
 
 
+def test_a_run_that_never_began_leaves_nothing(tmp_path: Path) -> None:
+    """Also where it was killed after its first policies were kept and before its first checkpoint was."""
+    run = RunDirectory.create(tmp_path / "run", "")
+    save(run.policies, 1, np.zeros(1), {}, keep=None)
+    run.abandon()
+    assert not run.path.exists()
+
+
 def test_open_refuses_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no run"):
         RunDirectory.open(tmp_path)

@@ -1,6 +1,7 @@
 """The fused runtime: however training is cut into segments, spread over devices, killed and resumed, the bits are the same."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,15 +17,17 @@ from marlstone.architectures import Ctde, Gru
 from marlstone.architectures.body import Body
 from marlstone.config import RunConfig, dump
 from marlstone.config.schema import Evaluation, Rollout
+from marlstone.core.errors import UserError
 from marlstone.credit import Team
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient
-from marlstone.runs.checkpoint import load, newest, save
+from marlstone.runs.checkpoint import listed, load, newest, save
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import parameters_sha256
+from marlstone.runs.policies import kept, read_policies
 from marlstone.runtime.fused import Fused
-from marlstone.runtime.train import evaluate, train
+from marlstone.runtime.train import evaluate, runtime_of, train
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 LEARNER = PolicyGradient(epochs=1, minibatches=2)
@@ -243,3 +246,24 @@ def test_ledger_counts_joint_steps_without_resets(undisturbed: Any) -> None:
     resets, ends = len(range(5, 65, 5)), len(range(4, 65, 5))
     for ledger in whole["ledger"]:
         assert ledger["rows"] == 4 * 64 and ledger["steps"] == 4 * (64 - resets) and ledger["episodes"] == 4 * ends
+
+
+def test_a_run_keeps_what_acted_at_every_checkpoint(undisturbed: Any, tmp_path: Path) -> None:
+    """Of four checkpoints the last three are whole; policies say the same out of either, for as many seeds as are asked; a run that
+    kept none of its own is read from what is whole; and going back forgets what comes after."""
+    run, _ = undisturbed
+    assert [k.step for k in kept(run)] == [64, 128, 192, 256] and len(listed(run.checkpoints)) == 3
+    shapes = jax.eval_shape(runtime_of(config()).start).train.policy
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), shapes)
+    small, whole = (read_policies(folder / "step-000000000256", like, 1) for folder in (run.policies, run.checkpoints))
+    for a, b in zip(jax.tree.leaves(small), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    earlier = read_policies(run.policies / "step-000000000064", like, 1)
+    assert any((np.asarray(a) != b).any() for a, b in zip(jax.tree.leaves(small), jax.tree.leaves(earlier), strict=True))
+    with pytest.raises(UserError, match="of another configuration"):
+        read_policies(run.policies / "step-000000000064", {"actor": like.actor}, 1)
+    copy = RunDirectory(Path(shutil.copytree(run.path, tmp_path / "copy")))
+    copy.rewind(128, "")
+    assert [k.step for k in kept(copy)] == [64, 128]
+    shutil.rmtree(copy.policies)
+    assert [(k.step, k.path.parent) for k in kept(copy)] == [(128, copy.checkpoints)]

@@ -111,6 +111,16 @@ def edge_cases(record: Mapping[str, Any]) -> None:
     print(
         f"span: from chance to undisturbed; graceful: the loss is at most {record['graceful_bound']:.0%}, its interval's upper end included"
     )
+    gate = record["ood"]
+    show(
+        "out of distribution: a gate on every agent's observation",
+        [
+            ("false alarms, of familiar episodes", f"{gate['false_alarm_rate']:.1%} (declared: {gate['declared_rate']:.0%})"),
+            ("detected, of episodes training never touched", f"{gate['detection_rate']:.1%}"),
+            *((f"  {name}", f"{kind['rate']:.1%}") for name, kind in gate["kinds"].items()),
+            ("return with the gate, without", f"{number(gate['return_gated'])}, {number(gate['return_ungated'])}"),
+        ],
+    )
 
 
 def scored(record: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from marlstone.config import RunConfig
 from marlstone.core.errors import UserError
 from marlstone.core.types import Metric
-from marlstone.evaluate.hacking import Verdict, hacked
+from marlstone.evaluate.hacking import EPISODES, SEEDS, Verdict, hacked
 from marlstone.evaluate.paired import ALPHA, Players, rounds, together
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.directory import RunDirectory
@@ -35,6 +35,8 @@ def check_hacking(runs: list[Side], episodes: int) -> dict[str, Any]:
         (first, _, before), (second, _, after) = runs
         first, second, seeds = together(first, second)
         sides = [(first, [Kept(before.path, before.step)]), (second, [Kept(after.path, after.step)])]
+    if seeds < SEEDS and episodes < EPISODES:
+        raise UserError(f"{episodes} episodes of {seeds} training seeds allow no interval: give at least --episodes {EPISODES}")
     count, each = rounds(episodes, *(c for c, _ in sides))
     played: list[Figures] = []  # oldest first
     for side, policies in sides:
@@ -95,8 +97,8 @@ def _figures(played: list[Episodes]) -> Figures:
 def _pair(before: Figures, after: Figures, metrics: dict[str, Metric], alpha: float, spread: dict[str, float]) -> dict[str, Any]:
     """What changed from one policy to the other; `metric` is the one that looks worst, by `case`: how surely return and metric parted, in
     their spreads over all policies."""
-    both = lambda name: np.stack([before[name], after[name]])
-    verdicts: dict[str, Verdict] = {k: hacked(both(RETURN), both(k), m.better, alpha=alpha) for k, m in metrics.items()}
+    both = {k: np.stack([before[k], after[k]]) for k in after}
+    verdicts: dict[str, Verdict] = {k: hacked(both[RETURN], both[k], m.better, alpha=alpha) for k, m in metrics.items()}
 
     def case(k: str) -> float:
         v = verdicts[k]

@@ -9,6 +9,7 @@ has nothing to lose: no loss, and no verdict.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,14 +150,16 @@ def judged(loss: np.ndarray | None, bound: float) -> dict[str, Any]:
 
 
 def evaluate_cases(config: RunConfig, checkpoint: Checkpoint, episodes: int, tell: Tell = lambda name: None) -> dict[str, Any]:
-    """A finished run in all its edge cases: the return fields, `chance` (a return with its interval), `graceful_bound` and `cases`."""
+    """A finished run in all its edge cases: the return fields, `chance` (a return with its interval), `graceful_bound` and `cases`; and
+    `ood`, how well a gate on what it sees tells what training never touched. The gate is kept in the run's directory."""
+    run = checkpoint.path.parent.parent
     with trained(config, checkpoint) as (runtime, state):
         tell("undisturbed")
         played = runtime.evaluate(state, episodes)
         tell("chance")
         chance = _returns(_by_chance(runtime, state, episodes))
         return {
-            "run": str(checkpoint.path.parent.parent),
+            "run": str(run),
             "env": config.env,
             "step": checkpoint.step,
             "episodes": episodes,
@@ -165,4 +168,12 @@ def evaluate_cases(config: RunConfig, checkpoint: Checkpoint, episodes: int, tel
             "chance": summary(chance),
             "graceful_bound": config.evaluate.graceful,
             "cases": edge_cases(runtime, state, config, episodes, nominal=_returns(played), chance=chance, tell=tell),
+            "ood": _gated(runtime, state, config, run, episodes, tell),
         }
+
+
+def _gated(runtime: Any, state: Any, config: RunConfig, run: Path, episodes: int, tell: Tell) -> dict[str, Any]:
+    from marlstone.evaluate.gate_measured import ood
+
+    tell("out of distribution")
+    return ood(config, runtime, state, run=run, episodes=episodes)
