@@ -18,7 +18,7 @@ from marlstone.runs.progress import Progress
 Result = tuple[int, str, str]
 
 
-def pretend(config: Any, run: Any, *, resume: Any, initial: Any, progress: Any, stop: Any) -> dict[str, Any]:
+def pretend(config: Any, run: Any, *, resume: Any, initial: Any, progress: Any, stop: Any, watch: Any = None) -> dict[str, Any]:
     """Adds one to a number per step, checkpoints as configured, and records it."""
     if config.env == "proving:refused":
         raise UserError("group 'all': this environment is refused: choose another")

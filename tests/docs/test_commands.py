@@ -82,7 +82,8 @@ def fitting_cases(config: Any, checkpoint: Any, episodes: int, tell: Any) -> dic
         "chance": rows[0],
         "graceful_bound": config.evaluate.graceful,
         "cases": rows,
-        "ood": dict.fromkeys(("declared_rate", "false_alarm_rate", "detection_rate", "return_gated", "return_ungated"), 0.0) | {"kinds": {}},
+        "ood": dict.fromkeys(("declared_rate", "false_alarm_rate", "detection_rate", "return_gated", "return_ungated"), 0.0)
+        | {"kinds": {}},
     }
 
 

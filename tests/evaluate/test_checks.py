@@ -83,7 +83,7 @@ def test_a_run_that_fell_below_its_baseline_is_told_of_and_ends_with_3(
 
 def test_a_baseline_that_was_never_checked_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.toml").touch()
-    with pytest.raises(UserError, match="was never checked: train it with evaluate.every"):
+    with pytest.raises(UserError, match=r"was never checked: train it with evaluate\.every"):
         baseline_of(str(tmp_path))
 
 

@@ -117,7 +117,7 @@ def edge_cases(record: Mapping[str, Any]) -> None:
         [
             ("false alarms, of familiar episodes", f"{gate['false_alarm_rate']:.1%} (declared: {gate['declared_rate']:.0%})"),
             ("detected, of episodes training never touched", f"{gate['detection_rate']:.1%}"),
-            *((f"  {name}", f"{kind['rate']:.1%}") for name, kind in gate["kinds"].items()),
+            *((f"  {name}", f"{kind['detection_rate']:.1%}") for name, kind in gate["kinds"].items()),
             ("return with the gate, without", f"{number(gate['return_gated'])}, {number(gate['return_ungated'])}"),
         ],
     )

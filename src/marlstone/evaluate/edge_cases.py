@@ -32,6 +32,7 @@ from marlstone.envs.faults import (
     Skew,
     Volatile,
 )
+from marlstone.evaluate.gate_measured import ood
 from marlstone.evaluate.statistics import interval
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runtime.deciding import Alone, Chance, Decider
@@ -173,7 +174,5 @@ def evaluate_cases(config: RunConfig, checkpoint: Checkpoint, episodes: int, tel
 
 
 def _gated(runtime: Any, state: Any, config: RunConfig, run: Path, episodes: int, tell: Tell) -> dict[str, Any]:
-    from marlstone.evaluate.gate_measured import ood
-
     tell("out of distribution")
     return ood(config, runtime, state, run=run, episodes=episodes)
