@@ -82,6 +82,22 @@ def test_too_few_episodes_cannot_calibrate() -> None:
         fitted(it.algorithm, by_chance(it.algorithm, 0).policy, broken, 0.05, scorer(it.algorithm))
 
 
+def test_padding_is_nobodys_reading() -> None:
+    """One of two agents lacks the second reading: what stands there is neither remembered nor looked at."""
+    spec = make("proving:match").spec
+    spec = replace(spec, groups=(replace(spec.groups[0], features={"symbol": (2, 1)}),))
+    it = replace(runtime("proving:match", 1).algorithm, spec=spec)
+    chunks, random = episodes(np.random.default_rng(3), 16), np.random.default_rng(4)
+    chunks.step.obs[0]["symbol"][:, :, 1, 1] = random.normal(size=(16, 13)) + 50
+    gate = fitted(it, by_chance(it, 0).policy, chunks, 0.2, scorer(it))
+    np.testing.assert_array_equal(gate.groups[0].real, [[1, 1], [1, 0]])
+    known = gate.groups[0].values[:, 1]
+    assert np.abs(known).max() < 10 and not (known == 0).any()
+    before = alarms(gate, chunks)
+    chunks.step.obs[0]["symbol"][:, :, 1, 1] = -50
+    np.testing.assert_array_equal(alarms(gate, chunks), before)
+
+
 def test_cores_cover_and_values_are_all_that_were_read() -> None:
     random = np.random.default_rng(0)
     rows = random.normal(size=(500, 3))

@@ -37,7 +37,8 @@ def test_mode_of_a_policy_that_always_says_zero_earns_the_climbing_games_best() 
 
 def counted(step: Any) -> Any:
     """Rows `[b t]` counted one by one."""
-    so_far, count = nothing_yet(step.first.shape[0], step.reward.shape[-1], DECLARED), jax.jit(lambda e, row: add(e, row, DECLARED))
+    b, said = step.first.shape[0], {"one": jnp.ones(step.first.shape[0], bool)}
+    so_far, count = nothing_yet(b, step.reward.shape[-1], DECLARED, said), jax.jit(lambda e, row: add(e, row, DECLARED, said))
     for t in range(step.first.shape[1]):
         so_far = count(so_far, jax.tree.map(lambda x: x[:, t], step))  # noqa: B023
     return jax.device_get(finish(so_far, DECLARED))
@@ -52,7 +53,7 @@ def rows() -> Any:
 def test_the_first_episode_is_counted_and_nothing_after_it() -> None:
     step = rows()
     out = counted(step)
-    assert (out.length == 5).all() and out.ended.all()
+    assert (out.length == 5).all() and out.ended.all() and (out.told["one"] == 5).all()
     np.testing.assert_allclose(out.team_return, step.team_reward[:, :5].sum(1), rtol=1e-5)
     np.testing.assert_allclose(out.agent_return, step.reward[:, :5].sum(1), rtol=1e-5)
     np.testing.assert_allclose(out.metrics["level"], step.metrics["level"][:, :5].mean(1), rtol=1e-5)
@@ -66,6 +67,6 @@ def test_an_episode_broken_off_is_begun_anew() -> None:
     step.first[:, 2] = True
     step.last[:, 6] = True
     out = counted(step)
-    assert (out.length == 4).all() and out.ended.all()
+    assert (out.length == 4).all() and out.ended.all() and (out.told["one"] == 4).all()
     np.testing.assert_allclose(out.team_return, step.team_reward[:, 3:7].sum(1), rtol=1e-5)
     np.testing.assert_allclose(out.metrics["score"], step.metrics["score"][:, 3:7].sum(1), rtol=1e-5)

@@ -56,10 +56,21 @@ def test_a_gate_that_is_off_or_lets_everything_pass_changes_nothing() -> None:
     closed = play(Guarded(state.train.policy, never))
     present = 5 + 3 + 5 + 3  # rows on which each of the four may decide
     assert (closed.told["outside"] == present).all() and (closed.told["asked"] == 4).all()
-    digits = np.arange(5) % 3, (np.arange(5) + 1) % 3  # the default, 0, where it is legal, else the first legal one
-    said = [np.where((d + 1) % 3 == 0, 1, 0) for d in digits]
-    assert (closed.agent_return[..., 0] == (said[0] == digits[0]).sum()).all()
-    assert (closed.agent_return[..., 1] == (said[1] == digits[1])[:3].sum()).all()
+
+
+def test_what_is_held_is_lawful() -> None:
+    """The default, 0, where it is legal, else the first legal action."""
+    it, (step, _, _) = runtime("proving:pair", 1).algorithm, rollout("proving:pair", 4, 14)
+    gated = Gated(Alone(it))
+    guarded = Guarded(by_chance(it, 0).policy, jax.tree.map(lambda x: x[0], used_to(it.spec, 1, mean=np.nan)))
+    decide = quick(lambda now, memory: gated.decide(guarded, now, memory, jax.random.key(0), "mode"))
+    for t in range(3):
+        now: Step = jax.tree.map(lambda x: x[:, t], step)  # noqa: B023
+        (players, arm, late), _ = decide(now, gated.memory(4))
+        wanted = np.where(now.legal[0][..., 0], 0, now.legal[0].argmax(-1))
+        np.testing.assert_array_equal(np.asarray(players), wanted)
+        assert (np.asarray(arm) == 0).all() and (t < 2 or (np.asarray(late) == 0).all())
+    assert wanted.any()
 
 
 def row(b: int, n: int, **changes: Any) -> Step:
@@ -167,8 +178,11 @@ def test_scores_are_the_same_on_the_host_and_padding_counts_nowhere() -> None:
     assert isinstance(said, np.ndarray) and said.shape == (5, 2)
     np.testing.assert_allclose(said, of(jax.tree.map(jnp.asarray, obs)), rtol=1e-4)
     padded = {**obs, "x": obs["x"].copy()}
-    padded["x"][:, 1, 2] = 77
+    padded["x"][:, 1, 2] = np.nan
     np.testing.assert_array_equal(of(padded), said)
+    cut = lambda x: np.delete(x, 2, -1)
+    lesser = replace(known, **{k: cut(getattr(known, k)) for k in ("mean", "std", "real", "core", "values", "reading")})
+    np.testing.assert_allclose(score(lesser, cut(features(known, readings(group, obs))), still)[:, 1], said[:, 1], rtol=1e-5)
     padded["x"][:, 1, 1] = np.nan
     assert outside(Gate((known,), np.float32(1e9)), of(padded))[:, 1].all()
     seen = readings(group, obs)[..., 3:]

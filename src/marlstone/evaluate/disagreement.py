@@ -64,21 +64,19 @@ def frozen_probes(run: Path, env: str, runtime: Any, state: Any, episodes: int =
 
 
 # ---- distances between heads, `[... head]` each -> `[...]`
-def jensen_shannon(space: Discrete | MultiDiscrete, a: Array, b: Array, legal: Array | None, greedy: bool = False) -> Array:
+def jensen_shannon(space: Discrete | MultiDiscrete, a: Array, b: Array, legal: Array | None) -> Array:
     """Between 0 and 1 (logarithms of base 2)."""
     sizes = (space.size,) if isinstance(space, Discrete) else space.sizes
     ends, out = np.cumsum(sizes), []
     for size, end in zip(sizes, ends, strict=True):
         part, one = slice(int(end) - size, int(end)), Discrete(size)
         ok = None if legal is None else legal[..., part]
-        p, q = (_odds(one, h[..., part], ok, greedy) for h in (a, b))
+        p, q = (_odds(one, h[..., part], ok) for h in (a, b))
         out.append(_entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2)
     return jnp.clip(jnp.stack(out).mean(0), 0, 1)
 
 
-def _odds(space: Discrete, head: Array, legal: Array | None, greedy: bool) -> Array:
-    if greedy:
-        return space.encode(space.mode(head, legal))
+def _odds(space: Discrete, head: Array, legal: Array | None) -> Array:
     each = lambda x: None if x is None else x[..., None, :]
     return jnp.exp(space.log_prob(each(head), each(legal), jnp.arange(space.size)))
 
@@ -97,11 +95,11 @@ def wasserstein(space: Box, a: Array, b: Array, legal: Array | None) -> Array:
     return jnp.sqrt((squares * real).sum(-1) / jnp.maximum(real.sum(-1), 1)) / 2
 
 
-def distance(space: ActionSpace, a: Array, b: Array, legal: Array | None, greedy: bool = False) -> Array:
+def distance(space: ActionSpace, a: Array, b: Array, legal: Array | None) -> Array:
     if isinstance(space, Box):
         return wasserstein(space, a, b, legal)
     assert isinstance(space, Discrete | MultiDiscrete)
-    return jensen_shannon(space, a, b, legal, greedy)
+    return jensen_shannon(space, a, b, legal)
 
 
 # ---- between policies
@@ -121,10 +119,10 @@ def action_disagreement(runtime: Any, state: Any, probes: Probes | None = None) 
 
 
 def disagreement(algorithm: Algorithm, a: Policy, b: Policy, probes: Chunk) -> Array:
-    """The mean distance between two policies over the decisions in one batch of whole episodes."""
+    """The mean distance between two policies over the decisions in one batch of whole episodes. Unexplored, heads of action values are
+    those of the best action alone (`learners.contract`, `behave`)."""
     rows = jax.tree.map(lambda x: x[:, :-1], probes.step)
-    greedy = algorithm.learner.values_are_heads
     heads = [algorithm.heads(replace(p, explore=jnp.zeros(())), rows, algorithm.memory(len(probes.logp)))[0] for p in (a, b)]
-    apart = [distance(g.space, x, y, ok, greedy) for g, x, y, ok in zip(algorithm.spec.groups, *heads, rows.legal, strict=True)]
+    apart = [distance(g.space, x, y, ok) for g, x, y, ok in zip(algorithm.spec.groups, *heads, rows.legal, strict=True)]
     acts = probes.acts
     return jnp.where(acts, jnp.concatenate(apart, -1), 0).sum() / jnp.maximum(acts.sum(), 1)
