@@ -131,7 +131,9 @@ def table(record: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{**c, "loss": 0.25, "loss_ci95": [0.1, 0.4], "graceful": g} for c, g in zip(record["cases"], verdicts, strict=True)]
     show({**record, "cases": rows})
     out = capsys.readouterr().out
-    lines = [line for line in out.splitlines() if "\u2502" in line]
+    cases, gate = out.split("out of distribution")
+    assert "false alarms" in gate and "return with the gate, without" in gate
+    lines = [line for line in cases.splitlines() if "\u2502" in line]
     assert [line.split("\u2502")[1].strip() for line in lines] == [
         "undisturbed",
         "chance",

@@ -15,6 +15,7 @@ from marlstone.credit import Individual, Vdn
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import Pqn, QLearning, Replay
+from marlstone.runtime.deciding import Alone
 from marlstone.runtime.evaluation import play
 from marlstone.runtime.fused import Fused
 from tests.batches import B, T, begun, chunks_of, quick
@@ -150,5 +151,5 @@ def test_climbing_settles_on_an_equilibrium_and_optimists_on_the_best(learner: A
     runtime = Fused(env, algorithm, 4, 60, (0,))
     state, report = quick(lambda s: runtime.advance(runtime.begin(s), 60, 60))(0)
     assert np.isfinite(np.concatenate([np.ravel(x) for x in jax.tree.leaves((state.train.nets, report.losses))])).all()
-    judged = quick(lambda policy: play(Vectorized(env.env, 8), 8, algorithm, policy, jax.random.key(1)).team_return.mean())
+    judged = quick(lambda policy: play(Vectorized(env.env, 8), 8, Alone(algorithm), policy, jax.random.key(1)).team_return.mean())
     assert judged(state.train.policy) >= least

@@ -199,7 +199,7 @@ def test_an_environment_that_hangs_costs_its_actor_a_life(tmp_path: Path) -> Non
 
 def test_stacks_of_every_process_in_one_file(tmp_path: Path) -> None:
     """Those of the workers too, by which the learner logs episodes at checkpoints."""
-    logged = {"evaluation.logged": "1", "checkpoint_every": "64"}
+    logged = {"evaluate.logged": "1", "checkpoint_every": "64"}
     it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01", **logged)
     found: list[str] = []
 
