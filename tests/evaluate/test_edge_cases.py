@@ -69,14 +69,14 @@ def test_cases_are_played_in_pairs_and_losses_are_of_the_span() -> None:
     )  # fmt: skip
     chance = chance_return(runtime, state, 8)
     nominal = np.asarray(runtime.evaluate(state, 8).team_return, float)
-    # whatever the policies earn: as if they earned a whole return more than chance
-    shifted = nominal - nominal.mean(1, keepdims=True) + chance + 1
+    # whatever the policies earn: as if they earned two whole returns more than chance
+    shifted = nominal - nominal.mean(1, keepdims=True) + chance + 2
     low = np.full_like(nominal, chance)
     by = {x["name"]: x for x in edge_cases(runtime, state, asked, 8, cases, nominal=shifted, chance=low, tell=told.append)}
     assert told == ["nothing", "lost", "late", "drift"] and by["lost"]["return_iqm"] == by["late"]["return_iqm"]
     for i in range(2):
-        assert by["nothing"]["loss_per_seed"][i] == pytest.approx(chance + 1 - nominal[i].mean(), abs=1e-5)
-    assert by["lost"]["loss"] == pytest.approx(chance + 1 - by["lost"]["return_iqm"], abs=1e-5)
+        assert by["nothing"]["loss_per_seed"][i] == pytest.approx((chance + 2 - nominal[i].mean()) / 2, abs=1e-5)
+    assert by["lost"]["loss"] == pytest.approx((chance + 2 - by["lost"]["return_iqm"]) / 2, abs=1e-5) and by["lost"]["loss"] > 0.5
     assert by["drift"]["return_iqm"] != by["nothing"]["return_iqm"]
     again = edge_cases(runtime, state, asked, 8, cases[:1])
     assert again[0]["loss"] in (None, 0.0), "undisturbed, to the bit"
@@ -121,6 +121,12 @@ def test_the_suite_of_a_trained_run(env: str, tmp_path: Path, monkeypatch: pytes
     ) == 2
     assert {"return_iqm", "return_ci95", "loss", "loss_ci95", "loss_per_seed", "graceful"} <= set(record["cases"][0])
     assert record["graceful_bound"] == 0.3 and record["episodes"] == 3
+    if env == LINE:
+        x, total = 0.5, 0.0
+        for _ in range(3):  # rows, as the case's option says; both agents doing the default
+            x = 0.8 * x - 0.25 + 0.125 + 0.1
+            total += x - x * x
+        assert record["cases"][2]["return_iqm"] == pytest.approx(total, rel=1e-4)
     table(record, capsys)
 
 
