@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from marlstone.evaluate import edge_cases as suite
 from marlstone.evaluate.edge_cases import chance_return, decider_of, edge_cases, judged, standard_cases
 from marlstone.runs.checkpoint import save
 from marlstone.runs.directory import RunDirectory
+from marlstone.runtime.deciding import Chance
+from marlstone.runtime.inference_faults import Late
 from marlstone.runtime.train import runtime_of
 from tests.runtime.conftest import compiled_once  # noqa: F401
 
@@ -57,8 +60,36 @@ def test_a_verdict_takes_the_intervals_worse_end() -> None:
     assert judged(None, 0.2) == {"loss": None, "loss_ci95": [None, None], "loss_per_seed": None, "graceful": None}
 
 
-def test_cases_are_played_in_pairs_and_losses_are_of_the_span() -> None:
-    """Random policies of the additive game: its truth says what losing every action costs."""
+class Told:
+    """A runtime that returns what it is told: 5 by policy, 1 by chance, less in every case; seed 1 always a little more."""
+
+    def __init__(self) -> None:
+        self.algorithm = SimpleNamespace(spec=make("proving:dummy").spec)
+
+    def evaluate(self, state: Any, episodes: int, *, decider: Any = None, faults: Any = ()) -> Any:
+        each = {Chance: 1.0, Late: 4.0}.get(type(decider), 5.0 - 2 * len(faults))
+        return SimpleNamespace(team_return=np.array([[0.0], [0.2]]) + each + np.zeros(episodes))
+
+    def under_each(self, state: Any, episodes: int, faults: Any) -> Any:
+        for fault in faults:
+            yield self.evaluate(state, episodes, faults=(fault,))
+
+
+def test_losses_are_parts_of_the_span() -> None:
+    cases = Case("one", (ActionLoss(),)), Case("late", late=0.5), Case("two", (ActionLoss(), Dropout()))
+    rows = edge_cases(Told(), None, config("proving:dummy"), 3, cases)
+    assert [row["name"] for row in rows] == ["one", "late", "two"]
+    np.testing.assert_allclose([row["loss"] for row in rows], [2 / 4, 1 / 4, 4 / 4])
+    np.testing.assert_allclose([row["loss_per_seed"] for row in rows], [[0.5] * 2, [0.25] * 2, [1.0] * 2])
+    np.testing.assert_allclose(rows[0]["return_iqm"], 3.1)
+    assert not any(row["graceful"] for row in rows)
+    bad = edge_cases(Told(), None, config("proving:dummy"), 3, cases, chance=np.full((2, 3), 6.0))
+    assert all(row["loss"] is None and row["graceful"] is None for row in bad), "no better than chance"
+    assert chance_return(Told(), None, 3) == pytest.approx(1.1)
+
+
+def test_cases_are_played_in_pairs() -> None:
+    """Policies as they begin: what is no fault costs nothing, and losing every action is the same as never deciding in time."""
     asked = config("proving:dummy?sigma=0")
     runtime = runtime_of(asked)
     state = runtime.start()
@@ -69,14 +100,14 @@ def test_cases_are_played_in_pairs_and_losses_are_of_the_span() -> None:
     )  # fmt: skip
     chance = chance_return(runtime, state, 8)
     nominal = np.asarray(runtime.evaluate(state, 8).team_return, float)
-    # whatever the policies earn: as if they earned a whole return more than chance
-    shifted = nominal - nominal.mean(1, keepdims=True) + chance + 1
+    # whatever the policies earn: as if they earned two whole returns more than chance
+    shifted = nominal - nominal.mean(1, keepdims=True) + chance + 2
     low = np.full_like(nominal, chance)
     by = {x["name"]: x for x in edge_cases(runtime, state, asked, 8, cases, nominal=shifted, chance=low, tell=told.append)}
     assert told == ["nothing", "lost", "late", "drift"] and by["lost"]["return_iqm"] == by["late"]["return_iqm"]
     for i in range(2):
-        assert by["nothing"]["loss_per_seed"][i] == pytest.approx(chance + 1 - nominal[i].mean(), abs=1e-5)
-    assert by["lost"]["loss"] == pytest.approx(chance + 1 - by["lost"]["return_iqm"], abs=1e-5)
+        assert by["nothing"]["loss_per_seed"][i] == pytest.approx((chance + 2 - nominal[i].mean()) / 2, abs=1e-5)
+    assert by["lost"]["loss"] == pytest.approx((chance + 2 - by["lost"]["return_iqm"]) / 2, abs=1e-5) and by["lost"]["loss"] > 0.5
     assert by["drift"]["return_iqm"] != by["nothing"]["return_iqm"]
     again = edge_cases(runtime, state, asked, 8, cases[:1])
     assert again[0]["loss"] in (None, 0.0), "undisturbed, to the bit"
@@ -121,6 +152,12 @@ def test_the_suite_of_a_trained_run(env: str, tmp_path: Path, monkeypatch: pytes
     ) == 2
     assert {"return_iqm", "return_ci95", "loss", "loss_ci95", "loss_per_seed", "graceful"} <= set(record["cases"][0])
     assert record["graceful_bound"] == 0.3 and record["episodes"] == 3
+    if env == LINE:
+        x, total = 0.5, 0.0
+        for _ in range(3):  # rows, as the case's option says; both agents doing the default
+            x = 0.8 * x - 0.25 + 0.125 + 0.1
+            total += x - x * x
+        assert record["cases"][2]["return_iqm"] == pytest.approx(total, rel=1e-4)
     table(record, capsys)
 
 

@@ -121,7 +121,6 @@ def edge_cases(
             played = there.evaluate(state, episodes, decider=decider_of(runtime.algorithm, case), faults=case.faults)
         returns = _returns(played)
         loss = (nominal - returns) / span if span > 0 else None
-        loss = (nominal - returns) / span if span > 0 else None
         out.append({"name": case.name, **summary(returns), **judged(loss, config.evaluate.graceful)})
     return out
 
