@@ -56,9 +56,9 @@ def test_units_and_order_of_a_pair_do_not_matter() -> None:
 
 def test_it_is_predictable() -> None:
     """What comes later changes nothing of what was said: else peeking would not be allowed."""
-    x = np.random.default_rng(3).uniform(size=60)
-    whole, part = confidence_sequence(x, (0, 1)), confidence_sequence(x[:25], (0, 1))
-    assert np.stack(whole)[:, :25] == pytest.approx(np.stack(part))
+    x = np.random.default_rng(3).uniform(size=900)
+    whole, part = confidence_sequence(x, (0, 1)), confidence_sequence(x[:400], (0, 1))
+    assert np.stack(whole)[:, :400] == pytest.approx(np.stack(part))
 
 
 def test_a_mean_that_moved_fits_no_interval() -> None:
@@ -126,6 +126,7 @@ def test_a_scale_of_ones_own() -> None:
     assert baseline_alarm(base, live, (-0.5, 0.5), scale=1.0).state == "fine"
     assert baseline_alarm(base, live - 0.0, (-0.5, 0.5), tolerance=0.001, scale=1.0).state == "unresolved"
     assert "of 1" in baseline_alarm(base, live, (-0.5, 0.5), scale=1.0).words
+    assert baseline_alarm(base - 0.4, live - 0.4, (-1, 0.2), tolerance=0.1).state == "fine"
     negative = baseline_alarm(base - 0.4, np.maximum(live - 0.45, -1), (-1, 0.2))
     assert negative.state == "alert" and "below" in negative.words
     with pytest.raises(UserError, match="scale"):

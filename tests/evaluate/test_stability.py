@@ -68,6 +68,7 @@ def test_a_late_collapse_is_low(struck: int) -> None:
     for seed in range(30):
         steps, curves, final = runs(seed)
         curves[:struck, -8:] = 0.0
+        curves[0, -4:] = np.nan  # it finished no more episodes: what came last counts
         found = rate(steps, curves, final)
         assert found.axes["collapse"].rating == found.rating == "Low" and "collapse" in found.note
         assert found.axes["collapse"].value == pytest.approx(0.9 * struck / 5, abs=0.1)
@@ -91,8 +92,9 @@ def test_axes_answer_what_they_are_named_after() -> None:
     }.items():
         assert found.axes[name].value > 3 * quiet.axes[name].value and found.axes[name].rating != "High", name
     assert rate(*runs(0, noise=0.15)).axes["within_run"].value == pytest.approx(1.35 * np.sqrt(2) * 0.15 * np.sqrt(40 / 60), rel=0.3)
-    rising = np.linspace(0, 1, 40) * np.ones((5, 1))
-    assert rate(np.arange(1, 41), rising, runs(0)[2]).axes["within_run"].value == pytest.approx(0, abs=1e-12)
+    for power in (1, 2):  # neither a slope nor one that grows is noise
+        rising = np.linspace(0, 1, 40) ** power * np.ones((5, 1))
+        assert rate(np.arange(1, 41), rising, runs(0)[2]).axes["within_run"].value == pytest.approx(0, abs=1e-12)
 
 
 def test_shifting_and_scaling_returns_with_chance_and_reference_changes_nothing() -> None:
@@ -149,7 +151,7 @@ def test_a_curve_may_begin_late_or_never() -> None:
     """NaN before a seed's first episode; gaps take the value before them."""
     steps, curves, final = runs(2, k=40)
     late = curves.copy()
-    late[0, :6], late[1, 20], late[2, 0] = np.nan, np.nan, np.nan
+    late[0, :6], late[1, 20], late[2, 0], late[4, -2:] = np.nan, np.nan, np.nan, np.nan
     found, whole = rate(steps, late, final), rate(steps, curves, final)
     assert found.rating == whole.rating == "High"
     for name, axis in found.axes.items():
@@ -197,6 +199,7 @@ def test_disagreement_is_shown_and_counts_only_by_cross_play() -> None:
     square = np.triu(np.ones((5, 5)), 1)
     square[square == 1] = np.arange(10) / 20
     square[np.tril_indices(5)] = np.nan
+    assert rate(steps, curves, final, cross_play=np.full((5, 5), 0.1) + 9 * np.eye(5)).axes["cross_play"].value == pytest.approx(0.1)
     one, other = (rate(steps, curves, final, cross_play=x).axes["cross_play"] for x in (square, np.arange(10) / 20))
     assert one == other and one.value == pytest.approx(4.5 / 20) and one.ci95[0] < one.value < one.ci95[1]
 

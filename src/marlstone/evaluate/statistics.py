@@ -173,8 +173,6 @@ def seeds_needed(a: Sequence[Array], b: Sequence[Array], paired: bool = False, l
     reach = center - low if center > 0 else high - center
     if not np.isfinite(reach):
         return None
-    if abs(center) > reach:
-        return 0
     n = min(len(a), len(b))
     more = np.arange(MOST + 1)
     freedom = (1 if paired else 2) * (n + more - 1)
