@@ -56,7 +56,7 @@ def script(t: int = T, seed: int = 0, legal: bool = True) -> tuple[list[Step], l
     rows, actions = [], []
     for i in range(t + 1):
         near = rng.normal(size=(3, 3)).astype(np.float32) * np.array([[1, 1, 1], [1, 1, 0], [1, 1, 1]], np.float32)
-        near[0] = near[0] if i != 3 else -0.0
+        near[0, :2] = near[0, :2] if i != 3 else -0.0
         camera = rng.integers(0, 256, (3, 2, 2, 1)).astype(np.uint8)
         reward = np.zeros(N, np.float32) if i == 0 else rng.normal(size=N).astype(np.float32)
         mask = rng.random((3, 3)) < 0.6
