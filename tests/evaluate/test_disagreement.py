@@ -70,10 +70,11 @@ def test_policies_of_every_kind_disagree_with_others_and_not_with_themselves() -
     np.testing.assert_array_equal(apart, apart.T)
     assert (np.diag(apart) == 0).all() and apart[0, 2] == 0 and 0 < apart[0, 1] < 1
     np.testing.assert_array_equal(action_disagreement(it, state, probes), apart)
-    step = probes[5].step
-    forgetful = replace(probes[5], step=replace(step, first=step.first | (np.arange(9) % 2 == 0)))
-    once, often = (action_disagreement(it, state, {5: c})[0, 1] for c in (probes[5], forgetful))
-    assert once != pytest.approx(often, rel=1e-3)
+    step, later = probes[5].step, (np.arange(9) > 0)[:, None]
+    muted = replace(step, deciding=step.deciding & later)  # on their first rows nobody is asked, but everybody looks
+    other = replace(muted, obs=jax.tree.map(lambda x: x + 3 * ~later[..., None], step.obs))
+    once, otherwise = (action_disagreement(it, state, {5: replace(probes[5], step=s)})[0, 1] for s in (muted, other))
+    assert once != pytest.approx(otherwise, rel=1e-3)
 
 
 @pytest.mark.usefixtures("compiled_once")
