@@ -114,12 +114,9 @@ def _whole(name: str, text: str) -> int:
 def _folder(flags: argparse.Namespace) -> Path:
     if flags.out is not None:
         return Path(flags.out).expanduser().absolute()
-    label = "".join(c if c.isalnum() else "-" for c in flags.env)[:60].strip("-")
-    base = Path("selections") / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
-    path, n = base, 2
-    while path.exists():
-        path, n = base.with_name(f"{base.name}-{n}"), n + 1
-    return path.absolute()
+    from marlstone.cli.find import new_path
+
+    return new_path("selections", flags.env).absolute()
 
 
 def _spent(folder: Path) -> float:

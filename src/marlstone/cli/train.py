@@ -2,9 +2,7 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marlstone.cli.arguments import Parser, settings
@@ -92,19 +90,9 @@ def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunCo
     return config, run, checkpoint
 
 
-def _new_path(config: "RunConfig") -> Path:
-    """Where a run goes that was not told: named by time and environment, never taken twice."""
-    label = "".join(c if c.isalnum() else "-" for c in config.env)[:60].strip("-")
-    base = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
-    path, n = base, 2
-    while path.exists():
-        path, n = base.with_name(f"{base.name}-{n}"), n + 1
-    return path
-
-
 def _begun(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint | None]":
     """A new run, and the checkpoint its parameters come from, if any."""
-    from marlstone.cli.find import find
+    from marlstone.cli.find import find, new_path
     from marlstone.config import dump, load
     from marlstone.config.sources import resolved
     from marlstone.runs.directory import RunDirectory
@@ -114,7 +102,7 @@ def _begun(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConf
         source, initial = find(flags.origin)
         file = source.config if file is None else file
     config = load(file, changes)
-    return config, RunDirectory.create(config.out or _new_path(config), dump(resolved(config))), initial
+    return config, RunDirectory.create(config.out or new_path("runs", config.env), dump(resolved(config))), initial
 
 
 def _warn_of_changes(run: "RunDirectory") -> None:

@@ -18,26 +18,6 @@ NEVER = 2**30
 Clock = tuple[Array, Array, Legal]  # the next row's number, when it happens to each agent `[n]`, what is legal
 
 
-def _too_many(fault: Any, spec: Spec) -> str:
-    """Why this cannot befall so many agents; empty where it can."""
-    team = int(led_by_none(spec).sum())
-    if fault.agents >= team:
-        return f"agents is {fault.agents}, of a team of {team}: leave at least one"
-    if fault.within is None and spec.horizon is None:
-        return "within is none, which means the longest episode, and its length is unknown here: give within, in rows"
-    return ""
-
-
-def _begin(fault: Any, spec: Spec, row: Step, draw: Draws, others: int) -> Clock:
-    """`agents` of the team, each choice equally likely, and a row for each, even from 1 to `within`; `others` for the rest."""
-    xp, team = row.reward.__array_namespace__(), led_by_none(spec)
-    lot = xp.where(team, draw.uniform((spec.n,)), 2.0)
-    picked = xp.argsort(xp.argsort(lot)) < fault.agents
-    span: Any = spec.horizon if fault.within is None else fault.within
-    when = 1 + xp.minimum(xp.floor(draw.uniform((spec.n,)) * span), span - 1).astype(np.int32)
-    return xp.asarray(0, dtype=np.int32), xp.where(picked, when, others).astype(np.int32), row.legal
-
-
 def _gone(spec: Spec, row: Step, gone: Array) -> Step:
     """The row without these agents."""
     xp, masks = row.reward.__array_namespace__(), groups_of(spec, gone)
@@ -49,29 +29,44 @@ def _act(spec: Spec, gone: Array, action: Actions, legal: Legal) -> Actions:
     return instead(spec, gone, resting(spec, action[0].__array_namespace__()), action, legal)
 
 
-def _checked(fault: Any) -> None:
-    within(fault, agents=(0, 100_000))
-    if fault.within is not None:
-        within(fault, within=(1, NEVER - 1))
+@dataclass(frozen=True)
+class _Absence(Fault):
+    """`agents` of the team, each choice equally likely, and for each a row that is drawn evenly from 1 to `within` (none: the environment's
+    horizon)."""
+
+    agents: int = 1
+    within: int | None = None
+    others: ClassVar[int]  # the row of those who were not chosen
+
+    def __post_init__(self) -> None:
+        within(self, agents=(0, 100_000))
+        if self.within is not None:
+            within(self, within=(1, NEVER - 1))
+
+    def refuses(self, spec: Spec) -> str:
+        team = int(led_by_none(spec).sum())
+        if self.agents >= team:
+            return f"agents is {self.agents}, of a team of {team}: leave at least one"
+        if self.within is None and spec.horizon is None:
+            return "within is none, which means the longest episode, and its length is unknown here: give within, in rows"
+        return ""
+
+    def begin(self, spec: Spec, row: Step, draw: Draws) -> Clock:
+        xp, team = row.reward.__array_namespace__(), led_by_none(spec)
+        lot = xp.where(team, draw.uniform((spec.n,)), 2.0)
+        picked = xp.argsort(xp.argsort(lot)) < self.agents
+        span: Any = spec.horizon if self.within is None else self.within
+        when = 1 + xp.minimum(xp.floor(draw.uniform((spec.n,)) * span), span - 1).astype(np.int32)
+        return xp.asarray(0, dtype=np.int32), xp.where(picked, when, self.others).astype(np.int32), row.legal
 
 
 @dataclass(frozen=True)
-class Death(Fault):
+class Death(_Absence):
     """`agents` of the team, chosen at random, are gone for good: each from a row on that is drawn evenly from 1 to `within` (none: the
     environment's horizon). Their discount is 0 from there on, as if they had terminated; the team goes on."""
 
     kind: ClassVar[str] = "death"
-    agents: int = 1
-    within: int | None = None
-
-    def __post_init__(self) -> None:
-        _checked(self)
-
-    def refuses(self, spec: Spec) -> str:
-        return _too_many(self, spec)
-
-    def begin(self, spec: Spec, row: Step, draw: Draws) -> Clock:
-        return _begin(self, spec, row, draw, NEVER)
+    others: ClassVar[int] = NEVER
 
     def action(self, spec: Spec, memory: Clock, action: Actions, draw: Draws) -> tuple[Clock, Actions]:
         t, when, legal = memory
@@ -86,22 +81,12 @@ class Death(Fault):
 
 
 @dataclass(frozen=True)
-class LateArrival(Fault):
+class LateArrival(_Absence):
     """`agents` of the team, chosen at random, are not there until a row that is drawn evenly from 1 to `within` (none: the environment's
     horizon)."""
 
     kind: ClassVar[str] = "late_arrival"
-    agents: int = 1
-    within: int | None = None
-
-    def __post_init__(self) -> None:
-        _checked(self)
-
-    def refuses(self, spec: Spec) -> str:
-        return _too_many(self, spec)
-
-    def begin(self, spec: Spec, row: Step, draw: Draws) -> Clock:
-        return _begin(self, spec, row, draw, 0)
+    others: ClassVar[int] = 0
 
     def action(self, spec: Spec, memory: Clock, action: Actions, draw: Draws) -> tuple[Clock, Actions]:
         t, when, legal = memory

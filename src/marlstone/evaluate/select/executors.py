@@ -9,7 +9,6 @@ from typing import Any
 
 from marlstone.core.errors import Failure
 from marlstone.evaluate.select.trial import Job, Report, work
-from marlstone.runs.progress import Progress
 from marlstone.runtime.ray_cluster import joined
 
 Say = Callable[[str], None]
@@ -68,8 +67,4 @@ def _alone(plain: dict[str, Any]) -> None:
     from marlstone.runtime.spread import prepare
 
     prepare(1)
-    work(Job(**plain), _quiet)
-
-
-def _quiet(_: Progress) -> None:
-    """Nobody watches."""
+    work(Job(**plain))

@@ -23,6 +23,7 @@ from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 from marlstone.core.types import Spec
 from marlstone.envs.faults import Drift
+from marlstone.envs.layers import layered
 from marlstone.envs.make import make
 from marlstone.evaluate.select.prices import Cost
 from marlstone.evaluate.select.question import Candidate, Question, Settings, common_leaf, led
@@ -35,7 +36,7 @@ from marlstone.runs.json_line import one_line, plain
 
 PILOT = 20  # updates that tell a candidate's speed, where the budget is no number of steps
 HOPELESS = 0.25  # of what the leader gained over chance: so far below the leader's interval must an interval lie to be stopped
-QUESTION, CHOSEN = "question.json", "chosen.json"
+QUESTION = "question.json"
 
 
 class Executor(Protocol):
@@ -79,8 +80,8 @@ class Study:
             raise UserError(f"no candidate fits {self.question.env}: {'; '.join(f'{k}: {v}' for k, v in self.refused.items())}")
         return tuple(fitting)
 
-    def _config(self, c: Candidate, learner: Settings, steps: int, seed: int, seeds: int, **more: Any) -> RunConfig:
-        config = c.config(self.question.env, dict(self.question.common), learner, steps=steps, seed=seed, seeds=seeds, **more)
+    def _config(self, c: Candidate, learner: Settings, steps: int, seed: int, seeds: int) -> RunConfig:
+        config = c.config(self.question.env, dict(self.question.common), learner, steps=steps, seed=seed, seeds=seeds)
         return replace(config, checkpoint_every=max(1, steps // 4), evaluate=replace(config.evaluate, episodes=self.question.episodes))
 
     def _light(self, c: Candidate, learner: Settings, steps: int) -> RunConfig:
@@ -96,9 +97,8 @@ class Study:
             if (b := config.rollout.envs) % (m := config.learner.minibatches):
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
             env = make(self.question.env)
-            managers = config.architecture.managers()
             try:
-                spec = env.spec if managers is None else managers.over(env).spec
+                spec = layered(env, config.architecture.managers(), config.faults).spec
                 Algorithm(spec, config.architecture, config.credit, config.learner)
             finally:
                 getattr(env, "close", lambda: None)()
