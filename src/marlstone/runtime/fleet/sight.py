@@ -74,7 +74,9 @@ def _stacks(file: Path, pid: int | None) -> str:
         return file.read_text()  # it came while others were asked
     while time.time() < asked + patience and size() == before:
         time.sleep(0.02)
-    time.sleep(0.05)
+    told = before
+    while told != (told := size()):  # until it has said everything
+        time.sleep(0.05)
     return file.read_bytes()[before:].decode() if file.is_file() else ""
 
 
