@@ -37,27 +37,35 @@ def words(progress: Progress) -> str:
 
 
 class Display:
-    """Shows reports; a context manager, called with each `Progress`."""
+    """Shows reports; a context manager, called with each `Progress`, and the name of what it is of where there are several."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
         columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
         self._bar = Bar(*columns, console=console) if console.is_terminal else None
-        self._task: Any = None
-        self._spoke, self._phase = 0.0, ""
+        self._tasks: dict[str, Any] = {}
+        self._spoke: dict[str, tuple[float, str]] = {}
 
     def __enter__(self) -> "Display":
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task("starting", total=1.0)
         return self
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress, name: str = "") -> None:
+        text = f"{name}: {words(progress)}" if name else words(progress)
+        if progress.phase == "done":
+            if self._bar is not None and name in self._tasks:
+                self._bar.remove_task(self._tasks.pop(name))
+            return
         if self._bar is not None:
-            self._bar.update(self._task, completed=progress.step / max(progress.steps, 1), description=words(progress))
-        elif progress.phase != self._phase or time.monotonic() - self._spoke >= EVERY:
-            self._spoke, self._phase = time.monotonic(), progress.phase
-            print(words(progress), file=sys.stderr, flush=True)
+            if name not in self._tasks:
+                self._tasks[name] = self._bar.add_task("starting", total=1.0)
+            self._bar.update(self._tasks[name], completed=progress.step / max(progress.steps, 1), description=text)
+            return
+        spoke, phase = self._spoke.get(name, (0.0, ""))
+        if progress.phase != phase or time.monotonic() - spoke >= EVERY:
+            self._spoke[name] = time.monotonic(), progress.phase
+            print(text, file=sys.stderr, flush=True)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:

@@ -63,7 +63,7 @@ def main(words: list[str]) -> int:
 
     question, folder = asked(flags), _folder(flags)
     before, began = _spent(folder), time.perf_counter()
-    with _executor(flags) as do:
+    with _executor(flags, question) as do:
         try:
             record = studied(question, folder, do)
         finally:
@@ -94,7 +94,7 @@ def asked(flags: argparse.Namespace) -> "Question":
     if stray := sorted(set(common) & set(OURS)):
         raise UserError(f"--set {stray[0]}={common[stray[0]]} is for the question to say: see marlstone select --help")
     numbers = {k: _whole(k, v) for k in ("seeds", "seed", "episodes") if (v := getattr(flags, k)) is not None}
-    short: dict[str, Any] = {"tuning": 0.0, "survivors": 1, "soak": 0, "confirm": False} if flags.quick else {}
+    short: dict[str, Any] = {"tuning": 0.0, "survivors": 3, "soak": 0, "confirm": False} if flags.quick else {}
     budget = Budget.read(flags.budget or (QUICK_BUDGET if flags.quick else BUDGET), prices)
     return Question(
         absolute(flags.env), budget, candidates, common=tuple(sorted(common.items())), prices=prices, **{"seeds": SEEDS, **short, **numbers}
@@ -126,13 +126,29 @@ def _spent(folder: Path) -> float:
 
 
 @contextlib.contextmanager
-def _executor(flags: argparse.Namespace) -> Iterator[Callable[..., None]]:
+def _executor(flags: argparse.Namespace, question: "Question") -> Iterator[Callable[..., None]]:
     from marlstone.cli.display import Display
     from marlstone.cli.interrupt import orderly
-    from marlstone.evaluate.select.executors import Here, OnRay
+    from marlstone.evaluate.select.executors import Beside, Here, OnRay
 
     with orderly() as stop:
-        yield OnRay(_say, flags.address) if flags.fleet == "ray" else Here(_say, Display, stop)
+        if flags.fleet == "ray":
+            yield OnRay(_say, flags.address)
+        elif (lanes := _lanes(question)) > 1:
+            yield Beside(_say, Display, stop, lanes)
+        else:
+            yield Here(_say, Display, stop)
+
+
+def _lanes(question: "Question") -> int:
+    """How many jobs at once on this machine: one a core where environments and networks share one, else one."""
+    import jax
+
+    from marlstone.envs.make import is_jax
+
+    sharded = [s.get("rollout", {}).get("shards", 1) for s in (c.settings for c in question.candidates)]
+    alone = not is_jax(question.env) or jax.default_backend() != "cpu" or max(sharded) > 1 or "rollout.shards" in dict(question.common)
+    return 1 if alone else jax.local_device_count()
 
 
 def _say(text: str) -> None:

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Phase = Literal["starting", "compiling", "training", "evaluating", "checkpointing"]
+Phase = Literal["starting", "compiling", "training", "evaluating", "checkpointing", "done"]
 
 
 @dataclass(frozen=True)
 class Progress:
     """One report of a running training.
 
-    Fields: `phase`; `step` of `steps`, joint env steps per seed; `seeds` trained together; `steps_per_second`, joint env
-    steps of training summed over seeds, lately (0 where unknown); `episode_return`, the undiscounted team return of
-    episodes finished since the last report, averaged over seeds (None: none finished).
+    Fields: `phase` (`done`: nothing more will come of it); `step` of `steps`, joint env steps per seed; `seeds` trained together;
+    `steps_per_second`, joint env steps of training summed over seeds, lately (0 where unknown); `episode_return`, the
+    undiscounted team return of episodes finished since the last report, averaged over seeds (None: none finished).
     """
 
     phase: Phase

@@ -1,33 +1,155 @@
-"""Where a selection's jobs are done: here, one after another, or on a Ray cluster whose nodes see the same files."""
+"""Where a selection's jobs are done: here, one after another or a core each, or on a Ray cluster whose nodes see the same files."""
 
+import os
+import select
+import signal
+import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from marlstone.core.errors import Failure
-from marlstone.evaluate.select.trial import Job, Report, work
+from marlstone.core.errors import Failure, UserError
+from marlstone.evaluate.select.trial import Job, Stopped, work
+from marlstone.runs.progress import Progress
+from marlstone.runtime import wire
+from marlstone.runtime.process import Child
 from marlstone.runtime.ray_cluster import joined
+from marlstone.runtime.worker import tie_to
 
 Say = Callable[[str], None]
+Named = Callable[[Progress, str], None]
+"""Shows the progress of the job that has that name."""
+TRIES = 3  # a job whose process or node is lost is begun again so often, each time from its checkpoint
+LOOK = 0.2  # seconds between looks at whether a person asked to stop
+BOOT = """
+from marlstone.evaluate.select.executors import lane
+lane({link}, {lifeline}, CORE)
+"""
+JOB, STOP, ENDED, SEEN = b"J", b"S", b"E", b"P"  # a job, a request to stop it; how it ended, how far it is
+KINDS = (UserError, Stopped, Failure)  # what a job may end with; the first that fits
 
 
 @dataclass(frozen=True)
 class Here:
-    """One job after another in this process: the seeds of one take all its cores. `shown` opens a display of a job's progress."""
+    """One job after another in this process: the seeds of one take all its cores. `shown` opens a display of jobs' progress."""
 
     say: Say
-    shown: Callable[[], AbstractContextManager[Report]]
+    shown: Callable[[], AbstractContextManager[Named]]
     stop: Callable[[], bool]
 
     def __call__(self, jobs: Sequence[Job], what: str) -> None:
         left = [job for job in jobs if not job.done]
         for i, job in enumerate(left):
-            self.say(f"{what}: {Path(job.folder).name} ({i + 1} of {len(left)})")
+            self.say(f"{what}: {job.name} ({i + 1} of {len(left)})")
             with self.shown() as report:
-                work(job, report, self.stop)
+                work(job, lambda progress, name=job.name: report(progress, name), self.stop)  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """As many jobs at once as there are `lanes`, in processes of their own on a core each: what one core does alone,
+    compiling above all, keeps no other waiting, and no core is idle because seeds do not divide by cores. Bits are those of `Here`.
+
+    A process that is lost is started anew and its job goes on from its checkpoint. All end with this process, however it ends.
+    """
+
+    say: Say
+    shown: Callable[[], AbstractContextManager[Named]]
+    stop: Callable[[], bool]
+    lanes: int
+
+    def __call__(self, jobs: Sequence[Job], what: str) -> None:
+        left = [job for job in jobs if not job.done]
+        waiting, lost, asked = deque(left), dict.fromkeys((job.name for job in left), 0), False
+        busy: dict[socket.socket, tuple[_Lane, Job]] = {}
+
+        def begin(child: _Lane, job: Job) -> None:
+            busy[child.link] = (child, job)
+            wire.tell(child.link, JOB, vars(job))
+
+        try:
+            with self.shown() as report:
+                for core in sorted(os.sched_getaffinity(0))[: min(self.lanes, len(left))]:
+                    begin(_Lane(core), waiting.popleft())
+                while busy:
+                    if not asked and (asked := self.stop()):
+                        for link in busy:
+                            with suppress(wire.Closed):
+                                wire.tell(link, STOP)
+                    for link in select.select(list(busy), [], [], LOOK)[0]:
+                        child, job = busy[link]
+                        try:
+                            kind, said = wire.exactly(link, 1), wire.content(link)
+                        except wire.Closed:
+                            del busy[link]
+                            status = child.end(patience=2.0)
+                            if (again := lost[job.name] + 1) > TRIES:
+                                raise Failure(f"{what}: the process of {job.name} ended {again} times, last with status {status}") from None
+                            self.say(f"{what}: the process of {job.name} ended with status {status}: it goes on in another")
+                            lost[job.name] = again
+                            begin(_Lane(child.core), job)
+                            continue
+                        if kind == SEEN:
+                            report(Progress(**said), job.name)
+                            continue
+                        del busy[link]
+                        if waiting and not asked and not said:
+                            begin(child, waiting.popleft())
+                        else:
+                            child.end()
+                        report(Progress("done", 0, 0), job.name)
+                        if said:
+                            _raise(said, asked)
+                        else:
+                            self.say(f"{what}: {job.name} done, {len(waiting) + len(busy)} of {len(left)} left")
+        finally:
+            for child, _ in busy.values():
+                child.end()
+        if asked and not all(job.done for job in left):
+            raise Stopped(f"{what}: stopped; the same command goes on from here")
+
+
+class _Lane(Child):
+    """A process on one core."""
+
+    def __init__(self, core: int) -> None:
+        self.core = core
+        super().__init__(BOOT.replace("CORE", str(core)))
+
+
+def _raise(said: dict[str, str], asked: bool) -> None:
+    """What a job ended with, if not well; not if it was asked to."""
+    kind = next(k for k in KINDS if k.__name__ == said["kind"])
+    if not (asked and kind is Stopped):
+        raise kind(said["text"])
+
+
+def lane(link_fd: int, lifeline: int, core: int) -> None:
+    """The whole life of one of `Beside`'s processes: job after job. It keeps to its core: where the threads of two programs share two
+    cores, both wait for each other, and together they make three quarters of the steps."""
+    os.dup2(2, 1)  # what environments print must not mix with a command's one line of JSON
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then asks
+    tie_to(lifeline)
+    from marlstone.runtime.spread import prepare
+
+    os.sched_setaffinity(0, {core})  # before JAX counts cores
+    prepare(1)
+    link = socket.socket(fileno=link_fd)
+    asked = lambda: bool(select.select([link], [], [], 0)[0])
+    try:
+        while wire.exactly(link, 1) == JOB:
+            job = Job(**wire.content(link))
+            said: dict[str, str] = {}
+            try:
+                work(job, lambda progress: wire.tell(link, SEEN, asdict(progress)), asked)
+            except (UserError, Failure) as error:
+                said = {"kind": next(k.__name__ for k in KINDS if isinstance(error, k)), "text": str(error)}
+            wire.tell(link, ENDED, said)
+    except wire.Closed:
+        return
 
 
 @dataclass(frozen=True)
@@ -35,19 +157,18 @@ class OnRay:
     """Jobs at once, each on one processor of the cluster at `address` (none: RAY_ADDRESS, or a cluster of our own on this machine).
 
     What a job leaves it leaves in files: all nodes must see the selection's folder at the same path. A job whose node is lost is
-    given to another, `tries` times, and goes on from its checkpoint.
+    given to another and goes on from its checkpoint.
     """
 
     say: Say
     address: str | None = None
-    tries: int = 3
 
     def __call__(self, jobs: Sequence[Job], what: str) -> None:
         left = [job for job in jobs if not job.done]
         if not left:
             return
         ray, _ = joined(self.address)  # it ends with this process
-        remote = ray.remote(num_cpus=1, max_retries=self.tries)(_alone)
+        remote = ray.remote(num_cpus=1, max_retries=TRIES)(_alone)
         waiting = {remote.remote(vars(job)): job for job in left}
         began = time.monotonic()
         while waiting:
@@ -57,9 +178,8 @@ class OnRay:
                 try:
                     ray.get(ref)
                 except ray.exceptions.RayError as error:
-                    raise Failure(f"{what}: {Path(job.folder).name} failed on Ray: {str(error).strip().splitlines()[-1]}") from error
-                name, seconds = Path(job.folder).name, time.monotonic() - began
-                self.say(f"{what}: {name} ({len(left) - len(waiting)} of {len(left)}) after {seconds:.0f} s")
+                    raise Failure(f"{what}: {job.name} failed on Ray: {str(error).strip().splitlines()[-1]}") from error
+                self.say(f"{what}: {job.name} ({len(left) - len(waiting)} of {len(left)}) after {time.monotonic() - began:.0f} s")
 
 
 def _alone(plain: dict[str, Any]) -> None:

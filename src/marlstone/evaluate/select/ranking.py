@@ -64,12 +64,22 @@ class Recommendation:
     doubt: str
 
 
-def recommend(rows: Sequence[Standing], rating: Mapping[str, str], cost: Mapping[str, float]) -> Recommendation:
-    """Of those that are not separable from the best return: the most stable, then the cheapest to train, then the best."""
+def level(rows: Sequence[Standing]) -> list[Standing]:
+    """Of those that ran the whole budget: the best, and who is not separable from it."""
     ran = [s for s in rows if s.rank is not None]
-    best = ran[0]
-    level = [best, *(s for s in ran[1:] if not apart(best, s))]
-    chosen = min(level, key=lambda s: (ORDER[rating.get(s.name, "unrated")], cost[s.name], s.rank or 0))
+    return [ran[0], *(s for s in ran[1:] if not apart(ran[0], s))]
+
+
+def recommend(
+    rows: Sequence[Standing], rating: Mapping[str, str], cost: Mapping[str, float], alike: Mapping[str, str] | None = None
+) -> Recommendation:
+    """Of those that are not separable from the best return: the most stable, then the cheapest to train, then the best. `rating`: of all
+    that was measured of each, for the words; `alike`: of what was measured of all of them (none: the same), for the choice: who was
+    not stressed is no more stable for it."""
+    ran = [s for s in rows if s.rank is not None]
+    best, judged = ran[0], rating if alike is None else alike
+    order = lambda s: ORDER[judged.get(s.name, "unrated")]
+    chosen = min(level(rows), key=lambda s: (order(s), cost[s.name], s.rank or 0))
     close = tuple(s.name for s in ran if s is not chosen and not apart(chosen, s))
     behind = [s for s in ran if s is not chosen and s.name not in close]
     stable = rating.get(chosen.name, "unrated")
@@ -80,7 +90,7 @@ def recommend(rows: Sequence[Standing], rating: Mapping[str, str], cost: Mapping
     if behind:
         evidence += f", surely better than {_names([s.name for s in behind])}"
     if chosen is not best:
-        why = "more stable" if ORDER[stable] < ORDER[rating.get(best.name, "unrated")] else "cheaper to train"
+        why = "more stable" if order(chosen) < order(best) else "cheaper to train"
         evidence += f"; it is {why} than {best.name}, whose return {best.iqm:.3g} is not separable from it"
     return Recommendation(chosen.name, close, evidence + ".", _doubt(chosen, [s for s in ran if s.name in close], rows))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -22,6 +22,13 @@ class Rated:
     def record(self) -> dict[str, Any]:
         """INTERFACE `stability`: the rating and the named axes."""
         return {"rating": self.rating, **self.axes, "off_seed": self.off_seed, "note": self.note}
+
+
+def alike(rated: Mapping[str, Rated]) -> dict[str, Rating]:
+    """Ratings on those axes alone that were rated for all: of candidates that are to be compared."""
+    common = set.intersection(*({k for k, a in r.axes.items() if a["rating"] != "unrated"} for r in rated.values()))
+    order = list(get_args(Rating))
+    return {k: max((r.axes[a]["rating"] for a in common), key=order.index, default="unrated") for k, r in rated.items()}
 
 
 def axes_of(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

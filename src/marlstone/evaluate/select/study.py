@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 
 from marlstone.config import RunConfig, dump
@@ -27,8 +26,8 @@ from marlstone.envs.layers import layered
 from marlstone.envs.make import make
 from marlstone.evaluate.select.prices import Cost
 from marlstone.evaluate.select.question import Candidate, Question, Settings, common_leaf, led
-from marlstone.evaluate.select.ranking import USES, Recommendation, Standing, apart, recommend, standings, verdict
-from marlstone.evaluate.select.rating import Rated, collapse, rated
+from marlstone.evaluate.select.ranking import USES, Recommendation, Standing, apart, level, recommend, standings, verdict
+from marlstone.evaluate.select.rating import Rated, alike, collapse, rated
 from marlstone.evaluate.select.trial import CHANCE, MEASURED, QUARTER, STRESSED, Job, center, kept
 from marlstone.evaluate.statistics import interval
 from marlstone.runs.files import write_atomic
@@ -107,8 +106,20 @@ class Study:
         return ""
 
     # ---- work
-    def _job(self, folder: Path, config: RunConfig, **more: Any) -> Job:
-        return Job(str(folder), str(self.folder), dump(resolved(config)), **more)
+    def _job(self, c: Candidate, folder: Path, config: RunConfig, **more: Any) -> Job:
+        return Job(str(folder), str(self.folder), dump(resolved(config)), chance=c is self.candidates[0], **more)
+
+    def _longest_first(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """So that jobs side by side end together: by the seconds that tuning would have them take, else managers first."""
+        managed = lambda c: self._config(c, {}, 1, 0, 1).architecture.managers() is not None
+        seconds = lambda c: self.steps[c.name] / self._speed[c.name] if c.name in self._speed else 0.0
+        return sorted(candidates, key=lambda c: (-seconds(c), not managed(c)))
+
+    @cached_property
+    def _speed(self) -> dict[str, float]:
+        """Steps per second of those that were tuned."""
+        tried = {c.name: kept(self.folder / "tuning" / f"{c.name}-0", MEASURED) for c in self.candidates}
+        return {k: x["record"]["steps_per_second"] for k, x in tried.items() if x}
 
     @cached_property
     def steps(self) -> dict[str, int]:
@@ -119,15 +130,14 @@ class Study:
         jobs = {}
         for c in self.candidates:
             rows = self._config(c, {}, 1, 0, 1).rollout
-            jobs[c.name] = self._job(self.folder / "pilot" / c.name, self._light(c, {}, PILOT * rows.envs * rows.length), light=True)
+            jobs[c.name] = self._job(c, self.folder / "pilot" / c.name, self._light(c, {}, PILOT * rows.envs * rows.length), light=True)
         self.do(list(jobs.values()), "how fast is each candidate")
         out = {}
         for name in names:
             said = kept(self.folder / "pilot" / name, MEASURED)
             assert said is not None
             if q.budget.minutes is not None:
-                cores = min(q.tuning_seeds, jax.local_device_count())
-                out[name] = round(60 * q.budget.minutes * said["record"]["steps_per_second"] / cores)
+                out[name] = round(60 * q.budget.minutes * said["record"]["steps_per_second"] / said["cores"])
             else:
                 spent = self._cost(said)
                 each = spent.train_per_seed / said["ledgers"][0]["steps"]
@@ -144,7 +154,7 @@ class Study:
             if len(c.tries) > 1 and q.tuning > 0:
                 for k, learner in enumerate(c.tries):
                     config = self._light(c, learner, max(1, round(q.tuning * self.steps[c.name])))
-                    jobs[c.name, k] = self._job(self.folder / "tuning" / f"{c.name}-{k}", config, light=True)
+                    jobs[c.name, k] = self._job(c, self.folder / "tuning" / f"{c.name}-{k}", config, light=True)
         self.do(list(jobs.values()), "tuning")
         best = {}
         for c in self.candidates:
@@ -165,9 +175,10 @@ class Study:
         for c in self.candidates:
             first.setdefault(self._architecture(c), c)
         safe = list(first.values())
-        self.do([self._job(self._trial(c), self._full(c)) for c in safe], "training")
         rest = [c for c in self.candidates if c not in safe]
-        self.do([self._job(self._trial(c), self._full(c), bar=self._bar(safe)) for c in rest], "training")
+        self.do([self._job(c, self._trial(c), self._full(c)) for c in self._longest_first(safe)], "training")
+        bar = self._bar(safe)
+        self.do([self._job(c, self._trial(c), self._full(c), bar=bar) for c in self._longest_first(rest)], "training")
 
     def _architecture(self, c: Candidate) -> str:
         kind = c.settings.get("architecture", "decentralized")
@@ -201,9 +212,9 @@ class Study:
         by, ran = {c.name: c for c in self.candidates}, [s for s in self.ranked if s.rank is not None]
         architecture = {s.name: self._architecture(by[s.name]) for s in ran}
         first = [s for i, s in enumerate(ran) if architecture[s.name] not in {architecture[x.name] for x in ran[:i]}]
-        level = [s for s in ran if s not in first and not apart(ran[0], s)]
-        chosen = (first + level)[: self.question.survivors]
-        self.do([self._job(self._trial(by[s.name]), self._full(by[s.name]), stress=True) for s in chosen], "stress")
+        close = [s for s in ran if s not in first and not apart(ran[0], s)]
+        chosen = (first + close)[: self.question.survivors]
+        self.do([self._job(by[s.name], self._trial(by[s.name]), self._full(by[s.name]), stress=True) for s in chosen], "stress")
 
     @cached_property
     def stability(self) -> dict[str, Rated]:
@@ -225,7 +236,8 @@ class Study:
 
     @cached_property
     def recommendation(self) -> Recommendation:
-        return recommend(self.ranked, {k: r.rating for k, r in self.stability.items()}, {k: c.train for k, c in self.costs.items()})
+        said = alike({s.name: self.stability[s.name] for s in level(self.ranked)})
+        return recommend(self.ranked, {k: r.rating for k, r in self.stability.items()}, {k: c.train for k, c in self.costs.items()}, said)
 
     def prove(self) -> dict[str, Any]:
         """The winner on fresh seeds, and for longer under drift."""
@@ -233,10 +245,10 @@ class Study:
         fresh, jobs = q.seed + q.seeds, {}
         if q.confirm:
             config = self._config(c, self.tuned[c.name], self.steps[c.name], fresh, q.seeds)
-            jobs["confirm"] = self._job(self.folder / "confirm" / c.name, config)
+            jobs["confirm"] = self._job(c, self.folder / "confirm" / c.name, config)
         if q.soak:
             config = self._config(c, self.tuned[c.name], q.soak * self.steps[c.name], fresh + q.seeds, q.soak_seeds)
-            jobs["soak"] = self._job(self.folder / "soak" / c.name, drifting(config))
+            jobs["soak"] = self._job(c, self.folder / "soak" / c.name, drifting(config))
         self.do(list(jobs.values()), "fresh seeds and a soak")
         out: dict[str, Any] = {}
         if q.confirm and (said := kept(self.folder / "confirm" / c.name, MEASURED)):

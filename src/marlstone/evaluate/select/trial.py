@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from marlstone.config import dump
@@ -36,7 +37,7 @@ class Job:
 
     `folder`: the trial's run; `home`: the selection's folder, where the random policy's return is kept; `config`: its TOML. `bar`: a
     return; where the whole interval at a quarter of the budget lies below it, training ends there. `stress`: what edge cases and the like
-    cost is wanted too. `light`: nothing but the final return is.
+    cost is wanted too. `light`: nothing but the final return is. `chance`: what random play returns is to be found out too.
     """
 
     folder: str
@@ -45,6 +46,12 @@ class Job:
     bar: float | None = None
     stress: bool = False
     light: bool = False
+    chance: bool = False
+
+    @property
+    def name(self) -> str:
+        """The candidate's, and which try of it."""
+        return Path(self.folder).name
 
     @property
     def done(self) -> bool:
@@ -95,7 +102,7 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         return job.bar is not None and (at := kept(folder, QUARTER)) is not None and _surely_below(at["returns"], job.bar)
 
     def watch(runtime: Any, state: Any, store: Store, step: int) -> bool:
-        if not (Path(job.home) / CHANCE).is_file():
+        if job.chance and not (Path(job.home) / CHANCE).is_file():
             random = runtime.evaluate(state, config.evaluate.episodes, decider=Chance(runtime.algorithm))
             _keep(Path(job.home) / CHANCE, {"chance": float(np.asarray(random.team_return).mean())})
         early = 0.2 * config.steps <= step < config.steps and kept(folder, QUARTER) is None
@@ -120,6 +127,7 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
             run.finish(record)
         last = newest(run.checkpoints)
         said = {"stopped_at": last.step if ended else None, "returns": record["episode_returns"], "ledgers": last.meta["ledgers"]}
+        said["cores"] = min(config.seeds, jax.local_device_count())
         _keep(folder / MEASURED, {**said, **({} if job.light else curves(run)), "record": record})
 
 
