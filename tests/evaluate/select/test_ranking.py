@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from marlstone.evaluate.select.ranking import Returns, recommend, standings, verdict
+from marlstone.evaluate.select.rating import Rated, alike
 
 NAMES = ("good", "twin", "poor")
 
@@ -34,6 +35,17 @@ def test_of_those_not_separable_the_most_stable_then_the_cheapest_is_taken(ranke
     assert recommend(ranked, alike, cheap).name == "twin"  # never the poor one, however cheap
     assert recommend(ranked, alike | {"twin": "Low"}, cheap).name == "good"
     assert recommend(ranked, alike | {"good": "Moderate"}, cheap | {"good": 0.0}).name == "twin"
+    assert recommend(ranked, alike | {"twin": "Low"}, cheap, alike).name == "twin"  # the choice is by what was measured of both
+
+
+def test_who_was_not_stressed_is_no_more_stable_for_it() -> None:
+    axis = lambda rating: {"value": 0.0, "ci95": [0.0, 0.0], "rating": rating, "note": ""}
+    both = {
+        "a": Rated("Low", {"drawdown": axis("High"), "edge_cases": axis("Low")}),
+        "b": Rated("Moderate", {"drawdown": axis("Moderate")}),
+    }
+    assert alike(both) == {"a": "High", "b": "Moderate"}
+    assert alike({"a": both["a"]}) == {"a": "Low"} and alike({"a": Rated("unrated"), "b": both["b"]}) == dict.fromkeys("ab", "unrated")
 
 
 def test_words_say_the_evidence_and_the_doubt(ranked: list) -> None:

@@ -43,26 +43,27 @@ FEW = ("--set", "rollout.envs=16", "--set", "rollout.length=18", "--set", "evalu
 ROWS = 16 * 18
 
 
-def begun(folder: Path, out: str) -> subprocess.Popen[str]:
+def begun(folder: Path, out: str, *more: str) -> subprocess.Popen[str]:
     (folder / "c.toml").write_text(CANDIDATES)
     words = [sys.executable, "-m", "marlstone", "select", "--env", "proving:additive?rows=2", "--candidates", "c.toml", "--quick"]
-    words += ["--budget", str(40 * ROWS), "--seeds", "2", "--episodes", "32", "--out", out, "--json", *FEW]
+    words += ["--budget", str(40 * ROWS), "--seeds", "2", "--episodes", "32", "--out", out, "--json", *FEW, *more]
     env = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
     return subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], bytes]:
-    """A selection killed in its second trial and begun again: its folder, its record, and the first trial's result before that."""
+    """A selection killed in one of its trials and begun again, on Ray: its folder, its record, and the first trial's result before that."""
     folder = tmp_path_factory.mktemp("select")
     first, place = begun(folder, "out"), folder / "out" / "trials"
     until = time.monotonic() + 300
-    while not (place / "led" / "config.toml").is_file() and first.poll() is None and time.monotonic() < until:
+    while not (place / "good" / MEASURED).is_file() and first.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     before = (place / "good" / MEASURED).read_bytes()
-    out, err = begun(folder, "out").communicate(timeout=500)
+    assert not (place / "hopeless").is_dir()
+    out, err = begun(folder, "out", "--fleet", "ray").communicate(timeout=500)
     assert out.count("\n") == 1, err
     return folder, json.loads(out), before
 

@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -17,6 +18,7 @@ from marlstone.runs.progress import Progress
 from marlstone.runtime import wire
 from marlstone.runtime.process import Child
 from marlstone.runtime.ray_cluster import joined
+from marlstone.runtime.stepping import BROKEN
 from marlstone.runtime.worker import tie_to
 
 Say = Callable[[str], None]
@@ -147,6 +149,9 @@ def lane(link_fd: int, lifeline: int, core: int) -> None:
                 work(job, lambda progress: wire.tell(link, SEEN, asdict(progress)), asked)
             except (UserError, Failure) as error:
                 said = {"kind": next(k.__name__ for k in KINDS if isinstance(error, k)), "text": str(error)}
+            except BROKEN as error:  # it would come again in another process
+                traceback.print_exc()
+                said = {"kind": "Failure", "text": f"{job.name}: {type(error).__name__}: {error}"}
             wire.tell(link, ENDED, said)
     except wire.Closed:
         return

@@ -1,0 +1,90 @@
+"""Jobs side by side in real processes: lost ones go on, asked ones stop at a checkpoint, broken ones say why."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from marlstone.config import dump, load
+from marlstone.core.errors import Failure, UserError
+from marlstone.evaluate.select.executors import Beside
+from marlstone.evaluate.select.trial import Job, Stopped
+from marlstone.runs.checkpoint import newest
+from marlstone.runs.progress import Progress
+
+FEW = {
+    "env": "proving:additive?rows=2", "architecture.body.hidden": "[8]", "rollout.envs": "8", "rollout.length": "8", "seeds": "2",
+    "credit": "team", "evaluate.logged": "0", "evaluate.episodes": "4",
+}  # fmt: skip
+
+
+def job(folder: Path, name: str, **fields: str) -> Job:
+    return Job(str(folder / name), str(folder), dump(load(None, {**FEW, **fields})), light=True, chance=True)
+
+
+def lanes() -> list[int]:
+    """Processes of lanes below this one."""
+    found = []
+    for p in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if p.name.isdigit() and b"executors import lane" in (p / "cmdline").read_bytes():
+                above = int((p / "stat").read_text().rpartition(")")[2].split()[1])
+                found += [int(p.name)] if above == os.getpid() else []
+    return found
+
+
+class Watched:
+    """Shown progress; `act` is called at every report of training."""
+
+    def __init__(self, act: object = None) -> None:
+        self.act, self.seen, self.said = act, list[str](), list[str]()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[object]:
+        def report(progress: Progress, name: str) -> None:
+            self.seen.append(f"{name} {progress.phase}")
+            if progress.phase == "training" and callable(self.act):
+                self.act()
+
+        yield report
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+
+
+def test_a_job_whose_process_is_killed_goes_on_in_another(tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill() -> None:
+        if not killed:
+            killed.append(lanes()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    watched = Watched(kill)
+    jobs = [job(tmp_path, "a", steps="4096", checkpoint_every="512"), job(tmp_path, "b", steps="512")]
+    Beside(watched.said.append, watched, lambda: False, 2)(jobs, "training")
+    assert all(j.done for j in jobs) and not lanes()
+    assert sum("it goes on in another" in line for line in watched.said) == 1
+    assert {"a done", "b done"} <= set(watched.seen)
+    Beside(watched.said.append, watched, lambda: False, 2)(jobs, "training")  # nothing is left: nothing is done
+    assert watched.seen.count("a done") == 1
+
+
+def test_asked_to_stop_all_stop_at_checkpoints_and_a_broken_job_says_why(tmp_path: Path) -> None:
+    asked: list[bool] = []
+    watched = Watched(lambda: asked.append(True))
+    jobs = [job(tmp_path, name, steps="400000") for name in ("a", "b", "c")]
+    with pytest.raises(Stopped, match="goes on from here"):
+        Beside(watched.said.append, watched, lambda: bool(asked), 2)(jobs, "training")
+    assert not lanes() and not Path(jobs[2].folder).exists()
+    begun = [j for j in jobs[:2] if (Path(j.folder) / "checkpoints").is_dir()]
+    assert begun and all(0 < newest(Path(j.folder) / "checkpoints").step < 400000 for j in begun)
+    broken = Job(str(tmp_path / "broken"), str(tmp_path), "env = 3")
+    with pytest.raises((UserError, Failure), match="env"):
+        Beside(watched.said.append, watched, lambda: False, 2)([broken], "training")
+    assert not lanes()
