@@ -144,12 +144,12 @@ def folklore() -> str:
             "differ in nothing but the architecture.\n"
         )
     for family, r in records.items():
-        rows = [[f"`{row['name']}`", *_figures(row), f"{number(row.get('steps_per_second'))}", row["verdict"]] for row in r["candidates"]]
+        rows = [[f"`{row['name']}`", *_figures(row), row["verdict"]] for row in r["candidates"]]
         parts += [
             f"## {family[0].upper()}{family[1:]}\n",
-            f"`marlstone select {r['command']}` ({r['seconds_with_start'] / 60:.0f} minutes, {r['date'][:10]} `{r['commit']}`). "
+            f"`marlstone select {r['command']}` ({r['date'][:10]} `{r['commit']}`). "
             f"Random play returns {r['chance_return']:.3g}. {r['evidence']} {r['doubt']}\n",
-            table(["candidate", *FIGURES, "steps/s, all seeds", "verdict"], rows),
+            table(["candidate", *FIGURES, "verdict"], rows),
         ]
     parts.append("Repeat with `python benchmarks/selection.py folklore`, then `python benchmarks/render.py`.\n")
     return "\n".join(parts)

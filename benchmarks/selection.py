@@ -12,18 +12,20 @@ the planted one named worse? Results go to results/select/; `benchmarks/render.p
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from record import HERE, stamp, write
 
+from marlstone.evaluate.select.executors import Beside
 from marlstone.evaluate.select.question import DEFAULTS, QUICK, Budget, Candidate, Question
 from marlstone.evaluate.select.study import Study
-from marlstone.evaluate.select.trial import work
 from marlstone.runs.json_line import plain
 from marlstone.runtime.spread import prepare
 
@@ -68,12 +70,8 @@ def reliability(repeats: int, steps: int) -> dict[str, Any]:
             common=tuple(sorted(SETTLED.items())),
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as spare:
-
-            def here(jobs: Any, what: str) -> None:
-                for job in jobs:
-                    work(job)
-
-            record = Study(question, Path(spare) / "selection", here, lambda text: None).run()
+            do = Beside(lambda text: None, lambda: nullcontext(lambda progress, name: None), lambda: False, len(os.sched_getaffinity(0)))
+            record = Study(question, Path(spare) / "selection", do, lambda text: None).run()
         rows = {r["name"]: r for r in record["candidates"]}
         out.append(
             {

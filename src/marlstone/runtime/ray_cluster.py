@@ -21,6 +21,7 @@ def joined(address: str | None) -> tuple[Any, bool]:
     where = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a user's runs
     if where is None:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # what Ray does here is the work, not something beside it
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's word for: listen to this machine alone
     try:
         import ray

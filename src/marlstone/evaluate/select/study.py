@@ -109,17 +109,26 @@ class Study:
     def _job(self, c: Candidate, folder: Path, config: RunConfig, **more: Any) -> Job:
         return Job(str(folder), str(self.folder), dump(resolved(config)), chance=c is self.candidates[0], **more)
 
-    def _longest_first(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """So that jobs side by side end together: by the seconds that tuning would have them take, else managers first."""
-        managed = lambda c: self._config(c, {}, 1, 0, 1).architecture.managers() is not None
-        seconds = lambda c: self.steps[c.name] / self._speed[c.name] if c.name in self._speed else 0.0
-        return sorted(candidates, key=lambda c: (-seconds(c), not managed(c)))
+    def _longest_first(self, candidates: Sequence[Candidate], stoppable: bool) -> list[Candidate]:
+        """So that jobs side by side end together. By the seconds that tuning would have them take, a quarter of it where they may be
+        stopped and tuning saw little hope; without tuning, managers first."""
+        tried = {c.name: self._tries(c) for c in self.candidates}
+        chance = float((kept(self.folder, CHANCE) or {}).get("chance", 0.0))
+        hope = (chance + max((center(x) for many in tried.values() for x in many), default=0.0)) / 2
 
-    @cached_property
-    def _speed(self) -> dict[str, float]:
-        """Steps per second of those that were tuned."""
-        tried = {c.name: kept(self.folder / "tuning" / f"{c.name}-0", MEASURED) for c in self.candidates}
-        return {k: x["record"]["steps_per_second"] for k, x in tried.items() if x}
+        def length(c: Candidate) -> tuple[float, bool]:
+            managed = self._config(c, {}, 1, 0, 1).architecture.managers() is not None
+            if not (many := tried[c.name]):
+                return 0.0, managed
+            seconds = self.steps[c.name] / many[0]["record"]["steps_per_second"]
+            return seconds * (0.25 if stoppable and max(map(center, many)) < hope else 1.0), managed
+
+        return sorted(candidates, key=length, reverse=True)
+
+    def _tries(self, c: Candidate) -> list[dict[str, Any]]:
+        """What tuning measured, try by try."""
+        said = (kept(self.folder / "tuning" / f"{c.name}-{k}", MEASURED) for k in range(len(c.tries)))
+        return [x for x in said if x is not None]
 
     @cached_property
     def steps(self) -> dict[str, int]:
@@ -158,8 +167,8 @@ class Study:
         self.do(list(jobs.values()), "tuning")
         best = {}
         for c in self.candidates:
-            tried = {k: center(kept(Path(jobs[c.name, k].folder), MEASURED) or {}) for k in range(len(c.tries)) if (c.name, k) in jobs}
-            k = max(tried, key=lambda k: (tried[k], -k), default=0)
+            tried = [center(x) for x in self._tries(c)]
+            k = max(range(len(tried)), key=lambda k: (tried[k], -k), default=0)
             best[c.name] = c.tries[k] if c.tries else {}
         return best
 
@@ -176,9 +185,9 @@ class Study:
             first.setdefault(self._architecture(c), c)
         safe = list(first.values())
         rest = [c for c in self.candidates if c not in safe]
-        self.do([self._job(c, self._trial(c), self._full(c)) for c in self._longest_first(safe)], "training")
+        self.do([self._job(c, self._trial(c), self._full(c)) for c in self._longest_first(safe, False)], "training")
         bar = self._bar(safe)
-        self.do([self._job(c, self._trial(c), self._full(c), bar=bar) for c in self._longest_first(rest)], "training")
+        self.do([self._job(c, self._trial(c), self._full(c), bar=bar) for c in self._longest_first(rest, True)], "training")
 
     def _architecture(self, c: Candidate) -> str:
         kind = c.settings.get("architecture", "decentralized")
