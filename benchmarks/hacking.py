@@ -30,6 +30,7 @@ FIELDS = {
     "rollout.envs": "16",
     "rollout.length": "32",
     "seeds": "10",
+    "seed": "2000",  # nobody chose settings on these
     "evaluate.episodes": "16",
     "evaluate.logged": "0",
 }
