@@ -24,7 +24,7 @@ from typing import Any
 from record import HERE, stamp, write
 
 from marlstone.evaluate.select.executors import Beside
-from marlstone.evaluate.select.question import DEFAULTS, QUICK, Budget, Candidate, Question
+from marlstone.evaluate.select.question import DEFAULTS, Budget, Candidate, Question
 from marlstone.evaluate.select.study import Study
 from marlstone.runs.json_line import plain
 from marlstone.runtime.spread import prepare
@@ -59,7 +59,7 @@ def reliability(repeats: int, steps: int) -> dict[str, Any]:
     """Selections whose seeds do not meet, with the planted candidate among them."""
     best = next(c for c in DEFAULTS if c.name == THREE[0])
     planted = Candidate("planted", {**best.settings, "faults": [{"kind": "action_loss", "rate": LOSS}]}, best.tries)
-    candidates = (*(c for c in DEFAULTS if c.name in QUICK), planted)
+    candidates = (*(c for c in DEFAULTS if c.name in THREE), planted)
     out = []
     for k in range(repeats):
         question = Question(

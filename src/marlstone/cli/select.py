@@ -86,7 +86,7 @@ def asked(flags: argparse.Namespace) -> "Question":
     from marlstone.evaluate.select.prices import Prices
     from marlstone.evaluate.select.question import DEFAULTS, OURS, QUICK, Budget, Candidate, Question, read_candidates
 
-    candidates: tuple[Candidate, ...] = tuple(c for c in DEFAULTS if not flags.quick or c.name in QUICK)
+    candidates: tuple[Candidate, ...] = QUICK if flags.quick else DEFAULTS
     prices = Prices()
     if flags.candidates is not None:
         candidates, prices = read_candidates(flags.candidates, flags.quick)

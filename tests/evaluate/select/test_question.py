@@ -77,8 +77,7 @@ def test_the_shipped_candidates_are_configurations_of_every_architecture() -> No
     assert 6 <= len(DEFAULTS) <= 9
     assert {type(c.architecture).kind for c in configs} == {"decentralized", "ctde", "hierarchical"}
     assert all((c.steps, c.seeds, c.seed, c.rollout.length, c.learner.lr) == (5, 2, 7, 8, 0.1) for c in configs)
-    quick = [c for c in DEFAULTS if c.name in QUICK]
-    assert len(quick) == 3 and len({c.settings["architecture"] for c in quick}) == 3
+    assert len(QUICK) == 3 and len({c.settings["architecture"] for c in QUICK}) == 3 and all(len(c.tries) == 1 for c in QUICK)
 
 
 def test_managers_are_told_what_goals_mean_where_a_leaf_says_it() -> None:

@@ -90,9 +90,10 @@ class Beside:
                             status = child.end(patience=2.0)
                             if (again := lost[job.name] + 1) > TRIES:
                                 raise Failure(f"{what}: the process of {job.name} ended {again} times, last with status {status}") from None
-                            self.say(f"{what}: the process of {job.name} ended with status {status}: it goes on in another")
                             lost[job.name] = again
-                            begin(_Lane(child.core), job)
+                            if not asked:
+                                self.say(f"{what}: the process of {job.name} ended with status {status}: it goes on in another")
+                                begin(_Lane(child.core), job)
                             continue
                         if kind == SEEN:
                             report(Progress(**said), job.name)

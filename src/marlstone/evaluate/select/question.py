@@ -3,7 +3,7 @@
 import copy
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,9 @@ DEFAULTS: tuple[Candidate, ...] = (
         {"architecture": {"kind": "decentralized", "body": LAYERED}, "credit": "vdn", "learner": VALUES, "rollout": MANY},
     ),
 )
-QUICK = ("ctde-team", "decentralized-team", "hierarchical-team")
+SHORTEST = ("ctde-team", "decentralized-team", "hierarchical-team")
+QUICK = tuple(replace(c, tries=(SHORT_SIGHTED,)) for c in DEFAULTS if c.name in SHORTEST)
+"""Of a first look: one of each architecture, set to learn fast rather than far."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,6 @@ def read_candidates(file: str | Path, quick: bool = False) -> tuple[tuple[Candid
         tries = tuple(table.pop("tries", ({}, SHORT_SIGHTED)))
         mine.append(Candidate(name, table, tries))
     if said.get("defaults", True):
-        shipped = tuple(c for c in DEFAULTS if not quick or c.name in QUICK)
+        shipped = QUICK if quick else DEFAULTS
         mine = [*(c for c in shipped if c.name not in {m.name for m in mine}), *mine]
     return tuple(mine), Prices.read(said.get("price", {}), str(file))

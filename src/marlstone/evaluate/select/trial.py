@@ -28,6 +28,7 @@ from marlstone.runtime.train import returns_record, train, trained
 
 QUARTER, MEASURED, STRESSED = "quarter.json", "measured.json", "stressed.json"
 CHANCE = "chance.json"
+PROOFS = ("confirm", "soak")  # folders in which the winner is trained again
 Report = Callable[[Progress], None]
 
 
@@ -50,8 +51,9 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The candidate's, and which try of it."""
-        return Path(self.folder).name
+        """The candidate's, and which try or proof of it."""
+        where = Path(self.folder)
+        return f"{where.name}, {where.parent.name}" if where.parent.name in PROOFS else where.name
 
     @property
     def done(self) -> bool:
