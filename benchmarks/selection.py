@@ -23,6 +23,7 @@ from typing import Any
 
 from record import HERE, stamp, write
 
+from marlstone.cli.select import _parser, asked
 from marlstone.evaluate.select.executors import Beside
 from marlstone.evaluate.select.question import DEFAULTS, Budget, Candidate, Question
 from marlstone.evaluate.select.study import Study
@@ -49,10 +50,25 @@ def command(*words: str) -> dict[str, Any]:
         began = time.perf_counter()
         done = subprocess.run(where, stdout=subprocess.PIPE, text=True, cwd=HERE, check=True)
         record = json.loads(done.stdout)
-    kept = {k: v for k, v in record.items() if k not in ("config", "report")}
-    for row in kept["candidates"]:
-        row.pop("run", None)
-    return kept | {"command": " ".join(words), "seconds_with_start": round(time.perf_counter() - began, 1)}
+    return lasting(record) | {"command": " ".join(words), "seconds_with_start": round(time.perf_counter() - began, 1)}
+
+
+def lasting(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without the places of files that are gone."""
+    rows = [{k: v for k, v in row.items() if k != "run"} for row in record["candidates"]]
+    return {k: v for k, v in record.items() if k not in ("config", "report")} | {"candidates": rows}
+
+
+def answered(question: Question, folder: Path) -> dict[str, Any]:
+    """The record of a question that no command puts."""
+    do = Beside(lambda text: None, lambda: nullcontext(lambda progress, name: None), lambda: False, len(os.sched_getaffinity(0)))
+    return Study(question, folder, do, lambda text: print(text, file=sys.stderr)).run()
+
+
+def family(words: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """The record of a family's question, without the winner's fresh seeds and soak: nothing is said of them there."""
+    question = dataclasses.replace(asked(_parser().parse_args(words)), confirm=False, soak=0)
+    return lasting(answered(question, folder)) | {"command": " ".join(words)}
 
 
 def reliability(repeats: int, steps: int) -> dict[str, Any]:
@@ -67,8 +83,7 @@ def reliability(repeats: int, steps: int) -> dict[str, Any]:
             common=tuple(sorted(SETTLED.items())),
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as spare:
-            do = Beside(lambda text: None, lambda: nullcontext(lambda progress, name: None), lambda: False, len(os.sched_getaffinity(0)))
-            record = Study(question, Path(spare) / "selection", do, lambda text: None).run()
+            record = answered(question, Path(spare) / "selection")
         rows = {r["name"]: r for r in record["candidates"]}
         out.append(
             {
@@ -96,13 +111,14 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--steps", type=int, default=1_000_000)
     flags = parser.parse_args()
+    prepare()
     if flags.what == "folklore":
-        for family in flags.families:
-            record = command(*FAMILIES[family]) | {"family": family, **stamp()}
-            print(write(f"select/folklore-{family.split(',')[0].replace(' ', '-')}", record), file=sys.stderr)
+        for name in flags.families:
+            with tempfile.TemporaryDirectory() as spare:
+                record = family(FAMILIES[name], Path(spare) / "selection") | {"family": name, **stamp()}
+            print(write(f"select/folklore-{name.split(',')[0].replace(' ', '-')}", record), file=sys.stderr)
         return 0
     if flags.what == "reliability":
-        prepare()
         record = reliability(flags.repeats, flags.steps)
     else:
         record = command("--env", LBF, *(("--quick",) if flags.what == "quick" else ()))
