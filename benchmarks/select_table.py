@@ -21,7 +21,7 @@ def _figures(row: dict[str, Any]) -> list[str]:
     return [
         f"{row['return_iqm']:.3g} ({CI(row['return_ci95'])})",
         f"{row['return_worst_seed']:.3g}",
-        s["rating"],
+        s["rating"] + ("" if row["edge_cases"] else ", unstressed"),
         "; ".join(worst) or "-",
         f"{c['train_per_seed']:.2g}",
         f"{c['per_1k_decisions']:.2g}",
@@ -102,9 +102,17 @@ def _surely(a: dict[str, Any], b: dict[str, Any]) -> str:
     return "better" if low > 0 else "worse" if high < 0 else "level"
 
 
+def _alike(roles: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same, each with its rating as a number on the axes that were rated for all of them; None where there is no such axis."""
+    axes = {a: {k: x["rating"] for k, x in row["stability"].items() if isinstance(x, dict)} for a, row in roles.items()}
+    common = set.intersection(*({k for k, r in x.items() if r != "unrated"} for x in axes.values()))
+    worst = {a: min((BETTER[x[k]] for k in common), default=None) for a, x in axes.items()}
+    return {a: row | {"alike": worst[a]} for a, row in roles.items()}
+
+
 def _claims(families: dict[str, dict[str, Any]]) -> list[list[str]]:
     """Every claim, family by family: yes, no, or open, by a rule that its line states."""
-    rating = lambda row: BETTER.get(row["stability"]["rating"])
+    rating = lambda row: row["alike"]
     cost = lambda row: row["cost"]["train_per_seed"]
     act = lambda row: row["cost"]["per_1k_decisions"]
     word = lambda x: "open" if x is None else "yes" if x else "**no**"
@@ -129,7 +137,7 @@ def _claims(families: dict[str, dict[str, Any]]) -> list[list[str]]:
         ("hierarchies return more", "surely more than both others",
          lambda x: all(_surely(x["hierarchical"], x[a]) == "better" for a in ROLES[:2])),
     ]  # fmt: skip
-    return [[claim, rule, *(word(holds(x)) for x in families.values())] for claim, rule, holds in rules]
+    return [[claim, rule, *(word(holds(_alike(x))) for x in families.values())] for claim, rule, holds in rules]
 
 
 def folklore() -> str:
@@ -140,7 +148,8 @@ def folklore() -> str:
     if whole:
         parts += ["## Claim by claim\n", table(["claim", "holds where", *whole], _claims(whole))]
         parts.append(
-            "*open*: a candidate was not rated. Each rule compares the three candidates with team credit and policy gradients, which "
+            "*open*: a candidate was not rated. Stability is compared on the axes that all three were measured on (not all were "
+            "stressed). Each rule compares the three candidates with team credit and policy gradients, which "
             "differ in nothing but the architecture.\n"
         )
     for family, r in records.items():

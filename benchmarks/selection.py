@@ -39,7 +39,9 @@ FAMILIES = {  # what is asked, in words of the command; small networks and short
                                 "--set", "rollout.length=64", "--set", "architecture.body.hidden=[64,64]"),
 }  # fmt: skip
 THREE = ("ctde-team", "decentralized-team", "hierarchical-team")
-SETTLED = {"rollout.envs": "32", "rollout.length": "18", "architecture.body.hidden": "[16]", "learner.epochs": "2"}
+SETTLED = {
+    "rollout.envs": "32", "rollout.length": "18", "architecture.body.hidden": "[16]", "learner.epochs": "1", "learner.lr": "1e-3",
+}  # fmt: skip
 LOSS = 0.09  # of its actions the planted candidate loses, which costs it a tenth of its return
 
 
