@@ -6,6 +6,7 @@ Joint steps per second over all seeds, training alone (compiling told apart), ro
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -65,10 +66,14 @@ def one_by_one(config: RunConfig, seeds: tuple[int, ...]) -> Any:
 
 
 def process_a_core(flags: Any, cores: int) -> tuple[float, float]:
-    """As many processes as cores, each with its share of the seeds, one after another; they begin to train together."""
+    """As many processes as cores, each kept to one, with its share of the seeds, one after another; they begin to train together."""
     each = np.array_split(np.arange(flags.seeds), cores)
-    words = lambda part: [sys.executable, __file__, "--env", flags.env, "--steps", str(flags.steps), "--worker", ",".join(map(str, part))]
-    children = [subprocess.Popen(words(part), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for part in each]
+    words = [sys.executable, __file__, "--env", flags.env, "--steps", str(flags.steps), "--worker"]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    places = sorted(os.sched_getaffinity(0))
+    children = [
+        subprocess.Popen([*words, ",".join(map(str, part)), "--core", str(core)], **pipes) for part, core in zip(each, places, strict=True)
+    ]
     began = time.perf_counter()
     for child in children:
         assert child.stdout is not None
@@ -87,8 +92,10 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=300_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.worker:
+        os.sched_setaffinity(0, {flags.core})
         jax.config.update("jax_num_cpu_devices", 1)
         config = load(None, {**FIELDS, "env": flags.env, "steps": str(flags.steps)})
         state, run = one_by_one(config, tuple(1000 + int(s) for s in flags.worker.split(",")))
