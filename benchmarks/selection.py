@@ -68,8 +68,8 @@ def answered(question: Question, folder: Path) -> dict[str, Any]:
 
 
 def family(words: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """The record of a family's question, without the winner's fresh seeds and soak: nothing is said of them there."""
-    question = dataclasses.replace(asked(_parser().parse_args(words)), confirm=False, soak=0)
+    """The record of a family's question: all are stressed, and the winner has no fresh seeds and no soak, of which nothing is said there."""
+    question = dataclasses.replace(asked(_parser().parse_args(words)), survivors=len(DEFAULTS), confirm=False, soak=0)
     return lasting(answered(question, folder)) | {"command": " ".join(words)}
 
 

@@ -216,13 +216,13 @@ class Study:
         return standings({k: v["returns"] for k, v in said.items()}, {k: v["stopped_at"] is None for k, v in said.items()}, early)
 
     def stress(self) -> None:
-        """Edge cases, cross-play: for the best, the best of each architecture, and what is not separable from the best; not for more than
-        `survivors`."""
+        """Edge cases, cross-play: for the best of each architecture, for what is not separable from the best, then for the others, best
+        first; for no more than `survivors` of those that ran to the end."""
         by, ran = {c.name: c for c in self.candidates}, [s for s in self.ranked if s.rank is not None]
         architecture = {s.name: self._architecture(by[s.name]) for s in ran}
         first = [s for i, s in enumerate(ran) if architecture[s.name] not in {architecture[x.name] for x in ran[:i]}]
-        close = [s for s in ran if s not in first and not apart(ran[0], s)]
-        chosen = (first + close)[: self.question.survivors]
+        close = [s for s in level(self.ranked) if s not in first]
+        chosen = [*first, *close, *(s for s in ran if s not in first and s not in close)][: self.question.survivors]
         self.do([self._job(by[s.name], self._trial(by[s.name]), self._full(by[s.name]), stress=True) for s in chosen], "stress")
 
     @cached_property
