@@ -68,7 +68,7 @@ def answered(question: Question, folder: Path) -> dict[str, Any]:
 
 
 def family(words: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """The record of a family's question: all are stressed, and the winner has no fresh seeds and no soak, of which nothing is said there."""
+    """The record of a family's question: all are stressed; the winner has no fresh seeds and no soak."""
     question = dataclasses.replace(asked(_parser().parse_args(words)), survivors=len(DEFAULTS), confirm=False, soak=0)
     return lasting(answered(question, folder)) | {"command": " ".join(words)}
 
