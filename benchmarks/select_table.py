@@ -18,7 +18,9 @@ def _figures(row: dict[str, Any]) -> list[str]:
         return ["-"] * 6
     s, c = row["stability"], row["cost"]
     worst = [
-        f"{k} {a['value']:.2g} ({CI(a['ci95'])})" for k, a in s.items() if isinstance(a, dict) and a["rating"] == s["rating"] != "High"
+        f"{k} {a['value']:.2g} ({CI(a['ci95'])})"
+        for k, a in s.items()
+        if isinstance(a, dict) and a["value"] is not None and a["rating"] == s["rating"] != "High"
     ]
     return [
         f"{row['return_iqm']:.3g} ({CI(row['return_ci95'])})",
@@ -146,6 +148,10 @@ def _claims(families: dict[str, dict[str, Any]]) -> list[list[str]]:
     return [[claim, rule, *(word(holds(x)) for x in families.values())] for claim, rule, holds in rules]
 
 
+def _axis(axis: dict[str, Any] | None) -> str:
+    return "-" if axis is None or axis["value"] is None else f"{axis['value']:.2g} ({CI(axis['ci95'])}) {axis['rating']}"
+
+
 def folklore() -> str:
     """`docs/folklore.md`, whole."""
     records = {r["family"]: r for r in read("select").values() if "family" in r}
@@ -154,14 +160,13 @@ def folklore() -> str:
     if whole:
         parts += ["## Claim by claim\n", table(["claim", "holds where", *whole], _claims(whole))]
         parts.append(
-            "*open*: one of the three was not rated. In training: the axes over seeds, within a run, drawdown and collapse; under "
+            "*open*: one of the three was not rated, since it never learned. In training: the axes over seeds, within a run, drawdown and collapse; under "
             "stress: edge cases and cross-play. Each rule compares the three candidates with team credit and policy gradients, which "
             "differ in nothing but the architecture.\n"
         )
     for family, r in records.items():
         roles = _roles(r)
-        axis = lambda row, k: f"{x['value']:.2g} ({CI(x['ci95'])}) {x['rating']}" if (x := row["stability"].get(k)) else "-"
-        axes = [[k.replace("_", " "), *(axis(row, k) for row in roles.values())] for k in (*TRAINING, *STRESS)]
+        axes = [[k.replace("_", " "), *(_axis(row["stability"].get(k)) for row in roles.values())] for k in (*TRAINING, *STRESS)]
         rows = [[f"`{row['name']}`", *_figures(row), row["verdict"]] for row in r["candidates"]]
         parts += [
             f"## {family[0].upper()}{family[1:]}\n",
