@@ -160,9 +160,9 @@ def folklore() -> str:
     if whole:
         parts += ["## Claim by claim\n", table(["claim", "holds where", *whole], _claims(whole))]
         parts.append(
-            "*open*: one of the three was not rated, since it never learned. In training: the axes over seeds, within a run, drawdown and collapse; under "
-            "stress: edge cases and cross-play. Each rule compares the three candidates with team credit and policy gradients, which "
-            "differ in nothing but the architecture.\n"
+            "*open*: one of the three was not rated, since it never learned. In training: the axes over seeds, within a run, drawdown and "
+            "collapse; under stress: edge cases and cross-play. Each rule compares the three candidates with team credit and policy "
+            "gradients, which differ in nothing but the architecture.\n"
         )
     for family, r in records.items():
         roles = _roles(r)
