@@ -25,7 +25,7 @@ def _figures(row: dict[str, Any]) -> list[str]:
     return [
         f"{row['return_iqm']:.3g} ({CI(row['return_ci95'])})",
         f"{row['return_worst_seed']:.3g}",
-        s["rating"] + ("" if row["edge_cases"] else ", unstressed"),
+        s["rating"] + ("" if row["edge_cases"] or s["rating"] == "unrated" else ", unstressed"),
         "; ".join(worst) or "-",
         f"{c['train_per_seed']:.2g}",
         f"{c['per_1k_decisions']:.2g}",

@@ -79,7 +79,8 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     returned = f"{row['return_iqm']:.3g} [{figure(low)}, {figure(high)}], {row['return_worst_seed']:.3g}"
     axes = axes_of(row["stability"])
     vector = ", ".join(f"{k} {figure(x['value'])}" for k, x in axes.items() if x["value"] is not None)
-    stable = row["stability"]["rating"] + ("" if row["edge_cases"] else ", unstressed") + (f" ({vector})" if vector else "")
+    rating = row["stability"]["rating"]
+    stable = rating + ("" if row["edge_cases"] or rating == "unrated" else ", unstressed") + (f" ({vector})" if vector else "")
     c = row["cost"]
     cost = f"{c['train']:.2g}, {c['per_1k_decisions']:.2g}, {c['per_agent']:.2g} {c['currency']}"
     said = f"{row['messages_per_step']:.3g}" if row["messages_per_step"] else "none"
