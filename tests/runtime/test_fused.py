@@ -253,7 +253,7 @@ def test_a_run_keeps_what_acted_at_every_checkpoint(undisturbed: Any, tmp_path: 
     kept none of its own is read from what is whole; and going back forgets what comes after."""
     run, _ = undisturbed
     assert [k.step for k in kept(run)] == [64, 128, 192, 256] and len(listed(run.checkpoints)) == 3
-    shapes = runtime_of(config()).start().train.policy
+    shapes = runtime_of(config()).shapes().train.policy
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), shapes)
     small, whole = (read_policies(folder / "step-000000000256", like, 1) for folder in (run.policies, run.checkpoints))
     for a, b in zip(jax.tree.leaves(small), jax.tree.leaves(whole), strict=True):

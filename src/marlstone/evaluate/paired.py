@@ -53,8 +53,7 @@ class Players:
     @cached_property
     def like(self) -> Any:
         """What policies look like, `[seeds ...]`: shapes, which JAX environments give without beginning anything."""
-        start = self.runtime.start
-        like = (jax.eval_shape(start) if isinstance(self.runtime, Fused) else start()).train.policy
+        like = (self.runtime.shapes() if isinstance(self.runtime, Fused) else self.runtime.start()).train.policy
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.seeds, *x.shape[1:]), x.dtype), like)
 
     def policies(self, path: Path) -> Any:

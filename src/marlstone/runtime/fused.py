@@ -143,8 +143,14 @@ class Fused:
 
     def start(self) -> State:
         """Every seed's beginning, stacked `[slots ...]`."""
-        begin = jax.jit(self.spread.over(self.begin, outs=self._layout), compiler_options=self._seldom)
-        return begin(self.spread.pad(np.array(self.seeds, np.uint32)))
+        return jax.jit(self._begin_all, compiler_options=self._seldom)(self.spread.pad(np.array(self.seeds, np.uint32)))
+
+    def shapes(self) -> State:
+        """What `start` gives, without beginning anything."""
+        return jax.eval_shape(self._begin_all, self.spread.pad(np.array(self.seeds, np.uint32)))
+
+    def _begin_all(self, seeds: Array) -> State:
+        return self.spread.over(self.begin, outs=self._layout)(seeds)
 
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """The training program for up to `most` updates between host contacts. It consumes the state it is given."""
