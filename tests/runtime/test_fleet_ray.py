@@ -60,6 +60,7 @@ def test_a_fleet_on_ray_trains_is_seen_and_leaves_nothing_behind(tmp_path: Path)
     it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01", **{"fleet.kind": "ray"})
     assert signal.getsignal(signal.SIGTERM) is handler
     found: list[str] = []
+    ended: list[bool] = []
     nodes: list[list[str | None]] = []
     heard: list[bytes] = []
 
@@ -69,11 +70,13 @@ def test_a_fleet_on_ray_trains_is_seen_and_leaves_nothing_behind(tmp_path: Path)
         heard.extend(strangers(it))
         time.sleep(1.2)
         nodes.append([m["node"] for m in status_of(it.run)["members"]])
-        found.append(dump_stacks(it.run).read_text())
+        while not ended and not (found and "fleet/learner.py" in found[-1]):  # a look may find it evaluating: not in its own file
+            found.append(dump_stacks(it.run).read_text())
 
     looker = threading.Thread(target=look)
     looker.start()
     record = it.supervise()
+    ended.append(True)
     looker.join()
     assert record["steps"] == 640
     assert record["restarts"] == 0
@@ -87,7 +90,7 @@ def test_a_fleet_on_ray_trains_is_seen_and_leaves_nothing_behind(tmp_path: Path)
     assert nodes == [[None, "127.0.0.1", "127.0.0.1"]]
     assert found[0].count("fleet/actor.py") >= 2
     assert "supervise.py" in found[0]
-    assert "fleet/learner.py" in found[0]
+    assert "fleet/learner.py" in found[-1]
     assert not children()
     assert not called(b"raylet")
 
