@@ -35,7 +35,7 @@ FIELDS = {"env", "credit", "seeds", "claims", "rank_correlation", "rank_correlat
 def as_jax_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """No devices or caches are set up, since JAX runs already; and programs are compiled in a hurry."""
     monkeypatch.setattr("marlstone.runtime.spread.prepare", lambda: None)
-    monkeypatch.setattr("marlstone.runtime.fused.SELDOM", QUICK)
+    monkeypatch.setattr("marlstone.runtime.fused.CPU_OPTIONS", QUICK)
 
 
 @pytest.mark.usefixtures("compiled_once")

@@ -41,7 +41,7 @@ def trained(path: Path, env: str, fields: dict[str, object]) -> None:
 def as_jax_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """No devices or caches are set up, since JAX runs already; and programs are compiled in a hurry."""
     monkeypatch.setattr("marlstone.runtime.spread.prepare", lambda: None)
-    monkeypatch.setattr("marlstone.runtime.fused.SELDOM", QUICK)
+    monkeypatch.setattr("marlstone.runtime.fused.CPU_OPTIONS", QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Path:
 
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "SELDOM", QUICK)
+        patch.setattr(fused, "CPU_OPTIONS", QUICK)
         for runtime in (fused.Fused, host.Hosted):
             patch.setattr(runtime, "limit", lambda *_: Limit(1.0, 1, 1.0))
         trained(folder / "bad", f"{GROUND}true", SMALL)

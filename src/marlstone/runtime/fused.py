@@ -38,8 +38,6 @@ from marlstone.runtime.unroll import Acting, chunk_shapes, draw, unroll
 Array = Any
 # At LLVM's highest level loops with two transcendental functions, a GRU's for one, are not vectorized: three times slower.
 CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 2}
-BRIEF = 250_000
-"""Steps per seed up to which a tenth of the speed is worth less than half of the seconds of compiling."""
 
 
 @record
@@ -143,7 +141,7 @@ class Fused:
 
     def start(self) -> State:
         """Every seed's beginning, stacked `[slots ...]`."""
-        return jax.jit(self._begin_all, compiler_options=self._seldom)(self.spread.pad(np.array(self.seeds, np.uint32)))
+        return jax.jit(self._begin_all)(self.spread.pad(np.array(self.seeds, np.uint32)))
 
     def shapes(self) -> State:
         """What `start` gives, without beginning anything."""
@@ -157,8 +155,7 @@ class Fused:
         program = self.spread.over(lambda s, n: self.advance(s, n, most), (self._layout, WHOLE), (self._layout, WHOLE))
         run = jax.jit(program, donate_argnums=0)
         count = lambda n: self.spread.pad(np.full(len(self.seeds), n, np.int32))
-        brief = self.total * self.length * self.env.b <= BRIEF
-        compiled = run.lower(state, count(0)).compile((SELDOM if brief else CPU_OPTIONS) if self.spread.on_cpu else None)
+        compiled = run.lower(state, count(0)).compile(CPU_OPTIONS if self.spread.on_cpu else None)
         return lambda state, n: compiled(state, count(n))
 
     def refusal(self, state: State) -> BadRow | None:
