@@ -445,8 +445,7 @@ def page() -> str:
             "Repeat with `python benchmarks/selection.py lbf`, and `quick`. How far to believe it: selections with disjoint seeds, and "
             "`planted`, which is `ctde-team` with 9% of its actions lost, so that it earns a tenth less:\n",
             reliability(),
-            "Repeat with `python benchmarks/selection.py reliability`. Seeds together, in four ways, timed in one run; the fastest here is "
-            "the default:\n",
+            "Repeat with `python benchmarks/selection.py reliability`. Seeds together, in four ways, timed in one run:\n",
             seeds(),
             "Repeat with `python benchmarks/seeds.py`.\n",
             "## Learning\n",

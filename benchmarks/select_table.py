@@ -9,7 +9,6 @@ CI = lambda pair: " to ".join("-" if x is None else f"{x:.3g}" for x in pair)
 ROLES = ("ctde", "decentralized", "hierarchical")
 TRAINING = ("seed_iqr", "seed_cvar", "within_run", "drawdown", "collapse")
 STRESS = ("edge_cases", "cross_play")
-BETTER = {"High": 2, "Moderate": 1, "Low": 0}
 
 
 def _figures(row: dict[str, Any]) -> list[str]:
@@ -75,8 +74,10 @@ def seeds() -> str:
         return "Not recorded yet.\n"
     rows = [[k, number(w["steps_per_second"]), number(w["compile_seconds"])] for k, w in r["ways"].items()]
     rows.sort(key=lambda row: -float(row[1].replace(",", "")))
-    return f"{r['seeds']} seeds of `{r['env']}`, {r['steps']:,} steps each ({r['date'][:10]} `{r['commit']}`).\n\n" + table(
-        ["eight seeds", "steps/s, all seeds", "compile s"], rows
+    return (
+        f"{r['seeds']} seeds of `{r['env']}`, {r['steps']:,} steps each ({r['date'][:10]} `{r['commit']}`); the fastest is *{rows[0][0]}*. "
+        "On processors `train` takes *a core each, one program*, whose checkpoints are of all seeds; `select` takes *a process a core*, "
+        "for each of its jobs.\n\n" + table(["way", "steps/s, all seeds", "compile s"], rows)
     )
 
 
@@ -108,9 +109,11 @@ def _surely(a: dict[str, Any], b: dict[str, Any]) -> str:
 
 
 def _rating(row: dict[str, Any], axes: tuple[str, ...]) -> int | None:
-    """The worst of these axes as a number; None where one was not rated."""
-    rated = [BETTER.get(row["stability"].get(k, {}).get("rating")) for k in axes]
-    return None if None in rated else min(x for x in rated if x is not None)
+    """The worst of these axes, 0 the best; None where one was not rated."""
+    from marlstone.evaluate.select.ranking import ORDER
+
+    rated = [ORDER[row["stability"].get(k, {}).get("rating", "unrated")] for k in axes]
+    return None if ORDER["unrated"] in rated else max(rated)
 
 
 def _stability(axes: tuple[str, ...], where: str) -> list[tuple[str, str, Any]]:
@@ -118,8 +121,8 @@ def _stability(axes: tuple[str, ...], where: str) -> list[tuple[str, str, Any]]:
     rating = lambda x: [_rating(x[a], axes) for a in ROLES]
     known = lambda f: lambda x: None if None in rating(x) else f(*rating(x))
     return [
-        (f"CTDE is stable {where}", "rated High", known(lambda ctde, dec, hier: ctde == 2)),
-        (f"decentralized is less stable {where}", "rated below CTDE", known(lambda ctde, dec, hier: dec < ctde)),
+        (f"CTDE is stable {where}", "rated High", known(lambda ctde, dec, hier: ctde == 0)),
+        (f"decentralized is less stable {where}", "rated below CTDE", known(lambda ctde, dec, hier: dec > ctde)),
         (f"hierarchies are middling {where}", "rated from the lower to the higher of the others",
          known(lambda ctde, dec, hier: min(ctde, dec) <= hier <= max(ctde, dec))),
     ]  # fmt: skip

@@ -23,9 +23,9 @@ from typing import Any
 
 from record import HERE, stamp, write
 
-from marlstone.cli.select import _parser, asked
+from marlstone.cli.select import asked, parser
 from marlstone.evaluate.select.executors import Beside
-from marlstone.evaluate.select.question import DEFAULTS, Budget, Candidate, Question
+from marlstone.evaluate.select.question import DEFAULTS, SHORTEST, Budget, Candidate, Question
 from marlstone.evaluate.select.study import Study
 from marlstone.runs.json_line import plain
 from marlstone.runtime.spread import prepare
@@ -38,7 +38,6 @@ FAMILIES = {  # what is asked, in words of the command; small networks and short
     "planning, sparse reward": ("--env", "proving:plan", "--budget", "4e5",
                                 "--set", "rollout.length=64", "--set", "architecture.body.hidden=[64,64]"),
 }  # fmt: skip
-THREE = ("ctde-team", "decentralized-team", "hierarchical-team")
 SETTLED = {
     "rollout.envs": "32", "rollout.length": "18", "architecture.body.hidden": "[16]", "learner.epochs": "1", "learner.lr": "1e-3",
 }  # fmt: skip
@@ -69,15 +68,15 @@ def answered(question: Question, folder: Path) -> dict[str, Any]:
 
 def family(words: tuple[str, ...], folder: Path) -> dict[str, Any]:
     """The record of a family's question: all are stressed; the winner has no fresh seeds and no soak."""
-    question = dataclasses.replace(asked(_parser().parse_args(words)), survivors=len(DEFAULTS), confirm=False, soak=0)
+    question = dataclasses.replace(asked(parser().parse_args(words)), survivors=len(DEFAULTS), confirm=False, soak=0)
     return lasting(answered(question, folder)) | {"command": " ".join(words)}
 
 
 def reliability(repeats: int, steps: int) -> dict[str, Any]:
     """Selections whose seeds do not meet, with the planted candidate among them."""
-    best = next(c for c in DEFAULTS if c.name == THREE[0])
+    best = next(c for c in DEFAULTS if c.name == SHORTEST[0])
     planted = Candidate("planted", {**best.settings, "faults": [{"kind": "action_loss", "rate": LOSS}]}, best.tries)
-    candidates = (*(c for c in DEFAULTS if c.name in THREE), planted)
+    candidates = (*(c for c in DEFAULTS if c.name in SHORTEST), planted)
     out = []
     for k in range(repeats):
         question = Question(

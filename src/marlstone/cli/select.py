@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 BUDGET, QUICK_BUDGET, SEEDS = "1e6", "2e5", 5
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
     about = "Train candidates in an environment under one budget, stress them, and say which to take, how surely and at what cost."
-    parser = Parser("select", about)
-    add = parser.add_argument
+    flags = Parser("select", about)
+    add = flags.add_argument
     add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs)")
     add(
         "--budget",
@@ -42,12 +42,12 @@ def _parser() -> Parser:
         help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/",
     )
     add("--json", action="store_true", help="one line of JSON on stdout")
-    return parser
+    return flags
 
 
 def main(words: list[str]) -> int:
     """Select; returns the exit code."""
-    flags = _parser().read(words)
+    flags = parser().read(words)
     if flags.env is None:
         raise UserError("select needs an environment: --env jumanji:LevelBasedForaging?task=8x8-2p-2f-coop (all: marlstone envs)")
     if flags.fleet not in (None, "ray"):

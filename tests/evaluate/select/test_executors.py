@@ -1,6 +1,7 @@
 """Jobs side by side in real processes: lost ones go on, asked ones stop at a checkpoint, broken ones say why."""
 
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from marlstone.config import dump, load
 from marlstone.core.errors import Failure, UserError
 from marlstone.evaluate.select.executors import Beside
-from marlstone.evaluate.select.trial import Job, Stopped
+from marlstone.evaluate.select.trial import CHANCE, MEASURED, QUARTER, Job, Stopped
 from marlstone.runs.checkpoint import newest
 from marlstone.runs.progress import Progress
 
@@ -21,8 +22,8 @@ FEW = {
 }  # fmt: skip
 
 
-def job(folder: Path, name: str, **fields: str) -> Job:
-    return Job(str(folder / name), str(folder), dump(load(None, {**FEW, **fields})), light=True, chance=True)
+def job(folder: Path, name: str, rivals: tuple[str, ...] = (), light: bool = True, **fields: str) -> Job:
+    return Job(str(folder / name), str(folder), dump(load(None, {**FEW, **fields})), rivals=rivals, light=light, chance=True)
 
 
 def lanes() -> list[int]:
@@ -57,7 +58,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 
-def test_a_job_whose_process_is_killed_goes_on_in_another(tmp_path: Path) -> None:
+def test_a_job_whose_process_is_killed_goes_on_in_another_and_one_waits_for_its_rivals_quarter(tmp_path: Path) -> None:
     killed: list[int] = []
 
     def kill() -> None:
@@ -66,11 +67,13 @@ def test_a_job_whose_process_is_killed_goes_on_in_another(tmp_path: Path) -> Non
             os.kill(killed[0], signal.SIGKILL)
 
     watched = Watched(kill)
-    jobs = [job(tmp_path, "a", steps="4096", checkpoint_every="512"), job(tmp_path, "b", steps="512")]
+    a = job(tmp_path, "a", light=False, steps="4096", checkpoint_every="512")
+    jobs = [a, job(tmp_path, "waits", (a.folder,), steps="64"), job(tmp_path, "b", steps="512")]
     Beside(watched.said.append, watched, lambda: False, 2)(jobs, "training")
     assert all(j.done for j in jobs) and not lanes()
     assert sum("it goes on in another" in line for line in watched.said) == 1
-    assert {"a done", "b done"} <= set(watched.seen)
+    first = {name: i for i, (name, _) in reversed(list(enumerate(line.split() for line in watched.seen)))}
+    assert {"a done", "b done", "waits done"} <= set(watched.seen) and first["b"] < first["waits"]
     Beside(watched.said.append, watched, lambda: False, 2)(jobs, "training")  # nothing is left: nothing is done
     assert watched.seen.count("a done") == 1
 
@@ -88,3 +91,16 @@ def test_asked_to_stop_all_stop_at_checkpoints_and_a_broken_job_says_why(tmp_pat
     with pytest.raises((UserError, Failure), match="env"):
         Beside(watched.said.append, watched, lambda: False, 2)([broken], "training")
     assert not lanes()
+
+
+def test_what_is_hopeless_is_told_by_the_best_rival_that_came_so_far(tmp_path: Path) -> None:
+    late = Job("late", str(tmp_path), "", rivals=(str(tmp_path / "a"), str(tmp_path / "b")))
+    (tmp_path / CHANCE).write_text(json.dumps({"chance": 0.0}))
+    for name, returns in (("a", [[1.0], [1.0]]), ("b", [[2.0], [2.0]])):
+        assert not late.ready
+        (tmp_path / name).mkdir()
+        (tmp_path / name / QUARTER).write_text(json.dumps({"returns": returns}))
+    assert late.ready and late.bar() == 1.5  # a quarter of what the best gained over chance, below it
+    (tmp_path / "b" / QUARTER).rename(tmp_path / "b" / MEASURED)  # it was done before it had a quarter
+    assert late.ready and late.bar() == 0.75
+    assert Job("free", str(tmp_path), "").ready and Job("free", str(tmp_path), "").bar() is None

@@ -6,7 +6,6 @@ import signal
 import socket
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
@@ -65,54 +64,78 @@ class Beside:
 
     def __call__(self, jobs: Sequence[Job], what: str) -> None:
         left = [job for job in jobs if not job.done]
-        waiting, lost, asked = deque(left), dict.fromkeys((job.name for job in left), 0), False
-        busy: dict[socket.socket, tuple[_Lane, Job]] = {}
-
-        def begin(child: _Lane, job: Job) -> None:
-            busy[child.link] = (child, job)
-            wire.tell(child.link, JOB, vars(job))
-
-        try:
-            with self.shown() as report:
-                for core in sorted(os.sched_getaffinity(0))[: min(self.lanes, len(left))]:
-                    begin(_Lane(core), waiting.popleft())
-                while busy:
-                    if not asked and (asked := self.stop()):
-                        for link in busy:
-                            with suppress(wire.Closed):
-                                wire.tell(link, STOP)
-                    for link in select.select(list(busy), [], [], LOOK)[0]:
-                        child, job = busy[link]
-                        try:
-                            kind, said = wire.exactly(link, 1), wire.content(link)
-                        except wire.Closed:
-                            del busy[link]
-                            status = child.end(patience=2.0)
-                            if (again := lost[job.name] + 1) > TRIES:
-                                raise Failure(f"{what}: the process of {job.name} ended {again} times, last with status {status}") from None
-                            lost[job.name] = again
-                            if not asked:
-                                self.say(f"{what}: the process of {job.name} ended with status {status}: it goes on in another")
-                                begin(_Lane(child.core), job)
-                            continue
-                        if kind == SEEN:
-                            report(Progress(**said), job.name)
-                            continue
-                        del busy[link]
-                        if waiting and not asked and not said:
-                            begin(child, waiting.popleft())
-                        else:
-                            child.end()
-                        report(Progress("done", 0, 0), job.name)
-                        if said:
-                            _raise(said, asked)
-                        else:
-                            self.say(f"{what}: {job.name} done, {len(waiting) + len(busy)} of {len(left)} left")
-        finally:
-            for child, _ in busy.values():
-                child.end()
-        if asked and not all(job.done for job in left):
+        with self.shown() as report:
+            shift = _Shift(self, left, what, report)
+            try:
+                shift.work()
+            finally:
+                shift.end()
+        if shift.asked and not all(job.done for job in left):
             raise Stopped(f"{what}: stopped; the same command goes on from here")
+
+
+class _Shift:
+    """Jobs being done by lanes."""
+
+    def __init__(self, do: Beside, jobs: Sequence[Job], what: str, report: Named) -> None:
+        self.do, self.what, self.report, self.count = do, what, report, len(jobs)
+        self.waiting, self.lost, self.asked = list(jobs), dict.fromkeys((job.name for job in jobs), 0), False
+        self.busy: dict[socket.socket, tuple[_Lane, Job]] = {}
+        self.idle = [_Lane(core) for core in sorted(os.sched_getaffinity(0))[: min(do.lanes, len(jobs))]]
+
+    def work(self) -> None:
+        """Until all are done, or those begun are where we were asked to stop. Raises what a job ended with."""
+        while self._begin():
+            if not self.asked and (asked := self.do.stop()):
+                self.asked = asked
+                for link in self.busy:
+                    with suppress(wire.Closed):
+                        wire.tell(link, STOP)
+            for link in select.select(list(self.busy), [], [], LOOK)[0]:
+                try:
+                    kind, said = wire.exactly(link, 1), wire.content(link)
+                except wire.Closed:
+                    self._gone(*self.busy.pop(link))
+                    continue
+                if kind == SEEN:
+                    self.report(Progress(**said), self.busy[link][1].name)
+                else:
+                    self._ended(*self.busy.pop(link), said)
+
+    def end(self) -> None:
+        for child in (*self.idle, *(child for child, _ in self.busy.values())):
+            child.end()
+
+    def _begin(self) -> bool:
+        """Give idle lanes what is ready; whether any is busy."""
+        while self.idle and not self.asked and (job := next((job for job in self.waiting if job.ready), None)) is not None:
+            self.waiting.remove(job)
+            child = self.idle.pop(0)
+            self.busy[child.link] = (child, job)
+            with suppress(wire.Closed):  # then we hear of it where we listen
+                wire.tell(child.link, JOB, vars(job))
+        return bool(self.busy)
+
+    def _gone(self, child: "_Lane", job: Job) -> None:
+        status = child.end(patience=2.0)
+        self.lost[job.name] += 1
+        if (times := self.lost[job.name]) > TRIES:
+            raise Failure(f"{self.what}: the process of {job.name} ended {times} times, last with status {status}")
+        if not self.asked:
+            self.do.say(f"{self.what}: the process of {job.name} ended with status {status}: it goes on in another")
+            self.waiting.insert(0, job)
+            self.idle.append(_Lane(child.core))
+
+    def _ended(self, child: "_Lane", job: Job, said: dict[str, str]) -> None:
+        """`said`: what the job ended with, if not well."""
+        self.idle.append(child)
+        self.report(Progress("done", 0, 0), job.name)
+        if not said:
+            self.do.say(f"{self.what}: {job.name} done, {len(self.waiting) + len(self.busy)} of {self.count} left")
+            return
+        kind = next(k for k in KINDS if k.__name__ == said["kind"])
+        if not (self.asked and kind is Stopped):
+            raise kind(said["text"])
 
 
 class _Lane(Child):
@@ -121,13 +144,6 @@ class _Lane(Child):
     def __init__(self, core: int) -> None:
         self.core = core
         super().__init__(BOOT.replace("CORE", str(core)))
-
-
-def _raise(said: dict[str, str], asked: bool) -> None:
-    """What a job ended with, if not well; not if it was asked to."""
-    kind = next(k for k in KINDS if k.__name__ == said["kind"])
-    if not (asked and kind is Stopped):
-        raise kind(said["text"])
 
 
 def lane(link_fd: int, lifeline: int, core: int) -> None:
@@ -175,17 +191,24 @@ class OnRay:
             return
         ray, _ = joined(self.address)  # it ends with this process
         remote = ray.remote(num_cpus=1, max_retries=TRIES)(_alone)
-        waiting = {remote.remote(vars(job)): job for job in left}
+        waiting, begun = list(left), dict[Any, Job]()
         began = time.monotonic()
-        while waiting:
-            done, _ = ray.wait(list(waiting), num_returns=1)
+        while waiting or begun:
+            for job in [job for job in waiting if job.ready]:
+                waiting.remove(job)
+                begun[remote.remote(vars(job))] = job
+            if not begun:  # the nodes' files are not seen here yet
+                time.sleep(LOOK)
+                continue
+            done, _ = ray.wait(list(begun), num_returns=1, timeout=LOOK if waiting else None)
             for ref in done:
-                job = waiting.pop(ref)
+                job = begun.pop(ref)
                 try:
                     ray.get(ref)
                 except ray.exceptions.RayError as error:
                     raise Failure(f"{what}: {job.name} failed on Ray: {str(error).strip().splitlines()[-1]}") from error
-                self.say(f"{what}: {job.name} ({len(left) - len(waiting)} of {len(left)}) after {time.monotonic() - began:.0f} s")
+                count = len(left) - len(waiting) - len(begun)
+                self.say(f"{what}: {job.name} ({count} of {len(left)}) after {time.monotonic() - began:.0f} s")
 
 
 def _alone(plain: dict[str, Any]) -> None:

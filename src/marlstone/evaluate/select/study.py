@@ -8,7 +8,8 @@ Each is a run's directory; a selection that was broken off goes on from what lie
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +35,6 @@ from marlstone.runs.files import write_atomic
 from marlstone.runs.json_line import one_line, plain
 
 PILOT = 20  # updates that tell a candidate's speed, where the budget is no number of steps
-HOPELESS = 0.25  # of what the leader gained over chance: so far below the leader's interval must an interval lie to be stopped
 QUESTION = "question.json"
 
 
@@ -42,7 +42,7 @@ class Executor(Protocol):
     """Where jobs are done."""
 
     def __call__(self, jobs: Sequence[Job], what: str) -> None:
-        """Do all of them, in any order; `what` is said to whoever watches."""
+        """Do all of them, each once it is `ready`; rivals stand before the jobs they are rivals of. `what` is said to whoever watches."""
 
 
 @dataclass
@@ -58,13 +58,8 @@ class Study:
     # ---- what is there
     @cached_property
     def spec(self) -> Spec:
-        env = make(self.question.env)
-        close = getattr(env, "close", None)
-        try:
+        with _made(self.question.env) as env:
             return env.spec
-        finally:
-            if close is not None:
-                close()
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -95,12 +90,9 @@ class Study:
         try:
             if (b := config.rollout.envs) % (m := config.learner.minibatches):
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
-            env = make(self.question.env)
-            try:
+            with _made(self.question.env) as env:
                 spec = layered(env, config.architecture.managers(), config.faults).spec
-                Algorithm(spec, config.architecture, config.credit, config.learner)
-            finally:
-                getattr(env, "close", lambda: None)()
+            Algorithm(spec, config.architecture, config.credit, config.learner)
         except ValueError as reason:
             return str(reason)
         return ""
@@ -136,11 +128,11 @@ class Study:
         q, names = self.question, [c.name for c in self.candidates]
         if q.budget.steps is not None:
             return dict.fromkeys(names, q.budget.steps)
-        jobs = {}
+        jobs = []
         for c in self.candidates:
             rows = self._config(c, {}, 1, 0, 1).rollout
-            jobs[c.name] = self._job(c, self.folder / "pilot" / c.name, self._light(c, {}, PILOT * rows.envs * rows.length), light=True)
-        self.do(list(jobs.values()), "how fast is each candidate")
+            jobs.append(self._job(c, self.folder / "pilot" / c.name, self._light(c, {}, PILOT * rows.envs * rows.length), light=True))
+        self.do(jobs, "how fast is each candidate")
         out = {}
         for name in names:
             said = kept(self.folder / "pilot" / name, MEASURED)
@@ -158,13 +150,13 @@ class Study:
     @cached_property
     def tuned(self) -> dict[str, Settings]:
         """Of every candidate's tries the one that earned most on the tuning seeds; all got the same share of the budget."""
-        q, jobs = self.question, {}
+        q, jobs = self.question, []
         for c in self.candidates:
             if len(c.tries) > 1 and q.tuning > 0:
                 for k, learner in enumerate(c.tries):
                     config = self._light(c, learner, max(1, round(q.tuning * self.steps[c.name])))
-                    jobs[c.name, k] = self._job(c, self.folder / "tuning" / f"{c.name}-{k}", config, light=True)
-        self.do(list(jobs.values()), "tuning")
+                    jobs.append(self._job(c, self.folder / "tuning" / f"{c.name}-{k}", config, light=True))
+        self.do(jobs, "tuning")
         best = {}
         for c in self.candidates:
             tried = [center(x) for x in self._tries(c)]
@@ -179,29 +171,20 @@ class Study:
         return self._config(c, self.tuned[c.name], self.steps[c.name], self.question.seed, self.question.seeds)
 
     def train(self) -> None:
-        """The first of each architecture to the end, then the others, who may be stopped at a quarter."""
+        """The first of each architecture to the end; the others may be stopped at a quarter."""
         first: dict[str, Candidate] = {}
         for c in self.candidates:
             first.setdefault(self._architecture(c), c)
         safe = list(first.values())
         rest = [c for c in self.candidates if c not in safe]
-        self.do([self._job(c, self._trial(c), self._full(c)) for c in self._longest_first(safe, False)], "training")
-        bar = self._bar(safe)
-        self.do([self._job(c, self._trial(c), self._full(c), bar=bar) for c in self._longest_first(rest, True)], "training")
+        jobs = [self._job(c, self._trial(c), self._full(c)) for c in self._longest_first(safe, False)]
+        rivals = tuple(job.folder for job in jobs)
+        jobs += [self._job(c, self._trial(c), self._full(c), rivals=rivals) for c in self._longest_first(rest, True)]
+        self.do(jobs, "training")
 
     def _architecture(self, c: Candidate) -> str:
         kind = c.settings.get("architecture", "decentralized")
         return str(kind.get("kind", "decentralized") if isinstance(kind, dict) else kind)
-
-    def _bar(self, ran: Sequence[Candidate]) -> float | None:
-        """The return below which a candidate is hopeless at a quarter of its budget, by the best of those that ran."""
-        early = [(kept(self._trial(c), QUARTER) or {}).get("returns") for c in ran]
-        figures = [interval([np.array(r) for r in x]) for x in early if x]
-        chance = (kept(self.folder, CHANCE) or {}).get("chance")
-        if not figures or chance is None:
-            return None
-        lead, (low, _) = max(figures, key=lambda f: f[0])
-        return float((lead if np.isnan(low) else low) - HOPELESS * max(lead - chance, 0.0))
 
     # ---- the answer
     def measured(self, c: Candidate) -> dict[str, Any]:
@@ -251,14 +234,14 @@ class Study:
     def prove(self) -> dict[str, Any]:
         """The winner on fresh seeds, and for longer under drift."""
         q, c = self.question, next(c for c in self.candidates if c.name == self.recommendation.name)
-        fresh, jobs = q.seed + q.seeds, {}
+        fresh, jobs = q.seed + q.seeds, []
         if q.confirm:
             config = self._config(c, self.tuned[c.name], self.steps[c.name], fresh, q.seeds)
-            jobs["confirm"] = self._job(c, self.folder / "confirm" / c.name, config)
+            jobs.append(self._job(c, self.folder / "confirm" / c.name, config))
         if q.soak:
             config = self._config(c, self.tuned[c.name], q.soak * self.steps[c.name], fresh + q.seeds, q.soak_seeds)
-            jobs["soak"] = self._job(c, self.folder / "soak" / c.name, drifting(config))
-        self.do(list(jobs.values()), "fresh seeds and a soak")
+            jobs.append(self._job(c, self.folder / "soak" / c.name, drifting(config)))
+        self.do(jobs, "fresh seeds and a soak")
         out: dict[str, Any] = {}
         if q.confirm and (said := kept(self.folder / "confirm" / c.name, MEASURED)):
             iqm, ci = interval([np.array(r) for r in said["returns"]])
@@ -329,6 +312,16 @@ class Study:
             "verdict": verdict(s, self.recommendation, said["stopped_at"]),
             "run": str(self._trial(c)),
         }
+
+
+@contextmanager
+def _made(name: str) -> Iterator[Any]:
+    """An environment to look at, closed afterwards."""
+    env = make(name)
+    try:
+        yield env
+    finally:
+        getattr(env, "close", lambda: None)()
 
 
 def _refused(name: str, reason: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@ done again, and what was broken off goes on from its checkpoint."""
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from marlstone.runtime.train import returns_record, train, trained
 QUARTER, MEASURED, STRESSED = "quarter.json", "measured.json", "stressed.json"
 CHANCE = "chance.json"
 PROOFS = ("confirm", "soak")  # folders in which the winner is trained again
+HOPELESS = 0.25  # of what the leader gained over chance: so far below the leader's interval must an interval lie to be stopped
 Report = Callable[[Progress], None]
 
 
@@ -36,15 +37,16 @@ Report = Callable[[Progress], None]
 class Job:
     """Work that another process, or machine with the same files, can do: plain values only.
 
-    `folder`: the trial's run; `home`: the selection's folder, where the random policy's return is kept; `config`: its TOML. `bar`: a
-    return; where the whole interval at a quarter of the budget lies below it, training ends there. `stress`: what edge cases and the like
-    cost is wanted too. `light`: nothing but the final return is. `chance`: what random play returns is to be found out too.
+    `folder`: the trial's run; `home`: the selection's folder, where the random policy's return is kept; `config`: its TOML. `rivals`:
+    trials that run to their ends; one that is hopelessly below the best of them at a quarter of the budget ends there. `stress`: what edge
+    cases and the like cost is wanted too. `light`: nothing but the final return is. `chance`: what random play returns is to be found out
+    too.
     """
 
     folder: str
     home: str
     config: str
-    bar: float | None = None
+    rivals: Sequence[str] = ()
     stress: bool = False
     light: bool = False
     chance: bool = False
@@ -59,6 +61,21 @@ class Job:
     def done(self) -> bool:
         where = Path(self.folder)
         return (where / MEASURED).is_file() and (not self.stress or (where / STRESSED).is_file())
+
+    @property
+    def ready(self) -> bool:
+        """Whether what it rests on is known: what its rivals returned at a quarter of their budgets."""
+        return all((Path(r) / QUARTER).is_file() or (Path(r) / MEASURED).is_file() for r in self.rivals)
+
+    def bar(self) -> float | None:
+        """The return below which it is hopeless at a quarter of its budget."""
+        early = [(kept(Path(r), QUARTER) or {}).get("returns") for r in self.rivals]
+        figures = [interval([np.array(x) for x in returns]) for returns in early if returns]
+        if not figures:
+            return None
+        chance = (kept(Path(self.home), CHANCE) or {})["chance"]
+        lead, (low, _) = max(figures, key=lambda f: f[0])
+        return float((lead if np.isnan(low) else low) - HOPELESS * max(lead - chance, 0.0))
 
 
 def kept(folder: Path, name: str) -> dict[str, Any] | None:
@@ -100,8 +117,10 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
             shutil.rmtree(folder)
         run = RunDirectory.create(folder, dump(resolved(config)))
 
+    bar = job.bar()
+
     def condemned() -> bool:
-        return job.bar is not None and (at := kept(folder, QUARTER)) is not None and _surely_below(at["returns"], job.bar)
+        return bar is not None and (at := kept(folder, QUARTER)) is not None and _surely_below(at["returns"], bar)
 
     def watch(runtime: Any, state: Any, store: Store, step: int) -> bool:
         if job.chance and not (Path(job.home) / CHANCE).is_file():
