@@ -23,8 +23,8 @@ credit = "team"
 learner = { kind = "policy_gradient", lr = 1e-2 }
 tries = [{}]
 [[candidates]]
-name = "led"
-architecture = { kind = "hierarchical", body = { kind = "mlp", hidden = [16] }, manager = { kind = "mlp", hidden = [8] } }
+name = "apart"
+architecture = { kind = "decentralized", body = { kind = "mlp", hidden = [16] } }
 credit = "team"
 learner = { kind = "policy_gradient", lr = 1e-2 }
 tries = [{}]
@@ -62,7 +62,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     first.send_signal(signal.SIGKILL)
     first.communicate()
     before = (place / "good" / MEASURED).read_bytes()
-    assert not (place / "hopeless").is_dir()
+    assert not (place / "hopeless" / MEASURED).is_file()
     out, err = begun(folder, "out", "--fleet", "ray").communicate(timeout=500)
     assert out.count("\n") == 1, err
     return folder, json.loads(out), before
@@ -78,15 +78,15 @@ def test_a_killed_selection_goes_on_and_repeats_nothing(killed: tuple[Path, dict
 
 def test_rows_say_what_each_was_worth_and_why_the_others_are_not_there(killed: tuple[Path, dict[str, Any], bytes]) -> None:
     rows = {row["name"]: row for row in killed[1]["candidates"]}
-    assert set(rows) == {"good", "led", "hopeless", "unfit"}
+    assert set(rows) == {"good", "apart", "hopeless", "unfit"}
     assert rows["unfit"]["verdict"].startswith("refused: ") and "choose another" in rows["unfit"]["verdict"]
     stopped = rows["hopeless"]
     assert 0.2 * 40 * ROWS <= stopped["stopped_at"] < 40 * ROWS and stopped["rank"] is None and stopped["rank_at_quarter"] == 3
     assert kept(Path(killed[0] / "out" / "trials" / "hopeless"), QUARTER)["step"] == stopped["stopped_at"]  # type: ignore[index]
-    for name in ("good", "led"):  # of each architecture one runs to its end
+    for name in ("good", "apart"):  # of each architecture one runs to its end
         assert rows[name]["stopped_at"] is None and 0.6 * 40 * ROWS < rows[name]["steps"][0] <= 40 * ROWS
-    assert {rows["good"]["rank"], rows["led"]["rank"]} == {1, 2}
-    assert all(rows[k]["cost"]["train"] > 0 and rows[k]["stability"]["rating"] == "unrated" for k in ("good", "led"))
+    assert {rows["good"]["rank"], rows["apart"]["rank"]} == {1, 2}
+    assert all(rows[k]["cost"]["train"] > 0 and rows[k]["stability"]["rating"] == "unrated" for k in ("good", "apart"))
     best = rows[killed[1]["recommended"]]
     assert best["edge_cases"] and best["verdict"] == "recommended" and "seed_iqr" in best["stability"]
 

@@ -151,10 +151,11 @@ class Study:
     def tuned(self) -> dict[str, Settings]:
         """Of every candidate's tries the one that earned most on the tuning seeds; all got the same share of the budget."""
         q, jobs = self.question, []
-        for c in self.candidates:
-            if len(c.tries) > 1 and q.tuning > 0:
-                for k, learner in enumerate(c.tries):
-                    config = self._light(c, learner, max(1, round(q.tuning * self.steps[c.name])))
+        most = max(len(c.tries) for c in self.candidates) if q.tuning > 0 else 0
+        for k in range(most):  # the tries of a candidate apart in time: what they have in common is compiled once
+            for c in self.candidates:
+                if k < len(c.tries) > 1:
+                    config = self._light(c, c.tries[k], max(1, round(q.tuning * self.steps[c.name])))
                     jobs.append(self._job(c, self.folder / "tuning" / f"{c.name}-{k}", config, light=True))
         self.do(jobs, "tuning")
         best = {}
