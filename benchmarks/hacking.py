@@ -45,7 +45,7 @@ GROUNDS = {
     "delayed": ("delayed", {"steps": "40960"}),
     "flip": ("flip", {"steps": "61440"}),
     "plan": ("plan?reach=1&rows=16", {"steps": "90112", "checkpoint_every": "8192", "rollout.envs": "128", **PATIENT}),
-    "swarm": ("swarm?agents=8", {"steps": "40960", "learner.lr": "5e-4"}),
+    "swarm": ("swarm?agents=8", {"steps": "81920", "checkpoint_every": "8192", **PATIENT}),
 }
 EPISODES = 256
 

@@ -48,6 +48,21 @@ def test_what_fell_out_of_the_best_earlier_band_by_more_than_the_tolerance_is_an
     assert {a["name"] for a in it.judge(found(0.1, 0.1), 50)} == {"edge-cases/an agent dies", "edge-cases/undisturbed"}
 
 
+@pytest.mark.parametrize(
+    ("every", "gap", "rows"), [(50_000, 10_000, 32_768), (50_000, 20_000, 16_384), (10_000, 10_000, 3_000), (500, 100, 100)]
+)
+def test_checks_are_due_once_every_so_many_steps_wherever_checkpoints_fall(tmp_path: Path, every: int, gap: int, rows: int) -> None:
+    it = checks(tmp_path, every=every)
+    it.config = load(None, {
+        "env": ENV, "steps": "1000000", "checkpoint_every": str(gap), "rollout.envs": "1", "rollout.length": str(rows),
+        "learner.minibatches": "1", "evaluate.every": str(every), "evaluate.suites": '["edge-cases"]',
+    })  # fmt: skip
+    kept = range(gap // rows * rows or rows, 1_000_000, gap // rows * rows or rows)
+    due = [step for step in kept if it.due(step)]
+    first = [min(step for step in kept if step >= k) for k in range(every, kept[-1], every)]
+    assert due == sorted(set(first))
+
+
 def test_the_tolerance_is_of_the_span_for_returns_and_of_one_for_correlations(tmp_path: Path) -> None:
     it = checks(tmp_path, tolerance=0.1)
     it.chance = -100.0

@@ -178,7 +178,7 @@ def test_a_poisoned_episode_is_put_in_quarantine_and_named(tmp_path: Path) -> No
     it = supervised(
         tmp_path,
         f"{Path(__file__).parent / 'poisoned.py'}:make?divisor=9",
-        **{"fleet.envs": "2", "fleet.poison_after": "2", "steps": "480"},
+        **{"fleet.envs": "2", "fleet.poison_after": "2", "steps": "288"},
     )
     record = it.supervise()
     assert record["quarantined"]
@@ -191,7 +191,7 @@ def test_an_environment_that_hangs_costs_its_actor_a_life(tmp_path: Path) -> Non
     it = supervised(
         tmp_path,
         f"{Path(__file__).parent / 'poisoned.py'}:make?divisor=11&how=hang",
-        **{"guards.timeout": "0.5", "fleet.poison_after": "1"},
+        **{"guards.timeout": "0.5", "fleet.poison_after": "1", "steps": "320"},
     )
     record = it.supervise()
     assert any("stepping for" in q["last"] for q in record["quarantined"])

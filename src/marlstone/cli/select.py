@@ -51,13 +51,14 @@ def main(words: list[str]) -> int:
     if flags.env is None:
         raise UserError("select needs an environment: --env jumanji:LevelBasedForaging?task=8x8-2p-2f-coop (all: marlstone envs)")
     if flags.fleet not in (None, "ray"):
-        raise UserError(f"--fleet {flags.fleet}: a selection's trials run here one after another, or at once with --fleet ray")
+        raise UserError(f"--fleet {flags.fleet}: a selection's trials run on this machine's cores, or on a cluster's with --fleet ray")
     if flags.address is not None and flags.fleet is None:
         raise UserError(f"--address {flags.address} is that of a Ray cluster: add --fleet ray")
 
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
+    from marlstone.evaluate.select.study import QUESTION
     from marlstone.runs.files import write_atomic
     from marlstone.runs.json_line import one_line
 
@@ -67,7 +68,7 @@ def main(words: list[str]) -> int:
         try:
             record = studied(question, folder, do)
         finally:
-            if folder.is_dir():
+            if (folder / QUESTION).is_file():
                 write_atomic(folder / "seconds", f"{before + time.perf_counter() - began:.1f}\n".encode())
     record["wall_seconds"] = round(before + time.perf_counter() - began, 1)
     write_atomic(folder / "result.json", (one_line(record) + "\n").encode())
@@ -133,7 +134,7 @@ def _executor(flags: argparse.Namespace, question: "Question") -> Iterator[Calla
 
     with orderly() as stop:
         if flags.fleet == "ray":
-            yield OnRay(_say, flags.address)
+            yield OnRay(_say, flags.address, stop)
         elif (lanes := _lanes(question)) > 1:
             yield Beside(_say, Display, stop, lanes)
         else:

@@ -55,8 +55,7 @@ class Checks:
 
     def watch(self, runtime: Any, state: Any, store: Store, step: int) -> bool:
         """Run what is due. Never stops training: alerts are told when they come, and end the command with exit code 3."""
-        every, gap = self.config.evaluate.every, self.config.steps_between_checkpoints
-        if every is None or (step // every == max(step - gap, 0) // every and step < self.config.steps):
+        if not self.due(step):
             return False
         found = self.found(runtime, state, step)
         for name, values in found.items():
@@ -71,6 +70,14 @@ class Checks:
         if self.config.evaluate.baseline is None:
             self._learn(found)
         return False
+
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint is the first since another `evaluate.every` steps, or the last."""
+        every, rows = self.config.evaluate.every, self.config.rollout.envs * self.config.rollout.length
+        if every is None:
+            return False
+        gap = max(1, self.config.steps_between_checkpoints // rows) * rows  # checkpoints are whole updates apart
+        return step // every > max(step - gap, 0) // every or step >= self.config.steps
 
     def found(self, runtime: Any, state: Any, step: int) -> dict[str, np.ndarray]:
         """What the suites say, by name, per seed."""

@@ -58,7 +58,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 
-def test_a_job_whose_process_is_killed_goes_on_in_another_and_one_waits_for_its_rivals_quarter(tmp_path: Path) -> None:
+def test_a_job_whose_process_is_killed_goes_on_and_one_waits_for_its_rivals_quarter(tmp_path: Path) -> None:
     killed: list[int] = []
 
     def kill() -> None:
@@ -74,8 +74,10 @@ def test_a_job_whose_process_is_killed_goes_on_in_another_and_one_waits_for_its_
     assert sum("it goes on in another" in line for line in watched.said) == 1
     first = {name: i for i, (name, _) in reversed(list(enumerate(line.split() for line in watched.seen)))}
     assert {"a done", "b done", "waits done"} <= set(watched.seen) and first["b"] < first["waits"]
-    Beside(watched.said.append, watched, lambda: False, 2)(jobs, "training")  # nothing is left: nothing is done
-    assert watched.seen.count("a done") == 1
+    (tmp_path / "b" / MEASURED).unlink()  # as if killed after its end: its speed, which it is for, is not known
+    Beside(watched.said.append, watched, lambda: False, 2)(jobs, "training")
+    assert watched.seen.count("a done") == 1 and watched.seen.count("b done") == 2
+    assert json.loads((tmp_path / "b" / MEASURED).read_text())["record"]["steps_per_second"] > 0
 
 
 def test_asked_to_stop_all_stop_at_checkpoints_and_a_broken_job_says_why(tmp_path: Path) -> None:
@@ -99,8 +101,9 @@ def test_what_is_hopeless_is_told_by_the_best_rival_that_came_so_far(tmp_path: P
     for name, returns in (("a", [[1.0], [1.0]]), ("b", [[2.0], [2.0]])):
         assert not late.ready
         (tmp_path / name).mkdir()
-        (tmp_path / name / QUARTER).write_text(json.dumps({"returns": returns}))
-    assert late.ready and late.bar() == 1.5  # a quarter of what the best gained over chance, below it
+        (tmp_path / name / QUARTER).write_text(json.dumps({"returns": returns, "share": 0.25}))
+    assert late.ready and late.bar(0.25) == 1.5  # a quarter of what the best gained over chance, below it
     (tmp_path / "b" / QUARTER).rename(tmp_path / "b" / MEASURED)  # it was done before it had a quarter
-    assert late.ready and late.bar() == 0.75
-    assert Job("free", str(tmp_path), "").ready and Job("free", str(tmp_path), "").bar() is None
+    assert late.ready and late.bar(0.25) == 0.75
+    assert late.bar(0.2) is None  # they had trained for longer: that is no comparison
+    assert Job("free", str(tmp_path), "").ready and Job("free", str(tmp_path), "").bar(0.25) is None

@@ -26,6 +26,7 @@ from marlstone.evaluate.select.study import remembered
 )
 def test_budgets_are_steps_time_or_a_price(text: str, budget: Budget) -> None:
     assert Budget.read(text, Prices()) == budget
+    assert Budget.read("2.5eur", Prices("EUR")) == Budget(price=2.5) and Budget.read("1e-1Eur", Prices("EUR")) == Budget(price=0.1)
 
 
 @pytest.mark.parametrize("text", ["", "many", "-1", "0", "5eur", "1e6 steps", "nan", "inf", "e", "1e", "30s"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from marlstone.evaluate.select.ranking import Returns, recommend, standings, verdict
+from marlstone.evaluate.select.ranking import Returns, apart, level, recommend, standings, verdict
 from marlstone.evaluate.select.rating import Rated, alike
 
 NAMES = ("good", "twin", "poor")
@@ -38,6 +38,18 @@ def test_of_those_not_separable_the_most_stable_then_the_cheapest_is_taken(ranke
     assert recommend(ranked, alike | {"twin": "Low"}, cheap, alike).name == "twin"  # the choice is by what was measured of both
 
 
+def test_nobody_is_taken_whom_somebody_is_surely_better_than() -> None:
+    """A wide interval is level with two that are apart from each other."""
+    flat = lambda x: [[x + d] * 4 for d in (-0.002, -0.001, 0.0, 0.001, 0.002)]
+    final = {"wide": [[0.4], [0.6], [0.8], [1.0], [1.0]], "better": flat(0.79), "worse": flat(0.7)}
+    rows = standings(final, dict.fromkeys(final, True), {})
+    assert [s.name for s in rows] == ["wide", "better", "worse"]
+    assert not apart(rows[0], rows[1]) and not apart(rows[0], rows[2]) and apart(rows[1], rows[2]) and apart(rows[2], rows[1])
+    assert [s.name for s in level(rows)] == ["wide", "better"]
+    said = recommend(rows, {"wide": "Low", "better": "High", "worse": "High"}, {"wide": 1.0, "better": 1.0, "worse": 0.5})
+    assert said.name == "better" and "surely better than worse" in said.evidence
+
+
 def test_who_was_not_stressed_is_no_more_stable_for_it() -> None:
     axis = lambda rating: {"value": 0.0, "ci95": [0.0, 0.0], "rating": rating, "note": ""}
     both = {
@@ -61,6 +73,7 @@ def test_words_say_the_evidence_and_the_doubt(ranked: list) -> None:
 
 def test_with_one_seed_nothing_is_separable() -> None:
     alone = standings({"a": returns(1.0, seeds=1), "b": returns(0.0, seeds=1)}, {"a": True, "b": True}, {})
-    said = recommend(alone, {}, {"a": 1.0, "b": 1.0})
+    said = recommend(alone, {}, {"a": 1.0, "b": 0.5})
+    assert said.name == "a"
     assert said.inseparable_from == ("b",) or "one seed" in said.doubt
     assert "With one seed nothing is separable" in said.doubt

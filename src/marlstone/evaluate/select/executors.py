@@ -25,6 +25,7 @@ Named = Callable[[Progress, str], None]
 """Shows the progress of the job that has that name."""
 TRIES = 3  # a job whose process or node is lost is begun again so often, each time from its checkpoint
 LOOK = 0.2  # seconds between looks at whether a person asked to stop
+SEEN_WITHIN = 60.0  # seconds until another node's files are seen here
 BOOT = """
 from marlstone.evaluate.select.executors import lane
 lane({link}, {lifeline}, CORE)
@@ -184,6 +185,7 @@ class OnRay:
 
     say: Say
     address: str | None = None
+    stop: Callable[[], bool] = lambda: False
 
     def __call__(self, jobs: Sequence[Job], what: str) -> None:
         left = [job for job in jobs if not job.done]
@@ -197,16 +199,20 @@ class OnRay:
             for job in [job for job in waiting if job.ready]:
                 waiting.remove(job)
                 begun[remote.remote(vars(job))] = job
-            if not begun:  # the nodes' files are not seen here yet
-                time.sleep(LOOK)
-                continue
-            done, _ = ray.wait(list(begun), num_returns=1, timeout=LOOK if waiting else None)
+            done, _ = ray.wait(list(begun), num_returns=1, timeout=LOOK)
+            if self.stop():
+                raise Stopped(f"{what}: stopped; the same command goes on from here")
             for ref in done:
                 job = begun.pop(ref)
                 try:
                     ray.get(ref)
                 except ray.exceptions.RayError as error:
                     raise Failure(f"{what}: {job.name} failed on Ray: {str(error).strip().splitlines()[-1]}") from error
+                until = time.monotonic() + SEEN_WITHIN
+                while not job.done:
+                    if time.monotonic() > until:
+                        raise Failure(f"{what}: {job.name} is done, but left nothing in {job.folder}: all nodes must see it")
+                    time.sleep(LOOK)
                 count = len(left) - len(waiting) - len(begun)
                 self.say(f"{what}: {job.name} ({count} of {len(left)}) after {time.monotonic() - began:.0f} s")
 

@@ -1,6 +1,7 @@
 """What `marlstone select` is asked: an environment, a budget, seeds, and candidates that are configurations of a run."""
 
 import copy
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -75,11 +76,10 @@ class Budget:
             f"--budget {text}: give joint steps per seed (1e6), a time per candidate and seed (30m, 2h), "
             f"or a price for the whole selection (2.5{prices.currency.lower()})"
         )
-        unit = low.lstrip("0123456789.e+-") if not low.endswith("e") else low
-        try:
-            amount = float(low[: len(low) - len(unit)] if unit else low)
-        except ValueError:
-            raise wrong from None
+        found = re.fullmatch(r"(\d*\.?\d+(?:e[+-]?\d+)?)([a-z]*)", low)
+        if found is None:
+            raise wrong
+        amount, unit = float(found[1]), found[2]
         if not 0 < amount < 1e15:
             raise wrong
         if unit == "":
@@ -131,6 +131,8 @@ class Question:
         for name in ("seeds", "episodes", "tuning_seeds"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: give at least 1")
+        if self.seed < REPORTING:
+            raise UserError(f"seed is {self.seed}: give {REPORTING} or more, since candidates are tuned on those below")
 
 
 def common_leaf(spec: Spec) -> str:

@@ -44,7 +44,8 @@ def standings(final: Mapping[str, Returns], whole: Mapping[str, bool], quarter: 
 
 
 def apart(a: Standing, b: Standing) -> bool:
-    """Whether the 95% interval of the difference of their IQMs, training seeds resampled, leaves out 0."""
+    """Whether the 95% interval of the difference of their IQMs, training seeds resampled, leaves out 0: the same in either order."""
+    a, b = sorted((a, b), key=lambda s: s.name)
     _, (low, high) = difference([np.array(r) for r in a.returns], [np.array(r) for r in b.returns])
     return bool(low > 0 or high < 0)
 
@@ -65,21 +66,21 @@ class Recommendation:
 
 
 def level(rows: Sequence[Standing]) -> list[Standing]:
-    """Of those that ran the whole budget: the best, and who is not separable from it."""
+    """Of those that ran the whole budget: the best, and all that nobody is surely better than."""
     ran = [s for s in rows if s.rank is not None]
-    return [ran[0], *(s for s in ran[1:] if not apart(ran[0], s))]
+    return [s for i, s in enumerate(ran) if not any(apart(better, s) for better in ran[:i])]
 
 
 def recommend(
     rows: Sequence[Standing], rating: Mapping[str, str], cost: Mapping[str, float], alike: Mapping[str, str] | None = None
 ) -> Recommendation:
-    """Of those that are not separable from the best return: the most stable, then the cheapest to train, then the best. `rating`: of all
-    that was measured of each, for the words; `alike`: of what was measured of all of them (none: the same), for the choice: who was
-    not stressed is no more stable for it."""
+    """Of those that nobody's return is surely better than: the most stable, then the cheapest to train, then the best; with one seed,
+    of which nothing is sure, the best of the most stable. `rating`: of all that was measured of each, for the words; `alike`: of what
+    was measured of all of them (none: the same), for the choice: who was not stressed is no more stable for it."""
     ran = [s for s in rows if s.rank is not None]
     best, judged = ran[0], rating if alike is None else alike
     order = lambda s: ORDER[judged.get(s.name, "unrated")]
-    chosen = min(level(rows), key=lambda s: (order(s), cost[s.name], s.rank or 0))
+    chosen = min(level(rows), key=lambda s: (order(s), cost[s.name] if len(s.returns) > 1 else 0.0, s.rank or 0))
     close = tuple(s.name for s in ran if s is not chosen and not apart(chosen, s))
     behind = [s for s in ran if s is not chosen and s.name not in close]
     stable = rating.get(chosen.name, "unrated")
@@ -103,7 +104,8 @@ def _doubt(chosen: Standing, close: Sequence[Standing], rows: Sequence[Standing]
         more = more_seeds(chosen, s)
         parts.append(s.name + (f" (about {more} more seeds would tell)" if more else " (more seeds are not expected to tell)"))
     stopped = [s.name for s in rows if s.rank is None]
-    said = f"Not separable from it at this budget: {'; '.join(parts)}" if parts else "Nobody else comes near at this budget"
+    nobody = "Nobody else comes near at this budget" if len(rows) > 1 else "It was the only candidate"
+    said = f"Not separable from it at this budget: {'; '.join(parts)}" if parts else nobody
     if stopped:
         said += f"; {_names(stopped)} stopped early, so what they would reach is not known"
     return said + "."

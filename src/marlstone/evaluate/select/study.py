@@ -101,19 +101,14 @@ class Study:
     def _job(self, c: Candidate, folder: Path, config: RunConfig, **more: Any) -> Job:
         return Job(str(folder), str(self.folder), dump(resolved(config)), chance=c is self.candidates[0], **more)
 
-    def _longest_first(self, candidates: Sequence[Candidate], stoppable: bool) -> list[Candidate]:
-        """So that jobs side by side end together. By the seconds that tuning would have them take, a quarter of it where they may be
-        stopped and tuning saw little hope; without tuning, managers first."""
-        tried = {c.name: self._tries(c) for c in self.candidates}
-        chance = float((kept(self.folder, CHANCE) or {}).get("chance", 0.0))
-        hope = (chance + max((center(x) for many in tried.values() for x in many), default=0.0)) / 2
+    def _longest_first(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """So that jobs side by side end together: by the seconds that each would take to its end, as tuning has them; without tuning,
+        managers first."""
 
         def length(c: Candidate) -> tuple[float, bool]:
-            managed = self._config(c, {}, 1, 0, 1).architecture.managers() is not None
-            if not (many := tried[c.name]):
-                return 0.0, managed
-            seconds = self.steps[c.name] / many[0]["record"]["steps_per_second"]
-            return seconds * (0.25 if stoppable and max(map(center, many)) < hope else 1.0), managed
+            tried = self._tries(c)
+            seconds = self.steps[c.name] / tried[0]["record"]["steps_per_second"] if tried else 0.0
+            return seconds, self._config(c, {}, 1, 0, 1).architecture.managers() is not None
 
         return sorted(candidates, key=length, reverse=True)
 
@@ -134,7 +129,8 @@ class Study:
             jobs.append(self._job(c, self.folder / "pilot" / c.name, self._light(c, {}, PILOT * rows.envs * rows.length), light=True))
         self.do(jobs, "how fast is each candidate")
         out = {}
-        for name in names:
+        for c in self.candidates:
+            name = c.name
             said = kept(self.folder / "pilot" / name, MEASURED)
             assert said is not None
             if q.budget.minutes is not None:
@@ -142,7 +138,9 @@ class Study:
             else:
                 spent = self._cost(said)
                 each = spent.train_per_seed / said["ledgers"][0]["steps"]
-                out[name] = math.floor((q.budget.price or 0) / len(names) / q.seeds / max(each, 1e-300))
+                tried = q.tuning * q.tuning_seeds * len(c.tries) if len(c.tries) > 1 else 0.0
+                proofs = (q.seeds * q.confirm + q.soak * q.soak_seeds) / len(names)  # of the winner, whoever that is
+                out[name] = math.floor((q.budget.price or 0) / len(names) / (q.seeds + tried + proofs) / max(each, 1e-300))
             if out[name] < 1:
                 raise UserError(f"--budget {q.budget.words} buys not one step of candidate {name!r}: give more")
         return out
@@ -178,9 +176,9 @@ class Study:
             first.setdefault(self._architecture(c), c)
         safe = list(first.values())
         rest = [c for c in self.candidates if c not in safe]
-        jobs = [self._job(c, self._trial(c), self._full(c)) for c in self._longest_first(safe, False)]
+        jobs = [self._job(c, self._trial(c), self._full(c)) for c in self._longest_first(safe)]
         rivals = tuple(job.folder for job in jobs)
-        jobs += [self._job(c, self._trial(c), self._full(c), rivals=rivals) for c in self._longest_first(rest, True)]
+        jobs += [self._job(c, self._trial(c), self._full(c), rivals=rivals) for c in self._longest_first(rest)]
         self.do(jobs, "training")
 
     def _architecture(self, c: Candidate) -> str:
@@ -207,7 +205,8 @@ class Study:
         first = [s for i, s in enumerate(ran) if architecture[s.name] not in {architecture[x.name] for x in ran[:i]}]
         close = [s for s in level(self.ranked) if s not in first]
         chosen = [*first, *close, *(s for s in ran if s not in first and s not in close)][: self.question.survivors]
-        self.do([self._job(by[s.name], self._trial(by[s.name]), self._full(by[s.name]), stress=True) for s in chosen], "stress")
+        order = self._longest_first([by[s.name] for s in chosen])
+        self.do([self._job(c, self._trial(c), self._full(c), stress=True) for c in order], "stress")
 
     @cached_property
     def stability(self) -> dict[str, Rated]:

@@ -4,7 +4,6 @@ done again, and what was broken off goes on from its checkpoint."""
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,10 +66,10 @@ class Job:
         """Whether what it rests on is known: what its rivals returned at a quarter of their budgets."""
         return all((Path(r) / QUARTER).is_file() or (Path(r) / MEASURED).is_file() for r in self.rivals)
 
-    def bar(self) -> float | None:
-        """The return below which it is hopeless at a quarter of its budget."""
-        early = [(kept(Path(r), QUARTER) or {}).get("returns") for r in self.rivals]
-        figures = [interval([np.array(x) for x in returns]) for returns in early if returns]
+    def bar(self, share: float) -> float | None:
+        """The return below which it is hopeless at `share` of its budget, by rivals that were judged at no larger one (a tenth aside)."""
+        early = [at for r in self.rivals if (at := kept(Path(r), QUARTER)) is not None]
+        figures = [interval([np.array(x) for x in at["returns"]]) for at in early if at["share"] <= 1.1 * share]
         if not figures:
             return None
         chance = (kept(Path(self.home), CHANCE) or {})["chance"]
@@ -110,17 +109,20 @@ class Stopped(Failure):
 
 def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Callable[[], bool]) -> None:
     resume = None
-    if folder.is_dir() and (good := latest_good(folder / "checkpoints")) is not None:
+    rows = config.rollout.envs * config.rollout.length
+    good = latest_good(folder / "checkpoints") if folder.is_dir() else None
+    if good is not None and not (job.light and good.step + rows > config.steps):
         run, resume = RunDirectory.open(folder), good
     else:
-        with suppress(FileNotFoundError):  # it ended before its first checkpoint
-            shutil.rmtree(folder)
+        if folder.is_dir():  # it ended before its first checkpoint; or was trained, but its speed is not known
+            with RunDirectory(folder.resolve()).claimed():
+                shutil.rmtree(folder)
         run = RunDirectory.create(folder, dump(resolved(config)))
 
-    bar = job.bar()
-
     def condemned() -> bool:
-        return bar is not None and (at := kept(folder, QUARTER)) is not None and _surely_below(at["returns"], bar)
+        if (at := kept(folder, QUARTER)) is None or (bar := job.bar(at["share"])) is None:
+            return False
+        return _surely_below(at["returns"], bar)
 
     def watch(runtime: Any, state: Any, store: Store, step: int) -> bool:
         if job.chance and not (Path(job.home) / CHANCE).is_file():
@@ -130,8 +132,8 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         if early and not job.light:
             judged = runtime.evaluate(state, config.evaluate.episodes)
             act, _ = runtime.algorithm.flops(runtime.spread.first(state.train.nets), config.rollout.envs)
-            said = returns_record(judged, runtime.algorithm.spec.agents)
-            _keep(folder / QUARTER, {"step": step, "returns": said["episode_returns"], "record": said, "act_flops": act})
+            said, at = returns_record(judged, runtime.algorithm.spec.agents), {"step": step, "share": step / config.steps}
+            _keep(folder / QUARTER, {**at, "returns": said["episode_returns"], "record": said, "act_flops": act})
             return condemned()
         return False
 
@@ -163,8 +165,11 @@ def curves(run: RunDirectory) -> dict[str, Any]:
     from marlstone.runs.curve import on_grid
 
     with run.store() as store:
-        steps, returns = on_grid(store.series("return"))
+        every = store.series("return")
+        steps, returns = on_grid(every)
         logged = store.episodes()
+    if len(returns) < len(every):  # a seed finished no episode: there is nothing to compare it by
+        steps, returns = np.zeros(0), np.zeros((len(every), 0))
     said: dict[str, Any] = {}
     if logged.step.size:
         last = logged.step == logged.step.max()
