@@ -62,7 +62,9 @@ def in_range(learner: Any, ranges: dict[str, bool]) -> None:
 
 class Learner(Protocol):
     """`asks`: the credit questions it puts; `withholds`: views it cannot offer,
-    `offers`: those it makes itself; `values_are_heads`: what actors say are action values; `lags`: whether it keeps target networks."""
+    `offers`: those it makes itself; `values_are_heads`: what actors say are action values; `lags`: whether it keeps target networks.
+
+    A learner may name fields that only arithmetic reads in `traced: ClassVar[tuple[str, ...]]`: one compiled program serves all values."""
 
     asks: ClassVar[frozenset[str]]
     withholds: ClassVar[frozenset[str]]

@@ -61,6 +61,7 @@ class PolicyGradient:
     withholds: ClassVar[frozenset[str]] = frozenset()
     offers: ClassVar[frozenset[str]] = frozenset()
     values_are_heads: ClassVar[bool] = False
+    traced: ClassVar[tuple[str, ...]] = ("lr", "gamma")
     lags: ClassVar[bool] = False
     replay: ClassVar[None] = None
 

@@ -50,6 +50,7 @@ class ValueBased:
     withholds: ClassVar[frozenset[str]] = frozenset({"value", "joint_q", "q_expected"})
     offers: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_best", "q_default"})
     values_are_heads: ClassVar[bool] = True
+    traced: ClassVar[tuple[str, ...]] = ("lr", "gamma")
     lags: ClassVar[bool]
     normalize_values: ClassVar[bool] = False
     normalize_advantages: ClassVar[bool] = False

@@ -4,6 +4,7 @@ Seeds are trained together: mapped over the accelerator by vmap, or dealt out to
 runs its seeds one after another (on CPUs vmapping seeds buys nothing; a core to itself does).
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,6 +142,9 @@ class Fused:
 
     def start(self) -> State:
         """Every seed's beginning, stacked `[slots ...]`."""
+        if self.spread.alone:
+            begin = jax.jit(self.begin)
+            return cast(State, self.spread.together([begin(np.uint32(s)) for s in self.seeds]))
         return jax.jit(self._begin_all)(self.spread.pad(np.array(self.seeds, np.uint32)))
 
     def shapes(self) -> State:
@@ -151,12 +155,30 @@ class Fused:
         return self.spread.over(self.begin, outs=self._layout)(seeds)
 
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
-        """The training program for up to `most` updates between host contacts. It consumes the state it is given."""
-        program = self.spread.over(lambda s, n: self.advance(s, n, most), (self._layout, WHOLE), (self._layout, WHOLE))
-        run = jax.jit(program, donate_argnums=0)
+        """The training program for up to `most` updates between host contacts. It consumes the state it is given.
+
+        The budget and what the learner names in `traced` are arguments: runs that differ in them share the program, kept on disk.
+        """
+        learner, options = self.algorithm.learner, CPU_OPTIONS if self.spread.on_cpu else None
+        given = {"total": np.float32(self.total), **{k: np.float32(getattr(learner, k)) for k in getattr(learner, "traced", ())}}
+        one = lambda state, n, given: self._given(**given).advance(state, n, most)
+        if self.spread.alone:
+            first = self.spread.apart(state)[0]
+            each = jax.jit(one, donate_argnums=0).lower(first, np.int32(0), given).compile(options)
+            return lambda state, n: self.spread.together([each(s, np.int32(n), given) for s in self.spread.apart(state)])
+        slots = self.spread.each * self.spread.groups
+        all_given = {k: np.full(slots, x) for k, x in given.items()}
         count = lambda n: self.spread.pad(np.full(len(self.seeds), n, np.int32))
-        compiled = run.lower(state, count(0)).compile(CPU_OPTIONS if self.spread.on_cpu else None)
-        return lambda state, n: compiled(state, count(n))
+        run = jax.jit(self.spread.over(one, (self._layout, WHOLE, WHOLE), (self._layout, WHOLE)), donate_argnums=0)
+        compiled = run.lower(state, count(0), all_given).compile(options)
+        return lambda state, n: compiled(state, count(n), all_given)
+
+    def _given(self, total: Array, **fields: Array) -> "Fused":
+        """This with another budget and other numbers of the learner's, which are known only when the program runs."""
+        learner = copy.copy(self.algorithm.learner)
+        for name, x in fields.items():
+            object.__setattr__(learner, name, x)  # past the checks of its range: they were made when it was built
+        return replace(self, algorithm=replace(self.algorithm, learner=learner), total=total)
 
     def refusal(self, state: State) -> BadRow | None:
         """The first fault met, where faults are refused."""

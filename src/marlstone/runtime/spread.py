@@ -31,6 +31,10 @@ def prepare(devices: int | None = None) -> None:
         return
 
 
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
 @dataclass(frozen=True)
 class Spread:
     """Where `seeds` run, each on `shards` devices that hold a part of its environments.
@@ -62,6 +66,11 @@ class Spread:
         return -(-self.seeds // self.groups)
 
     @property
+    def alone(self) -> bool:
+        """One core: it takes seed by seed, and one program serves any number of them."""
+        return self.on_cpu and len(self.devices) == 1
+
+    @property
     def on_cpu(self) -> bool:
         return jax.default_backend() == "cpu"
 
@@ -78,12 +87,21 @@ class Spread:
         """The first seed's entry."""
         return jax.tree.map(lambda x: self._gathered(x)[0], tree)
 
+    def apart(self, tree: Any) -> list[Any]:
+        """One entry per seed -> each seed's, on the host."""
+        whole = jax.tree.map(self._gathered, tree)
+        return [jax.tree.map(lambda x: x[i], whole) for i in range(self.seeds)]  # noqa: B023
+
+    def together(self, trees: list[Any]) -> Any:
+        """Each seed's -> one entry per seed, on the host."""
+        return jax.tree.map(lambda *xs: self._gathered(jnp.stack(xs) if _is_key(xs[0]) else np.stack(xs)), *trees)
+
     def _gathered(self, x: Any) -> Any:
         """An array's parts put together without a program: a slice across CPU devices would be a collective of its own for every
         array, and where the machine is busy one of its threads may come so late that XLA ends the process."""
         if not self.on_cpu or not isinstance(x, jax.Array):
             return x
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if _is_key(x):
             return jax.random.wrap_key_data(jnp.asarray(np.asarray(jax.random.key_data(x))), impl=jax.random.key_impl(x))
         return np.asarray(x)
 

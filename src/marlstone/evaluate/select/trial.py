@@ -151,7 +151,7 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         last = newest(run.checkpoints)
         said = {"stopped_at": last.step if ended else None, "returns": record["episode_returns"], "ledgers": last.meta["ledgers"]}
         said["cores"] = min(config.seeds, jax.local_device_count())
-        _keep(folder / MEASURED, {**said, **({} if job.light else curves(run)), "record": record})
+        _keep(folder / MEASURED, {**said, **({} if job.light else curves(run, config.seeds)), "record": record})
 
 
 def _surely_below(returns: list[list[float]], bar: float) -> bool:
@@ -160,16 +160,15 @@ def _surely_below(returns: list[list[float]], bar: float) -> bool:
     return (center if np.isnan(high) else high) < bar
 
 
-def curves(run: RunDirectory) -> dict[str, Any]:
+def curves(run: RunDirectory, seeds: int) -> dict[str, Any]:
     """The training return over steps, `[k]` and `[seeds k]`, on a common grid, and per agent what credit said at the last checkpoint."""
     from marlstone.runs.curve import on_grid
 
     with run.store() as store:
-        every = store.series("return")
-        steps, returns = on_grid(every)
+        steps, returns = on_grid(store.series("return"))
         logged = store.episodes()
-    if len(returns) < len(every):  # a seed finished no episode: there is nothing to compare it by
-        steps, returns = np.zeros(0), np.zeros((len(every), 0))
+    if len(returns) < seeds:  # some finished no episode: there is nothing to compare them by
+        steps, returns = np.zeros(0), np.zeros((seeds, 0))
     said: dict[str, Any] = {}
     if logged.step.size:
         last = logged.step == logged.step.max()
