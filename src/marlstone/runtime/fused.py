@@ -163,8 +163,7 @@ class Fused:
         given = {"total": np.float32(self.total), **{k: np.float32(getattr(learner, k)) for k in getattr(learner, "traced", ())}}
         one = lambda state, n, given: self._given(**given).advance(state, n, most)
         if self.spread.alone:
-            first = self.spread.apart(state)[0]
-            each = jax.jit(one, donate_argnums=0).lower(first, np.int32(0), given).compile(options)
+            each = jax.jit(one, donate_argnums=0).lower(self.spread.first(state), np.int32(0), given).compile(options)
             return lambda state, n: self.spread.together([each(s, np.int32(n), given) for s in self.spread.apart(state)])
         slots = self.spread.each * self.spread.groups
         all_given = {k: np.full(slots, x) for k, x in given.items()}

@@ -87,8 +87,8 @@ class _Shift:
     def work(self) -> None:
         """Until all are done, or those begun are where we were asked to stop. Raises what a job ended with."""
         while self._begin():
-            if not self.asked and (asked := self.do.stop()):
-                self.asked = asked
+            if not self.asked and self.do.stop():
+                self.asked = True
                 for link in self.busy:
                     with suppress(wire.Closed):
                         wire.tell(link, STOP)
