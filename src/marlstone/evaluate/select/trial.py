@@ -109,9 +109,8 @@ class Stopped(Failure):
 
 def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Callable[[], bool]) -> None:
     resume = None
-    rows = config.rollout.envs * config.rollout.length
     good = latest_good(folder / "checkpoints") if folder.is_dir() else None
-    if good is not None and not (job.light and good.step + rows > config.steps):
+    if good is not None and not (job.light and good.step >= config.steps):
         run, resume = RunDirectory.open(folder), good
     else:
         if folder.is_dir():  # it ended before its first checkpoint; or was trained, but its speed is not known
