@@ -117,7 +117,7 @@ def edge_cases(
         if _is_one_fault(case, spec):
             played = next(in_turn)
         else:
-            there = runtime.elsewhere(config, case.options) if case.options else runtime
+            there = runtime.elsewhere(config.env, case.options) if case.options else runtime
             played = there.evaluate(state, episodes, decider=decider_of(runtime.algorithm, case), faults=case.faults)
         returns = _returns(played)
         loss = (nominal - returns) / span if span > 0 else None
