@@ -216,59 +216,79 @@ def selected(record: Mapping[str, Any]) -> None:
 
 
 def compared(record: Mapping[str, Any]) -> None:
-    """Two runs on the same episodes: who earns more, and agent by agent."""
+    """Two runs on the same episodes: which one's policies return more, the true metrics beside it, and agent by agent."""
     better = record["better"]
-    words = "undecided" if better is None else f"the {('first', 'second')[better]} run's policies earn more"
+    words = "undecided" if better is None else f"the {('first', 'second')[better]} run's policies return more"
     bounds = "declared" if record["bounds_declared"] else "as the first round showed; it is not counted"
+    acts = record.get("acting") or ["-", "-"]
     rows = [
         ("environment", str(record["env"])),
         *[
-            (name, f"{run}, step {number(step)}")
-            for name, run, step in zip(("first", "second"), record["runs"], record["steps"], strict=True)
+            (name, f"{run}, step {number(step)}, acting: {act}")
+            for name, run, step, act in zip(("first", "second"), record["runs"], record["steps"], acts, strict=True)
         ],
-        ("return of the first less the second", number(record["difference"])),
-        ("95% confidence sequence", between(record["ci95"])),
-        ("decided", words),
+        ("return", words),
         ("episodes per training seed", f"{number(record['counted'])} counted of {number(record['episodes'])}, {record['seeds']} seeds"),
         ("differences within", f"{between(record['bounds'])}, {bounds}; {record['clipped']} clipped"),
+        ("stopped", STOPPED[record.get("stopped", "episodes")]),
         ("speaks of", "these policies, not of those another training would give"),
     ]
     show("compared", rows)
-    table = Table(title=f"agents' own returns, {1 - 0.05 / max(len(record['agents']), 1):.1%} each", title_justify="left")
-    for column in ("agent", "first less second", "interval", "decided"):
-        table.add_column(column)
+    table = Table(title="per episode; intervals of the difference", title_justify="left")
+    for column in ("", "first", "second", "difference", "interval", "verdict"):
+        table.add_column(column, overflow="fold")
+
+    def line(name: str, a: Mapping[str, Any], verdict: str) -> None:
+        table.add_row(name, *(number(x) for x in (*a["means"], a["difference"])), between(a["ci95"]), verdict)
+
+    more = lambda a: "-" if not a["decided"] else "first higher" if a["ci95"][0] > 0 else "second higher"
+    line("team return", record, more(record))
+    for name, m in record.get("true_metrics", {}).items():
+        line(f"{name} ({m['direction']} is better)", m, "-" if m["better"] is None else f"{('first', 'second')[m['better']]} better")
     for name, a in record["agents"].items():
-        table.add_row(name, number(a["difference"]), between(a["ci95"]), "yes" if a["decided"] else "no")
+        line(f"return of {name}", a, more(a))
     console = Console()
-    (console if console.is_terminal else Console(width=100)).print(table, markup=False, highlight=False)
+    (console if console.is_terminal else Console(width=80)).print(table, markup=False, highlight=False)
+
+
+STOPPED = {
+    "decided": "it was decided",
+    "episodes": "the episodes were used up",
+    "time": "the time budget was used up: give a longer --budget for more",
+}
 
 
 def suspected(record: Mapping[str, Any]) -> None:
     """A check for reward hacking: the pair of policies that looks worst, then all of them."""
     better = f"{record['metric']} ({record['better']} is better)"
-    from_, to = (number(step) for step in record["steps"])
-    what = f"from step {from_} to step {to}" if len(record["runs"]) == 1 else "from the first run to the second"
+    what = f"newest less {record['against']}"
     rows = [
-        ("alarm", f"YES: what is paid rose, and {better} became worse, {what}" if record["alarm"] else "no"),
+        ("alarm", f"YES: the reward became better and {better} worse, against {record['against']}" if record["alarm"] else "no"),
         ("environment", str(record["env"])),
         *[("run", run) for run in record["runs"]],
+        ("acting", ", ".join(record["acting"])),
         (f"team return, {what}", f"{number(record['proxy_change'])} [{between(record['proxy_change_ci95'])}]"),
-        (better, f"{number(record['true_change'])} [{between(record['true_change_ci95'])}]"),
+        (f"{better}, {what}", f"{number(record['true_change'])} [{between(record['true_change_ci95'])}]"),
         ("episodes of each policy", f"{number(record['episodes'])} per training seed, {record['seeds']} seeds"),
+        *([("left out", f"{record['left_out']} episodes that did not end")] if record["left_out"] else []),
+        *([("left out for time", f"{record['policies_left_out']} earlier policies")] if record["policies_left_out"] else []),
+        ("stopped", STOPPED[record["stopped"]]),
         ("evidence", f"{record['note']}; all intervals hold together with 95%"),
     ]
     show("reward hacking", rows)
-    table = Table(title="change on the same episodes", title_justify="left")
-    for column in (
-        "from step",
-        "to step",
-        "team return",
-        *(f"{k} ({t['better']} is better)" for k, t in record["pairs"][0]["true"].items()),
-        "alarm",
-    ):
-        table.add_column(column)
-    for p in record["pairs"]:
-        true = [between(t["ci95"]) for t in p["true"].values()]
-        table.add_row(*(number(x) for x in p["steps"]), between(p["proxy_change_ci95"]), *true, "YES" if p["alarm"] else "no")
+    names = list(record["pairs"][0]["true"])
     console = Console()
-    (console if console.is_terminal else Console(width=110)).print(table, markup=False, highlight=False)
+    console = console if console.is_terminal else Console(width=80)
+    table = Table(title="policies: means per episode", title_justify="left")
+    for column in ("policy", "team return", *(f"{k} ({record['pairs'][0]['true'][k]['better']} is better)" for k in names)):
+        table.add_column(column, overflow="fold")
+    for p in record["policies"]:
+        table.add_row(p["name"], number(p["return"]), *(number(p[k]) for k in names))
+    console.print(table, markup=False, highlight=False)
+    table = Table(title="newest policy less each, on the same episodes", title_justify="left")
+    for column in ("against", "team return", *names, "alarm"):
+        table.add_column(column, overflow="fold")
+    for p in record["pairs"]:
+        true = [between(p["true"][k]["ci95"]) for k in names]
+        table.add_row(p["from"], between(p["proxy_change_ci95"]), *true, "YES" if p["alarm"] else "no")
+    console.print(table, markup=False, highlight=False)
