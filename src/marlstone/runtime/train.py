@@ -18,10 +18,11 @@ from marlstone.core.errors import Diverging, UserError
 from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
+from marlstone.envs.guards import return_bounds
 from marlstone.envs.layers import layered
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluate.statistics import interval, worst_seed
+from marlstone.evaluate.statistics import Bounds, interval, worst_seed
 from marlstone.runs.checkpoint import Checkpoint, load, read, save
 from marlstone.runs.curve import draw
 from marlstone.runs.directory import RunDirectory
@@ -214,7 +215,7 @@ def _train(
         "steps": done * rows,
         "seeds": list(runtime.seeds),
         "purpose": purpose_of(config.seed),
-        **returns_record(episodes, runtime.algorithm.spec.agents),
+        **returns_record(episodes, runtime.algorithm.spec.agents, return_bounds(runtime.algorithm.spec, config.guards)),
         "steps_per_second": speed,
         "limit_steps_per_second": None if limit is None else limit.steps_per_second,
         "share_of_limit": None if limit is None else speed / limit.steps_per_second,
@@ -268,10 +269,10 @@ def phases(clock: Clock, steps: int, limit: Limit | None) -> dict[str, float]:
     return {**out, "training: environment": env, "training: products": products, "training: everything else": training - env - products}
 
 
-def returns_record(episodes: Episodes, agents: tuple[str, ...]) -> dict[str, Any]:
-    """The return fields of a record from evaluation episodes `[seeds episodes ...]`."""
+def returns_record(episodes: Episodes, agents: tuple[str, ...], bounds: Bounds | None = None) -> dict[str, Any]:
+    """The return fields of a record from evaluation episodes `[seeds episodes ...]`. `bounds`: of an episode's return, if known."""
     per_seed = [np.asarray(r, float) for r in episodes.team_return]
-    center, (low, high) = interval(per_seed)
+    center, (low, high) = interval(per_seed, bounds=bounds)
     finite = lambda x: None if np.isnan(x) else float(x)
     return {
         "returns": [float(r.mean()) for r in per_seed],
@@ -279,6 +280,7 @@ def returns_record(episodes: Episodes, agents: tuple[str, ...]) -> dict[str, Any
         "return_iqm": center,
         "return_ci95": [finite(low), finite(high)],
         "return_worst_seed": worst_seed(per_seed),
+        "return_bounds": None if bounds is None else [x if np.isfinite(x) else None for x in bounds],
         "true_metrics": {k: float(np.mean(v)) for k, v in episodes.metrics.items()},
         "agent_returns": dict(zip(agents, np.asarray(episodes.agent_return, float).mean((0, 1)).tolist(), strict=True)),
         "episode_length": float(np.mean(episodes.length)),
@@ -318,4 +320,5 @@ def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int, act: Act 
     with trained(config, checkpoint) as (runtime, state):
         out = runtime.evaluate(state, episodes, act)
         return {"run": str(Path(checkpoint.path).parent.parent), "env": config.env, "step": checkpoint.step, "episodes": episodes,
-                "seeds": list(runtime.seeds), **returns_record(out, runtime.algorithm.spec.agents)}  # fmt: skip
+                "seeds": list(runtime.seeds),
+                **returns_record(out, runtime.algorithm.spec.agents, return_bounds(runtime.algorithm.spec, config.guards))}  # fmt: skip
