@@ -17,7 +17,8 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm
 from marlstone.config import Case, RunConfig
-from marlstone.core.errors import UserError
+from marlstone.core.acting import Act
+from marlstone.core.errors import Failure, UserError
 from marlstone.core.types import Spec
 from marlstone.envs.faults import (
     ActionDelay,
@@ -40,7 +41,8 @@ from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runtime.deciding import Alone, Chance, Decider
 from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.inference_faults import Late
-from marlstone.runtime.train import returns_record, trained
+from marlstone.runtime.judging import judge, refuse_none, resolve, returns_record
+from marlstone.runtime.train import trained
 
 UNKNOWN = 100  # rows within which agents die or arrive where an episode's length is not declared
 Tell = Callable[[str], None]
@@ -80,7 +82,9 @@ def decider_of(algorithm: Algorithm, case: Case) -> Decider:
 
 def chance_return(runtime: Any, state: Any, episodes: int) -> float:
     """What is earned by acting uniformly among what is legal: IQM over the seeds, on the episodes their policies are judged by."""
-    return float(interval(list(_returns(_by_chance(runtime, state, episodes))))[0])
+    played = _by_chance(runtime, state, episodes)
+    refuse_none(played)
+    return float(interval(played.per_seed())[0])
 
 
 def _by_chance(runtime: Any, state: Any, episodes: int) -> Episodes:
@@ -88,15 +92,19 @@ def _by_chance(runtime: Any, state: Any, episodes: int) -> Episodes:
     return played
 
 
-def _returns(played: Episodes) -> np.ndarray:
-    return np.asarray(played.team_return, float)
+def _ended(returns: np.ndarray) -> list[np.ndarray]:
+    """Of `[seeds episodes]` those that are no NaN, seed by seed. Raises `Failure` where a seed has none."""
+    rows = [r[~np.isnan(r)] for r in returns]
+    if not all(r.size for r in rows):
+        raise Failure("edge cases: of some seed not one episode ended: give the environment a time limit, or raise evaluate.max_steps")
+    return rows
 
 
 def edge_cases(
-    runtime: Any, state: Any, config: RunConfig, episodes: int, cases: Sequence[Case] | None = None, *,
+    runtime: Any, state: Any, config: RunConfig, episodes: int, act: Act, cases: Sequence[Case] | None = None, *,
     nominal: np.ndarray | None = None, chance: np.ndarray | None = None, tell: Tell = lambda name: None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """What becomes of every seed's policy in each case, acting by mode; per case `name return_iqm return_ci95 loss loss_ci95 loss_per_seed
+    """What becomes of every seed's policy in each case, acting by `act`; per case `name return_iqm return_ci95 loss loss_ci95 loss_per_seed
     graceful note`.
 
     `cases`: default, the standard ones and the configuration's own. `nominal` and `chance`: undisturbed and chance's returns
@@ -105,23 +113,23 @@ def edge_cases(
     """
     if cases is None:
         cases = (*standard_cases(runtime.algorithm.spec), *config.evaluate.cases)
-    nominal = _returns(runtime.evaluate(state, episodes)) if nominal is None else nominal
-    chance = _returns(_by_chance(runtime, state, episodes)) if chance is None else chance
+    nominal = runtime.evaluate(state, episodes, act).ended_only() if nominal is None else nominal
+    chance = _by_chance(runtime, state, episodes).ended_only() if chance is None else chance
     spec, out = runtime.algorithm.spec, list[dict[str, Any]]()
     bounds = return_bounds(spec, config.guards)
     for case in cases:
         for fault in case.faults:
             if reason := fault.refuses(spec):
                 raise UserError(f"case {case.name!r}, fault {fault.kind!r}: {reason}")
-    in_turn = runtime.under_each(state, episodes, [case.faults[0] for case in cases if _is_one_fault(case, spec)])
+    in_turn = runtime.under_each(state, episodes, [case.faults[0] for case in cases if _is_one_fault(case, spec)], act)
     for case in cases:
         tell(case.name)
         if _is_one_fault(case, spec):
             played = next(in_turn)
         else:
             there = runtime.elsewhere(config, case.options) if case.options else runtime
-            played = there.evaluate(state, episodes, decider=decider_of(runtime.algorithm, case), faults=case.faults)
-        returns = _returns(played)
+            played = there.evaluate(state, episodes, act, decider=decider_of(runtime.algorithm, case), faults=case.faults)
+        returns = played.ended_only()
         out.append({"name": case.name, **summary(returns, bounds), **judged(nominal, returns, chance, config.evaluate.graceful)})
     return out
 
@@ -133,8 +141,9 @@ def _is_one_fault(case: Case, spec: Spec) -> bool:
 
 def summary(returns: np.ndarray, bounds: Bounds | None = None) -> dict[str, Any]:
     """`[seeds episodes]`"""
-    center, ends = interval(list(returns), bounds=bounds)
-    return {"return_iqm": center, "return_ci95": _known(ends), "return_per_seed": np.asarray(returns).mean(1).tolist()}
+    rows = _ended(returns)
+    center, ends = interval(rows, bounds=bounds)
+    return {"return_iqm": center, "return_ci95": _known(ends), "return_per_seed": [float(r.mean()) for r in rows]}
 
 
 def _known(ends: Sequence[float]) -> list[float | None]:
@@ -142,17 +151,17 @@ def _known(ends: Sequence[float]) -> list[float | None]:
 
 
 def judged(nominal: np.ndarray, returns: np.ndarray, chance: np.ndarray, bound: float) -> dict[str, Any]:
-    """The verdict on a case from returns `[seeds episodes]` without it, in it, and by chance."""
-    lost = nominal - returns
-    loss, ends = share(list(lost), list(nominal), list(chance))
+    """The verdict on a case from returns `[seeds episodes]` without it, in it, and by chance; NaN where an episode did not end."""
+    lost, whole, none = _ended(nominal - returns), _ended(nominal), _ended(chance)
+    loss, ends = share(lost, whole, none)
     low, high = ends
     graceful = True if high <= bound else False if low > bound else None
     known = np.isfinite(loss)
-    span = interval(list(nominal))[0] - interval(list(chance))[0]
+    span = interval(whole)[0] - interval(none)[0]
     return {
         "loss": loss if known else None,
         "loss_ci95": _known(ends),
-        "loss_per_seed": (lost.mean(1) / span).tolist() if known else None,
+        "loss_per_seed": [float(r.mean() / span) for r in lost] if known else None,
         "graceful": graceful,
         "note": "" if graceful is not None else _why_not_shown(len(nominal), bool(known), bool(np.isfinite(low))),
     }
@@ -160,7 +169,7 @@ def judged(nominal: np.ndarray, returns: np.ndarray, chance: np.ndarray, bound: 
 
 def _span(nominal: np.ndarray, chance: np.ndarray) -> dict[str, Any]:
     """What was learned: undisturbed less chance."""
-    center, ends = difference(list(nominal), list(chance), paired=True)
+    center, ends = difference(_ended(nominal), _ended(chance), paired=True)
     return {"span": center, "span_ci95": _known(ends)}
 
 
@@ -180,24 +189,25 @@ def evaluate_cases(config: RunConfig, checkpoint: Checkpoint, episodes: int, tel
     run = checkpoint.path.parent.parent
     with trained(config, checkpoint) as (runtime, state):
         tell("undisturbed")
-        played = runtime.evaluate(state, episodes)
+        act = resolve(runtime, state, config, run)
+        judged = judge(runtime, state, episodes, act)
         tell("chance")
-        chance, bounds = _returns(_by_chance(runtime, state, episodes)), return_bounds(runtime.algorithm.spec, config.guards)
+        chance, bounds = _by_chance(runtime, state, episodes).ended_only(), return_bounds(runtime.algorithm.spec, config.guards)
         return {
             "run": str(run),
             "env": config.env,
             "step": checkpoint.step,
             "episodes": episodes,
             "seeds": list(runtime.seeds),
-            **returns_record(played, runtime.algorithm.spec.agents, bounds),
+            **returns_record(judged, runtime.algorithm.spec.agents, bounds),
             "chance": summary(chance, bounds),
-            **_span(_returns(played), chance),
+            **_span(judged.episodes.ended_only(), chance),
             "graceful_bound": config.evaluate.graceful,
-            "cases": edge_cases(runtime, state, config, episodes, nominal=_returns(played), chance=chance, tell=tell),
-            "ood": _gated(runtime, state, config, run, episodes, tell),
+            "cases": edge_cases(runtime, state, config, episodes, act, nominal=judged.episodes.ended_only(), chance=chance, tell=tell),
+            "ood": _gated(runtime, state, config, run, episodes, act, tell),
         }
 
 
-def _gated(runtime: Any, state: Any, config: RunConfig, run: Path, episodes: int, tell: Tell) -> dict[str, Any]:
+def _gated(runtime: Any, state: Any, config: RunConfig, run: Path, episodes: int, act: Act, tell: Tell) -> dict[str, Any]:
     tell("out of distribution")
-    return ood(config, runtime, state, run=run, episodes=episodes)
+    return ood(config, runtime, state, run=run, episodes=episodes, act=act)
