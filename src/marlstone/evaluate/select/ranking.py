@@ -112,7 +112,8 @@ def _seeds(more: int | None) -> str:
     """What more seeds could show."""
     if more is None:
         return "not distinguishable in practice: more seeds are not expected to help"
-    return f"not distinguishable in practice: about {more} more seeds" if more > PRACTICAL else f"about {more} more seeds would show one"
+    count = f"about {more} more seed" + ("s" if more > 1 else "")
+    return f"not distinguishable in practice: {count}" if more > PRACTICAL else f"{count} would show one"
 
 
 def _names(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from marlstone.evaluate.select.rating import axes_of
+from marlstone.evaluate.select.rating import axes_of, worst_axis
 from marlstone.evaluate.select.trial import MEASURED, kept
 from marlstone.evaluate.statistics import interval
 from marlstone.runs.files import write_atomic
@@ -64,27 +64,44 @@ def write_report(file: Path, record: Mapping[str, Any], folder: Path) -> Path:
 
 
 HEADS = (
-    "candidate", "architecture", "credit", "learner", "return IQM [95% CI], worst seed", "stability",
-    "cost: train, per 1k decisions, per agent", "messages/step", "best use case", "verdict",
+    "candidate", "architecture", "credit", "learner", "return IQM [95% CI], worst seed", "acting", "stability",
+    "cost: train, per 1k decisions, per agent", "steps/s", "messages/step", "verdict",
 )  # fmt: skip
+NARROW = ("candidate", "return, 95% interval", "acting", "stability", "cost", "verdict")
+figure = lambda x: "-" if x is None or x != x else f"{x:.3g}"
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """One candidate's line of the table, as text."""
+    """One candidate's line of the whole table, as text."""
     name, parts = row["name"], tuple(row[k] or "-" for k in ("architecture", "credit", "learner"))
     if row["return_iqm"] is None:
-        return (name, *parts, "-", "-", "-", "-", "-", row["verdict"])
+        return (name, *parts, *["-"] * 6, row["verdict"])
     low, high = row["return_ci95"]
-    figure = lambda x: "-" if x is None or x != x else f"{x:.3g}"
     returned = f"{row['return_iqm']:.3g} [{figure(low)}, {figure(high)}], {row['return_worst_seed']:.3g}"
-    axes = axes_of(row["stability"])
-    vector = ", ".join(f"{k} {figure(x['value'])}" for k, x in axes.items() if x["value"] is not None)
-    rating = row["stability"]["rating"]
-    stable = rating + ("" if row["edge_cases"] or rating == "unrated" else ", unstressed") + (f" ({vector})" if vector else "")
+    vector = ", ".join(f"{k} {figure(x['value'])}" for k, x in axes_of(row["stability"]).items() if x["value"] is not None)
+    stable = rating_of(row) + (f" ({vector})" if vector else "")
     c = row["cost"]
     cost = f"{c['train']:.2g}, {c['per_1k_decisions']:.2g}, {c['per_agent']:.2g} {c['currency']}"
-    said = f"{row['messages_per_step']:.3g}" if row["messages_per_step"] else "none"
-    return (name, *parts, returned, stable, cost, said, row["best_use_case"], row["verdict"])
+    messages = f"{row['messages_per_step']:.3g}" if row["messages_per_step"] else "none"
+    speed = row.get("steps_per_second")
+    return (name, *parts, returned, row.get("acting") or "-", stable, cost, f"{speed:,.0f}" if speed else "-", messages, row["verdict"])
+
+
+def narrow(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """One candidate's line of the table of 80 columns."""
+    if row["return_iqm"] is None:
+        return (row["name"], *["-"] * 4, row["verdict"].partition(":")[0])
+    low, high = row["return_ci95"]
+    returned = f"{row['return_iqm']:.3g}\n{figure(low)} to {figure(high)}"
+    worst = worst_axis(row["stability"])
+    stable = rating_of(row) + (f"\n{worst.replace('_', ' ')}" if worst else "")
+    return row["name"], returned, row.get("acting") or "-", stable, f"{row['cost']['train']:.2g}", row["verdict"].partition(":")[0]
+
+
+def rating_of(row: Mapping[str, Any]) -> str:
+    """The rating, marked where edge cases and cross-play are not in it."""
+    rating = str(row["stability"]["rating"])
+    return rating + ("" if row["edge_cases"] or rating == "unrated" else ", unstressed")
 
 
 def proved(record: Mapping[str, Any]) -> list[str]:
