@@ -55,6 +55,7 @@ class Study:
     do: Executor
     say: Callable[[str], None]
     refused: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, bool] = field(default_factory=dict)
 
     # ---- what is there
     @cached_property
@@ -93,7 +94,7 @@ class Study:
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
             with _made(self.question.env) as env:
                 spec = layered(env, config.architecture.managers(), config.faults).spec
-            Algorithm(spec, config.architecture, config.credit, config.learner)
+            self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner).claims
         except ValueError as reason:
             return str(reason)
         return ""
@@ -313,6 +314,7 @@ class Study:
             "architecture": kind(config.architecture),
             "credit": kind(config.credit),
             "learner": kind(config.learner),
+            "claims": self.claims[s.name],
             "return_iqm": s.iqm,
             "return_ci95": list(s.ci95),
             "return_worst_seed": s.worst,
