@@ -22,6 +22,7 @@ from marlstone.evaluate.edge_cases import chance_return, decider_of, edge_cases,
 from marlstone.runs.checkpoint import save
 from marlstone.runs.directory import RunDirectory
 from marlstone.runtime.deciding import Chance
+from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.inference_faults import Late
 from marlstone.runtime.train import runtime_of
 from tests.runtime.conftest import compiled_once  # noqa: F401
@@ -66,24 +67,25 @@ class Told:
     def __init__(self) -> None:
         self.algorithm = SimpleNamespace(spec=make("proving:dummy").spec)
 
-    def evaluate(self, state: Any, episodes: int, *, decider: Any = None, faults: Any = ()) -> Any:
+    def evaluate(self, state: Any, episodes: int, act: str = "mode", *, decider: Any = None, faults: Any = ()) -> Any:
         each = {Chance: 1.0, Late: 4.0}.get(type(decider), 5.0 - 2 * len(faults))
-        return SimpleNamespace(team_return=np.array([[0.0], [0.2]]) + each + np.zeros(episodes))
+        returns, zero = np.array([[0.0], [0.2]]) + each + np.zeros(episodes), np.zeros((2, episodes))
+        return Episodes(returns, zero[..., None], zero, {}, zero == 0)
 
-    def under_each(self, state: Any, episodes: int, faults: Any) -> Any:
+    def under_each(self, state: Any, episodes: int, faults: Any, act: str) -> Any:
         for fault in faults:
             yield self.evaluate(state, episodes, faults=(fault,))
 
 
 def test_losses_are_parts_of_the_span() -> None:
     cases = Case("one", (ActionLoss(),)), Case("late", late=0.5), Case("two", (ActionLoss(), Dropout()))
-    rows = edge_cases(Told(), None, config("proving:dummy"), 3, cases)
+    rows = edge_cases(Told(), None, config("proving:dummy"), 3, "mode", cases)
     assert [row["name"] for row in rows] == ["one", "late", "two"]
     np.testing.assert_allclose([row["loss"] for row in rows], [2 / 4, 1 / 4, 4 / 4])
     np.testing.assert_allclose([row["loss_per_seed"] for row in rows], [[0.5] * 2, [0.25] * 2, [1.0] * 2])
     np.testing.assert_allclose(rows[0]["return_iqm"], 3.1)
     assert not any(row["graceful"] for row in rows)
-    bad = edge_cases(Told(), None, config("proving:dummy"), 3, cases, chance=np.full((2, 3), 6.0))
+    bad = edge_cases(Told(), None, config("proving:dummy"), 3, "mode", cases, chance=np.full((2, 3), 6.0))
     assert all(row["loss"] is None and row["graceful"] is None for row in bad), "no better than chance"
     assert chance_return(Told(), None, 3) == pytest.approx(1.1)
 
@@ -103,20 +105,20 @@ def test_cases_are_played_in_pairs() -> None:
     # whatever the policies earn: as if they earned two whole returns more than chance
     shifted = nominal - nominal.mean(1, keepdims=True) + chance + 2
     low = np.full_like(nominal, chance)
-    by = {x["name"]: x for x in edge_cases(runtime, state, asked, 8, cases, nominal=shifted, chance=low, tell=told.append)}
+    by = {x["name"]: x for x in edge_cases(runtime, state, asked, 8, "mode", cases, nominal=shifted, chance=low, tell=told.append)}
     assert told == ["nothing", "lost", "late", "drift"] and by["lost"]["return_iqm"] == by["late"]["return_iqm"]
     for i in range(2):
         assert by["nothing"]["loss_per_seed"][i] == pytest.approx((chance + 2 - nominal[i].mean()) / 2, abs=1e-5)
     assert by["lost"]["loss"] == pytest.approx((chance + 2 - by["lost"]["return_iqm"]) / 2, abs=1e-5) and by["lost"]["loss"] > 0.5
     assert by["drift"]["return_iqm"] != by["nothing"]["return_iqm"]
-    again = edge_cases(runtime, state, asked, 8, cases[:1])
+    again = edge_cases(runtime, state, asked, 8, "mode", cases[:1])
     assert again[0]["loss"] in (None, 0.0), "undisturbed, to the bit"
     with pytest.raises(UserError, match="case 'many', fault 'death': agents is 9, of a team of 4"):
-        edge_cases(runtime, state, asked, 8, (Case("many", (Death(9),)),), nominal=shifted, chance=low)
+        edge_cases(runtime, state, asked, 8, "mode", (Case("many", (Death(9),)),), nominal=shifted, chance=low)
     with pytest.raises(UserError, match="its horizon would be 4 instead of 8"):
-        edge_cases(runtime, state, asked, 8, (Case("short", options={"rows": 4}),), nominal=shifted, chance=low)
+        edge_cases(runtime, state, asked, 8, "mode", (Case("short", options={"rows": 4}),), nominal=shifted, chance=low)
     with pytest.raises(ValueError, match="no option 'sgma'"):
-        edge_cases(runtime, state, asked, 8, (Case("typo", options={"sgma": 4}),), nominal=shifted, chance=low)
+        edge_cases(runtime, state, asked, 8, "mode", (Case("typo", options={"sgma": 4}),), nominal=shifted, chance=low)
 
 
 def test_what_a_case_cannot_be() -> None:
