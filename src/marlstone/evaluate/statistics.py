@@ -109,14 +109,15 @@ def around(resampled: np.ndarray, center: float, n: int, level: float) -> tuple[
     return float(center - widen * (center - min(low, center))), float(center + widen * (max(high, center) - center))
 
 
-def clipped(ends: tuple[float, float], bounds: Bounds | None, center: float = float("nan")) -> tuple[float, float]:
-    """An interval without what is impossible; unchanged where nothing is known (`bounds` None), or where `center` itself lies outside.
-
-    What was observed outside disproves the bounds. Coverage stays: what is cut off cannot be the truth.
-    """
-    if bounds is None or not bounds[0] <= (bounds[0] if np.isnan(center) else center) <= bounds[1]:
+def clipped(ends: tuple[float, float], bounds: Bounds | None, center: float) -> tuple[float, float]:
+    """An interval without what is impossible. Unchanged where no `bounds` are known, or where `center`, which was observed, lies outside
+    by more than rounding and so disproves them. Coverage stays: what is cut off cannot be the truth."""
+    if bounds is None or not np.isfinite(ends).all():
         return ends
-    low, high = np.clip(ends, *bounds)
+    slack = 1e-5 * max(1.0, abs(center))
+    if not bounds[0] - slack <= center <= bounds[1] + slack:
+        return ends
+    low, high = np.clip(ends, min(bounds[0], center), max(bounds[1], center))
     return float(low), float(high)
 
 

@@ -80,7 +80,9 @@ def write_report(file: Path, record: Mapping[str, Any], folder: Path) -> Path:
     parts.insert(1, _details("Stability ratings and their limits", _ratings(ran)))
     if proof := proved(record):
         parts.append(_details("Fresh seeds, and a longer training", "".join(f"<p>{html.escape(line)}</p>" for line in proof)))
-    parts.append(_details("Every column", f"<div class='wide'>{_table(HEADS, [cells(row) for row in record['candidates']])}</div>"))
+    parts.append(
+        _details("Every column", f"<div class='wide'>{_table(HEADS, [cells(row, axes=False) for row in record['candidates']])}</div>")
+    )
     parts.append(_details("Glossary", "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in GLOSSARY.items()), tag="dl"))
     prices = ", ".join(f"{v:g} a {k}" for k, v in record["prices"].items() if k != "currency")
     parts.append(_details("Prices", f"<p>In {html.escape(record['prices']['currency'])}: {prices}.</p>"))
@@ -198,15 +200,15 @@ NARROW = ("candidate", "return, 95% interval", "acting", "stability", "cost", "v
 figure = lambda x: "-" if x is None or x != x else f"{x:.3g}"
 
 
-def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """One candidate's line of the whole table, as text."""
+def cells(row: Mapping[str, Any], axes: bool = True) -> tuple[str, ...]:
+    """One candidate's line of the whole table, as text; `axes`: with what stability was rated on."""
     name, parts = row["name"], tuple(row[k] or "-" for k in ("architecture", "credit", "learner"))
     if row["return_iqm"] is None:
         return (name, *parts, *["-"] * 6, row["verdict"])
     low, high = row["return_ci95"]
     returned = f"{row['return_iqm']:.3g} [{figure(low)}, {figure(high)}], {row['return_worst_seed']:.3g}"
     vector = ", ".join(f"{k} {figure(x['value'])}" for k, x in axes_of(row["stability"]).items() if x["value"] is not None)
-    stable = rating_of(row) + (f" ({vector})" if vector else "")
+    stable = rating_of(row) + (f" ({vector})" if vector and axes else "")
     c = row["cost"]
     cost = f"{c['train']:.2g}, {c['per_1k_decisions']:.2g}, {c['per_agent']:.2g} {c['currency']}"
     messages = f"{row['messages_per_step']:.3g}" if row["messages_per_step"] else "none"
