@@ -132,7 +132,7 @@ def test_a_gate_spares_walkers_the_thin_ice_and_misses_what_is_small() -> None:
     assert said["return_ungated"] == pytest.approx(2, abs=0.01) and 1.8 < said["return_gated"] < 2
     assert kinds["thin"]["return_ungated"] == pytest.approx(-20, abs=0.1) and kinds["thin"]["return_gated"] > -0.5
     assert 0 < said["outside"] < 0.1 and kinds["thin"]["outside"] > 0.95 and 1.9 < kinds["thin"]["asked"] < 2.5
-    with pytest.raises(UserError, match=r"proving:match has other groups than the policy"):
+    with pytest.raises(UserError, match=r"proving:match: its agents would be"):
         measure_gate(it, state, gate, novel={}, shifted={"other": "proving:match"})
 
 

@@ -207,7 +207,7 @@ class Algorithm:
             share = sets.mean(weigh(losses.deciding), chunks.acts, acts) + sets.mean(weigh(losses.predicting), fixed.predicted, predicted)
             if losses.gap is not None:
                 share = share + sets.mean(weigh(losses.gap / spread**2), chunks.acts, acts)
-            ahead = Ahead(self.spec, self.architecture, learner, sets, nets.actor, seen, chunks, acts)
+            ahead = Ahead(self.spec, self.architecture, learner, sets, nets.actor, seen, chunks, acts, asked.beyond(views, known))
             for own in (asked.loss(views, known), asked.meta(views, known, ahead)):
                 if own is not None:
                     share = share + jnp.where(chunks.real, own, 0).sum() / real

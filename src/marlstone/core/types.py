@@ -193,6 +193,21 @@ class Chunk:
         """`[*b t n]`: the only rows that may move a policy."""
         return (self.step.present & self.step.deciding)[..., :-1, :] & self.real[..., None]
 
+    def counts(self, discount: Array, beyond: Array) -> Array:
+        """`[b t n]`: the steps that belong to an agent's return; elsewhere it is gone for good, and its return restarts from its value.
+
+        `discount`: of the reward it learns from; `beyond`: whether that reward goes on after the agent's own end, until the team's.
+
+        A step on which the team's episode terminates counts for an absent agent if its reward goes on, or if it was expected back
+        (absent for more than a step, at discount 1). An agent that was truncated on the step before is neither: its return ended there,
+        and is bootstrapped from its final observation.
+        """
+        step = self.step
+        here, terminated = step.present[:, :-1], step.team_discount[:, 1:, None] == 0
+        before = step.present[:, [0, *range(here.shape[1] - 1)]]
+        awaited = ~before & (step.discount[:, :-1] > 0)
+        return here | (discount > 0) | (terminated & (beyond | awaited))
+
     def of(self, team: Spec) -> "Chunk":
         """The team's groups only."""
         g, m, s = len(team.groups), team.n, self.step

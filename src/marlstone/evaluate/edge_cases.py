@@ -127,7 +127,7 @@ def edge_cases(
         if _is_one_fault(case, spec):
             played = next(in_turn)
         else:
-            there = runtime.elsewhere(config, case.options) if case.options else runtime
+            there = runtime.elsewhere(config.env, case.options) if case.options else runtime
             played = there.evaluate(state, episodes, act, decider=decider_of(runtime.algorithm, case), faults=case.faults)
         returns = played.ended_only()
         out.append({"name": case.name, **summary(returns, bounds), **judged(nominal, returns, chance, config.evaluate.graceful)})

@@ -128,25 +128,24 @@ class PolicyGradient:
         left = 1 - progress if self.anneal else jnp.ones(())
         return self.lr * left, self.credit_lr * left
 
-    def advantage(self, value: Array, pay: Array, discount: Array, logp: Array, chunk: Chunk) -> tuple[Array, Array, Array]:
-        """Advantages, value targets, and where values are predicted, `[b t n]`, of `value [b t+1 n]` under that pay and discount.
+    def advantage(self, value: Array, pay: Array, discount: Array, beyond: Array, logp: Array, chunk: Chunk) -> tuple[Array, Array, Array]:
+        """Advantages, value targets, and where values are predicted, `[b t n]`, of `value [b t+1 n]` under that pay and discount;
+        `beyond`: whose reward goes on after its own end (`Chunk.counts`).
 
         Gradients pass to `pay`."""
         time = lambda x: jnp.moveaxis(x, 1, 0)
         acts, real = chunk.acts, chunk.real[..., None]
-        cared = chunk.step.present[:, :-1] | (discount > 0)  # others are gone and nothing is to come
-        # Gone while the episode goes on: ended by itself, so it is bootstrapped from there, as where an episode was cut.
-        real = real & (cared | (chunk.step.team_discount[:, 1:, None] == 0))
+        real = real & chunk.counts(discount, beyond)  # elsewhere it is bootstrapped, as where an episode was truncated
         rho = jnp.where(acts, jnp.exp(jnp.clip(logp - chunk.logp, -20, 20)), 1.0)
         value, pay, discount, rho, acts, real_ = (time(x) for x in (value, pay, discount, rho, acts, real))
         a, vs = vtrace(value, pay, discount, rho, acts, real_, self.gamma, self.lam)
-        return time(a), time(vs), real & cared
+        return time(a), time(vs), real
 
     def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Asked | None = None, then: Views | None = None) -> Fixed:
         """Once a batch: the current policy is the proximal one. All `[b t n]`."""
         said = asked.predict(views.value, views.value, chunk.step)
         pay, discount = asked.reward(views, chunk)
-        a, vs, predicted = self.advantage(said, pay, discount, views.logp, chunk)
+        a, vs, predicted = self.advantage(said, pay, discount, asked.beyond(views, chunk), views.logp, chunk)
         advantage = asked.advantage(replace(views, value=said), chunk, a)
         return lax.stop_gradient(Fixed(vs, predicted, views.logp, advantage, pay + self.gamma * discount * said[:, 1:] - said[:, :-1]))
 
