@@ -1,4 +1,4 @@
-"""What breaks the interface of an environment is refused within its first step, by file and line, agent, field and remedy; what is only a bad
+"""What breaks an environment's interface is refused within its first step, by file and line, agent, field and remedy; what is only a bad
 value is counted; a missing state, or a name nobody knows, never falsifies a return."""
 
 from pathlib import Path

@@ -1,6 +1,8 @@
 """No illegal action reaches an environment, wherever its masks stand, and every action is one its own space contains."""
 
+import os
 from pathlib import Path
+from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -18,7 +20,7 @@ from marlstone.envs.user_file import load
 
 MASKS = load(str(Path(__file__).parents[1] / "cases" / "masks.py"))
 SEE = spaces.Box(0, 1, (2,), np.float32)
-AGENT_STEPS = 100_000
+AGENT_STEPS = int(os.environ.get("AGENT_STEPS", "10000"))  # of each adapter; `make soak` plays 100,000
 WIDTHS = (5, 3, 4)
 KINDS = ("info", "late", "much later", "obs", "named", "deep", "listed", "avail_actions", "sometimes", "boolean")
 
@@ -47,7 +49,9 @@ class Game:
         self.masks = {}
         for a, n in zip(names, WIDTHS, strict=False):
             mask = self.rng.random(n) < 0.5
-            self.masks[a] = mask if self.rng.random() < 0.125 or self.kind in ("obs", "named") else mask | (np.arange(n) == self.rng.integers(n))
+            self.masks[a] = (
+                mask if self.rng.random() < 0.125 or self.kind in ("obs", "named") else mask | (np.arange(n) == self.rng.integers(n))
+            )
 
     @property
     def shown(self):
@@ -96,7 +100,7 @@ class Together(Game, ParallelEnv):
     """All at once; the second of them leaves halfway."""
 
     possible_agents = ("a_0", "b_0", "c_0")
-    acts = dict(zip(possible_agents, (spaces.Discrete(5), spaces.Discrete(3, start=4), spaces.Discrete(4)), strict=True))
+    acts: ClassVar = dict(zip(possible_agents, (spaces.Discrete(5), spaces.Discrete(3, start=4), spaces.Discrete(4)), strict=True))
 
     def observation_space(self, a):
         return self.space(int(self.acts[a].n))
@@ -228,7 +232,7 @@ def test_no_illegal_action_reaches_an_environment(adapter):
                 row = env.step(sampled(env.spec, row, rng))
         assert game.illegal == 0, list(mine)[k]
         acted, starved = acted + game.acted, starved + game.starved
-    assert acted >= AGENT_STEPS and starved > 100
+    assert acted >= AGENT_STEPS and starved > AGENT_STEPS / 1000
 
 
 @pytest.mark.parametrize("where", ["info", "late", "obs", "named"])
@@ -250,7 +254,9 @@ def test_an_agent_without_a_legal_action_plays_its_default_and_waits():
     game = Together("info")
     env = PettingZooEnv(game)
     env.reset(0)
-    game.draw = lambda names: game.masks.update(dict.fromkeys(names, np.zeros(5, bool))) or game.masks.update(b_0=np.zeros(3, bool), c_0=np.zeros(4, bool))
+    game.draw = lambda names: (
+        game.masks.update(dict.fromkeys(names, np.zeros(5, bool))) or game.masks.update(b_0=np.zeros(3, bool), c_0=np.zeros(4, bool))
+    )
     row = env.step(sampled(env.spec, env.reset(0), np.random.default_rng(0)))
     assert not row.deciding.any() and row.present.all()
     np.testing.assert_array_equal([x.argmax() for legal in row.legal for x in legal], [0, 0, 0])
@@ -261,6 +267,9 @@ def test_a_mask_of_another_length_that_comes_late_is_counted():
     class Longer(Together):
         def info(self, a):
             return {"action_mask": np.ones(9)} if self.t > 5 and a == "c_0" else super().info(a)
+
+        def check(self, names, actions, spaces_):
+            super().check([a for a in names if self.t <= 5 or a != "c_0"], actions, spaces_)
 
     env, found, rng = PettingZooEnv(Longer()), [], np.random.default_rng(0)
     env.report = lambda *what: found.append(what[:3])
@@ -285,8 +294,13 @@ def boxes():
 def choices():
     return st.one_of(
         st.builds(lambda n, start: spaces.Discrete(n, start=start), st.integers(1, 6), st.integers(-3, 3)),
-        st.builds(lambda n, dtype: spaces.MultiDiscrete(n, dtype=dtype), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.sampled_from((np.int64, np.int8))),
-        st.builds(lambda n, start: spaces.MultiDiscrete(np.full((2, 2), n), start=np.full((2, 2), start)), st.integers(1, 4), st.integers(-2, 2)),
+        st.builds(
+            lambda n, dtype: spaces.MultiDiscrete(n, dtype=dtype),
+            st.lists(st.integers(1, 4), min_size=1, max_size=3), st.sampled_from((np.int64, np.int8)),
+        ),
+        st.builds(
+            lambda n, start: spaces.MultiDiscrete(np.full((2, 2), n), start=np.full((2, 2), start)), st.integers(1, 4), st.integers(-2, 2)
+        ),
         st.builds(spaces.MultiBinary, st.sampled_from((1, 3, (2, 2)))),
     )  # fmt: skip
 
@@ -343,7 +357,13 @@ def test_nested_choices_are_played_and_masked_option_by_option(single):
                 assert chosen[0] == 1 and chosen[1]["grip"].tolist() == [0, 1] and chosen[1]["turn"] == 1
             self.masked = True
             info = {"action_mask": mask if single else [mask, np.ones(9)]}
-            return (np.zeros(2, np.float32) if single else (np.zeros(2, np.float32),) * 2), (1.0 if single else (1.0, 1.0)), False, False, info
+            return (
+                (np.zeros(2, np.float32) if single else (np.zeros(2, np.float32),) * 2),
+                (1.0 if single else (1.0, 1.0)),
+                False,
+                False,
+                info,
+            )
 
         masked = False
 
@@ -354,7 +374,6 @@ def test_nested_choices_are_played_and_masked_option_by_option(single):
     assert not isinstance(env.spec.groups[0].space, Box)
 
 
-@pytest.mark.slow
 def test_hanabi_is_masked():
     """JaxMARL's Hanabi tells its legal moves by another method than other games."""
     pytest.importorskip("jaxmarl")
@@ -368,7 +387,7 @@ def test_hanabi_is_masked():
 
     def step(carry, key):
         state, row, illegal, acted = carry
-        k1, k2, k3, k4 = jax.random.split(key, 4)
+        k1, k2, k3 = jax.random.split(key, 3)
         (legal,) = row.legal
         action = jnp.argmax(jnp.where(legal, jax.random.gumbel(k1, legal.shape), -jnp.inf), -1)
         truth = env.env.get_legal_moves(state)
@@ -381,9 +400,7 @@ def test_hanabi_is_masked():
     def play(key):
         state, row = env.init(key)
         begin = (state, row, jnp.int32(0), jnp.int32(0))
-        return jax.lax.scan(step, begin, jax.random.split(key, 1000))[0][2:]
+        return jax.lax.scan(step, begin, jax.random.split(key, AGENT_STEPS // 100))[0][2:]
 
     illegal, acted = jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(0), 50))
     assert int(illegal.sum()) == 0 and int(acted.sum()) == AGENT_STEPS
-
-

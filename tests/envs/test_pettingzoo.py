@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from marlstone.core.types import Step
+from marlstone.envs.conformance import NonConforming
 from marlstone.envs.make import make
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.conformance import NonConforming
 from marlstone.envs.pettingzoo import PettingZooEnv
 from marlstone.envs.user_file import load
 
