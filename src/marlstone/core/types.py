@@ -92,8 +92,9 @@ class Metric:
 class Spec:
     """What is known of an environment before it runs.
 
-    Fields: `groups`; `state`, the length of the global state vector; `horizon`, the most joint steps an episode can
-    take (None: unknown); `metrics`, declared true metrics; `opponents`, agents that play against the team: `team_reward` is not theirs;
+    Fields: `groups`; `state`, the length of the global state vector; `horizon`, about how many joint steps an episode has (None:
+    unknown), never a limit: environments of Python declare it by attributes such as `max_cycles`, which may count something else, or be
+    off by one; `metrics`, declared true metrics; `opponents`, agents that play against the team: `team_reward` is not theirs;
     `return_bounds`, the least and the greatest undiscounted team return that an episode can have (None, or either of them None: unknown).
     """
 

@@ -1,8 +1,8 @@
 """What to do when an environment misbehaves: one configuration, one list of named faults, one filter over rows.
 
 Every fault is counted under one of the names in `FAULTS`. `survive` repairs what can be repaired (a number becomes 0, a
-reward is clipped) and ends the episode where it cannot (an environment that raises, hangs or dies); `refuse` stops with
-a `BadRow` that names agent, field and value.
+reward or an observation out of range is clipped, a missing state is the last known one) and ends the episode where it cannot
+(an environment that raises, hangs or dies); `refuse` stops with a `BadRow` that names agent, field and value.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,18 @@ import numpy as np
 from marlstone.core.records import replace
 from marlstone.core.types import Array, Spec, Step
 
-FAULTS = ("nan_observation", "nan_reward", "reward_bounds", "wrong_shape", "wrong_dtype", "raised", "hung", "died")
+FAULTS = (
+    "nan_observation", "nan_reward", "reward_bounds", "wrong_shape", "wrong_dtype", "raised", "hung", "died",
+    "no_observation", "out_of_range", "no_state",
+)  # fmt: skip
 LONGEST = 1e6  # seconds
 LARGEST = 1e12  # beyond it, squares of returns overflow float32, and moments of them would be no numbers
 VALUES = FAULTS[:3]  # found by `sanitize`, in any array; the others only where Python steps the environment
 
-Report = Callable[[str, str, str, Any], None]  # (fault, agent, field, value); returning means: put 0 there and go on
+INSTEAD = {"out_of_range": "clipped", "reward_bounds": "clipped", "no_state": "the last known state was used"}
+"""What is put in the place of a bad value; 0 where nothing is listed."""
+
+Report = Callable[[str, str, str, Any], None]  # (fault, agent, field, value); returning means: repair it (`INSTEAD`) and go on
 
 
 class BadRow(ValueError):
