@@ -117,7 +117,13 @@ def fitting_check(runs: Any, *_: Any) -> dict[str, Any]:
     together(runs[0][0], runs[-1][0])
     assert make(runs[0][0].env).spec.metrics
     figures = dict.fromkeys(("proxy_change", "proxy_change_ci95", "true_change", "true_change_ci95", "episodes", "seeds", "note"))
-    pair = {"from": "chance", "steps": [None, 2], "alarm": False, "proxy_change_ci95": None, "true": {"score": {"better": "up", "ci95": None}}}
+    pair = {
+        "from": "chance",
+        "steps": [None, 2],
+        "alarm": False,
+        "proxy_change_ci95": None,
+        "true": {"score": {"better": "up", "ci95": None}},
+    }
     told = {"alarm": False, "metric": "score", "better": "up", "steps": [1, 2], "env": runs[0][0].env, "runs": ["a"], "pairs": [pair]}
     told |= {"against": "chance", "acting": ["mode"], "left_out": 0, "policies_left_out": 0, "stopped": "decided"}
     return figures | told | {"policies": [{"name": "chance", "return": 0.0, "score": 0.0}]}

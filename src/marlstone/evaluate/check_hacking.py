@@ -21,9 +21,10 @@ from marlstone.core.acting import Act
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.types import Metric
 from marlstone.envs.make import is_jax
+from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.hacking import EPISODES, SEEDS, Verdict, hacked
 from marlstone.evaluate.pace import Pace, Tell, clock
-from marlstone.evaluate.paired import ALPHA, BATCH, ROUND, Players, at_once, together
+from marlstone.evaluate.paired import BATCH, ROUND, Players, at_once, together
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import Kept, kept
@@ -230,7 +231,7 @@ class _Check:
             entrant.play(episodes, at)
 
     def _look(self) -> None:
-        alpha = ALPHA / (len(self.rivals) * len(self.metrics) * len(self.looks))
+        alpha = alpha_each(len(self.rivals) * len(self.metrics) * len(self.looks))
         figures = [e.figures for e in (*self.rivals, self.last)]
         spread = {k: float(np.ptp([np.nanmean(x[k]) for x in figures if np.isfinite(x[k]).any()])) or 1.0 for k in figures[-1]}
         found = [

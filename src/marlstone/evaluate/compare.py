@@ -16,6 +16,7 @@ import numpy as np
 
 from marlstone.config import RunConfig
 from marlstone.core.types import Metric
+from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.pace import Pace, Tell, clock
 from marlstone.evaluate.paired import ALPHA, Evidence, Players, at_once, rounds, together
 from marlstone.runs.checkpoint import Checkpoint
@@ -64,8 +65,8 @@ def compare(
     with Players.of(a, seeds, side_by_side) as ours, Players.of(b, seeds, side_by_side) as theirs:
         names = [n for n in ours.spec.team.agents if n in theirs.spec.team.agents]
         metrics = ours.spec.metrics
-        own = {n: Figure(ALPHA / len(names)) for n in names}
-        true = {k: Figure(ALPHA / len(metrics)) for k in metrics}
+        own = {n: Figure(alpha_each(len(names))) for n in names}
+        true = {k: Figure(alpha_each(len(metrics))) for k in metrics}
         left, right = ours.policies(at.path), theirs.policies(bt.path)
         home = lambda checkpoint: checkpoint.path.parent.parent
         acts = [ours.acting(a, home(at), left), theirs.acting(b, home(bt), right)]

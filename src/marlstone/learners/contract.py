@@ -65,7 +65,8 @@ class Learner(Protocol):
     """`asks`: the credit questions it puts; `withholds`: views it cannot offer,
     `offers`: those it makes itself; `values_are_heads`: what actors say are action values; `lags`: whether it keeps target networks.
 
-    A learner may name fields that only arithmetic reads in `traced: ClassVar[tuple[str, ...]]`: one compiled program serves all values."""
+    A learner may name fields that only arithmetic reads in `traced: ClassVar[tuple[str, ...]]`: one compiled program serves all values.
+    It may change the actors' networks after every update by `sharpened(spaces, actor, progress, version) -> actor`."""
 
     asks: ClassVar[frozenset[str]]
     withholds: ClassVar[frozenset[str]]

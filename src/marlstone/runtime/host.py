@@ -106,7 +106,10 @@ class Hosted:
             raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}: minibatches are made of environments")
         managers = config.architecture.managers()
         workers = config.rollout.workers
-        make = lambda _: Workers(config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults)
+        make = lambda _: Workers(
+            config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults,
+            state=config.architecture.central,
+        )  # fmt: skip
         first = make(0)
         try:
             algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner)
@@ -239,6 +242,7 @@ class Hosted:
         made = Workers(
             self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
             managers=self.algorithm.architecture.managers(), faults=(*self.befalling, *faults),
+            state=self.algorithm.architecture.central,
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()
