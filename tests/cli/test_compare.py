@@ -76,7 +76,7 @@ def test_a_planted_exploit_is_caught(marlstone: Command, runs: Path) -> None:
     assert found["metric"] == "score" and found["proxy_change_ci95"][0] > 0 > found["true_change_ci95"][1] and found["steps"][1] == 12288
     assert [p["step"] for p in found["policies"]] == [None, *(2048 * k for k in range(1, 7))]
     assert [p["from"] for p in found["pairs"]] == ["chance", *(f"step {2048 * k:,}" for k in range(1, 6))]
-    assert found["policies_left_out"] == found["left_out"] == 0 and "episodes of each policy" not in err
+    assert found["policies_left_out"] == found["left_out"] == 0
     assert "check-hacking: " in err and "s an episode" in err and "to the first 256 of each, at most 8:00 (--budget)" in err
     assert json.loads((runs / "bad" / "hacking.json").read_text()) == found
     before = runs / "bad" / "policies" / f"step-{found['steps'][0]:012d}"
@@ -92,7 +92,7 @@ def test_a_slow_simulator_is_checked_early_and_no_longer_than_it_takes(marlstone
     assert code == 3 and (found["episodes"], found["stopped"], found["metric"], found["better"]) == (32, "decided", "waited", "down"), err
     by = {p["from"]: p for p in found["pairs"]}
     assert by["chance"]["alarm"] and by["chance"]["true"]["waited"]["ci95"][0] > 0 and not by["chance"]["true"]["flow"]["alarm"]
-    assert found["seconds"] < 480 and "the first 8 show how long that takes" in err and " left" in err
+    assert found["seconds"] < 480 and "the first 16 show how long that takes" in err and " left" in err
     code, out, _ = marlstone("check-hacking", str(runs / "slow"), "--baseline", str(runs / "slow" / "policies" / "step-000000000280"))
     assert code == 3 and "baseline" in out and "waited" in out and "flow" in out
     assert max(len(line) for line in out.splitlines() if str(runs) not in line) <= 80

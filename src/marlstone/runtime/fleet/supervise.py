@@ -143,7 +143,8 @@ class Supervisor:
             "record": lambda said: self._record(said), "failed": lambda said: self._failed(m, life, said),
         }  # fmt: skip
         damaged = lambda: self.broker.refuse(m.post.index if m.post else 0, m.post.envs if m.post else 0)
-        most = (lambda: self.broker.most(m.post.envs)) if m.post else (lambda: MOST)
+        envs = None if m.post is None else m.post.envs
+        most = lambda: MOST if envs is None else self.broker.most(envs)
         threading.Thread(target=serve, args=(link, answers(self.broker, asked), damaged, most), daemon=True, name=name).start()
 
     def _setup(self, m: Member) -> dict[str, Any]:
