@@ -98,7 +98,7 @@ class Stepping:
         called once `attach`ed."""
 
         def begun(fresh: bool) -> None:
-            self.progress[1:] = self.low, fresh
+            self.progress[1], self.progress[2] = self.low, fresh
             self.progress[0] += 1
             self.watch(0, fresh)
 
