@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from marlstone.core.records import replace
 from marlstone.core.types import Array, Spec, Step
 
@@ -68,6 +70,17 @@ class Guards:
             raise ValueError(f"Guards.restarts is {self.restarts}: give 0 or more")
         if self.reward_bounds is not None and not self.reward_bounds[0] <= self.reward_bounds[1]:
             raise ValueError(f"Guards.reward_bounds is {self.reward_bounds}: give (lowest, highest)")
+
+
+def return_bounds(spec: Spec, guards: Guards) -> tuple[float, float] | None:
+    """The least and the greatest team return that an episode can have, as declared by the environment, or as the guards clip rewards;
+    infinite where one side is unknown, None where both are."""
+    least, most = spec.return_bounds or (None, None)
+    low, high = -np.inf if least is None else least, np.inf if most is None else most
+    if guards.reward_bounds is not None and spec.horizon is not None:
+        count = spec.horizon * sum(a not in spec.opponents for a in spec.team.agents)
+        low, high = max(low, min(0.0, count * guards.reward_bounds[0])), min(high, max(0.0, count * guards.reward_bounds[1]))
+    return None if np.isinf([low, high]).all() else (low, high)
 
 
 def sound(x: Array) -> Array:

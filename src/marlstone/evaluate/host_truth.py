@@ -59,7 +59,8 @@ class Revisited:
 
 
 def revisited(name: str, state: bool = True) -> Revisited:
-    """The environment called `name`, seen to come back bit for bit; `state`: whether anybody reads its own `state()`. Raises ValueError with the reason where it does not."""
+    """The environment called `name`, seen to come back bit for bit; `state`: whether anybody reads its own `state()`. Raises ValueError
+    with the reason where it does not."""
     refused = f"{name} cannot go back to a state it was in, so what actions were worth cannot be measured there"
     remedy = "audit in an environment written in JAX, or one whose adapter defines snapshot() and restore(state)"
     if why := CANNOT.get(parse(name)[0]):

@@ -236,13 +236,14 @@ class Hosted:
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()
-            raise UserError(f"{self.name} with {dict(self.options)}: {difference(self.spec, made.spec)}")
+            where = f"{self.name} with {dict(self.options)}" if self.options else self.name
+            raise UserError(f"{where}: {difference(self.spec, made.spec)}")
         return made
 
     # ---- judging
-    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Hosted":
-        """As `Fused.elsewhere`; what differs is said once its workers start."""
-        return replace(self, options=dict(options))
+    def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Hosted":
+        """As `Fused.elsewhere`; what differs is reported once its workers start."""
+        return replace(self, name=name, options=dict(options or {}))
 
     def evaluate(
         self, state: State, episodes: int, act: Act = "mode", *,

@@ -27,6 +27,7 @@ from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadRow
 from marlstone.envs.make import is_jax
 from marlstone.runtime.evaluation import Episodes
+from marlstone.runtime.fleet import frames
 from marlstone.runtime.fleet.fast import describe, weights
 from marlstone.runtime.fleet.page import Page
 from marlstone.runtime.fleet.parcel import Parcel, Weights
@@ -242,6 +243,7 @@ class Learning:
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """Publish the policy, so that actors begin, and compile learning on a blank batch; `advance(state, n)` then makes n updates of
         every seed."""
+        self.ends[0].expect(sum(-(-x.size * x.dtype.itemsize // self.b) + frames.ALIGN for x in jax.tree.leaves(self._shapes)))
         self.spread.apart(self.publish, state)
         self.page.doing("compiling")
         one = jax.tree.map(lambda x: x[0], state)
@@ -299,8 +301,8 @@ class Learning:
         self.page.doing("evaluating")
         return self.inner.under_each(self._for_inner(state), episodes, faults, act)
 
-    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Learning":
-        return replace(self, inner=self.inner.elsewhere(config, options))
+    def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Learning":
+        return replace(self, inner=self.inner.elsewhere(name, options))
 
     def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Chunk]]:
         play = self.inner.player(episodes, act)
