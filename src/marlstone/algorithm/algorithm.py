@@ -22,6 +22,16 @@ from marlstone.learners.contract import Fixed, Learner
 from marlstone.learners.optimizer import Adam
 
 Array = Any
+VIEWS = {
+    "central": "the global state",
+    "joint_q": "a critic of joint actions",
+    "q_chosen": "action values",
+    "q_expected": "expected action values",
+    "q_default": "values of default actions",
+    "q_best": "values of the best actions",
+    "value": "state values",
+}
+"""What messages call the views of a batch that a credit method may need."""
 ALWAYS = frozenset({"logp", "entropy", "scale"})  # views that every architecture has
 VALUE_RATE = 0.05  # how fast value targets' moments follow, per update
 
@@ -40,14 +50,12 @@ class Algorithm:
     shards: int = 1
 
     def __post_init__(self) -> None:
-        a, c, learns = (type(x).__name__ for x in (self.architecture, self.credit, self.learner))
+        c, learns = (type(x).__name__ for x in (self.credit, self.learner))
         if reason := self.architecture.refuses(self.spec):
             raise ValueError(reason)
         offered = ALWAYS | (self.architecture.provides - self.learner.withholds) | self.learner.offers
         if lacking := sorted(self.wanted - offered):
-            raise ValueError(
-                f"{c} with {learns} needs {lacking}, which {a} does not provide: choose another architecture, learner or credit"
-            )
+            raise ValueError(self._lacks(lacking))
         for ignored in sorted(self.credit.answers() - self.learner.asks - {"contribution"}):
             raise ValueError(f"{learns} never asks for {ignored!r}, so {c}'s answer would be ignored: choose another learner or credit")
         if self.spec.opponents and "reward" in self.credit.answers():
@@ -62,6 +70,14 @@ class Algorithm:
         for g in self.spec.groups:
             if reason := self.learner.refuses(g.space):
                 raise ValueError(f"group {g.name!r}: {reason}")
+
+    def _lacks(self, lacking: list[str]) -> str:
+        """What the credit method needs and does not get here, and from whom it would."""
+        architecture, credit, learner = (getattr(type(x), "kind", type(x).__name__) for x in (self.architecture, self.credit, self.learner))
+        what = f"--credit {credit} needs {' and '.join(VIEWS.get(view, repr(view)) for view in lacking)}"
+        if not set(lacking) & self.learner.withholds and {"central", "joint_q"} >= set(lacking):
+            return f"{what}, which --architecture {architecture} does not have: add --architecture ctde"
+        return f"{what}, which --learner {learner} with --architecture {architecture} does not have: choose another learner or credit"
 
     # ---- who belongs to whom
     @cached_property

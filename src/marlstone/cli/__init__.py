@@ -15,7 +15,7 @@ COMMANDS = {
     "check-hacking": "did the reward rise while what is really wanted fell?",
     "audit-credit": "check what a credit method says of each agent against the truth",
     "check-credit": "run a credit method, yours too, through the laws that every one keeps",
-    "fleet": "many actors, one learner: what such a fleet would do",
+    "fleet": "many actors, one learner: inspect, resize or simulate a fleet",
     "envs": "list the environments, and what each needs installed",
 }
 

@@ -17,7 +17,7 @@ def _parser() -> Parser:
     add("--episodes", type=int, default=EPISODES, metavar="N", help=f"at most so many per training seed; default: {EPISODES}")
     add(
         "--bounds", nargs=2, type=float, metavar=("LO", "HI"),
-        help="the least and the greatest team return an episode can have; default: as the first round shows, which then is no evidence",
+        help="the least and the greatest team return an episode can have; default: estimated from the first 32 episodes, then not counted",
     )  # fmt: skip
     add(*ACTING, **ACTING_HELP)
     add("--json", action="store_true", help="one line of JSON on stdout")

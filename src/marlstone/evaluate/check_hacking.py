@@ -90,8 +90,8 @@ def declared(config: RunConfig, players: Players) -> dict[str, Metric]:
     """The environment's true metrics. Raises `UserError` where there are none."""
     if not players.spec.metrics:
         raise UserError(
-            f"{config.env} declares no true metric, so what its reward may have been bought with cannot be told: declare what is really "
-            "wanted beside the reward (docs: comparing), and train there"
+            f"{config.env} declares no true metric, so hacking cannot be checked: add what is really wanted beside the reward "
+            "(docs: comparing), and train there"
         )
     return players.spec.metrics
 

@@ -30,7 +30,7 @@ class ValueBased:
 
     Fields: `lr`, annealed linearly to 0 if `anneal`; `epsilon` falls to `epsilon_end` over the first `explore_for` of the budget;
     `gamma`, `lam` discount and lambda; `downward`, the weight of errors whose target lies below the value: less than 1 is optimism,
-    for games in which erring beside the best joint action is punished (hysteretic Q-learning, Matignon et al. 2007; Weighted QMIX,
+    for games in which near-misses of the best joint action are punished (hysteretic Q-learning, Matignon et al. 2007; Weighted QMIX,
     Rashid et al. 2020), and overrates luck where rewards are noisy; `max_grad_norm` per network and parameter set;
     `normalize_observations`.
     """
