@@ -2,7 +2,6 @@
 
 import os
 import select
-import signal
 import socket
 import time
 import traceback
@@ -18,7 +17,7 @@ from marlstone.runtime import wire
 from marlstone.runtime.process import Child
 from marlstone.runtime.ray_cluster import joined
 from marlstone.runtime.stepping import BROKEN
-from marlstone.runtime.worker import tie_to
+from marlstone.runtime.worker import begun
 
 Say = Callable[[str], None]
 Named = Callable[[Progress, str], None]
@@ -28,7 +27,7 @@ LOOK = 0.2  # seconds between looks at whether a person asked to stop
 SEEN_WITHIN = 60.0  # seconds until another node's files are seen here
 BOOT = """
 from marlstone.evaluate.select.executors import lane
-lane({link}, {lifeline}, CORE)
+lane({link}, CORE)
 """
 JOB, STOP, ENDED, SEEN = b"J", b"S", b"E", b"P"  # a job, a request to stop it; how it ended, how far it is
 KINDS = (UserError, Stopped, Failure)  # what a job may end with; the first that fits
@@ -147,12 +146,10 @@ class _Lane(Child):
         super().__init__(BOOT.replace("CORE", str(core)))
 
 
-def lane(link_fd: int, lifeline: int, core: int) -> None:
+def lane(link_fd: int, core: int) -> None:
     """The whole life of one of `Beside`'s processes: job after job. It keeps to its core: where the threads of two programs share two
     cores, both wait for each other, and together they make three quarters of the steps."""
-    os.dup2(2, 1)  # what environments print must not mix with a command's one line of JSON
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then asks
-    tie_to(lifeline)
+    begun(link_fd)
     from marlstone.runtime.spread import prepare
 
     os.sched_setaffinity(0, {core})  # before JAX counts cores
