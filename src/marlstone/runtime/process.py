@@ -4,10 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 from marlstone.runtime import wire
 from marlstone.runtime.keeper import KEEPER, kill_group
 
+CLOSING = 2.0  # seconds that environments may take to close, all together
 BOOT = """
 from marlstone.core import records
 records.PYTREES = False
@@ -82,8 +84,9 @@ def shut(processes: list[WorkerProcess], descriptors: list[int]) -> None:
             wire.tell(p.link, wire.QUIT)
         except (wire.Closed, OSError):
             continue  # it has gone already
+    until = time.monotonic() + CLOSING
     for p in processes:
-        p.end(patience=2.0)
+        p.end(patience=max(0.0, until - time.monotonic()))
     processes.clear()
     for fd in descriptors:
         os.close(fd)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.errors import place_of
 from marlstone.core.types import Spec, Step
 from marlstone.envs.faults import Fault, fault_from_json
 from marlstone.envs.guards import FAULTS, BadRow, Guards, name_fault, refuse, sanitize, sound
@@ -37,6 +38,7 @@ def described(error: BaseException, env: int, fault: str = "raised") -> dict[str
         "env": env,
         "text": text,
         "mistake": ours and isinstance(error, ValueError | ModuleNotFoundError),  # ours names no module: Python's own does
+        "where": "" if ours else place_of(error),
         "trace": "".join(traceback.format_exception(error)),
     }
 
@@ -63,6 +65,7 @@ class Stepping:
         self.survive = guards.on_bad == "survive"
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
+        self.faulty = np.zeros(high - low, bool)
         self.envs: list[HostEnv] = [self.build() for _ in range(low, high)]
         self.watch: Callable[[int, bool], None] = lambda k, fresh: None
         self.begin()
@@ -98,11 +101,15 @@ class Stepping:
 
     def report(self, fault: str, agent: str, field: str, value: Any) -> None:
         """A bad value that its adapter replaced by 0: count it, and say so once per kind."""
-        k = FAULTS.index(fault)
-        if self.counts[k] == 0:
-            text = f"agent {agent!r}, {field}, got {value!s:.200}: counted, 0 put there"
-            self.tell({"fault": fault, "env": self.at, "text": text})
-        self.counts[k] += 1
+        self.note(fault, self.at, agent, field, value)
+        self.counts[FAULTS.index(fault)] += 1
+        self.faulty[self.at - self.low] = True
+
+    def note(self, fault: str, env: int, agent: str, field: str, value: Any) -> None:
+        """Report a bad value, if it is the first of its kind."""
+        if self.counts[FAULTS.index(fault)] == 0:
+            done = "clipped" if fault == "reward_bounds" else "0 put there"
+            self.tell({"fault": fault, "env": env, "text": f"agent {agent!r}, {field}, got {value!s:.200}: counted, {done}"})
 
     @property
     def at(self) -> int:
@@ -119,12 +126,15 @@ class Stepping:
 
     def advance(self) -> None:
         """One row of every environment, checked."""
+        self.faulty[:] = False
         for k in range(len(self.envs)):
             self.progress[1] = self.low + k
             self.progress[2] = 0
             self.progress[0] += 1
             self._advance(k)
         self._check()
+        if self.faulty.any():
+            self.progress[3] += int(self.faulty.sum())
 
     def next_seed(self, i: int) -> int:
         episode = int(self.block.episode[i])
@@ -172,6 +182,8 @@ class Stepping:
             raise error
         note = described(error, self.low + k)
         self.counts[FAULTS.index(note["fault"])] += 1
+        self.progress[4] += 1
+        self.faulty[k] = True
         self.tell(note)
         try:
             self.envs[k].close()
@@ -188,8 +200,13 @@ class Stepping:
             fault = name_fault(self.mine, self.spec, self.guards)
             raise fault if fault is not None else BadRow("nan_observation", "team", "row", "not finite")
         clean, counts = sanitize(self.mine, self.guards)
-        for name, found in counts.items():
-            self.counts[FAULTS.index(name)] += int(found)
+        for e in range(len(self.envs)):
+            row = map_step(lambda x: x[e : e + 1], self.mine)  # noqa: B023
+            if (found := name_fault(row, self.spec, self.guards)) is not None:
+                self.note(found.fault, self.low + e, found.agent, found.field, found.value)
+                self.faulty[e] = True
+        for name, count in counts.items():
+            self.counts[FAULTS.index(name)] += int(count)
         for mine, good in zip(self.mine.obs, clean.obs, strict=True):
             for k in mine:
                 mine[k][...] = good[k]

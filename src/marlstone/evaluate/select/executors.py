@@ -24,6 +24,7 @@ Named = Callable[[Progress, str], None]
 """Shows the progress of the job that has that name."""
 TRIES = 3  # a job whose process or node is lost is begun again so often, each time from its checkpoint
 LOOK = 0.2  # seconds between looks at whether a person asked to stop
+STOPPING = 15.0  # seconds that jobs may take to write a checkpoint where they are; then their last ones stand
 SEEN_WITHIN = 60.0  # seconds until another node's files are seen here
 BOOT = """
 from marlstone.evaluate.select.executors import lane
@@ -80,14 +81,15 @@ class _Shift:
     def __init__(self, do: Beside, jobs: Sequence[Job], what: str, report: Named) -> None:
         self.do, self.what, self.report, self.count = do, what, report, len(jobs)
         self.waiting, self.lost, self.asked = list(jobs), dict.fromkeys((job.name for job in jobs), 0), False
+        self.until = float("inf")
         self.busy: dict[socket.socket, tuple[_Lane, Job]] = {}
         self.idle = [_Lane(core) for core in sorted(os.sched_getaffinity(0))[: min(do.lanes, len(jobs))]]
 
     def work(self) -> None:
         """Until all are done, or those begun are where we were asked to stop. Raises what a job ended with."""
-        while self._begin():
+        while self._begin() and time.monotonic() < self.until:
             if not self.asked and self.do.stop():
-                self.asked = True
+                self.asked, self.until = True, time.monotonic() + STOPPING
                 for link in self.busy:
                     with suppress(wire.Closed):
                         wire.tell(link, STOP)

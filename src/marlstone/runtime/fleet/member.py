@@ -85,6 +85,7 @@ def learner(link: int, page_fd: int, stacks: int, ends: tuple[int, ...]) -> None
         from marlstone.config import parse
         from marlstone.runs.checkpoint import verify
         from marlstone.runs.directory import RunDirectory
+        from marlstone.runs.lifetime import Lifetime
         from marlstone.runs.progress import Progress
         from marlstone.runtime.fleet import sight
         from marlstone.runtime.fleet.learner import Learning
@@ -117,11 +118,14 @@ def learner(link: int, page_fd: int, stacks: int, ends: tuple[int, ...]) -> None
         record = train(
             config, run,
             resume=setup["resume"] and verify(Path(setup["resume"])), initial=setup["initial"] and verify(Path(setup["initial"])),
-            runtime=runtime, progress=told, stop=lambda: end.ask({"ask": "stop?"})[0]["stop"],
+            runtime=runtime, progress=told, lifetime=Lifetime(run.within("fleet/learner-seconds")),
+            stop=lambda: end.ask({"ask": "stop?"})[0]["stop"],
         )  # fmt: skip
         from marlstone.runs.json_line import plain
 
-        end.ask({"ask": "record", "record": plain(record), "staleness": [list(x) for x in made[0].staleness], "service": made[0].service()})
+        ages, service = ([list(x) for x in made[0].staleness], made[0].service()) if made else ([], {})
+        end.ask({"ask": "record", "record": plain(record), "staleness": ages, "service": service})
+        os._exit(0)  # an update that was given up may still run on a thread of its own
     except ConnectionError:
         return
     except BROKEN as error:
