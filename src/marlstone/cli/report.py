@@ -1,5 +1,6 @@
 """A record as people read it: the tables a command prints without `--json`."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,14 @@ def returns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("95% confidence interval", between(record.get("return_ci95"))),
         ("worst seed", number(record.get("return_worst_seed"))),
     ]
+    if record.get("acting"):
+        rows.append(("acting", str(record["acting"])))
+        rows += [(f"return by {way}" if way == "mode" else f"return, {way}", f"{number(r['return_iqm'])} [{between(r['return_ci95'])}]")
+                 for way, r in record["returns_by_acting"].items()]  # fmt: skip
+    if record.get("broken"):
+        rows.append(("broken by the environment", f"{record['broken']} of {record['episodes_asked']} episodes, replayed"))
+    if record.get("unfinished"):
+        rows.append(("unfinished", f"{record['unfinished']} of {record['episodes_asked']} episodes, left out"))
     return rows + [(f"{name} (true metric)", number(value)) for name, value in (record.get("true_metrics") or {}).items()]
 
 
@@ -51,6 +60,12 @@ def faults(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "events" in record:
         rows.append(("events", ", ".join(f"{k} {n:,}" for k, n in record["events"].items() if n) or "none"))
     return rows
+
+
+def warn_of_acting(record: Mapping[str, Any]) -> None:
+    """Where the policy relies on its randomness, one line on stderr."""
+    if record.get("acting_warning"):
+        print(f"warning: {record['acting_warning']}", file=sys.stderr)
 
 
 def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:

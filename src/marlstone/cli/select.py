@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, settings
+from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser, settings
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.seeds import REPORTING
 
@@ -41,6 +41,7 @@ def parser() -> Parser:
         metavar="DIR",
         help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/",
     )
+    add(*ACTING, **ACTING_HELP)
     add("--json", action="store_true", help="one line of JSON on stdout")
     return flags
 
@@ -91,7 +92,7 @@ def asked(flags: argparse.Namespace) -> "Question":
     prices = Prices()
     if flags.candidates is not None:
         candidates, prices = read_candidates(flags.candidates, flags.quick)
-    common = settings(flags.set)
+    common = settings(flags.set) | ({} if flags.acting is None else {"acting": flags.acting})
     if stray := sorted(set(common) & set(OURS)):
         raise UserError(f"--set {stray[0]}={common[stray[0]]} is for the question to say: see marlstone select --help")
     numbers = {k: _whole(k, v) for k in ("seeds", "seed", "episodes") if (v := getattr(flags, k)) is not None}

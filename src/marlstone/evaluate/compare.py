@@ -1,4 +1,4 @@
-"""Which of two runs' final policies earns more? Both play the same episodes; what counts is the difference in each.
+"""Which of two runs' final policies earns more? Both play the same episodes, each as it is deployed; what counts is the difference in each.
 
     x_e = mean over training seeds i of  R(policy i of the first, episode e) - R(policy i of the second, episode e)
 
@@ -28,20 +28,23 @@ def compare(first: Side, second: Side, episodes: int, bounds: tuple[float, float
         names = [n for n in ours.spec.team.agents if n in theirs.spec.team.agents]
         own = {n: Evidence(ALPHA / len(names)) for n in names}
         left, right = ours.policies(at.path), theirs.policies(bt.path)
+        home = lambda checkpoint: checkpoint.path.parent.parent
+        acts = [ours.acting(a, home(at), left), theirs.acting(b, home(bt), right)]
         place = lambda side: [side.spec.agents.index(n) for n in names]
         played = 0
         for nth in range(count):
-            x, y = ours.play(left, each, nth), theirs.play(right, each, nth)
+            x, y = ours.play(left, each, nth, acts[0]), theirs.play(right, each, nth, acts[1])
             played += each
-            team.add(x.team_return, y.team_return)
+            team.add(x.ended_only(), y.ended_only())
             for n, i, j in zip(names, place(ours), place(theirs), strict=True):
-                own[n].add(x.agent_return[..., i], y.agent_return[..., j])
+                own[n].add(x.ended_only(x.agent_return[..., i]), y.ended_only(y.agent_return[..., j]))
             if team.x and team.decided:
                 break
     low, high = team.ci
     return {
         "runs": [str(c.path.parent.parent) for c in (at, bt)],
         "steps": [at.step, bt.step],
+        "acting": acts,
         "env": a.env,
         "seeds": seeds,
         "episodes": played,

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from marlstone.config import RunConfig
+from marlstone.core.acting import Act
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Spec
@@ -20,7 +21,7 @@ from marlstone.envs.make import is_jax, make
 from marlstone.evaluate.gate import RATE, fit_gate, kept_gate
 from marlstone.evaluate.novelty import NOVELTIES
 from marlstone.evaluate.statistics import interval
-from marlstone.runtime.deciding import Act, Alone, Decider
+from marlstone.runtime.deciding import Alone, Decider
 from marlstone.runtime.gated import Fallback, Gate, Gated, Guarded, off
 
 EPISODES = 64  # of each seed, for each figure
@@ -54,7 +55,7 @@ def measure_gate(
         on, without = play(pad(guarded)), play(pad(replace(guarded, gate=off(gate))))
         alarms = np.asarray(on.told["outside"]) > 0
         decisions = float(np.sum(on.length)) * runtime.algorithm.spec.n
-        center = lambda played: interval(list(np.asarray(played.team_return, float)))[0]
+        center = lambda played: interval(played.per_seed())[0]
         return {
             "rate": float(alarms.mean()),
             "rate_ci95": alarm_rate_ci95(alarms),
@@ -99,9 +100,17 @@ def _same(name: str, here: Spec, there: Spec) -> None:
 
 
 def ood(
-    config: RunConfig, runtime: Any, state: Any, *, run: Path | None = None, rate: float = RATE, episodes: int | None = None, **more: Any
+    config: RunConfig,
+    runtime: Any,
+    state: Any,
+    *,
+    run: Path | None = None,
+    rate: float = RATE,
+    episodes: int | None = None,
+    act: Act = "mode",
+    **more: Any,
 ) -> dict[str, Any]:
     """INTERFACE `ood`: gates fitted to a run's policies (kept in the directory `run`, if one is given), measured; `declared_rate` beside.
     `more`: as `measure_gate` takes it."""
-    gate = fit_gate(runtime, state, rate=rate) if run is None else kept_gate(run, runtime, state, rate=rate)
-    return {"declared_rate": rate, **measure_gate(runtime, state, gate, episodes=episodes or config.evaluate.episodes, **more)}
+    gate = fit_gate(runtime, state, rate=rate, act=act) if run is None else kept_gate(run, runtime, state, rate=rate, act=act)
+    return {"declared_rate": rate, **measure_gate(runtime, state, gate, episodes=episodes or config.evaluate.episodes, act=act, **more)}

@@ -296,6 +296,9 @@ class Study:
             "return_iqm": s.iqm,
             "return_ci95": list(s.ci95),
             "return_worst_seed": s.worst,
+            "acting": said["record"]["acting"],
+            "returns_by_acting": said["record"]["returns_by_acting"],
+            "acting_warning": said["record"]["acting_warning"],
             "returns": [float(np.mean(r)) for r in s.returns],
             "true_metrics": said["record"]["true_metrics"],
             "stability": {"rating": "unrated"} if stable is None else stable.record(),
@@ -326,8 +329,8 @@ def _made(name: str) -> Iterator[Any]:
 
 def _refused(name: str, reason: str) -> dict[str, Any]:
     nothing = dict.fromkeys(
-        ("architecture", "credit", "learner", "return_iqm", "return_ci95", "return_worst_seed", "stability", "cost", "stopped_at",
-         "rank_at_quarter", "rank")
+        ("architecture", "credit", "learner", "return_iqm", "return_ci95", "return_worst_seed", "acting", "returns_by_acting", "stability",
+         "cost", "stopped_at", "rank_at_quarter", "rank")
     )  # fmt: skip
     return {"name": name, **nothing, "verdict": f"refused: {reason}"}
 

@@ -24,7 +24,8 @@ from marlstone.runs.json_line import one_line
 from marlstone.runs.progress import Progress
 from marlstone.runs.store import Store
 from marlstone.runtime.deciding import Chance
-from marlstone.runtime.train import returns_record, train, trained
+from marlstone.runtime.judging import choose, judge, refuse_none, returns_record
+from marlstone.runtime.train import train, trained
 
 QUARTER, MEASURED, STRESSED = "quarter.json", "measured.json", "stressed.json"
 CHANCE = "chance.json"
@@ -134,13 +135,14 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
     def watch(runtime: Any, state: Any, store: Store, step: int) -> bool:
         if job.chance and not (Path(job.home) / CHANCE).is_file():
             random = runtime.evaluate(state, config.evaluate.episodes, decider=Chance(runtime.algorithm))
-            _keep(Path(job.home) / CHANCE, {"chance": float(np.asarray(random.team_return).mean())})
+            refuse_none(random)
+            _keep(Path(job.home) / CHANCE, {"chance": float(np.mean([r.mean() for r in random.per_seed()]))})
         early = 0.2 * config.steps <= step < config.steps and kept(folder, QUARTER) is None
         if early and not job.light:
-            judged = runtime.evaluate(state, config.evaluate.episodes)
+            judged = judge(runtime, state, config.evaluate.episodes, choose(runtime, state, config))
             act, _ = runtime.algorithm.flops(runtime.spread.first(state.train.nets), config.rollout.envs)
             said, at = returns_record(judged, runtime.algorithm.spec.agents), {"step": step, "share": step / config.steps}
-            _keep(folder / QUARTER, {**at, "returns": said["episode_returns"], "record": said, "act_flops": act})
+            _keep(folder / QUARTER, {**at, "returns": returns_of(said), "record": said, "act_flops": act})
             return condemned()
         return False
 
@@ -156,9 +158,14 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         else:
             run.finish(record)
         last = newest(run.checkpoints)
-        said = {"stopped_at": last.step if ended else None, "returns": record["episode_returns"], "ledgers": last.meta["ledgers"]}
+        said = {"stopped_at": last.step if ended else None, "returns": returns_of(record), "ledgers": last.meta["ledgers"]}
         said["cores"] = min(config.seeds, jax.local_device_count())
         _keep(folder / MEASURED, {**said, **({} if job.light else curves(run, config.seeds)), "record": record})
+
+
+def returns_of(record: dict[str, Any]) -> list[list[float]]:
+    """A record's returns of the episodes that ended, seed by seed."""
+    return [[x for x in seed if x is not None] for seed in record["episode_returns"]]
 
 
 def _surely_below(returns: list[list[float]], bar: float) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm, Nets
 from marlstone.config import RunConfig
+from marlstone.core.acting import Act
 from marlstone.core.episodes import Finished, begin
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
@@ -25,7 +26,6 @@ from marlstone.core.types import Chunk, Spec
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadRow
 from marlstone.envs.make import is_jax
-from marlstone.runtime.deciding import Act
 from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.fault_log import FaultLog, Health, text_of
 from marlstone.runtime.fleet.fast import describe, weights
@@ -99,7 +99,10 @@ class Learning:
         else:
             said, masked = spec()
             algorithm = Algorithm(said, config.architecture, config.credit, config.learner)
-            inner = Hosted(config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults)
+            inner = Hosted(
+                config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
+                most=config.evaluate.max_steps,
+            )  # fmt: skip
             step = RowBlock(anonymous(), said, b, masked, 1, create=True).step
         blank = Acting(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))
         ages: tuple[deque[int], ...] = tuple(deque(maxlen=KEPT) for _ in seeds)
@@ -327,7 +330,7 @@ class Learning:
     def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Learning":
         return replace(self, inner=self.inner.elsewhere(config, options))
 
-    def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
+    def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Chunk]]:
         play = self.inner.player(episodes, act)
         return lambda state, nth=0: play(self._for_inner(state), nth)
 
