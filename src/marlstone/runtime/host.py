@@ -32,6 +32,7 @@ from marlstone.runtime.evaluation import Episodes, add, finish, longest, nothing
 from marlstone.runtime.fault_log import FaultLog, text_of
 from marlstone.runtime.fused import Report, State
 from marlstone.runtime.limit import Limit, largest_product, matrix_rate
+from marlstone.runtime.memory import refuse_too_large
 from marlstone.runtime.spread import Spread
 from marlstone.runtime.unroll import Acting, assemble, chunk_shapes, draw, host_scan, unroll
 from marlstone.runtime.workers import Workers
@@ -115,6 +116,7 @@ class Hosted:
         make = lambda _: Workers(config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults, log=log)
         first = make(0)
         try:
+            refuse_too_large(config, first.spec, len(seeds), copies=2)  # as rows come in, and put together
             algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner)
             with ThreadPoolExecutor(len(seeds)) as threads:
                 pools = [first, *threads.map(make, range(len(seeds) - 1))]

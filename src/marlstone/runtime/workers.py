@@ -21,7 +21,7 @@ from marlstone.core.errors import UserError
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.faults import Fault, fault_to_json
 from marlstone.envs.guards import FAULTS, Guards
-from marlstone.envs.make import parse, sources
+from marlstone.envs.make import one_per_process
 from marlstone.envs.managed import Managers
 from marlstone.runtime import wire
 from marlstone.runtime.fault_log import EnvironmentFailed, FaultLog, Health, text_of
@@ -30,13 +30,6 @@ from marlstone.runtime.row_block import RowBlock, anonymous, map_step
 from marlstone.runtime.spec_json import spec_from_json
 
 NOTES = 100  # latest reports of faults that are kept, in words
-
-
-def one_per_process(name: str) -> bool:
-    """Whether an environment cannot share its process with another (SUMO)."""
-    source = parse(name)[0]
-    module = next(s.module for s in sources() if s.name == source)
-    return module.endswith(".sumo")
 
 
 class Workers:

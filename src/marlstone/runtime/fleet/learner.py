@@ -35,6 +35,7 @@ from marlstone.runtime.fleet.transport import LearnerEnd
 from marlstone.runtime.fused import Fused, Report, State
 from marlstone.runtime.host import Hosted, OneByOne
 from marlstone.runtime.limit import Limit
+from marlstone.runtime.memory import refuse_too_large
 from marlstone.runtime.row_block import RowBlock, anonymous
 from marlstone.runtime.train import runtime_of
 from marlstone.runtime.unroll import Acting, chunk_shapes
@@ -91,6 +92,7 @@ class Learning:
         b, length, seeds = config.rollout.envs, config.rollout.length, config.all_seeds
         total = -(-config.steps // (b * length))
         inner: Any
+        fleet = config.fleet
         if is_jax(config.env):
             inner = runtime_of(config)
             algorithm = inner.algorithm
@@ -98,6 +100,7 @@ class Learning:
             step: Any = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shape)
         else:
             said, masked = spec()
+            refuse_too_large(config, said, len(seeds), copies=1 + fleet.queue)  # those in training, and those that wait
             algorithm = Algorithm(said, config.architecture, config.credit, config.learner)
             inner = Hosted(
                 config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
@@ -107,7 +110,6 @@ class Learning:
         blank = Acting(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))
         ages: tuple[deque[int], ...] = tuple(deque(maxlen=KEPT) for _ in seeds)
         fresh: Callable[[], list[Any]] = lambda: [{} for _ in seeds]
-        fleet = config.fleet
         return cls(
             algorithm, inner, b, length, total, seeds, fleet.max_staleness, fleet.actor, blank, ends, page, trained, beside, lineage,
             config.env, config.guards.most_bad, ages,
