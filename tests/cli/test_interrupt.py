@@ -87,7 +87,12 @@ class Command:
             [sys.executable, *program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=cwd
         )
         self.lines: list[str] = []
-        threading.Thread(target=lambda: self.lines.extend(iter(self.process.stderr.readline, "")), daemon=True).start()  # type: ignore[union-attr]
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        with self.process.stderr as lines:  # type: ignore[union-attr]
+            self.lines.extend(lines)
 
     def until(self, condition: Callable[[str], bool]) -> None:
         end = time.monotonic() + 120
@@ -96,8 +101,10 @@ class Command:
             time.sleep(0.02)
 
     def ended(self) -> tuple[int, str, str]:
-        out = self.process.stdout.read()  # type: ignore[union-attr]
+        with self.process.stdout as pipe:  # type: ignore[union-attr]
+            out = pipe.read()
         code = self.process.wait(60)
+        self.reader.join()
         return code, out, "".join(self.lines)
 
 

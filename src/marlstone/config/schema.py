@@ -7,7 +7,6 @@ from typing import Literal
 from marlstone.architectures import Architecture, Decentralized
 from marlstone.config.case import Case
 from marlstone.core.acting import Acting
-from marlstone.core.errors import UserError
 from marlstone.core.machine import cores
 from marlstone.core.seeds import REPORTING, Purpose, purpose_of, seeds_of
 from marlstone.credit import Credit, Individual
@@ -49,7 +48,7 @@ def default_envs(env: str, multiple: int) -> int:
         if is_jax(env):
             return 32
         wanted = cores() if one_per_process(env) else max(8, 2 * cores())
-    except UserError:
+    except ValueError:
         return 32  # no such environment: whoever makes it says so
     return -(-wanted // multiple) * multiple
 
