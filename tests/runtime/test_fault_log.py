@@ -49,7 +49,7 @@ def begun(path: Path, it: RunConfig) -> RunDirectory:
     ],
 )  # fmt: skip
 def test_the_first_fault_of_each_kind_is_reported_once(fault: str, kind: str, words: tuple[str, ...], capfd: Any) -> None:
-    with Workers(toy(fault=fault, at=2, length=6), 4, guards=Guards(reward_bounds=(-100, 100)), num_workers=2) as w:
+    with Workers(toy(fault=fault, at=2, length=6), 4, guards=Guards(reward_bounds=(-100, 100), most_bad=1.0), num_workers=2) as w:
         roll(w, 1)
         assert "fault" not in capfd.readouterr().err
         roll(w, 12)
