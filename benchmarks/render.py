@@ -13,8 +13,8 @@ import numpy as np
 from grid_table import grid
 from hacking_table import hacking
 from record import HERE, RESULTS, read
-from select_table import folklore, reliability, seeds, selections
-from tables import number, table
+from select_table import families, folklore, reliability, seeds, selections
+from tables import CORRELATION, number, possible, table, within
 
 from marlstone.evaluate.statistics import interval
 from marlstone.runs.curve import draw
@@ -49,7 +49,7 @@ def learning() -> str:
         learner = "" if x["learner"] == "policy_gradient" else f", {x['learner']}"
         parts = f"{x['architecture']}, {body.get('kind', 'mlp')}, {x['credit']}{learner}"
         truth = "; ".join(f"{k} {v:.3g}" for k, v in x["true_metrics"].items()) or "-"
-        low, high = x["return_ci95"]
+        low, high = within(x["return_ci95"], x["return_iqm"], possible(x["env"]))
         rows.append(
             [
                 f"`{x['env']}`",
@@ -196,7 +196,8 @@ def traffic() -> str:
     return table(head, rows) if rows else "No traffic result is recorded yet.\n"
 
 
-def _both(center: float | None, ci: list[float | None]) -> str:
+def _both(center: float | None, ci: list[float | None], bounds: tuple[float, float] | None = None) -> str:
+    ci = within(ci, center, bounds)
     figure = lambda x: "-" if x is None else f"{x:.3f}"
     return "-" if center is None else f"{center:.3f} ({figure(ci[0])} to {figure(ci[1])})"
 
@@ -213,8 +214,8 @@ def credit() -> str:
                 f"`{a['env']}`",
                 f"{method}, {a['learner']}",
                 a["claims"] or "none: implied",
-                _both(a["rank_correlation"], a["rank_correlation_ci95"]),
-                _both(a["decision_rank_correlation"], a["decision_rank_correlation_ci95"]),
+                _both(a["rank_correlation"], a["rank_correlation_ci95"], CORRELATION),
+                _both(a["decision_rank_correlation"], a["decision_rank_correlation_ci95"], CORRELATION),
                 idle,
                 said(a["saboteurs"]),
                 "-" if a["efficiency_error"] is None else f"{a['efficiency_error']:.1%}",
@@ -246,7 +247,7 @@ def optimized() -> str:
             [
                 f"`{a['env']}`",
                 f"{method}, {a['learner']}",
-                f"{_both(r['return_iqm'], r['return_ci95'])}, worst {r['return_worst_seed']:.3f}",
+                f"{_both(r['return_iqm'], r['return_ci95'], possible(a['env']))}, worst {r['return_worst_seed']:.3f}",
                 f"{sum(x >= 0.99 * BEST.get(ground, 1.0) for x in r['returns'])} of {len(r['returns'])}",
                 _both(a["gap"], a["gap_ci95"]),
                 "**yes**" if r["hacks"] else "no",
@@ -258,7 +259,12 @@ def optimized() -> str:
 
 def variance() -> str:
     """How noisy the policy gradient is under each method, and whether it points where it should."""
-    shown = lambda m, k: f"{m[k]:.3g} ({m[f'{k}_ci95'][0]:.3g} to {m[f'{k}_ci95'][1]:.3g})"
+    bounds = {"cosine": CORRELATION}
+
+    def shown(m: dict, k: str) -> str:
+        low, high = within(m[f"{k}_ci95"], m[k], bounds.get(k, (0.0, float("inf"))))
+        return f"{m[k]:.3g} ({low:.3g} to {high:.3g})"
+
     rows = [
         [
             f"`{r['env']}`",
@@ -467,7 +473,9 @@ def page() -> str:
             "Repeat with `python benchmarks/selection.py lbf`, and `quick`. How far to believe it: selections with disjoint seeds, and "
             "`planted`, which is `ctde-team` with 9% of its actions lost, so that it earns a tenth less:\n",
             reliability(),
-            "Repeat with `python benchmarks/selection.py reliability`. Seeds together, in four ways, timed in one run:\n",
+            "Repeat with `python benchmarks/selection.py reliability`. The same by simulation, on drawn returns:\n",
+            families(),
+            "Repeat with `python benchmarks/families.py`. Seeds together, in four ways, timed in one run:\n",
             seeds(),
             "Repeat with `python benchmarks/seeds.py`.\n",
             "## Learning\n",
@@ -480,8 +488,9 @@ def page() -> str:
             "proving grounds; IQM over seeds with 95% intervals. The best return of each ground is 1 (`saboteur`: 0.9, `climbing`: 44).\n",
             credit(),
             "What the same runs earned, and what each method optimized in the return's place (pay per episode: summed where it is split, "
-            "else averaged over agents). A method *hacks* where, from halfway to the end of training, what it optimizes surely rose while "
-            "the true return surely fell. `qmix-optimist` is QMIX with `learner.downward = 0.02` and every action explored.\n",
+            "else averaged over agents). A method *hacks* where, from halfway to the end of training, what it optimizes rose while "
+            "the true return fell, both by intervals off zero. `qmix-optimist` is QMIX with `learner.downward = 0.02` and every action "
+            "explored.\n",
             optimized(),
             "Repeat with `python benchmarks/credit.py`.\n",
             "## Reward hacking, planted\n",

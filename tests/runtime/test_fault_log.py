@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from marlstone.architectures import Decentralized, Mlp
 from marlstone.cli.report import faults, training
 from marlstone.config import RunConfig, dump
 from marlstone.config.schema import Evaluation, Rollout
-from marlstone.core.errors import UserError, place_of
+from marlstone.core.errors import UserError
 from marlstone.envs.guards import Guards
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, QLearning
@@ -94,15 +93,6 @@ def test_health_judges_shares_of_windows(steps: list[tuple[int, float, int, int]
         whole = bad + ended + broken + episodes
         bad, episodes = (bad + ended, episodes + broken) if whole < EPISODES else (0, 0)
         assert window[0] / STEPS <= most and episodes / EPISODES <= most
-
-
-def test_a_place_is_the_users_own_line() -> None:
-    env = make(f"{CASES}/raises.py:make_env?mode=raise_always")
-    env.reset(0)
-    with pytest.raises(KeyError) as error:
-        env.step(tuple(np.zeros(g.count, np.int32) for g in env.spec.groups))
-    file, line = place_of(error.value).rsplit(":", 1)
-    assert file.endswith("cases/raises.py") and "raise_always" in Path(file).read_text().splitlines()[int(line) - 1]
 
 
 @pytest.mark.usefixtures("compiled_once")

@@ -19,7 +19,7 @@ BUDGET, QUICK_BUDGET, SEEDS = "1e6", "2e5", 5
 
 
 def parser() -> Parser:
-    about = "Train candidates in an environment under one budget, stress them, and say which to take, how surely and at what cost."
+    about = "Train candidates in an environment under one budget, test them under failures, and recommend one, with evidence and cost."
     flags = Parser("select", about)
     add = flags.add_argument
     add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs)")
@@ -42,6 +42,7 @@ def parser() -> Parser:
         help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/",
     )
     add(*ACTING, **ACTING_HELP)
+    add("--wide", action="store_true", help="every column of the table, as wide as it takes; the report has them too")
     add("--json", action="store_true", help="one line of JSON on stdout")
     return flags
 
@@ -78,7 +79,7 @@ def main(words: list[str]) -> int:
         return 0
     from marlstone.cli.report import selected
 
-    selected(record)
+    selected(record, flags.wide)
     return 0
 
 

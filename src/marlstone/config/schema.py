@@ -116,7 +116,6 @@ class Evaluation:
     """
 
     episodes: int = 32
-    max_steps: int | None = None
     logged: int | None = None
     cases: tuple[Case, ...] = ()
     graceful: float = 0.2
@@ -124,6 +123,7 @@ class Evaluation:
     suites: tuple[Literal["edge-cases", "credit"], ...] = ()
     tolerance: float = 0.1
     baseline: str | None = None
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
         _at_least("evaluate", {"episodes": self.episodes, "every": self.every, "max_steps": self.max_steps})

@@ -2,8 +2,6 @@
 
 import difflib
 import linecache
-import os
-import sysconfig
 import traceback
 from collections.abc import Iterable
 from types import TracebackType
@@ -45,15 +43,3 @@ def refused(error: BaseException) -> bool:
     """Whether an error is our own refusal of what was asked: a `ValueError`, or a missing package, that this package raised
     itself. The same from JAX, an environment or a user's file is a failure and keeps its traceback."""
     return isinstance(error, UserError) or _raised_by_us(error.__traceback__)
-
-
-def place_of(error: BaseException) -> str:
-    """`file.py:12`: the innermost line of an error that is neither this package's nor an installed one's, if there is one; else the
-    innermost that is not this package's, else nothing."""
-    lines = [(f.f_code.co_filename, n) for f, n in traceback.walk_tb(error.__traceback__)]
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    theirs = [(file, n) for file, n in lines if not os.path.abspath(file).startswith(ours + os.sep)]
-    installed = tuple(sysconfig.get_path(k) + os.sep for k in ("stdlib", "purelib", "platlib"))
-    own = [(file, n) for file, n in theirs if not os.path.abspath(file).startswith(installed)]
-    found = own or theirs
-    return f"{found[-1][0]}:{found[-1][1]}" if found else ""

@@ -13,8 +13,9 @@ import numpy as np
 from marlstone.config import RunConfig
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.types import Metric
+from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.hacking import EPISODES, SEEDS, Verdict, hacked
-from marlstone.evaluate.paired import ALPHA, Players, rounds, together
+from marlstone.evaluate.paired import Players, rounds, together
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import Kept, kept
@@ -51,7 +52,7 @@ def check_hacking(runs: list[Side], episodes: int) -> dict[str, Any]:
     played, left_out = _in_all(played)
     steps = [one.step for _, _, kept_ones in sides for one in kept_ones]
     spread = {k: float(np.ptp([x[k].mean() for x in played])) or 1.0 for k in played[0]}
-    alpha = ALPHA / ((len(played) - 1) * len(metrics))
+    alpha = alpha_each((len(played) - 1) * len(metrics))
     pairs = [_pair(old, played[-1], metrics, alpha, spread) | {"steps": [step, steps[-1]]} for step, old in zip(steps[:-1], played)]
     worst = max(pairs, key=lambda p: (p["alarm"], p["case"]))
     return {

@@ -12,6 +12,7 @@ is of clipped differences. Agents' own returns are always bounded by their first
 from typing import Any
 
 from marlstone.config import RunConfig
+from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.paired import ALPHA, Evidence, Players, rounds, together
 from marlstone.runs.checkpoint import Checkpoint
 
@@ -26,7 +27,7 @@ def compare(first: Side, second: Side, episodes: int, bounds: tuple[float, float
     team = Evidence(ALPHA, None if bounds is None else bounds[1] - bounds[0])
     with Players.of(a, seeds) as ours, Players.of(b, seeds) as theirs:
         names = [n for n in ours.spec.team.agents if n in theirs.spec.team.agents]
-        own = {n: Evidence(ALPHA / len(names)) for n in names}
+        own = {n: Evidence(alpha_each(len(names))) for n in names}
         left, right = ours.policies(at.path), theirs.policies(bt.path)
         home = lambda checkpoint: checkpoint.path.parent.parent
         acts = [ours.acting(a, home(at), left), theirs.acting(b, home(bt), right)]

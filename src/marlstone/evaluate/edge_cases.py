@@ -1,11 +1,12 @@
 """How a finished policy does when something goes wrong: the edge cases, one by one, on the same episodes.
 
-    span   = IQM over seeds of the undisturbed return - IQM of chance's (uniform among what is legal)
-    loss_i = (undisturbed return - return in the case) / span,   training seed i, episode by episode (paired: the same keys)
+    span = IQM over seeds of the undisturbed return - IQM of chance's (uniform among what is legal)
+    loss = IQM over seeds of (undisturbed return - return in the case) / span,   episode by episode (paired: the same keys)
 
-A case's loss is the IQM of the loss_i with the 95% interval of `statistics`. It is graceful where the interval's upper end is
-at most `evaluate.graceful`; with a single seed, which has no interval, where the loss itself is. A policy no better than chance
-has nothing to lose: no loss, and no verdict.
+The loss's 95% interval takes the span to be as uncertain as it is (`statistics.share`). A case is graceful where the interval's upper end
+is at most `evaluate.graceful`, not graceful where its lower end is above, and else not shown (`graceful` null, with `note`, the reason and
+the remedy): an interval across the bound, a span that is not shown to be above 0, a single seed, which has no interval. Intervals and
+verdicts are of each case alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,8 +34,9 @@ from marlstone.envs.faults import (
     Skew,
     Volatile,
 )
+from marlstone.envs.guards import return_bounds
 from marlstone.evaluate.gate_measured import ood
-from marlstone.evaluate.statistics import interval
+from marlstone.evaluate.statistics import Bounds, difference, interval, share
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runtime.deciding import Alone, Chance, Decider
 from marlstone.runtime.evaluation import Episodes
@@ -103,7 +105,7 @@ def edge_cases(
     nominal: np.ndarray | None = None, chance: np.ndarray | None = None, tell: Tell = lambda name: None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """What becomes of every seed's policy in each case, acting by `act`; per case `name return_iqm return_ci95 loss loss_ci95 loss_per_seed
-    graceful`.
+    graceful note`.
 
     `cases`: default, the standard ones and the configuration's own. `nominal` and `chance`: undisturbed and chance's returns
     `[seeds episodes]` of these same episodes, where they are known already. `tell` is told the name of each case before it is played.
@@ -113,8 +115,8 @@ def edge_cases(
         cases = (*standard_cases(runtime.algorithm.spec), *config.evaluate.cases)
     nominal = runtime.evaluate(state, episodes, act).ended_only() if nominal is None else nominal
     chance = _by_chance(runtime, state, episodes).ended_only() if chance is None else chance
-    span = interval(_ended(nominal))[0] - interval(_ended(chance))[0]
     spec, out = runtime.algorithm.spec, list[dict[str, Any]]()
+    bounds = return_bounds(spec, config.guards)
     for case in cases:
         for fault in case.faults:
             if reason := fault.refuses(spec):
@@ -125,11 +127,10 @@ def edge_cases(
         if _is_one_fault(case, spec):
             played = next(in_turn)
         else:
-            there = runtime.elsewhere(config, case.options) if case.options else runtime
+            there = runtime.elsewhere(config.env, case.options) if case.options else runtime
             played = there.evaluate(state, episodes, act, decider=decider_of(runtime.algorithm, case), faults=case.faults)
         returns = played.ended_only()
-        loss = (nominal - returns) / span if span > 0 else None
-        out.append({"name": case.name, **summary(returns), **judged(loss, config.evaluate.graceful)})
+        out.append({"name": case.name, **summary(returns, bounds), **judged(nominal, returns, chance, config.evaluate.graceful)})
     return out
 
 
@@ -138,10 +139,10 @@ def _is_one_fault(case: Case, spec: Spec) -> bool:
     return len(case.faults) == 1 and not case.options and not case.late and case.faults[0].spec(spec) == spec
 
 
-def summary(returns: np.ndarray) -> dict[str, Any]:
+def summary(returns: np.ndarray, bounds: Bounds | None = None) -> dict[str, Any]:
     """`[seeds episodes]`"""
     rows = _ended(returns)
-    center, ends = interval(rows)
+    center, ends = interval(rows, bounds=bounds)
     return {"return_iqm": center, "return_ci95": _known(ends), "return_per_seed": [float(r.mean()) for r in rows]}
 
 
@@ -149,14 +150,37 @@ def _known(ends: Sequence[float]) -> list[float | None]:
     return [None if np.isnan(x) else float(x) for x in ends]
 
 
-def judged(loss: np.ndarray | None, bound: float) -> dict[str, Any]:
-    """The verdict on losses `[seeds episodes]`; None: there was nothing to lose."""
-    if loss is None:
-        return {"loss": None, "loss_ci95": [None, None], "loss_per_seed": None, "graceful": None}
-    rows = _ended(loss)
-    center, ends = interval(rows)
-    worst = center if np.isnan(ends[1]) else ends[1]
-    return {"loss": center, "loss_ci95": _known(ends), "loss_per_seed": [float(r.mean()) for r in rows], "graceful": bool(worst <= bound)}
+def judged(nominal: np.ndarray, returns: np.ndarray, chance: np.ndarray, bound: float) -> dict[str, Any]:
+    """The verdict on a case from returns `[seeds episodes]` without it, in it, and by chance; NaN where an episode did not end."""
+    lost, whole, none = _ended(nominal - returns), _ended(nominal), _ended(chance)
+    loss, ends = share(lost, whole, none)
+    low, high = ends
+    graceful = True if high <= bound else False if low > bound else None
+    known = np.isfinite(loss)
+    span = interval(whole)[0] - interval(none)[0]
+    return {
+        "loss": loss if known else None,
+        "loss_ci95": _known(ends),
+        "loss_per_seed": [float(r.mean() / span) for r in lost] if known else None,
+        "graceful": graceful,
+        "note": "" if graceful is not None else _why_not_shown(len(nominal), bool(known), bool(np.isfinite(low))),
+    }
+
+
+def _span(nominal: np.ndarray, chance: np.ndarray) -> dict[str, Any]:
+    """What was learned: undisturbed less chance."""
+    center, ends = difference(_ended(nominal), _ended(chance), paired=True)
+    return {"span": center, "span_ci95": _known(ends)}
+
+
+def _why_not_shown(seeds: int, learned: bool, ends: bool) -> str:
+    if not learned:
+        return "the policy does not return more than chance: train longer"
+    if seeds < 2:
+        return "one seed has no interval: train with --seeds 5"
+    if not ends:
+        return "not shown to return more than chance: train longer, or raise evaluate.episodes"
+    return "the interval holds the bound: train more seeds, or raise evaluate.episodes"
 
 
 def evaluate_cases(config: RunConfig, checkpoint: Checkpoint, episodes: int, tell: Tell = lambda name: None) -> dict[str, Any]:
@@ -168,15 +192,16 @@ def evaluate_cases(config: RunConfig, checkpoint: Checkpoint, episodes: int, tel
         act = resolve(runtime, state, config, run)
         judged = judge(runtime, state, episodes, act)
         tell("chance")
-        chance = _by_chance(runtime, state, episodes).ended_only()
+        chance, bounds = _by_chance(runtime, state, episodes).ended_only(), return_bounds(runtime.algorithm.spec, config.guards)
         return {
             "run": str(run),
             "env": config.env,
             "step": checkpoint.step,
             "episodes": episodes,
             "seeds": list(runtime.seeds),
-            **returns_record(judged, runtime.algorithm.spec.agents),
-            "chance": summary(chance),
+            **returns_record(judged, runtime.algorithm.spec.agents, bounds),
+            "chance": summary(chance, bounds),
+            **_span(judged.episodes.ended_only(), chance),
             "graceful_bound": config.evaluate.graceful,
             "cases": edge_cases(runtime, state, config, episodes, act, nominal=judged.episodes.ended_only(), chance=chance, tell=tell),
             "ood": _gated(runtime, state, config, run, episodes, act, tell),

@@ -13,11 +13,8 @@ from scipy import stats
 
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
-from marlstone.core.errors import UserError
 from marlstone.core.records import replace
-from marlstone.core.types import Spec
 from marlstone.envs.faults import Fault
-from marlstone.envs.make import is_jax, make
 from marlstone.evaluate.gate import RATE, fit_gate, kept_gate
 from marlstone.evaluate.novelty import NOVELTIES
 from marlstone.evaluate.statistics import interval
@@ -68,7 +65,7 @@ def measure_gate(
 
     familiar = tried(runtime)
     kinds = {name: tried(runtime, faults) for name, faults in novel.items()}
-    kinds |= {name: tried(elsewhere(runtime, env)) for name, env in (shifted or {}).items()}
+    kinds |= {name: tried(runtime.elsewhere(env)) for name, env in (shifted or {}).items()}
     named = lambda prefix, found: {k.replace("rate", prefix): v for k, v in found.items() if k.startswith("rate")}
     rest = lambda found: {k: v for k, v in found.items() if not k.startswith("rate")}
     return {
@@ -77,26 +74,6 @@ def measure_gate(
         "detection_rate": float(np.mean([k["rate"] for k in kinds.values()])) if kinds else None,
         "kinds": {name: {**named("detection_rate", found), **rest(found)} for name, found in kinds.items()},
     }
-
-
-def elsewhere(runtime: Any, name: str) -> Any:
-    """The runtime in another environment, for judging. Raises `UserError` where agents would see or do other things there."""
-    if is_jax(name):
-        env: Any = make(name)
-        if (managers := runtime.algorithm.architecture.managers()) is not None:
-            env = managers.over(env)
-        _same(name, runtime.algorithm.spec, env.spec)
-        return replace(runtime, env=replace(runtime.env, env=env))
-    there = replace(runtime, name=name)
-    with there._more(1) as one:
-        _same(name, runtime.algorithm.spec, one.spec)
-    return there
-
-
-def _same(name: str, here: Spec, there: Spec) -> None:
-    for field in ("groups", "state", "metrics", "opponents"):
-        if getattr(here, field) != getattr(there, field):
-            raise UserError(f"{name} has other {field} than the policy was trained with: shift an option that leaves agents what they are")
 
 
 def ood(

@@ -20,6 +20,7 @@ from marlstone.core.acting import Act
 from marlstone.core.episodes import whole_episodes
 from marlstone.core.errors import UserError
 from marlstone.core.types import Chunk, Spec, Step
+from marlstone.envs.guards import return_bounds
 from marlstone.runs.arrays import placed, prepared, read, verified
 from marlstone.runs.checkpoint import Checkpoint, load
 from marlstone.runs.leaves import Leaf
@@ -85,7 +86,7 @@ def _chunk(spec: Spec, stored: dict[str, Leaf], seed: str) -> Chunk:
 
 def difference(log: Spec, run: Spec) -> str | None:
     """The first thing in which a log's spec is not a run's, or None."""
-    plain = lambda spec: json.loads(json.dumps(spec_to_json(spec)))
+    plain = lambda spec: {k: v for k, v in json.loads(json.dumps(spec_to_json(spec))).items() if k != "return_bounds"}
     found = next(_differences(plain(log), plain(run), ""), None)
     return found and "{} is {!r} in the log and {!r} in the run".format(*found)
 
@@ -126,7 +127,7 @@ def evaluate_logged(config: RunConfig, checkpoint: Checkpoint, episodes: int, pa
         {k: figures(lambda w, k=k: w.metrics[k]) for k in spec.metrics},
         figures(lambda w: w.length > 0),
     )
-    record = returns_record(Judged(act, {act: logged}), spec.agents)
+    record = returns_record(Judged(act, {act: logged}), spec.agents, return_bounds(spec, config.guards))
     run = str(checkpoint.path.parent.parent)
     write(path, config.env, act, spec, played, run=run, step=checkpoint.step, episodes={str(s): episodes for s in played})
     told = {"run": run, "env": config.env, "step": checkpoint.step, "episodes": ended, "seeds": list(runtime.seeds)}

@@ -49,6 +49,14 @@ class FaultLog:
         if first:
             self.tell(f"fault: {fault}: {text}; the next ones are only counted")
 
+    def notice(self, text: str) -> None:
+        """Tell what is no fault, once."""
+        with self.lock:
+            first = text not in self.reported
+            self.reported.add(text)
+        if first:
+            self.tell(f"note: {text}")
+
     def add(self, counts: Mapping[str, int]) -> None:
         """Count faults of environments that are closed."""
         with self.lock:
@@ -122,7 +130,7 @@ class Faults:
                 runtime.log.report(
                     fault, f"{count:,} values by step {step:,}, seed {seed} (guards.on_bad = 'refuse' names agent and field)"
                 )
-            bad = max((-(-n // most[k]) for k, n in new.items()), default=0)  # steps that were faulty: at least so many
+            bad = max((-(-n // most[k]) for k, n in new.items() if k in most), default=0)  # steps that were faulty: at least so many
             self.health.setdefault(seed, Health(name, guards.most_bad)).add(int(more_steps), bad, 0, 0, after)
         self.latest = now
 

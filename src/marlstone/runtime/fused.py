@@ -16,7 +16,6 @@ import numpy as np
 from jax import lax
 
 from marlstone.algorithm import Algorithm, Nets, Train
-from marlstone.config import RunConfig
 from marlstone.core.across import own_part, total
 from marlstone.core.acting import Act, temperature
 from marlstone.core.episodes import Finished, Tally, begin, tally
@@ -24,11 +23,11 @@ from marlstone.core.errors import UserError
 from marlstone.core.records import record, replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, difference
-from marlstone.envs.faults import Fault, under
+from marlstone.envs.faults import Fault, faults_of, under
 from marlstone.envs.faults.alternatives import Alternatives
 from marlstone.envs.guards import BadRow
 from marlstone.envs.layers import layered
-from marlstone.envs.make import make
+from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Running, Vectorized
 from marlstone.runtime.deciding import Alone, Decider
 from marlstone.runtime.episodes import SELDOM, acting_by, joined, spans
@@ -193,10 +192,10 @@ class Fused:
         return [{k: int(v[i]) for k, v in counts.items()} for i in range(len(self.seeds))]
 
     def most_faults(self) -> dict[str, int]:
-        """How many of each fault one environment step can have at most."""
+        """How many of each fault that makes a step faulty one environment step can have at most."""
         spec = self.env.spec
         seen = sum(g.count * int(np.prod(leaf.shape)) for g in spec.groups for leaf in g.observation.values())
-        return {"nan_observation": max(seen, spec.state) + len(spec.metrics), "nan_reward": spec.n, "reward_bounds": spec.n}
+        return {"nan_observation": max(seen, spec.state) + len(spec.metrics), "nan_reward": spec.n}
 
     @cached_property
     def log(self) -> FaultLog:
@@ -265,11 +264,17 @@ class Fused:
             numbers = (np.array(self.seeds, np.uint32), self._temperatures(act), np.full(len(self.seeds), which, np.int32))
             yield jax.device_get(self.spread.trim(played(state.train.policy, *map(self.spread.pad, numbers))))
 
-    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Fused":
-        """The same in the environment with other options, for judging. Raises UserError where agents would see or do other things there."""
-        env = layered(make(config.env, options), config.architecture.managers(), config.faults)
+    def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Fused":
+        """The same policies in the environment `name` with `options`, for judging, under this runtime's own managers and faults.
+
+        Raises `UserError` where agents would see or do other things there.
+        """
+        options = dict(options or {})
+        if not is_jax(name):
+            raise UserError(f"{name} is stepped by Python, and this run's environment by JAX: name one written in JAX")
+        env = layered(make(name, options), self.algorithm.architecture.managers(), faults_of(self.env.env))
         if reason := difference(self.env.spec, env.spec):
-            raise UserError(f"{config.env} with {dict(options)}: {reason}")
+            raise UserError(f"{name} with {options}: {reason}" if options else f"{name}: {reason}")
         return replace(self, env=replace(self.env, env=env))
 
     def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Chunk]]:

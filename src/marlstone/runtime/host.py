@@ -113,7 +113,10 @@ class Hosted:
         managers = config.architecture.managers()
         workers = config.rollout.workers
         log = FaultLog()
-        make = lambda _: Workers(config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults, log=log)
+        make = lambda _: Workers(
+            config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults,
+            state=config.architecture.central, log=log,
+        )  # fmt: skip
         first = make(0)
         try:
             refuse_too_large(config, first.spec, len(seeds), copies=2)  # as rows come in, and put together
@@ -240,17 +243,19 @@ class Hosted:
         """Another `b` environments, in processes of their own."""
         made = Workers(
             self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
-            managers=self.algorithm.architecture.managers(), faults=(*self.befalling, *faults), log=self.judging,
+            managers=self.algorithm.architecture.managers(), faults=(*self.befalling, *faults),
+            state=self.algorithm.architecture.central, log=self.judging,
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()
-            raise UserError(f"{self.name} with {dict(self.options)}: {difference(self.spec, made.spec)}")
+            where = f"{self.name} with {dict(self.options)}" if self.options else self.name
+            raise UserError(f"{where}: {difference(self.spec, made.spec)}")
         return made
 
     # ---- judging
-    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Hosted":
-        """As `Fused.elsewhere`; what differs is said once its workers start."""
-        return replace(self, options=dict(options))
+    def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Hosted":
+        """As `Fused.elsewhere`; what differs is reported once its workers start."""
+        return replace(self, name=name, options=dict(options or {}))
 
     def evaluate(
         self, state: State, episodes: int, act: Act = "mode", *,

@@ -14,7 +14,7 @@ from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.errors import Failure
 from marlstone.envs.make import is_jax
-from marlstone.evaluate.statistics import difference, interval, worst_seed
+from marlstone.evaluate.statistics import Bounds, difference, interval, worst_seed
 from marlstone.runs.directory import RunDirectory
 from marlstone.runtime.evaluation import Episodes
 
@@ -66,13 +66,14 @@ def judge(runtime: Any, state: Any, episodes: int, act: Act) -> Judged:
     return Judged(act, {way: runtime.evaluate(state, episodes, way) for way in dict.fromkeys((act, *WAYS))})
 
 
-def returns_record(judged: Judged, agents: tuple[str, ...]) -> dict[str, Any]:
+def returns_record(judged: Judged, agents: tuple[str, ...], bounds: Bounds | None = None) -> dict[str, Any]:
     """The return fields of a record, from `[seeds episodes ...]`: as deployed, with `returns_by_acting` beside, and how many episodes were
-    `broken` (by the environment; replayed) and `unfinished` (left out) of `episodes_asked`. Raises `Failure` where a seed has none."""
+    `broken` (by the environment; replayed) and `unfinished` (left out) of `episodes_asked`. `bounds`: the least and the greatest return
+    of an episode, where known, which intervals stay within. Raises `Failure` where a seed has none."""
     played = judged.episodes
     refuse_none(played)
     per_seed = played.per_seed()
-    center, (low, high) = interval(per_seed)
+    center, (low, high) = interval(per_seed, bounds=bounds)
     ended = np.asarray(played.ended, bool)
     mean = lambda values: np.mean([x.mean() for x in played.per_seed(values)])
     return {
@@ -82,7 +83,8 @@ def returns_record(judged: Judged, agents: tuple[str, ...]) -> dict[str, Any]:
         "return_iqm": center,
         "return_ci95": [_finite(low), _finite(high)],
         "return_worst_seed": worst_seed(per_seed),
-        "returns_by_acting": {way: _summary(e) for way, e in judged.played.items()},
+        "return_bounds": None if bounds is None else [_finite(x) for x in bounds],
+        "returns_by_acting": {way: _summary(e, bounds) for way, e in judged.played.items()},
         "acting_warning": warning(judged),
         "true_metrics": _metrics(played),
         "agent_returns": {a: float(mean(np.asarray(played.agent_return)[..., i])) for i, a in enumerate(agents)},
@@ -93,11 +95,11 @@ def returns_record(judged: Judged, agents: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _summary(played: Episodes) -> dict[str, Any]:
+def _summary(played: Episodes, bounds: Bounds | None) -> dict[str, Any]:
     returns = played.per_seed()
     if not all(r.size for r in returns):
         return {"return_iqm": None, "return_ci95": [None, None], "true_metrics": dict.fromkeys(played.metrics)}
-    center, ends = interval(returns)
+    center, ends = interval(returns, bounds=bounds)
     return {"return_iqm": center, "return_ci95": [_finite(x) for x in ends], "true_metrics": _metrics(played)}
 
 

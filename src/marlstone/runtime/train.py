@@ -18,6 +18,7 @@ from marlstone.core.interruptible import Abandoned, interruptible
 from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
+from marlstone.envs.guards import return_bounds
 from marlstone.envs.layers import layered
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
@@ -239,7 +240,7 @@ def _train(
         "steps": done * rows,
         "seeds": list(runtime.seeds),
         "purpose": purpose_of(config.seed),
-        **returns_record(judged, runtime.algorithm.spec.agents),
+        **returns_record(judged, runtime.algorithm.spec.agents, return_bounds(runtime.algorithm.spec, config.guards)),
         "steps_per_second": speed,
         "limit_steps_per_second": None if limit is None else limit.steps_per_second,
         "share_of_limit": None if limit is None else speed / limit.steps_per_second,
@@ -342,6 +343,7 @@ def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int) -> dict[s
     run = checkpoint.path.parent.parent
     with trained(config, checkpoint) as (runtime, state):
         judged = judge(runtime, state, episodes, resolve(runtime, state, config, run))
+        bounds = return_bounds(runtime.algorithm.spec, config.guards)
         return {"run": str(run), "env": config.env, "step": checkpoint.step, "episodes": episodes,
-                "seeds": list(runtime.seeds), **returns_record(judged, runtime.algorithm.spec.agents),
+                "seeds": list(runtime.seeds), **returns_record(judged, runtime.algorithm.spec.agents, bounds),
                 "evaluation_faults": dict(runtime.judging.counts)}  # fmt: skip

@@ -28,7 +28,9 @@ from marlstone.runtime.fault_log import EnvironmentFailed, FaultLog, Health, tex
 from marlstone.runtime.process import WorkerProcess, shut
 from marlstone.runtime.row_block import RowBlock, anonymous, map_step
 from marlstone.runtime.spec_json import spec_from_json
+from marlstone.runtime.stepping import NOTICE
 
+_PROBED: set[str] = set()  # environments that kept their interface in this process's first look at them
 NOTES = 100  # latest reports of faults that are kept, in words
 
 
@@ -36,20 +38,24 @@ class Workers:
     """`b` environments called `name` over `num_workers` processes. A `VectorEnv` whose state is None.
 
     Arguments: `name`, as on the command line; `options`, more options; `guards`; `num_workers`, at most b, and exactly b
-    for environments that need a process each; `managers` and `faults`, put over each environment; `log`, which reports the first fault of
-    each kind, and is given the counts on closing. Environment i's episode e has the same seed however many workers there are.
+    for environments that need a process each; `managers` and `faults`, put over each environment; `state`, whether anybody reads the
+    environment's own state (central critics do); `log`, which reports the first fault of each kind, and is given the counts on closing.
+    Environment i's episode e has the same seed however many workers there are. The first construction for a name in this process probes
+    one step (`Stepping.probe`).
     Attributes: `spec`; `counts`, faults by name so far; `notes`, the latest of them in words; `restarts`, of processes.
-    Raises `UserError` for an environment that cannot be built as named, `EnvironmentFailed` for one that fails for good.
+    Raises `UserError` for an environment that cannot be built as named or breaks its interface, `EnvironmentFailed` for one that fails
+    for good.
     """
 
     def __init__(
         self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2,
-        managers: Managers | None = None, faults: Sequence[Fault] = (), log: FaultLog | None = None,
+        managers: Managers | None = None, faults: Sequence[Fault] = (), state: bool = True, log: FaultLog | None = None,
     ) -> None:  # fmt: skip
         if b < 1 or num_workers < 1:
             raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
         self.name, self.b, self.guards = name, b, guards or Guards()
         self._options, self._managers, self._faults = dict(options or {}), managers, [fault_to_json(f) for f in faults]
+        self._state = state
         self.workers = b if one_per_process(name) else min(num_workers, b)
         self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
         self.restarts = 0
@@ -134,7 +140,7 @@ class Workers:
         wire.tell(process.link, wire.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
-            "faults": self._faults,
+            "faults": self._faults, "state": self._state,
             "masked": self._masked if self._masked is not None or w == 0 else [],
         })  # fmt: skip
         return process
@@ -149,6 +155,18 @@ class Workers:
         for w, process in enumerate(self._processes):
             said = hello if w == 0 else self._hello(process)
             self._agree(said, process)
+        self._probe()
+
+    def _probe(self) -> None:
+        """Have the first worker play one step under refusal, once per environment and process."""
+        what = f"{self.name} {sorted(self._options.items())} {self.guards.on_bad}"
+        if what in _PROBED:
+            return
+        self._waiting[0] = [time.monotonic(), float(self._block.progress[0][0]), self.guards.timeout]
+        wire.tell(self._processes[0].link, wire.PROBE)
+        while self._waiting:
+            self._collect()
+        _PROBED.add(what)
 
     def _agree(self, said: dict[str, Any], process: WorkerProcess) -> None:
         if spec_from_json(said["spec"]) != self._spec:
@@ -173,8 +191,11 @@ class Workers:
         return said
 
     def _note(self, note: dict[str, Any]) -> None:
-        """A fault was met."""
+        """A fault was met, or something settled while building that a person should know."""
         self.notes.append(note)
+        if note["fault"] == NOTICE:
+            self.log.notice(f"{self.name}: {note['text']}")
+            return
         self._health.latest = text_of(note)
         self.log.report(note["fault"], f"{self.name}, {text_of(note)}")
 

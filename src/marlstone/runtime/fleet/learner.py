@@ -28,6 +28,7 @@ from marlstone.envs.guards import BadRow
 from marlstone.envs.make import is_jax
 from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.fault_log import FaultLog, Health, text_of
+from marlstone.runtime.fleet import frames
 from marlstone.runtime.fleet.fast import describe, weights
 from marlstone.runtime.fleet.page import Page
 from marlstone.runtime.fleet.parcel import Parcel, Weights
@@ -37,6 +38,7 @@ from marlstone.runtime.host import Hosted, OneByOne
 from marlstone.runtime.limit import Limit
 from marlstone.runtime.memory import refuse_too_large
 from marlstone.runtime.row_block import RowBlock, anonymous
+from marlstone.runtime.stepping import NOTICE
 from marlstone.runtime.train import runtime_of
 from marlstone.runtime.unroll import Acting, chunk_shapes
 
@@ -188,6 +190,9 @@ class Learning:
             for fault, count in parcel.said["faults"].items():
                 self.met[i][fault] = self.met[i].get(fault, 0) + count
             for note in parcel.said["notes"]:
+                if note["fault"] == NOTICE:
+                    self.log.notice(f"{self.name}: {note['text']}")
+                    continue
                 self.words[i][note["fault"]] = self.health[i].latest = f"actor {parcel.actor}, {text_of(note)}"
                 self.log.report(note["fault"], self.words[i][note["fault"]])
             said, whole = parcel.said, int(parcel.said["finished"]["episodes"])
@@ -253,6 +258,7 @@ class Learning:
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """Publish the policy, so that actors begin, and compile learning on a blank batch; `advance(state, n)` then makes n updates of
         every seed."""
+        self.ends[0].expect(sum(-(-x.size * x.dtype.itemsize // self.b) + frames.ALIGN for x in jax.tree.leaves(self._shapes)))
         self.spread.apart(self.publish, state)
         self.page.doing("compiling")
         one = jax.tree.map(lambda x: x[0], state)
@@ -329,8 +335,8 @@ class Learning:
         self.page.doing("evaluating")
         return self.inner.under_each(self._for_inner(state), episodes, faults, act)
 
-    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Learning":
-        return replace(self, inner=self.inner.elsewhere(config, options))
+    def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Learning":
+        return replace(self, inner=self.inner.elsewhere(name, options))
 
     def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Chunk]]:
         play = self.inner.player(episodes, act)
