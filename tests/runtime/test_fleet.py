@@ -125,7 +125,7 @@ def test_a_fleet_that_is_stopped_keeps_what_it_trained(tmp_path: Path) -> None:
     asking.start()
     record = it.supervise()
     asking.join()
-    assert record["stopped"] and record["steps"] == newest(it.run.checkpoints).step >= 5 * 32
+    assert record["stopped"] and record["steps"] == newest(it.run.checkpoints).step >= 32  # whole contacts, of up to 1.5 s each
     assert children() == before
 
 
