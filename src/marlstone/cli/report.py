@@ -44,6 +44,26 @@ def returns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows + [(f"{name} (true metric)", number(value)) for name, value in (record.get("true_metrics") or {}).items()]
 
 
+def faults(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The rows of what went wrong: faults of environments in training and evaluation, events of a fleet."""
+    totals: dict[str, int] = {}
+    for counts in record.get("faults") or []:
+        for name, count in counts.items():
+            totals[name] = totals.get(name, 0) + count
+    words = lambda counts: ", ".join(f"{k}: {n:,}" for k, n in counts.items() if n)
+    steps = sum(ledger["rows"] for ledger in record.get("ledger") or [])
+    rows = []
+    if said := words(totals):
+        rows.append(("faults", f"{said}" + (f" (in {steps:,} steps)" if steps else "")))
+    elif "faults" in record:
+        rows.append(("faults", "none"))
+    if "evaluation_faults" in record:
+        rows.append(("faults in evaluation", words(record["evaluation_faults"]) or "none"))
+    if "events" in record:
+        rows.append(("events", ", ".join(f"{k} {n:,}" for k, n in record["events"].items() if n) or "none"))
+    return rows
+
+
 def warn_of_acting(record: Mapping[str, Any]) -> None:
     """Where the policy relies on its randomness, one line on stderr."""
     if record.get("acting_warning"):
@@ -63,6 +83,7 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("time: compiling", f"{record['compile_seconds']:.1f} s"))
     if record.get("wall_seconds") is not None:
         rows.append(("time: all", f"{record['wall_seconds']:.1f} s"))
+    rows += faults(record)
     if record.get("curve"):
         rows.append(("learning curve", str(record["curve"])))
     rows += [("alert", alert["words"]) for alert in record.get("alerts") or []]
