@@ -6,6 +6,16 @@ from typing import NoReturn
 
 from marlstone.core.errors import UserError, suggest
 
+KINDS = {
+    "architecture": ("decentralized", "ctde", "hierarchical"),
+    "credit": (
+        "individual", "team", "counterfactual", "difference", "attention", "shaping", "decoupled", "vdn", "qmix", "qplex",
+    ),
+    "learner": ("policy_gradient", "q_learning", "pqn"),
+    "body": ("mlp", "gru"),
+}  # fmt: skip
+"""The kinds of each part, for help, which imports none of them; a test holds them against the parts themselves."""
+
 
 class Parser(argparse.ArgumentParser):
     """`argparse` that raises `UserError` instead of printing usage and leaving, and knows what an unknown flag was meant to be."""

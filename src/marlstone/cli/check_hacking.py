@@ -30,12 +30,14 @@ def main(words: list[str]) -> int:
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.cli.find import find_policies
-    from marlstone.config import load
+    from marlstone.cli.find import find_policies, reopened
     from marlstone.runs.directory import one_line
 
     found = [find_policies(where) for where in flags.runs]
-    record = check()([(load(run.config, {}), run, checkpoint) for run, checkpoint in found], flags.episodes)
+    opened = [reopened(run, {}) for run, _ in found]
+    sides = [(config, run, checkpoint) for (config, _), (run, checkpoint) in zip(opened, found, strict=True)]
+    record = check()(sides, flags.episodes)
+    record["changed_files"] = [f"{run.path}: {file}" for (run, _), (_, changed) in zip(found, opened, strict=True) for file in changed]
     found[-1][0].write("hacking.json", one_line(record) + "\n")
     if flags.json:
         print(one_line(record))

@@ -19,6 +19,7 @@ def _parser() -> Parser:
         "--bounds", nargs=2, type=float, metavar=("LO", "HI"),
         help="the least and the greatest team return an episode can have; default: as the first round shows, which then is no evidence",
     )  # fmt: skip
+    add("--env", metavar="NAME", help="the runs' environment, where it lies in another place now")
     add("--json", action="store_true", help="one line of JSON on stdout")
     return parser
 
@@ -31,13 +32,14 @@ def main(words: list[str]) -> int:
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.cli.find import find_policies
-    from marlstone.config import load
+    from marlstone.cli.find import find_policies, reopened
     from marlstone.runs.directory import one_line
 
     found = [find_policies(where) for where in flags.runs]
-    sides = [(load(run.config, {}), checkpoint) for run, checkpoint in found]
+    opened = [reopened(run, {}, flags.env) for run, _ in found]
+    sides = [(config, checkpoint) for (config, _), (_, checkpoint) in zip(opened, found, strict=True)]
     record = comparison()(*sides, flags.episodes, flags.bounds)
+    record["changed_files"] = [f"{run.path}: {file}" for (run, _), (_, changed) in zip(found, opened, strict=True) for file in changed]
     found[0][0].write("comparison.json", one_line(record) + "\n")
     if flags.json:
         print(one_line(record))

@@ -5,6 +5,7 @@
     path/file.py:make_env?x=1                          a user's own factory, called with the options
     jax:path/file.py:make_env?x=1                      one that returns an `Env` written in JAX
 
+How options are read is `names.read_options`.
 Adapters are imported only when asked for, so that a missing package costs nobody else anything, and says how to install it.
 """
 
@@ -14,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.names import UnknownEnvironment, read_options, suggestion
 from marlstone.envs.protocol import Env, HostEnv
 
 __all__ = ["FILE", "JAX_FILE", "Source", "UnknownEnvironment", "is_jax", "make", "parse", "sources"]
@@ -105,32 +105,13 @@ def sources() -> tuple[Source, ...]:
     )  # fmt: skip
 
 
-def _value(text: str) -> bool | int | float | str:
-    """`true`/`false`, an integer, a number, else the text itself."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
 def parse(name: str) -> tuple[str, str, dict[str, Any]]:
     """`(source, target, options)` of a name; for a user's file, source `file` and target `path/file.py:factory`.
 
     Raises `UnknownEnvironment`, naming what does not read and how to write it.
     """
     head, _, query = name.strip().partition("?")
-    options: dict[str, Any] = {}
-    for item in query.split("&") if query else ():
-        key, equals, text = item.partition("=")
-        if not equals or not key:
-            raise UnknownEnvironment(f"environment {name!r}: option {item!r} does not read: write ?option=value&option=value")
-        if key in options:
-            raise UnknownEnvironment(f"environment {name!r}: option {key!r} is given twice: give it once")
-        options[unquote(key)] = _value(unquote(text))
+    options = read_options(name, query)
     path, _, factory = head.rpartition(":")
     if head.endswith(".py") or path.endswith(".py"):
         source, head = (JAX_FILE, head.removeprefix("jax:")) if head.startswith("jax:") else (FILE, head)

@@ -15,9 +15,10 @@ import numpy as np
 
 from marlstone.config import RunConfig
 from marlstone.core.errors import UserError
+from marlstone.core.fingerprints import fingerprints
 from marlstone.core.records import replace
 from marlstone.core.types import Spec
-from marlstone.envs.make import is_jax, make, parse
+from marlstone.envs.make import FILE, JAX_FILE, is_jax, make, parse
 from marlstone.evaluate.sequences import confidence_sequence
 from marlstone.runs.policies import read_policies
 from marlstone.runtime.evaluation import Episodes
@@ -78,7 +79,7 @@ def together(first: RunConfig, second: RunConfig) -> tuple[RunConfig, RunConfig,
     """Two runs as they are played beside each other, under the first one's guards, and how many training seeds both have. Raises
     `UserError` for different environments."""
     (source, name, options), (other, called, settings) = parse(first.env), parse(second.env)
-    if (source, name) != (other, called):
+    if (source, name) != (other, called) and not _copies(source, name, other, called):
         raise UserError(f"the runs are of different environments, {first.env} and {second.env}: compare runs of one")
     if options != settings:
         which = sorted(k for k in {*options, *settings} if options.get(k) != settings.get(k))
@@ -88,6 +89,14 @@ def together(first: RunConfig, second: RunConfig) -> tuple[RunConfig, RunConfig,
         raise UserError(f"{first.env} and {second.env} declare different metrics: compare runs of one environment")
     second = replace(second, guards=first.guards)
     return first, second, min(first.seeds, second.seeds)
+
+
+def _copies(source: str, name: str, other: str, called: str) -> bool:
+    """Whether two users' environments are one function of two files that are alike, with the modules they import."""
+    if source != other or source not in (FILE, JAX_FILE):
+        return False
+    (file, _, function), (copy, _, same) = name.rpartition(":"), called.rpartition(":")
+    return function == same and Path(file).name == Path(copy).name and fingerprints(file) == fingerprints(copy)
 
 
 def rounds(episodes: int, *sides: RunConfig) -> tuple[int, int]:

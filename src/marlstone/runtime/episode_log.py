@@ -7,7 +7,6 @@ begin an episode with none. Rows behind an episode are resets (`first`).
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from marlstone.core.episodes import whole_episodes
 from marlstone.core.errors import UserError
 from marlstone.core.types import Chunk, Spec, Step
 from marlstone.runs.arrays import placed, prepared, read, verified
-from marlstone.runs.checkpoint import Checkpoint, load
+from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.leaves import Leaf
 from marlstone.runtime.deciding import Act
 from marlstone.runtime.episodes import together
 from marlstone.runtime.evaluation import Episodes
-from marlstone.runtime.spec_json import spec_from_json, spec_to_json
-from marlstone.runtime.train import returns_record, runtime_of
+from marlstone.runtime.spec_json import first_difference, spec_from_json, spec_to_json
+from marlstone.runtime.train import returns_record, trained
 
 KIND = "episodes"
 
@@ -85,33 +84,18 @@ def _chunk(spec: Spec, stored: dict[str, Leaf], seed: str) -> Chunk:
 def difference(log: Spec, run: Spec) -> str | None:
     """The first thing in which a log's spec is not a run's, or None."""
     plain = lambda spec: json.loads(json.dumps(spec_to_json(spec)))
-    found = next(_differences(plain(log), plain(run), ""), None)
+    found = first_difference(plain(log), plain(run))
     return found and "{} is {!r} in the log and {!r} in the run".format(*found)
-
-
-def _differences(a: Any, b: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        a, b = ({str(i): v for i, v in enumerate(x)} for x in (a, b))
-    if not (isinstance(a, dict) and isinstance(b, dict)):
-        if a != b:
-            yield where, a, b
-        return
-    for k in dict.fromkeys((*a, *b)):
-        yield from _differences(a.get(k), b.get(k), f"{where}.{k}" if where else k)
 
 
 def evaluate_logged(config: RunConfig, checkpoint: Checkpoint, episodes: int, path: Path, act: Act = "mode") -> dict[str, Any]:
     """Play fresh episodes with a run's policies into a log; returns the return fields of just those."""
     refuse_taken(path)
-    runtime = runtime_of(config)
-    try:
+    with trained(config, checkpoint) as (runtime, state):
         spec, width = runtime.algorithm.spec, min(episodes, config.rollout.envs)
         spec_to_json(spec)  # refuses what cannot be written before anything is played
-        state = runtime.spread.pad(load(checkpoint.path, runtime.spread.trim(runtime.start()))[0])
         play = runtime.player(width, act)
         rounds = [play(state, nth) for nth in range(-(-episodes // width))]
-    finally:
-        runtime.close()
     played = {s: jax.tree.map(lambda x: x[:episodes], together([r[i] for r in rounds])) for i, s in enumerate(runtime.seeds)}
     whole = [whole_episodes(c.step, np.zeros((*c.logp.shape[:2], 0)), spec.metrics) for c in played.values()]
     if (ended := min(len(w.env) for w in whole)) == 0:
