@@ -61,18 +61,14 @@ def main(words: list[str]) -> int:
     if flags.from_log is not None:
         run, checkpoint = find(flags.run)
         config, changed = reopened(run, {})
-        record = {
-            **scoring()(config, checkpoint, Path(flags.from_log).expanduser().absolute()),
-            **({"changed_files": changed} if changed else {}),
-        }
+        record = scoring()(config, checkpoint, Path(flags.from_log).expanduser().absolute())
+        record |= {"changed_files": changed} if changed else {}
         run.write("credit_log.json", one_line(record) + "\n")
     elif flags.run is not None:
         run, checkpoint = find(flags.run)
         config, changed = reopened(run, {})
-        record = {
-            **audit()(config, checkpoint, decisions, run.path / "credit_audit.png"),
-            **({"changed_files": changed} if changed else {}),
-        }
+        record = audit()(config, checkpoint, decisions, run.path / "credit_audit.png")
+        record |= {"changed_files": changed} if changed else {}
         run.write("credit_audit.json", one_line(record) + "\n")
     else:
         fields = {"architecture": "ctde", "steps": STEPS, "rollout.length": "32", **given, **settings(flags.set)}

@@ -40,12 +40,12 @@ def reopened(run: RunDirectory, overrides: Mapping[str, str], env: str | None = 
     Raises `UserError` where it has not, and where the run's own environment is not there any more.
     """
     from marlstone.config import load
-    from marlstone.config.places import changed_files, missing_file
+    from marlstone.config.places import changed_files, missing
 
+    for what, where in missing(run.path, env):
+        remedy = ", or say where it is: --env FILE.py:FUNCTION" if what == "env" else ""
+        raise UserError(f"run {run.path}: the file of its {what}, {where}, does not exist: put it there{remedy}")
     config = load(run.config, {**overrides, **({} if env is None else {"env": env})})
-    if (lost := missing_file(config)) is not None:
-        remedy = "put it there, or say where it is: --env FILE:FUNCTION" if env is None else "write its path from the working directory"
-        raise UserError(f"run {run.path}: its environment's file {lost} does not exist: {remedy}")
     if env is not None:
         _agree(run, config)
     if changed := changed_files(config, run.path):
@@ -56,8 +56,8 @@ def reopened(run: RunDirectory, overrides: Mapping[str, str], env: str | None = 
 def _agree(run: RunDirectory, config: "RunConfig") -> None:
     """Raises `UserError` where the environment is not the one that the run was trained in, naming the first difference."""
     import json
+    import tomllib
 
-    from marlstone.config import load
     from marlstone.envs.layers import layered
     from marlstone.envs.make import make, parse
     from marlstone.runtime.spec_json import first_difference, spec_to_json
@@ -65,19 +65,21 @@ def _agree(run: RunDirectory, config: "RunConfig") -> None:
     if run.spec.is_file():
         made = make(config.env)
         try:
-            now = spec_to_json(layered(made, config.architecture.managers(), config.faults).spec)
+            plain = json.dumps(spec_to_json(layered(made, config.architecture.managers(), config.faults).spec))
         finally:
             getattr(made, "close", lambda: None)()
-        if (found := first_difference(json.loads(run.spec.read_text()), json.loads(json.dumps(now)))) is not None:
-            what, then, there = found
+        then, now = ({"groups": spec["groups"], **spec} for spec in map(json.loads, (run.spec.read_text(), plain)))  # what people see first
+        if (found := first_difference(then, now)) is not None:
+            where, before, after = found
             raise UserError(
-                f"--env {config.env} is another environment than run {run.path} was trained in: {what} was {then!r}, is {there!r}"
+                f"--env {config.env} is another environment than run {run.path} was trained in: {where} was {before!r}, is {after!r}"
             )
     else:
         print(f"warning: run {run.path} kept no description of its environment: only shapes are checked", file=sys.stderr)
-    (_, was, before), (_, is_, after) = parse(load(run.config, {}).env), parse(config.env)
-    if before != after or was.rpartition(":")[2] != is_.rpartition(":")[2]:
-        print(f"warning: run {run.path} was trained in {load(run.config, {}).env}, and goes on in {config.env}", file=sys.stderr)
+    recorded = tomllib.loads(run.config.read_text())["env"]
+    (_, was, options), (_, is_, given) = parse(recorded), parse(config.env)
+    if options != given or was.rpartition(":")[2] != is_.rpartition(":")[2]:
+        print(f"warning: run {run.path} was trained in {recorded}; {config.env} has the same agents, but may differ", file=sys.stderr)
 
 
 def new_path(home: str, env: str) -> Path:

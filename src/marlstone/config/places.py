@@ -9,7 +9,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,35 +24,55 @@ OWN = re.compile(r"(jax:)?([^:?]+\.py)(?=:)")
 
 
 # ---- reading
-def found(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+def found(values: dict[str, Any], folder: Path, env: str | None = None) -> dict[str, Any]:
     """What a TOML in `folder` says, with the files it names by paths that hold from here.
 
-    A file is looked for beside the TOML that names it. If that is a run's, it is else taken from where it lay when the run was made; other
-    TOML files may also name it from the working directory. What is nowhere stays named, for whoever needs it to refuse.
+    A file is looked for beside the TOML that names it. If that is a run's, it is else taken from where it lay when the run was made, or from
+    where it lay then beside the environment, which is `env` now; other TOML files may also name it from the working directory. What is
+    nowhere stays named, for whatever needs it to refuse.
     """
     entries = recorded_files(folder)
-    lay = None if entries is None else {entry["file"]: entry["at"] for entry in entries.values()}
-    values = beside(values, folder, lay)
+    lies = (
+        None if entries is None else {entry["file"]: place for entry in entries.values() for place in _places(entry, entries, folder, env)}
+    )
+    values = beside(values, folder, lies)
     checks = values.get("evaluate")
     if isinstance(checks, dict) and isinstance(run := checks.get("baseline"), str) and (folder / run).is_dir():
         checks["baseline"] = str(_plain(folder / run))
     return values
 
 
-def beside(value: Any, folder: Path, lay: dict[str, str] | None = None) -> Any:
-    """`value` with the users' files in it found from `folder`. `lay`: where a run's files lay, by their names in it."""
+def beside(value: Any, folder: Path, lies: Mapping[str, Path] | None = None) -> Any:
+    """`value` with the users' files in it found from `folder`. `lies`: where those of a run are, by their names in it."""
     if isinstance(value, dict):
-        return {k: beside(v, folder, lay) for k, v in value.items()}
+        return {k: beside(v, folder, lies) for k, v in value.items()}
     if isinstance(value, list):
-        return [beside(v, folder, lay) for v in value]
+        return [beside(v, folder, lies) for v in value]
     if not isinstance(value, str) or not (own := OWN.match(value)):
         return value
     file = folder / own[2]
-    if not file.is_file() and lay is None:
-        return value
-    if not file.is_file() and Path(lay.get(own[2], "") if lay else "").is_file():
-        file = Path(lay[own[2]]) if lay else file
+    if not file.is_file():
+        if lies is None:
+            return value
+        file = lies.get(own[2], file)
     return f"{own[1] or ''}{_plain(file)}{value[own.end() :]}"
+
+
+def missing(folder: Path, env: str | None = None) -> Iterator[tuple[str, Path]]:
+    """What the run in `folder` was made of and is nowhere to be found: what each is, and where it should be, seen from the run."""
+    entries = recorded_files(folder) or {}
+    for what, entry in entries.items():
+        if not _places(entry, entries, folder, env) and (what != "env" or env is None):
+            yield what, (folder / entry["file"]).resolve()
+
+
+def _places(entry: dict[str, Any], entries: dict[str, Any], folder: Path, env: str | None) -> list[Path]:
+    """Where a run's file is: the first place of those where it may be, or none."""
+    places = [folder / entry["file"], Path(entry["at"])]
+    if env is not None and (own := OWN.match(env)) and "env" in entries:
+        place = os.path.relpath(entry["at"], Path(entries["env"]["at"]).parent)
+        places.append(Path(own[2]).expanduser().resolve().parent / place)
+    return [place for place in places if place.is_file()][:1]
 
 
 def _plain(path: Path) -> Path:
@@ -130,12 +150,6 @@ def _users(config: RunConfig) -> Iterator[tuple[str, Path]]:
 
 
 # ---- comparing
-def missing_file(config: RunConfig) -> Path | None:
-    """The file of a user's environment, where it is not there."""
-    own = OWN.match(config.env)
-    return None if own is None or Path(own[2]).expanduser().is_file() else Path(own[2])
-
-
 def changed_files(config: RunConfig, folder: Path) -> list[str]:
     """The users' files that are not what they were when the run in `folder` was made, or last resumed: `env.py`, `sim/core.py (new)`."""
     then, out = recorded_files(folder) or {}, list[str]()

@@ -26,7 +26,7 @@ def load(file: str | Path | None = None, overrides: Mapping[str, str] | None = N
     `overrides = {"architecture": "ctde", "learner.lr": "1e-3"}`: naming a part gives its kind and keeps its other
     fields. Raises `UserError`: unreadable file, unknown key, bad choice, bad type, value out of range.
     """
-    values = {} if file is None else _read(Path(file))
+    values = {} if file is None else _read(Path(file), (overrides or {}).get("env"))
     return built(values, overrides or {})
 
 
@@ -85,14 +85,14 @@ def _split(name: str) -> dict[str, Any]:
     return {"name": head, "options": read_options(name, query)}
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, env: str | None = None) -> dict[str, Any]:
     try:
         text = file.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is no TOML: it is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}; give a TOML file, or flags alone") from error
-    return found(_parsed(text, str(file)), file.parent)
+    return found(_parsed(text, str(file)), file.parent, env)
 
 
 def _parsed(text: str, source: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Child:
         environment = {**os.environ, **few, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", boot.format(link=theirs.fileno(), lifeline=lifeline)],
+                [sys.executable, "-P", "-c", boot.format(link=theirs.fileno(), lifeline=lifeline)],
                 pass_fds=(theirs.fileno(), lifeline, *keep),
                 env=environment,
                 stdin=subprocess.DEVNULL,
