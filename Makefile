@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs clean
+.PHONY: help demo test check soak docs clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
@@ -15,10 +15,18 @@ ARGS ?=
 # Two files of tests at a time: programs are compiled on one core each.
 TOGETHER ?= -n 2 --dist loadfile
 
+# `make test -k x`: make itself takes -k, and x would be a target of its own.
+ifneq (,$(filter-out help demo test check docs clean newest,$(MAKECMDGOALS)))
+ifneq (,$(filter help demo test check docs clean newest,$(MAKECMDGOALS)))
+$(error $(filter-out help demo test check docs clean newest,$(MAKECMDGOALS)) is no target: pass arguments on as in make test ARGS="-k name")
+endif
+endif
+
 help:
 	@echo 'make demo   install, find the architecture for a foraging task, print the table and the report (about 5 minutes)'
 	echo 'make test   install everything, run every test (ARGS="-k name" passes arguments to pytest)'
 	echo 'make check  format, lint, types, layering, tests, docs'
+	echo 'make soak   100,000 agent-steps of every kind of environment: no illegal action reaches any'
 	echo 'make docs   build the documentation into site/'
 	echo 'make clean  remove the environment and what was built'
 
@@ -57,6 +65,9 @@ check: | $(FULL)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 	$(BIN)/mkdocs build --strict --quiet
+
+soak: | $(FULL)
+	@AGENT_STEPS=100000 $(BIN)/python -m pytest tests/envs/test_legal_actions.py $(ARGS)
 
 docs: | $(FULL)
 	@$(BIN)/mkdocs build --strict

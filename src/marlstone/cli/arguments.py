@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from marlstone.core.errors import UserError, suggest
 
@@ -15,6 +15,11 @@ KINDS = {
     "body": ("mlp", "gru"),
 }  # fmt: skip
 """The kinds of each part, for help, which imports none of them; a test holds them against the parts themselves."""
+ACTING = ("--acting",)
+ACTING_HELP: dict[str, Any] = {
+    "metavar": "HOW",
+    "help": "how policies act when they are judged: mode, sample, temperature=T, or auto: the better of mode and sample",
+}
 
 
 class Parser(argparse.ArgumentParser):

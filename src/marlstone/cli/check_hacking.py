@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from marlstone.cli.arguments import Parser
+from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
 from marlstone.cli.outcome import CHECK, DONE
 from marlstone.core.errors import UserError
 
@@ -12,14 +12,15 @@ EPISODES = 256
 def main(words: list[str]) -> int:
     """Check; returns the exit code: 3 on an alarm."""
     about = (
-        "Raise an alarm where the team's return surely rose and a declared true metric surely fell: from an earlier policy of RUN to its "
-        "newest, or from the first RUN to the second. Exit code 3 on alarm."
+        "Raise an alarm where the return rose and a declared true metric became worse, both beyond chance: from an earlier policy of RUN to "
+        "its newest, or from the first RUN to the second. Exit code 3 on alarm."
     )
     parser = Parser("check-hacking", about)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="one run, over its training; or two of one environment, before and after")
     parser.add_argument(
         "--episodes", type=int, default=EPISODES, metavar="N", help=f"episodes of each policy per training seed; default: {EPISODES}"
     )
+    parser.add_argument(*ACTING, **ACTING_HELP)
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
     if len(flags.runs) > 2:
@@ -34,7 +35,8 @@ def main(words: list[str]) -> int:
     from marlstone.runs.directory import one_line
 
     found = [find_policies(where) for where in flags.runs]
-    opened = [reopened(run, {}) for run, _ in found]
+    changes = {} if flags.acting is None else {"acting": flags.acting}
+    opened = [reopened(run, changes) for run, _ in found]
     sides = [(config, run, checkpoint) for (config, _), (run, checkpoint) in zip(opened, found, strict=True)]
     record = check()(sides, flags.episodes)
     record["changed_files"] = [f"{run.path}: {file}" for (run, _), (_, changed) in zip(found, opened, strict=True) for file in changed]

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from marlstone.cli.arguments import Parser
+from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
 from marlstone.core.errors import UserError
 
 EPISODES = 256
@@ -20,6 +20,7 @@ def _parser() -> Parser:
         help="the least and the greatest team return an episode can have; default: as the first round shows, which then is no evidence",
     )  # fmt: skip
     add("--env", metavar="NAME", help="the runs' environment, where it lies in another place now")
+    add(*ACTING, **ACTING_HELP)
     add("--json", action="store_true", help="one line of JSON on stdout")
     return parser
 
@@ -36,7 +37,8 @@ def main(words: list[str]) -> int:
     from marlstone.runs.directory import one_line
 
     found = [find_policies(where) for where in flags.runs]
-    opened = [reopened(run, {}, flags.env) for run, _ in found]
+    changes = {} if flags.acting is None else {"acting": flags.acting}
+    opened = [reopened(run, changes, flags.env) for run, _ in found]
     sides = [(config, checkpoint) for (config, _), (_, checkpoint) in zip(opened, found, strict=True)]
     record = comparison()(*sides, flags.episodes, flags.bounds)
     record["changed_files"] = [f"{run.path}: {file}" for (run, _), (_, changed) in zip(found, opened, strict=True) for file in changed]

@@ -27,9 +27,9 @@ OWN = re.compile(r"(jax:)?([^:?]+\.py)(?=:)")
 def found(values: dict[str, Any], folder: Path, env: str | None = None) -> dict[str, Any]:
     """What a TOML in `folder` says, with the files it names by paths that hold from here.
 
-    A file is looked for beside the TOML that names it. If that is a run's, it is else taken from where it lay when the run was made, or from
-    where it lay then beside the environment, which is `env` now; other TOML files may also name it from the working directory. What is
-    nowhere stays named, for whatever needs it to refuse.
+    A file is looked for beside the TOML that names it. If that is a run's, it is else taken from where it lay when the run was made, or
+    from where it lay then beside the environment, which is `env` now; other TOML files may also name it from the working directory. What
+    is nowhere stays named, for whatever needs it to refuse.
     """
     entries = recorded_files(folder)
     lies = (

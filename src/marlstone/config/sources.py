@@ -11,6 +11,7 @@ from marlstone.config import kinds
 from marlstone.config.places import found, resolved
 from marlstone.config.schema import Evaluation, RunConfig
 from marlstone.config.walk import Word, build, fields_of, table, wrong
+from marlstone.core.acting import Acting
 from marlstone.core.errors import UserError, suggest
 from marlstone.envs.names import read_options, with_options
 
@@ -56,6 +57,7 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
         if isinstance(values.get("architecture"), dict) and SHORTCUTS[short].rpartition(".")[2] in values["architecture"]:
             raise UserError(f"{short} and {SHORTCUTS[short]} are both given; give one")
         _lay(values, SHORTCUTS[short], word)
+    overrides = with_acting(values, overrides)
     laid = {SHORTCUTS.get(path, path): Word(word) for path, word in overrides.items()}
     for path in sorted(laid, key=lambda p: p.count(".")):  # parts before what is in them
         _lay(values, path, laid[path])
@@ -77,6 +79,24 @@ def _environment(given: dict[str, Any]) -> str:
     if not isinstance(options, dict):
         raise wrong("env.options", options, "a table: [env.options]")
     return with_options(str(name), {k: v.read() if isinstance(v, Word) else v for k, v in options.items()})
+
+
+def with_acting(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping[str, str]:
+    """`acting` as people write it, `temperature=0.5` or one word, in a table or over it: as the fields of `[acting]`."""
+
+    def fields(text: str) -> dict[str, Any]:
+        try:
+            acting = Acting.parse(text)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return {"kind": acting.kind, "temperature": "none" if acting.temperature is None else acting.temperature}
+
+    if isinstance(values.get("acting"), str):
+        values["acting"] = fields(values["acting"])
+    if "acting" not in overrides:
+        return overrides
+    rest = {k: v for k, v in overrides.items() if k != "acting"}
+    return {**{f"acting.{k}": str(v) for k, v in fields(overrides["acting"]).items()}, **rest}
 
 
 def _split(name: str) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class Source:
 
     Fields: `name`; `module`, the adapter in this package; `jax`, whether environments are pure JAX functions (fused
     runtime) or Python objects (worker processes); `packages`, what must be importable; `extra`, the extra of this
-    package that brings them ("" when nothing is needed); `examples`, names that work; `about`, one line.
+    package that brings them ("" when nothing is needed); `examples`, names that work; `about`, one line; `shown`, what the examples need
+    besides, and `shown_extra`, the extra that brings it.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Source:
     extra: str
     examples: tuple[str, ...]
     about: str
+    shown: tuple[str, ...] = ()
+    shown_extra: str = ""
 
     @property
     def installed(self) -> bool:
@@ -48,6 +51,20 @@ class Source:
     @property
     def missing(self) -> tuple[str, ...]:
         return tuple(p for p in self.packages if importlib.util.find_spec(p) is None)
+
+    @property
+    def examples_missing(self) -> tuple[str, ...]:
+        """What the examples need besides and is not installed."""
+        return tuple(p for p in self.shown if importlib.util.find_spec(p) is None)
+
+    @property
+    def state(self) -> str:
+        """`ready`, or what is missing and the line that installs it."""
+        if self.missing:
+            return f"needs {', '.join(self.missing)}: {self.install}"
+        if self.examples_missing:
+            return f"ready, but the example needs {', '.join(self.examples_missing)}: pip install marlstone[{self.shown_extra}]"
+        return "ready"
 
     @property
     def install(self) -> str:
@@ -81,11 +98,13 @@ def sources() -> tuple[Source, ...]:
             "pettingzoo", here + "pettingzoo", False, ("pettingzoo",), "",
             ("pettingzoo:mpe2.simple_spread_v3?N=3",),
             "any PettingZoo environment, by the path of its module (the example: marlstone[mpe])",
+            ("mpe2",), "mpe",
         ),
         Source(
             "gymnasium", here + "gymnasium", False, ("gymnasium",), "",
             ("gymnasium:lbforaging?id=Foraging-8x8-2p-2f-coop-v3",),
             "multi-agent Gymnasium packages with Tuple spaces (the example: marlstone[lbforaging])",
+            ("lbforaging",), "lbforaging",
         ),
         Source(
             "sumo", here + "sumo", False, ("sumo_rl", "libsumo"), "sumo",

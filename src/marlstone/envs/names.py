@@ -5,8 +5,10 @@
 """
 
 import difflib
+import importlib.util
 import json
 import math
+import pkgutil
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -125,3 +127,21 @@ def doubtful(name: str) -> list[str]:
             remedy = f"for another type write {key}:=... (JSON), or a table [env.options]"
             notes.append(f"option {unquote(key)} = {unquote(text)!r} is taken as text; {remedy}")
     return notes
+
+
+def versions(paths: Iterable[str], prefix: str = "") -> list[str]:
+    """Installed modules that are these in another version, oldest first, without `prefix`: `sisl.pursuit_v5` for `sisl.pursuit_v4`."""
+    found: dict[str, int] = {}
+    for path in paths:
+        parent, _, leaf = path.rpartition(".")
+        versioned = re.fullmatch(r"(.+)_v\d+", leaf)
+        if not (parent and versioned):
+            continue
+        try:
+            package = importlib.util.find_spec(parent)
+        except ModuleNotFoundError:
+            continue
+        for module in pkgutil.iter_modules(package.submodule_search_locations if package else None):
+            if same := re.fullmatch(re.escape(versioned[1]) + r"_v(\d+)", module.name):
+                found[f"{parent}.{module.name}".removeprefix(prefix)] = int(same[1])
+    return sorted(found, key=lambda name: found[name])
