@@ -15,6 +15,13 @@ ARGS ?=
 # Two files of tests at a time: programs are compiled on one core each.
 TOGETHER ?= -n 2 --dist loadfile
 
+# `make test -k x`: make itself takes -k, and x would be a target of its own.
+ifneq (,$(filter-out help demo test check docs clean newest,$(MAKECMDGOALS)))
+ifneq (,$(filter help demo test check docs clean newest,$(MAKECMDGOALS)))
+$(error $(filter-out help demo test check docs clean newest,$(MAKECMDGOALS)) is no target: pass arguments on as in make test ARGS="-k name")
+endif
+endif
+
 help:
 	@echo 'make demo   install, find the architecture for a foraging task, print the table and the report (about 5 minutes)'
 	echo 'make test   install everything, run every test (ARGS="-k name" passes arguments to pytest)'

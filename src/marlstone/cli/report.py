@@ -74,7 +74,9 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows of a training: what, how good, how fast, where the time went, where it lies."""
     parts = " / ".join(str(record.get(k, "-")) for k in ("architecture", "credit", "learner"))
     rows = [("environment", str(record.get("env", "-"))), ("architecture / credit / learner", parts)]
-    rows += [("steps per seed", number(record.get("steps"))), *returns(record)]
+    asked = record.get("steps_asked", record.get("steps"))
+    more = f" ({number(asked)} asked, rounded up to whole updates)" if asked != record.get("steps") else ""
+    rows += [("steps per seed", number(record.get("steps")) + more), *returns(record)]
     rows += [("training steps/s, all seeds", number(record.get("steps_per_second")))]
     if record.get("share_of_limit") is not None:
         rows.append(("share of the machine's limit", f"{record['share_of_limit']:.0%}"))
@@ -86,6 +88,8 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += faults(record)
     if record.get("curve"):
         rows.append(("learning curve", str(record["curve"])))
+    if record.get("changed_files"):
+        rows.append(("files changed while it was trained", ", ".join(record["changed_files"])))
     rows += [("alert", alert["words"]) for alert in record.get("alerts") or []]
     return [*rows, ("run", str(record.get("run", "-")))]
 

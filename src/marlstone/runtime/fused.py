@@ -203,7 +203,7 @@ class Fused:
         return FaultLog()
 
     @cached_property
-    def judging(self) -> FaultLog:
+    def judged(self) -> FaultLog:
         """Counts faults of environments made to judge: none leave the device."""
         return FaultLog()
 

@@ -102,7 +102,7 @@ class Hosted:
     spare: list[Workers] = field(default_factory=list, compare=False)
     most: int | None = None
     log: FaultLog = field(default_factory=FaultLog, compare=False)
-    judging: FaultLog = field(default_factory=FaultLog, compare=False)
+    judged: FaultLog = field(default_factory=FaultLog, compare=False)
     consumes: ClassVar[bool] = False  # training leaves the state it is given as it is
 
     @classmethod
@@ -128,7 +128,7 @@ class Hosted:
             raise
         return cls(
             config.env, algorithm, b, config.rollout.length, workers, total, seeds, config.guards, pools, config.faults,
-            most=config.evaluate.max_steps, log=log, judging=FaultLog(log.reported),
+            most=config.evaluate.max_steps, log=log, judged=FaultLog(log.reported),
         )  # fmt: skip
 
     @classmethod
@@ -254,7 +254,7 @@ class Hosted:
         made = Workers(
             self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
             managers=self.algorithm.architecture.managers(), faults=(*self.befalling, *faults),
-            state=self.algorithm.architecture.central, log=self.judging,
+            state=self.algorithm.architecture.central, log=self.judged,
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from marlstone.config import dump
+from marlstone.config.places import files_of, recorded
 from marlstone.config.schema import RunConfig
-from marlstone.config.sources import parse, resolved
+from marlstone.config.sources import parse
 from marlstone.core.errors import Failure
 from marlstone.core.interruptible import Abandoned, interruptible
 from marlstone.envs.guards import return_bounds
@@ -134,7 +134,7 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         if folder.is_dir():  # it ended before its first checkpoint; or was trained, but its speed is not known
             with RunDirectory(folder.resolve()).claimed():
                 shutil.rmtree(folder)
-        run = RunDirectory.create(folder, dump(resolved(config)))
+        run = RunDirectory.create(folder, recorded(config, folder), files_of(config, folder))
 
     def condemned() -> bool:
         if (at := kept(folder, QUARTER)) is None or (bar := job.bar(at["share"])) is None:

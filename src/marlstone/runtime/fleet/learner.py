@@ -314,9 +314,9 @@ class Learning:
         return [Health(self.name, self.most_bad) for _ in self.seeds]
 
     @property
-    def judging(self) -> FaultLog:
+    def judged(self) -> FaultLog:
         """Counts faults of environments made to judge."""
-        return self.inner.judging
+        return self.inner.judged
 
     def most_faults(self) -> dict[str, int]:
         """As `Fused.most_faults`: parcels are judged as they come."""
