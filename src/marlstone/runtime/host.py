@@ -134,12 +134,13 @@ class Hosted:
     @classmethod
     def judging(cls, config: RunConfig, seeds: tuple[int, ...], b: int) -> "Hosted":
         """As `of`, without environments to train in: what is judged is played `b` environments of each seed at once."""
-        more = {"guards": config.guards, "managers": config.architecture.managers(), "faults": config.faults}
-        with Workers(config.env, 1, num_workers=1, **more) as one:  # type: ignore[arg-type]
+        managers, central = config.architecture.managers(), config.architecture.central
+        with Workers(config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central) as one:
             algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner)
-        fields = {"befalling": config.faults, "most": config.evaluate.max_steps}
-        workers = min(config.rollout.workers, b)
-        return cls(config.env, algorithm, b, config.rollout.length, workers, 1, seeds, config.guards, [], **fields)  # type: ignore[arg-type]
+        return cls(
+            config.env, algorithm, b, config.rollout.length, min(config.rollout.workers, b), 1, seeds, config.guards, [], config.faults,
+            most=config.evaluate.max_steps,
+        )  # fmt: skip
 
     @property
     def spec(self) -> Spec:
