@@ -18,6 +18,7 @@ from jax import lax
 from marlstone.algorithm import Algorithm, Nets, Train
 from marlstone.config import RunConfig
 from marlstone.core.across import own_part, total
+from marlstone.core.compile_options import CPU_OPTIONS, SELDOM, supported
 from marlstone.core.episodes import Finished, Tally, begin, tally
 from marlstone.core.errors import UserError
 from marlstone.core.records import record, replace
@@ -30,15 +31,13 @@ from marlstone.envs.layers import layered
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Running, Vectorized
 from marlstone.runtime.deciding import Act, Alone, Decider
-from marlstone.runtime.episodes import SELDOM, acting_by, joined, spans
+from marlstone.runtime.episodes import acting_by, joined, spans
 from marlstone.runtime.evaluation import Episodes, play
 from marlstone.runtime.limit import Limit, fused_limit
 from marlstone.runtime.spread import PARTS, WHOLE, Spread
 from marlstone.runtime.unroll import Acting, chunk_shapes, draw, unroll
 
 Array = Any
-# At LLVM's highest level loops with two transcendental functions, a GRU's for one, are not vectorized: three times slower.
-CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 2}
 
 
 @record
@@ -159,7 +158,7 @@ class Fused:
 
         The budget and what the learner names in `traced` are arguments: runs that differ in them share the program, kept on disk.
         """
-        learner, options = self.algorithm.learner, CPU_OPTIONS if self.spread.on_cpu else None
+        learner, options = self.algorithm.learner, supported(CPU_OPTIONS)
         given = {"total": np.float32(self.total), **{k: np.float32(getattr(learner, k)) for k in getattr(learner, "traced", ())}}
         one = lambda state, n, given: self._given(**given).advance(state, n, most)
         if self.spread.alone:
@@ -282,7 +281,7 @@ class Fused:
     @property
     def _seldom(self) -> dict[str, Any] | None:
         """For programs that run so seldom that compiling them is what they cost."""
-        return SELDOM if self.spread.on_cpu else None
+        return supported(SELDOM)
 
     def figures(self) -> list[dict[str, float]]:
         """More to record at a contact, per seed."""
