@@ -139,7 +139,7 @@ resumed = parts.restored(parts.spread.pad(kept))
 ended, _ = parts.compile(resumed, 4)(resumed, 2)
 assert bits(two) == bits(ended), "resumed is not undisturbed"
 assert np.isfinite(np.asarray(parts.evaluate(two, 3).team_return)).all()
-assert parts.limit(jax.tree.map(lambda x: x[0], two.train.nets)).steps_per_second > 0
+assert parts.limit(jax.tree.map(lambda x: x[0], two.train.nets), 1000).steps_per_second > 0
 """
 
 

@@ -33,6 +33,13 @@ def returns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows + [(f"{name} (true metric)", number(value)) for name, value in (record.get("true_metrics") or {}).items()]
 
 
+def share(of_limit: float, is_estimate: bool) -> str:
+    """A run's share of the limit. More than all of it is never shown: older records divide by limits measured too low."""
+    if of_limit >= 1:
+        return "at the limit (estimate)"
+    return f"{of_limit:.0%}" + (" (estimate)" if is_estimate else "")
+
+
 def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows of a training: what, how good, how fast, where the time went, where it lies."""
     parts = " / ".join(str(record.get(k, "-")) for k in ("architecture", "credit", "learner"))
@@ -40,7 +47,7 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [("steps per seed", number(record.get("steps"))), *returns(record)]
     rows += [("training steps/s, all seeds", number(record.get("steps_per_second")))]
     if record.get("share_of_limit") is not None:
-        rows.append(("share of the machine's limit", f"{record['share_of_limit']:.0%}"))
+        rows.append(("share of the machine's limit", share(record["share_of_limit"], bool(record.get("limit_is_estimate")))))
     rows += [(f"time: {name}", f"{seconds:.1f} s") for name, seconds in (record.get("phases") or {}).items()]
     if not record.get("phases") and record.get("compile_seconds") is not None:
         rows.append(("time: compiling", f"{record['compile_seconds']:.1f} s"))

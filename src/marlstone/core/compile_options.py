@@ -29,7 +29,7 @@ def supported(options: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 @cache
-def known(name: str, value: bool | int | str) -> bool:
+def known(name: str, value: Any) -> bool:
     """Whether the installed XLA takes this compile option with this value: a trivial program is compiled with it, once per process."""
     import jax
 

@@ -294,8 +294,9 @@ class Fused:
         """A loaded state, ready to go on: environments written in JAX go on where they stood."""
         return state
 
-    def limit(self, nets: Nets) -> Limit:
-        return fused_limit(self._part, self.algorithm, nets, self.length, len(self.seeds))
+    def limit(self, nets: Nets, flops: int) -> Limit:
+        """How fast training could be where a joint step costs `flops` in products."""
+        return fused_limit(self._part, self.algorithm, nets, self.length, len(self.seeds), flops)
 
     def close(self) -> None:
         """Nothing outlives the process."""

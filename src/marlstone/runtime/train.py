@@ -32,8 +32,8 @@ from marlstone.runtime.deciding import Act
 from marlstone.runtime.episodes import how_many, recorder
 from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.fused import Fused
-from marlstone.runtime.limit import Limit
-from marlstone.runtime.unroll import chunk_bytes
+from marlstone.runtime.limit import NOT_MEASURED, Limit
+from marlstone.runtime.unroll import chunk_bytes, chunk_shapes
 
 HOST_CONTACT = 1.5  # seconds of training between contacts with the host
 MOST = 64  # updates between contacts at most: the length of the report buffer
@@ -157,8 +157,9 @@ def _train(
     most = min(MOST, runtime.total)
     advance = clock.time("compiling", lambda: runtime.compile(state, most))
     nets = runtime.spread.first(state.train.nets)
-    act_flops, learn_flops = runtime.algorithm.flops(nets, config.rollout.envs)
-    handed = chunk_bytes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+    chunk = chunk_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+    act_flops, learn_flops = runtime.algorithm.flops(chunk)
+    handed = chunk_bytes(chunk)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped = 0, 1, False
     logged = how_many(config, runtime.algorithm.spec)
@@ -179,7 +180,7 @@ def _train(
             pace = max(1, round(n * HOST_CONTACT / max(took, 1e-6)))
             steps = out.steps.sum(1)
             ledgers = [
-                ledger.plus(steps=s, rows=n * rows, episodes=e, flops=int(s) * (act_flops + learn_flops), bytes=n * handed)
+                ledger.plus(steps=s, rows=n * rows, episodes=e, flops=n * rows * (act_flops + learn_flops), bytes=n * handed)
                 for ledger, s, e in zip(ledgers, steps, out.finished.episodes.sum(1), strict=True)
             ]
             trained_steps += int(steps.sum())
@@ -201,7 +202,7 @@ def _train(
             return {"run": str(run.path), "env": config.env, "steps": done * rows, "seeds": list(runtime.seeds), "stopped": True}
         report("evaluating", min(done * rows, config.steps))
         episodes = clock.time("evaluating", lambda: runtime.evaluate(state, config.evaluate.episodes))
-        limit = clock.time("measuring the limit", lambda: runtime.limit(nets)) if limited else None
+        limit = clock.time("measuring the limit", lambda: runtime.limit(nets, act_flops + learn_flops)) if limited else None
         title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
         picture = draw(run.curve, store.series("return"), title)
     speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else 0.0
@@ -216,8 +217,7 @@ def _train(
         "purpose": purpose_of(config.seed),
         **returns_record(episodes, runtime.algorithm.spec.agents),
         "steps_per_second": speed,
-        "limit_steps_per_second": None if limit is None else limit.steps_per_second,
-        "share_of_limit": None if limit is None else speed / limit.steps_per_second,
+        **(NOT_MEASURED if limit is None else limit.record(speed)),
         "wall_seconds": time.perf_counter() - began,
         "compile_seconds": clock.seconds.get("compiling", 0.0),
         "phases": phases(clock, trained_steps, limit),

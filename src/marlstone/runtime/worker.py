@@ -10,6 +10,8 @@ import gc
 import os
 import signal
 import socket
+import sys
+import threading
 from typing import Any
 
 from marlstone.runtime import wire
@@ -22,7 +24,12 @@ STACKS = "MARLSTONE_STACKS"
 
 
 def tie_to(lifeline: int) -> None:
-    """Have the kernel end this process when the other end of `lifeline` closes, even if Python never runs again."""
+    """Have the kernel end this process when the other end of `lifeline` closes, even if Python never runs again.
+
+    Only Linux ends a process by SIGIO; elsewhere a thread waits for that end, which works wherever Python still runs."""
+    if sys.platform != "linux":
+        threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+        return
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
@@ -31,6 +38,11 @@ def tie_to(lifeline: int) -> None:
             os._exit(0)  # it had closed before we listened
     except BlockingIOError:
         pass
+
+
+def _end_with(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(0)
 
 
 def serve(link_fd: int, memory_fd: int, lifeline: int) -> None:

@@ -24,6 +24,7 @@ from marlstone.runs.progress import Progress
 from marlstone.runs.store import Store
 from marlstone.runtime.deciding import Chance
 from marlstone.runtime.train import returns_record, train, trained
+from marlstone.runtime.unroll import chunk_shapes
 
 QUARTER, MEASURED, STRESSED = "quarter.json", "measured.json", "stressed.json"
 CHANCE = "chance.json"
@@ -130,7 +131,8 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         early = 0.2 * config.steps <= step < config.steps and kept(folder, QUARTER) is None
         if early and not job.light:
             judged = runtime.evaluate(state, config.evaluate.episodes)
-            act, _ = runtime.algorithm.flops(runtime.spread.first(state.train.nets), config.rollout.envs)
+            chunk = chunk_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+            act, _ = runtime.algorithm.flops(chunk)
             said, at = returns_record(judged, runtime.algorithm.spec.agents), {"step": step, "share": step / config.steps}
             _keep(folder / QUARTER, {**at, "returns": said["episode_returns"], "record": said, "act_flops": act})
             return condemned()
