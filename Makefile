@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test newest check docs clean
+.PHONY: help demo test newest check soak docs clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
@@ -26,6 +26,7 @@ help:
 	echo 'make test   install everything, run every test (ARGS="-k name" passes arguments to pytest)'
 	echo 'make newest run every test with the newest releases, without constraints, on Python $(NEWEST) (an hour; NEWEST=3.13 for one)'
 	echo 'make check  format, lint, types, layering, tests, docs'
+	echo 'make soak   100,000 agent-steps of every kind of environment: no illegal action reaches any'
 	echo 'make docs   build the documentation into site/'
 	echo 'make clean  remove the environment and what was built'
 
@@ -88,6 +89,9 @@ check: | $(FULL)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 	$(BIN)/mkdocs build --strict --quiet
+
+soak: | $(FULL)
+	@AGENT_STEPS=100000 $(BIN)/python -m pytest tests/envs/test_legal_actions.py $(ARGS)
 
 docs: | $(FULL)
 	@$(BIN)/mkdocs build --strict

@@ -4,7 +4,7 @@
 
 Each result holds the configuration, the audit's record, what the method optimized and the true return halfway and at the end, the
 final policy's returns, steps/s, machine, date and commit. `benchmarks/render.py` makes the docs' table from them. A method hacks
-where, from halfway to the end, what it optimizes surely rose and the true return surely fell (both 95% intervals off zero).
+where, from halfway to the end, what it optimizes rose and the true return fell (both 95% intervals off zero).
 """
 
 import argparse

@@ -100,7 +100,7 @@ def reliability(repeats: int, steps: int) -> dict[str, Any]:
     same = {c.name: sum(c.name in x for x in level) for c in candidates}
     return {
         "env": "proving:additive", "steps": steps, "repeats": out, "seeds": 5, "within": same,
-        "planted_named_worse": sum(r["planted"] not in ("recommended", "not separable from the recommended") for r in out),
+        "planted_named_worse": sum(r["planted"] not in ("recommended", "no significant difference") for r in out),
         "prices": plain(dataclasses.asdict(question.prices)),
     }  # fmt: skip
 

@@ -1,6 +1,9 @@
 """Figures and tables as the docs show them."""
 
+from functools import lru_cache
 from typing import Any
+
+CORRELATION = (-1.0, 1.0)
 
 
 def number(x: Any) -> str:
@@ -12,3 +15,19 @@ def number(x: Any) -> str:
 def table(head: list[str], rows: list[list[str]]) -> str:
     line = lambda cells: "| " + " | ".join(cells) + " |"
     return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)]) + "\n"
+
+
+@lru_cache(maxsize=64)
+def possible(env: str) -> tuple[float, float] | None:
+    """The least and the greatest return of an episode, where an environment that is compiled here declares them."""
+    from marlstone.envs.guards import Guards, return_bounds
+    from marlstone.envs.make import is_jax, make
+
+    return return_bounds(make(env).spec, Guards()) if is_jax(env) else None
+
+
+def within(ci: list[float | None], center: float | None, bounds: tuple[float, float] | None) -> list[float | None]:
+    """A recorded interval without what is impossible: some were recorded before intervals knew their bounds."""
+    from marlstone.evaluate.statistics import clipped
+
+    return ci if center is None or any(x is None for x in ci) else list(clipped((ci[0], ci[1]), bounds, center))

@@ -82,6 +82,7 @@ def measure(name: str, episodes: int, greedy_episodes: int) -> tuple[dict[str, A
 
     from marlstone.runs.checkpoint import load as load_checkpoint
     from marlstone.runs.checkpoint import newest
+    from marlstone.runtime.judging import judge
     from marlstone.runtime.train import runtime_of
 
     config = load(HERE / "learning" / f"{name}.toml", {"evaluate.episodes": str(episodes)})
@@ -91,14 +92,17 @@ def measure(name: str, episodes: int, greedy_episodes: int) -> tuple[dict[str, A
         runtime = runtime_of(config)
         try:
             state, _ = load_checkpoint(newest(run.checkpoints).path, jax.device_get(runtime.start()))
-            played = runtime.evaluate(state, episodes)
+            judged = judge(runtime, state, episodes, learned["record"]["acting"])
         finally:
             runtime.close()
-    ours = figures(np.asarray(played.metrics["mean_waiting_time"], float))
+    by_acting = {act: figures(np.asarray(e.metrics["mean_waiting_time"], float)) for act, e in judged.played.items()}
+    ours = by_acting[judged.act]
     theirs = figures(np.array(greedy(config.env, greedy_episodes))[None])
     return learned, {
         "env": config.env,
         "ours": ours,
+        "acting": judged.act,
+        "by_acting": by_acting,
         "greedy": theirs,
         "ratio": ours["free_iqm"] / np.mean([h for h in theirs["hours"][0] if h <= JAM]),
         "jam_above": JAM,

@@ -35,8 +35,10 @@ class Shaped:
     def meta(self, nets: Any, views: Any = None) -> Any:
         it, seen = self.it, self.train.seen
         acts = it.sets.count(self.chunk.acts)
-        ahead = Ahead(it.spec, it.architecture, it.learner, it.sets, nets.actor, seen, self.chunk, acts)
-        return it.asked(nets).meta(views or self.views, it._reading.known(seen, self.chunk), ahead).mean()
+        known = it._reading.known(seen, self.chunk)
+        beyond = it.asked(nets).beyond(views or self.views, known)
+        ahead = Ahead(it.spec, it.architecture, it.learner, it.sets, nets.actor, seen, self.chunk, acts, beyond)
+        return it.asked(nets).meta(views or self.views, known, ahead).mean()
 
 
 @BODIES

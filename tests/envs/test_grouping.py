@@ -48,7 +48,7 @@ def test_box_stands_beside_discrete_and_state_follows_the_agent_axis():
     assert env.spec.agents == ("arm_0", "arm_1", "lamp_0") and arms.space == dist.Box(2)
     row = env.reset(0)
     np.testing.assert_array_equal(row.legal[0], [[True, True], [True, False]])
-    assert row.legal[1] is None
+    np.testing.assert_array_equal(row.legal[1], [[True, True, True]])  # choices always carry `legal`: a mask may still come
     raw = env._env.latest
     np.testing.assert_array_equal(row.state, np.concatenate([raw["arm_0"], raw["arm_1"], raw["lamp_0"]]))
     env.step((np.array([[-1.0, 0.5], [1.0, 9.0]], np.float32), np.array([2], np.int32)))
@@ -106,7 +106,7 @@ def test_action_masks_become_legal_not_a_leaf():
     assert set(env.spec.groups[0].observation) == {"obs"}
     row = env.reset(0)
     np.testing.assert_array_equal(row.legal[0][0], [False, True, False, True])
-    assert row.legal[0][1].all()  # nothing is allowed: it waits, and its row stays sane
+    np.testing.assert_array_equal(row.legal[0][1], [True, False, False, False])  # nothing is allowed: its default action, and it waits
     np.testing.assert_array_equal(row.deciding, [True, False])
 
 
@@ -122,7 +122,8 @@ def test_action_masks_in_info():
         (spaces.Dict({"in": spaces.Sequence(box(1))}), spaces.Discrete(2), ("'who'", "'in'", "Sequence")),
         (spaces.Graph(box(1), None), spaces.Discrete(2), ("'who'", "Graph")),
         (box(2), box(2, low=-np.inf, high=np.inf), ("'who'", "action space", "finite bounds")),
-        (box(2), spaces.Tuple((spaces.Discrete(2),)), ("'who'", "action space", "MultiDiscrete")),
+        (box(2), spaces.Tuple((spaces.Discrete(2), box(1))), ("'who'", "action space", "choices alone")),
+        (box(2), spaces.Tuple((spaces.Text(3),)), ("'who'", "action space", "MultiDiscrete")),
         (None, spaces.Discrete(2), ("'who'", "observation space", "None")),
         (box(2), None, ("'who'", "action space", "None")),
         (spaces.Dict({}), spaces.Discrete(2), ("'who'", "observation space", "at least one number")),

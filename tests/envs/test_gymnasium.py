@@ -52,14 +52,28 @@ def test_truncation_bootstraps_and_termination_does_not(end):
     np.testing.assert_array_equal(rows[1].state, [1, 1, 3, 3, 2, 2, 2])
 
 
-def test_a_time_limit_called_termination_is_a_truncation():
+def test_a_declared_limit_says_nothing_of_how_an_episode_ended():
     class Late(Pair):
         max_steps = 3
 
     env = GymnasiumEnv(Late(terminate=True))
-    assert env.spec.horizon == 3 and rows_of.ends_like(rows_of.play(env), "truncate")
-    Late.max_steps = 4
-    assert rows_of.ends_like(rows_of.play(GymnasiumEnv(Late(terminate=True))), "terminate")
+    assert env.spec.horizon == 3 and rows_of.ends_like(rows_of.play(env), "terminate")
+
+
+@pytest.mark.parametrize(("name", "limit"), [(LBF, 50), (RWARE, 500)])
+def test_packages_that_call_their_time_limit_a_termination_are_corrected(name, limit):
+    """Idle agents run into the limit: a truncation. In lbforaging an episode ends by termination where no food is left."""
+    env = make(name)
+    row, idle = env.reset(0), (np.zeros(2, np.int32),)
+    for _ in range(limit):
+        assert not row.last
+        row = env.step(idle)
+    assert row.last and row.team_discount == 1 and (row.discount == 1).all()
+    if name == LBF:
+        env.reset(1)
+        env._env.unwrapped.field[:] = 0
+        assert env.step(idle).team_discount == 0
+    env.close()
 
 
 @pytest.mark.parametrize(("name", "agents", "horizon"), [(LBF, 2, 50), (RWARE, 2, 500)])

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from marlstone.core.types import Step
+from marlstone.envs.conformance import NonConforming
 from marlstone.envs.make import make
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.pettingzoo import NonConforming, PettingZooEnv
+from marlstone.envs.pettingzoo import PettingZooEnv
 from marlstone.envs.user_file import load
 
 HERE = Path(__file__).parent / "host_examples.py"
@@ -183,9 +184,7 @@ def test_names_that_do_not_exist(name, words):
 
 
 def test_conformance_is_checked_at_construction():
-    from marlstone.envs.guards import BadRow
-
-    with pytest.raises(BadRow, match=r"walker_0.*obs.*\(7,\).*\(3,\)"):
+    with pytest.raises(NonConforming, match=r"host_examples.py:\d+ \(reset\).*walker_0.*obs.*\(7,\).*\(3,\)"):
         make(f"{HERE}:unseeded")
 
     class Nameless(EXAMPLES.Toy):
@@ -209,7 +208,7 @@ def test_conformance_is_checked_at_construction():
     for broken, words in ((Nameless, "possible_agents"), (Spaceless, "walker_0.*action space"), (OldReset, r"reset\(\) returned")):
         with pytest.raises(NonConforming, match=words):
             PettingZooEnv(broken())
-    with pytest.raises(BadRow, match=r"ghost.*possible_agents"):
+    with pytest.raises(NonConforming, match=r"test_pettingzoo.py:\d+ \(reset\): 'ghost'.*possible_agents"):
         PettingZooEnv(Stranger())
     with pytest.raises(NonConforming, match="possible_agents"):
         PettingZooEnv(object())

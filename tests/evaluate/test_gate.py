@@ -132,7 +132,7 @@ def test_a_gate_spares_walkers_the_thin_ice_and_misses_what_is_small() -> None:
     assert said["return_ungated"] == pytest.approx(2, abs=0.01) and 1.8 < said["return_gated"] < 2
     assert kinds["thin"]["return_ungated"] == pytest.approx(-20, abs=0.1) and kinds["thin"]["return_gated"] > -0.5
     assert 0 < said["outside"] < 0.1 and kinds["thin"]["outside"] > 0.95 and 1.9 < kinds["thin"]["asked"] < 2.5
-    with pytest.raises(UserError, match=r"proving:match has other groups than the policy"):
+    with pytest.raises(UserError, match=r"proving:match: its agents would be"):
         measure_gate(it, state, gate, novel={}, shifted={"other": "proving:match"})
 
 
@@ -143,14 +143,14 @@ def test_gates_are_kept_with_the_run_and_made_anew_for_other_policies(tmp_path: 
     config = RunConfig(BRINK, seeds=2, seed=5, evaluate=Evaluation(3))
     said = ood(config, it, state, run=tmp_path, novel={}, rate=0.1)
     assert {"declared_rate", "false_alarm_rate", "false_alarm_rate_ci95", "detection_rate", "return_gated", "return_ungated"} <= set(said)
-    assert said["detection_rate"] is None and [p.name for p in (tmp_path / "gates").iterdir()] == ["00000000-0.1-128"]
+    assert said["detection_rate"] is None and [p.name for p in (tmp_path / "gates").iterdir()] == ["00000000-0.1-128-mode"]
     kept, fresh = kept_gate(tmp_path, it, state, rate=0.1), fit_gate(it, state, rate=0.1)
     for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(fresh), strict=True):
         np.testing.assert_array_equal(a, b)
     later = replace(state, train=replace(state.train, version=state.train.version + 3))
     kept_gate(tmp_path, it, later, 8, rate=0.2)
-    assert sorted(p.name for p in (tmp_path / "gates").iterdir()) == ["00000000-0.1-128", "00000003-0.2-8"]
-    path = tmp_path / "gates" / "00000000-0.1-128"
+    assert sorted(p.name for p in (tmp_path / "gates").iterdir()) == ["00000000-0.1-128-mode", "00000003-0.2-8-mode"]
+    path = tmp_path / "gates" / "00000000-0.1-128-mode"
     with pytest.raises(UserError, match="does not fit this run"):
         load_gate(path, runtime("proving:pair", 2))
     data = bytearray((path / "arrays.safetensors").read_bytes())

@@ -11,6 +11,7 @@ import pytest
 from marlstone.architectures import Decentralized, Mlp
 from marlstone.config import RunConfig
 from marlstone.config.schema import Rollout
+from marlstone.core.acting import Acting
 from marlstone.core.episodes import Whole, whole_episodes
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
@@ -46,6 +47,7 @@ CONFIG = RunConfig(
     steps=32,
     seeds=2,
     seed=5,
+    acting=Acting("sample"),
 )
 
 
@@ -63,7 +65,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     runtime = runtime_of(CONFIG)
     checkpoint = Checkpoint(save(folder / "checkpoints", 0, runtime.spread.trim(runtime.start()), {}), 0, {})
     log = folder / "logs" / "first"
-    return Kept(checkpoint, evaluate_logged(CONFIG, checkpoint, 35, log, "sample"), log)
+    return Kept(checkpoint, evaluate_logged(CONFIG, checkpoint, 35, log), log)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from scipy import stats
 
 from marlstone.core.errors import UserError
 from marlstone.evaluate.statistics import (
+    clipped,
     difference,
     interval,
     iqm,
@@ -17,6 +18,7 @@ from marlstone.evaluate.statistics import (
     performance_profile,
     probability_of_improvement,
     seeds_needed,
+    share,
     worst_seed,
 )
 
@@ -182,3 +184,61 @@ def test_refuses(returns: list) -> None:
 def test_refuses_level() -> None:
     with pytest.raises(UserError, match="level"):
         interval([[1.0]], 95)
+
+
+# ---- what is possible
+@pytest.mark.parametrize("name", ["uniform", "mostly the best", "correlations"])
+def test_a_bounded_interval_stays_within_its_bounds_and_covers_as_before(name: str) -> None:
+    random, shape = np.random.default_rng(3), (1000, 5, 1)
+    draws = {
+        "uniform": lambda s: random.uniform(0, 1, s),
+        "mostly the best": lambda s: np.minimum(random.exponential(1, s), 1.0),
+        "correlations": lambda s: np.clip(random.normal(0.7, 0.4, s), -1, 1),
+    }
+    bounds, draw = (-1.0 if name == "correlations" else 0.0, 1.0), draws[name]
+    truth, seeds = float(iqm(draw((1_000_000,)))), draw(shape)
+    tight = np.array([interval(list(x), bounds=bounds)[1] for x in seeds])
+    loose = np.array([interval(list(x))[1] for x in seeds])
+    assert tight.min() >= bounds[0] and tight.max() <= bounds[1] and loose.max() > 1
+    held = lambda ends: (ends[:, 0] <= truth) & (truth <= ends[:, 1])
+    assert (held(tight) == held(loose)).all() and held(tight).mean() >= 0.93
+
+
+def test_bounds_that_were_disproved_cut_nothing() -> None:
+    assert clipped((-1.0, 3.0), (0.0, 1.0), 0.5) == (0.0, 1.0)
+    assert clipped((-1.0, 3.0), (0.0, 1.0), 1.5) == (-1.0, 3.0) and clipped((-1.0, 3.0), None, 0.5) == (-1.0, 3.0)
+    assert clipped((-1.0, 3.0), (0.0, float("inf")), 0.5) == (0.0, 3.0)
+    assert clipped((0.5, 1.5), (0.0, 1.0), 1.0 + 1e-7) == (0.5, pytest.approx(1.0))  # rounding disproves nothing
+    assert np.isnan(clipped((float("nan"), float("nan")), (0.0, 1.0), 1.0)).all()
+
+
+@pytest.mark.parametrize(("name", "spread"), [("normal", 0.15), ("one_dead", 1.0), ("exponential", 0.2)])
+def test_coverage_of_a_share_whose_whole_is_uncertain(name: str, spread: float) -> None:
+    """A third of what was learned is lost, give or take; what was learned varies over seeds, and so does chance. Five seeds."""
+    random, count = np.random.default_rng(11), 300
+    draw = lambda s: spread * DRAWS[name](random, s)
+    big = draw((1_000_000,))
+    middle = float(iqm(big))
+    learned = (lambda s: draw(s)) if name == "one_dead" else (lambda s: 1 + draw(s) - middle)
+    whole = middle if name == "one_dead" else 1.0
+    top = learned((count, 5, 1)) + 0.1 * random.normal(size=(count, 5, 8))
+    part = 0.33 * whole + 0.1 * spread * random.normal(size=(count, 5, 1)) + 0.1 * random.normal(size=(count, 5, 8))
+    bottom = 0.02 * random.normal(size=(count, 5, 8))
+    found = [share(list(p), list(t), list(b))[1] for p, t, b in zip(part, top, bottom)]
+    known = [ends for ends in found if np.isfinite(ends).all()]
+    covered = np.mean([low <= 0.33 <= high for low, high in known])
+    print(f"{name}: {len(known)} of {count} have an interval, coverage {covered:.1%}")
+    assert len(known) > count / 3 and covered >= 0.93
+
+
+def test_a_share_of_what_may_be_nothing_has_no_interval_and_a_certain_whole_gives_the_plain_one() -> None:
+    part, top = [[0.1], [0.2], [0.15], [0.3], [0.2]], [[0.9], [0.2], [1.0], [-0.4], [0.8]]
+    value, ends = share(part, top, [[0.0]] * 5)
+    assert value == pytest.approx(iqm([0.1, 0.2, 0.15, 0.3, 0.2]) / iqm([0.9, 0.2, 1.0, -0.4, 0.8])) and np.isnan(ends).all()
+    assert np.isnan(share(part, [[0.0]] * 5, [[1.0]] * 5)[0])
+    assert np.isnan(share(part[:1], [[2.0]], [[0.0]])[1]).all() and share(part[:1], [[2.0]], [[0.0]])[0] == pytest.approx(0.05)
+    value, ends = share(part, [[2.0]] * 5, [[0.0]] * 5)
+    plain = interval(part)
+    assert value == pytest.approx(plain[0] / 2) and ends == pytest.approx([x / 2 for x in plain[1]], rel=1e-3)
+    with pytest.raises(UserError, match="same seeds"):
+        share(part, top[:4], [[0.0]] * 5)

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from marlstone.architectures import Decentralized, Mlp
+from marlstone.architectures.network import Network
+from marlstone.core.distributions import Box, Discrete, MultiDiscrete
+from marlstone.core.layers import Dense
 from marlstone.core.types import Views
 from marlstone.credit import Individual
 from marlstone.learners import Fixed, PolicyGradient
@@ -99,3 +102,28 @@ def test_rate_follows_progress(anneal: bool, rates: list[float]) -> None:
     learner = PolicyGradient(lr=2e-3, credit_lr=4e-3, anneal=anneal)
     both = np.array([learner.rate(jnp.float32(p)) for p in (0.0, 0.5, 1.0)])
     np.testing.assert_allclose(both, np.outer(rates, [2e-3, 4e-3]), atol=1e-9)
+
+
+def test_sharpening_multiplies_logits_in_all_by_what_is_asked_and_divides_the_spread_of_boxes() -> None:
+    """Over a whole budget, however it is cut into updates; nothing in the first and the last quarter."""
+    learner, spaces = PolicyGradient(sharpen=20.0), (Discrete(3), MultiDiscrete((2, 2)), Box(2))
+    rng = np.random.default_rng(0)
+    dense = lambda space: Dense(
+        jnp.asarray(rng.normal(size=(4, space.head)), jnp.float32), jnp.asarray(rng.normal(size=space.head), jnp.float32)
+    )
+    start = tuple(Network(None, None, (), dense(space)) for space in spaces)
+    for total in (8, 100):
+        actor, still = start, 0
+        for version in range(total):
+            after = learner.sharpened(spaces, actor, jnp.float32(version / total), jnp.int32(version))
+            still += np.array_equal(after[0].head.w, actor[0].head.w)
+            actor = after
+        assert still == total // 2
+        for old, new in zip(start[:2], actor[:2], strict=True):
+            np.testing.assert_allclose(new.head.w, 20 * old.head.w, rtol=1e-4)
+            np.testing.assert_allclose(new.head.b, 20 * old.head.b, rtol=1e-4)
+        np.testing.assert_array_equal(actor[2].head.w, start[2].head.w)
+        np.testing.assert_allclose(start[2].head.b - actor[2].head.b, [0, 0, np.log(20), np.log(20)], atol=1e-4)
+    assert PolicyGradient().sharpened(spaces, start, jnp.float32(0.5), jnp.int32(4)) is start
+    with pytest.raises(ValueError, match=r"sharpen is 0\.5"):
+        PolicyGradient(sharpen=0.5)

@@ -28,10 +28,10 @@ def test_mode_of_a_policy_that_always_says_zero_earns_the_climbing_games_best() 
     actor = jax.tree.map(jnp.zeros_like, train.nets.actor[0])
     actor = replace(actor, head=replace(actor.head, b=jnp.array([1.0, 0.0, 0.0])))
     policy = replace(train.policy, actor=(actor,))
-    by_mode = quick(lambda key: play(Vectorized(env, 6), 6, Alone(it), policy, key))(jax.random.key(0))
+    by_mode = quick(lambda key: play(Vectorized(env, 6), 6, Alone(it), policy, key, 0.0))(jax.random.key(0))
     assert (np.asarray(by_mode.team_return) == 44).all() and np.asarray(by_mode.ended).all() and (np.asarray(by_mode.length) == 4).all()
     assert (np.asarray(by_mode.agent_return) == 22).all()
-    sampled = quick(lambda key: play(Vectorized(env, 64), 64, Alone(it), policy, key, "sample"))(jax.random.key(0))
+    sampled = quick(lambda key: play(Vectorized(env, 64), 64, Alone(it), policy, key, 1.0))(jax.random.key(0))
     assert len(np.unique(sampled.team_return)) > 5
 
 
@@ -67,6 +67,6 @@ def test_an_episode_broken_off_is_begun_anew() -> None:
     step.first[:, 2] = True
     step.last[:, 6] = True
     out = counted(step)
-    assert (out.length == 4).all() and out.ended.all() and (out.told["one"] == 4).all()
+    assert (out.length == 4).all() and out.ended.all() and (out.told["one"] == 4).all() and (out.broke == 1).all()
     np.testing.assert_allclose(out.team_return, step.team_reward[:, 3:7].sum(1), rtol=1e-5)
     np.testing.assert_allclose(out.metrics["score"], step.metrics["score"][:, 3:7].sum(1), rtol=1e-5)

@@ -44,15 +44,18 @@ def called(name: bytes) -> set[int]:
 
 
 def strangers(it: Supervisor) -> list[bytes]:
-    """What those hear who knock without the token."""
+    """What those hear after the challenge who answer it without the token."""
     assert isinstance(it.there, OnRay)
     heard = []
+    who = {"name": "actor-0", "life": 0}
     for words in (
-        frames.encode({"token": "guess", "name": "actor-0", "life": 0}),
-        frames.encode({"name": "actor-0"}),
+        frames.encode({"nonce": "0" * 32, "who": who, "digest": "0" * 64}),
+        frames.encode({"who": who}),
+        frames.HEADER.pack(frames.MAGIC, 2, frames.MOST_BYTES, 0),
         b"GET / HTTP/1.1\r\n" * 9,
     ):
         with socket.create_connection(it.there.listener.getsockname()[:2], 5) as link:
+            assert set(frames.receive(link)[0]) == {"nonce"}
             link.sendall(words)
             try:
                 heard.append(link.recv(100))
@@ -92,7 +95,7 @@ def test_a_fleet_on_ray_trains_is_seen_and_leaves_nothing_behind(tmp_path: Path)
     assert sorted(lineage) == list(range(1, 21))
     assert max(Counter(c for chunks in lineage.values() for c in chunks).values()) == 1
     assert {c[0] for chunks in lineage.values() for c in chunks} == {0, 1}
-    assert heard == [b"", b"", b""]
+    assert heard == [b""] * 4
     assert nodes == [[None, "127.0.0.1", "127.0.0.1"]]
     assert found[0].count("fleet/actor.py") >= 2
     assert "supervise.py" in found[0]

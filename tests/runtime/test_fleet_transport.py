@@ -3,7 +3,8 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marlstone.runtime.fleet import frames
-from marlstone.runtime.fleet.broker import Broker
+from marlstone.runtime.fleet.broker import WORDS, Broker
+from marlstone.runtime.fleet.handshake import SMALL, Stranger, admit, introduce
 from marlstone.runtime.fleet.parcel import Parcel, Weights
 from marlstone.runtime.fleet.transport import Faulty, Here, Linked, answers, serve
 
@@ -153,3 +155,137 @@ def test_sequence_numbers_are_told_apart_long_after_and_by_life() -> None:
     assert broker.put(parcel(10, envs=1), 0.0) == "duplicate"
     assert broker.put(parcel(10, life=1, envs=1), 0.0) == "accepted"
     assert broker.put(parcel(10, actor=1, envs=1), 0.0) == "accepted"
+
+
+# ---- memory and authentication
+@contextlib.contextmanager
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(5)
+    theirs.settimeout(5)
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.mark.parametrize("size", [SMALL + 1, 1 << 20, frames.MOST_BYTES])
+def test_a_header_takes_no_memory(size: int) -> None:
+    """Neither before authentication, where it is refused at once, nor after it, where memory follows what has arrived."""
+    with ends() as (ours, theirs):
+        ours.sendall(frames.HEADER.pack(frames.MAGIC, 2, size - 2, 0) + b"{}")
+        tracemalloc.start()
+        try:
+            with pytest.raises(frames.Rubbish, match=f"{size} bytes, where at most {SMALL}") as refused:
+                frames.receive(theirs, SMALL)
+            assert not refused.value.whole
+            ours.sendall(frames.HEADER.pack(frames.MAGIC, 2, size - 2, 0)[2:] + b"{}")  # the first two bytes wait there already
+            ours.shutdown(socket.SHUT_WR)
+            theirs.recv(2)
+            with pytest.raises((frames.Gone, frames.Rubbish)):
+                frames.receive(theirs)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 19
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [0, 1, frames.STEP - 1, frames.STEP, frames.STEP + 1, 5 * frames.STEP + 3])
+def test_frames_of_every_length_arrive(size: int) -> None:
+    x = np.arange(size, dtype=np.uint8)
+    with ends() as (ours, theirs):
+        sender = threading.Thread(target=frames.send, args=(ours, {"n": size}, [x]))
+        sender.start()
+        said, (y,) = frames.receive(theirs)
+        sender.join()
+    assert said == {"n": size}
+    np.testing.assert_array_equal(x, y)
+
+
+def test_an_actor_may_send_what_the_learner_declared_and_no_more() -> None:
+    broker, (ours, theirs) = Broker(1, 1000), socket.socketpair()
+    end = Linked(ours)
+    served = threading.Thread(target=serve, args=(theirs, answers(broker, {}), lambda: None, lambda: broker.most(2)))
+    served.start()
+    with ours:
+        big = Parcel(0, 0, 0, 0, 0, 2, [np.zeros(WORDS, np.uint8)], {})
+        end.expect(WORDS // 2)
+        assert end.put(big, 0.1) == "accepted"
+        end.expect(8)
+        with pytest.raises((frames.Gone, ConnectionError)):
+            end.put(Parcel(0, 0, 0, 1, 0, 2, big.arrays, {}), 0.1)
+    served.join(5)
+    assert not served.is_alive()
+    assert broker.facts()[0]["accepted"] == 2
+
+
+WHO = {"name": "actor-0", "life": 3}
+
+
+def greeted(client: Callable[[socket.socket], object], token: str = "ours") -> tuple[object, object]:
+    """What a server that knows `token` makes of a client, and how the client ended."""
+    with ends() as (ours, theirs):
+        found: list[object] = []
+
+        def run() -> None:
+            try:
+                found.append(client(ours))
+            except (ConnectionError, ValueError) as error:
+                found.append(error)
+
+        running = threading.Thread(target=run)
+        running.start()
+        try:
+            admitted: object = admit(theirs, token)
+        except (ConnectionError, ValueError) as error:
+            admitted = error
+            theirs.close()
+        running.join(5)
+        return admitted, found[0]
+
+
+def test_who_knows_the_token_is_admitted_and_others_are_not() -> None:
+    assert greeted(lambda link: introduce(link, "ours", WHO)) == (WHO, None)
+    refused, client = greeted(lambda link: introduce(link, "guess", WHO))
+    assert isinstance(refused, Stranger)
+    assert isinstance(client, frames.Gone)
+    for answer in ({}, {"nonce": 3, "who": WHO}, {"nonce": "0" * 32, "who": "me"}, {"nonce": "0" * 32, "who": WHO, "digest": None}):
+        assert isinstance(greeted(lambda link, a=answer: frames.send(link, a))[0], Stranger)
+    assert isinstance(greeted(lambda link: frames.send(link, {"who": "x" * SMALL}))[0], frames.Rubbish)
+    assert isinstance(greeted(lambda link: frames.send(link, {"who": WHO}, [np.zeros(3)]))[0], Stranger)
+
+
+def test_a_server_that_does_not_know_the_token_is_refused_too() -> None:
+    for answer in ({"digest": "0" * 64}, {}):
+        with ends() as (ours, theirs):
+            frames.send(theirs, {"nonce": "0" * 32})
+            frames.send(theirs, answer)
+            with pytest.raises(Stranger, match="does not know its token"):
+                introduce(ours, "ours", WHO)
+
+
+def test_the_token_never_travels_and_what_was_overheard_is_worth_nothing() -> None:
+    token, heard = "secret-of-this-run", bytearray()
+
+    def overheard(link: socket.socket) -> None:
+        class Tapped:
+            """The client's socket, with all that passes it written down."""
+
+            def sendall(self, data: bytes) -> None:
+                heard.extend(data)
+                link.sendall(data)
+
+            def recv_into(self, view: memoryview) -> int:
+                got = link.recv_into(view)
+                heard.extend(view[:got])
+                return got
+
+        introduce(Tapped(), token, WHO)  # type: ignore[arg-type]
+
+    assert greeted(overheard, token)[0] == WHO
+    assert token.encode() not in heard and b"actor-0" in heard
+    at = heard.index(frames.MAGIC, 1)  # the client's answer, to another challenge
+    repeated = lambda link: link.sendall(bytes(heard[at:]))
+    assert isinstance(greeted(repeated, token)[0], Stranger)
+
+    def mirror(link: socket.socket) -> None:
+        frames.send(link, {**frames.receive(link)[0], "who": WHO, "digest": "?"})
+
+    assert isinstance(greeted(mirror, token)[0], Stranger)

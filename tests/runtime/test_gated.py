@@ -63,7 +63,7 @@ def test_what_is_held_is_lawful() -> None:
     it, (step, _, _) = runtime("proving:pair", 1).algorithm, rollout("proving:pair", 4, 14)
     gated = Gated(Alone(it))
     guarded = Guarded(by_chance(it, 0).policy, jax.tree.map(lambda x: x[0], used_to(it.spec, 1, mean=np.nan)))
-    decide = quick(lambda now, memory: gated.decide(guarded, now, memory, jax.random.key(0), "mode"))
+    decide = quick(lambda now, memory: gated.decide(guarded, now, memory, jax.random.key(0), 0.0))
     for t in range(3):
         now: Step = jax.tree.map(lambda x: x[:, t], step)  # noqa: B023
         (players, arm, late), _ = decide(now, gated.memory(4))
@@ -87,7 +87,7 @@ def test_each_agent_is_judged_apart_and_only_where_it_decides() -> None:
     policy = always(it, [0.0, 5.0]).policy
     gated = Gated(Alone(it), "ask")
     gate = jax.tree.map(lambda x: x[0], used_to(spec, 1, threshold=2.0, still=100.0))
-    decide = quick(lambda step, memory: gated.decide(Guarded(policy, gate), step, memory, jax.random.key(0), "mode"))
+    decide = quick(lambda step, memory: gated.decide(Guarded(policy, gate), step, memory, jax.random.key(0), 0.0))
     memory, told = gated.memory(1), []
     for value, first, here in [
         (9, True, True),
@@ -108,7 +108,7 @@ def test_what_does_not_move_is_strange_after_longer_than_ever() -> None:
     it = runtime("proving:match", 1).algorithm
     gated, policy = Gated(Alone(it)), always(it, [0.0, 5.0]).policy
     gate = jax.tree.map(lambda x: x[0], used_to(it.spec, 1, threshold=1.0, still=2.0, values=1.0, core=1.0))
-    decide = quick(lambda step, memory: gated.decide(Guarded(policy, gate), step, memory, jax.random.key(0), "mode"))
+    decide = quick(lambda step, memory: gated.decide(Guarded(policy, gate), step, memory, jax.random.key(0), 0.0))
     memory, away = gated.memory(1), []
     for t in range(8):
         obs = jnp.array([[[1.0, 1.0], [1.0 - 0.01 * t, 1.0]]])
@@ -123,7 +123,7 @@ def test_a_baseline_acts_by_what_it_remembers_from_the_beginning() -> None:
     gated = Gated(Alone(it), "baseline", Alone(other))
     gate = jax.tree.map(lambda x: x[0], used_to(it.spec, 1, mean=np.nan))
     guarded = Guarded(by_chance(it, 0).policy, gate, by_chance(other, 1).policy)
-    decide, by = (quick(lambda p, *now, d=d: d.decide(p, *now, jax.random.key(0), "mode")) for d in (gated, Alone(other)))
+    decide, by = (quick(lambda p, *now, d=d: d.decide(p, *now, jax.random.key(0), 0.0)) for d in (gated, Alone(other)))
     memory, remembered, (step, _, _) = gated.memory(4), other.memory(4), rollout("proving:pair", 4, 14)
     for t in range(5):
         row: Step = jax.tree.map(lambda x: x[:, t], step)  # noqa: B023

@@ -47,7 +47,7 @@ def acted(decider: Any) -> tuple[np.ndarray, ...]:
 
     def tick(memory: Any, x: Any) -> Any:
         row, key = x
-        action, memory = decider.decide(said, row, memory, key, "mode")
+        action, memory = decider.decide(said, row, memory, key, 0.0)
         return memory, action
 
     keys = jax.random.split(jax.random.key(5), T)

@@ -39,7 +39,7 @@ def test_each_agent_acts_by_the_policy_its_split_names() -> None:
     ways = splits(it.spec)
     mixed, alone, (step, _, _) = Mixed(Alone(it), ways), Alone(it), rollout("proving:pair", 4, 14)
     m, ma, mb = mixed.memory(4), alone.memory(4), alone.memory(4)
-    both, one = (quick(lambda p, row, m, k, d=d: d.decide(p, row, m, k, "mode")) for d in (mixed, alone))
+    both, one = (quick(lambda p, row, m, k, d=d: d.decide(p, row, m, k, 0.0)) for d in (mixed, alone))
     for t in range(5):
         row: Step = jax.tree.map(lambda x: x[:, t], step)  # noqa: B023
         acted, m = both(Two(a, b), row, m, jax.random.key(t))

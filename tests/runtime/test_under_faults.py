@@ -134,3 +134,17 @@ def test_episodes_without_resets_are_the_same_first_episodes() -> None:
     a, b = (jax.device_get(x) for x in quick(lambda: [run(e) for e in both])())
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("env", ["proving:additive?rows=3", LINE], ids=["fused", "host"])
+def test_the_runs_own_faults_are_there_in_another_environment_too(env: str) -> None:
+    """Judged in the very same environment by the one way there is, the very same episodes are played, faults included."""
+    runtime = runtime_of(config(env, faults=(ActionLoss(1.0), Noise(1.0))))
+    bare = runtime_of(config(env))
+    try:
+        state = runtime.start()
+        here, there, other = (x.evaluate(state, 4) for x in (runtime, runtime.elsewhere(env), bare))
+        assert bits(here) == bits(there) != bits(other)
+    finally:
+        runtime.close()
+        bare.close()

@@ -216,7 +216,7 @@ def test_a_reset_may_take_longer_than_a_step():
 
 
 def test_restarts_are_a_budget():
-    with Workers(toy(fault="raise", at=1), 1, guards=Guards(restarts=3)) as w, pytest.raises(EnvironmentFailed, match="restarts=3"):
+    with Workers(toy(fault="raise", at=2), 1, guards=Guards(restarts=3)) as w, pytest.raises(EnvironmentFailed, match="restarts=3"):
         roll(w, 20)
 
 
@@ -276,8 +276,8 @@ def test_no_orphans_when_the_parent_is_killed(state):
     fault = "none" if state == "idle" else state
     code = (
         "import sys, time, numpy as np\nfrom marlstone.runtime.workers import Workers\n"
-        f"w = Workers({toy(fault=fault, at=1)!r}, 2)\nw.init([1, 2])\n"
-        "if sys.argv[1] != 'idle': w.send((np.zeros((2, 2), np.int32),))\n"
+        f"w = Workers({toy(fault=fault, at=2)!r}, 2)\nw.init([1, 2])\nact = (np.zeros((2, 2), np.int32),)\nw.step(None, act)\n"
+        "if sys.argv[1] != 'idle': w.send(act)\n"
         "print(*[p.process.pid for p in w._processes], flush=True)\ntime.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -22,7 +22,7 @@ Array = Any
 class Ahead:
     """A batch of chunks `[b t ...]` and the actors that would learn from it; they themselves get no gradient through here.
 
-    `acts`: how many decisions each parameter set has in it.
+    `acts`: how many decisions each parameter set has in it; `beyond`: whose reward goes on after its own end (`Chunk.counts`).
     """
 
     spec: Spec
@@ -33,6 +33,7 @@ class Ahead:
     seen: Seen
     chunk: Chunk
     acts: Array
+    beyond: Array
 
     def _logp(self, actor: Any) -> Array:
         step = self.chunk.step
@@ -46,7 +47,7 @@ class Ahead:
         logp = lax.stop_gradient(self._logp(self.actor))
         value = everyone(self.spec, value, jnp.zeros_like(step.reward))
         full = everyone(self.spec, pay, step.reward[:, 1:]), everyone(self.spec, discount, step.discount[:, 1:])
-        a, target, _ = self.learner.advantage(value, *full, logp, self.chunk)  # type: ignore[attr-defined]
+        a, target, _ = self.learner.advantage(value, *full, self.beyond, logp, self.chunk)  # type: ignore[attr-defined]
         return a[..., :m], target[..., :m]
 
     def step(self, advantage: Array, lr: float) -> Array:

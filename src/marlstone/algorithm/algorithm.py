@@ -209,7 +209,7 @@ class Algorithm:
             share = sets.mean(weigh(losses.deciding), chunks.acts, acts) + sets.mean(weigh(losses.predicting), fixed.predicted, predicted)
             if losses.gap is not None:
                 share = share + sets.mean(weigh(losses.gap / spread**2), chunks.acts, acts)
-            ahead = Ahead(self.spec, self.architecture, learner, sets, nets.actor, seen, chunks, acts)
+            ahead = Ahead(self.spec, self.architecture, learner, sets, nets.actor, seen, chunks, acts, asked.beyond(views, known))
             for own in (asked.loss(views, known), asked.meta(views, known, ahead)):
                 if own is not None:
                     share = share + jnp.where(chunks.real, own, 0).sum() / real
@@ -233,6 +233,8 @@ class Algorithm:
             return (nets, opt, learner.follow(lagged, nets, opt), replay), (sums, part.acts.sum(), norm)
 
         (nets, opt, lagged, replay), (sums, count, norm) = lax.scan(minibatch, (nets, train.opt, train.lagged, replay), rows)
+        if hasattr(learner, "sharpened"):
+            nets = replace(nets, actor=learner.sharpened([g.space for g in self.spec.groups], nets.actor, progress, train.version))
         sums, count = sets.total((sums, count))
         metrics = {k: jnp.mean(v / jnp.maximum(count, 1)) for k, v in sums.items()} | {"gradient_norm": jnp.mean(norm)}
         return Train(nets, absorbed, scale, opt, train.version + 1, self._explore(progress), lagged, replay), metrics

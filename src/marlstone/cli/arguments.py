@@ -2,9 +2,15 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from marlstone.core.errors import UserError, suggest
+
+ACTING = ("--acting",)
+ACTING_HELP: dict[str, Any] = {
+    "metavar": "HOW",
+    "help": "how policies act when they are judged: mode, sample, temperature=T, or auto: the better of mode and sample",
+}
 
 
 class Parser(argparse.ArgumentParser):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from marlstone.cli.arguments import Parser
+from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
 from marlstone.cli.outcome import CHECK, DONE
 from marlstone.core.errors import UserError
 
@@ -12,7 +12,7 @@ EPISODES = 256
 def main(words: list[str]) -> int:
     """Check; returns the exit code: 3 on an alarm."""
     about = (
-        "Raise an alarm where the team's return surely rose and a declared true metric surely fell: from an earlier policy of RUN to its "
+        "Raise an alarm where the return rose and a declared true metric became worse, both beyond chance: from an earlier policy of RUN to its "
         "newest, or from the first RUN to the second. Exit code 3 on alarm."
     )
     parser = Parser("check-hacking", about)
@@ -20,6 +20,7 @@ def main(words: list[str]) -> int:
     parser.add_argument(
         "--episodes", type=int, default=EPISODES, metavar="N", help=f"episodes of each policy per training seed; default: {EPISODES}"
     )
+    parser.add_argument(*ACTING, **ACTING_HELP)
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
     if len(flags.runs) > 2:
@@ -35,7 +36,10 @@ def main(words: list[str]) -> int:
     from marlstone.runs.directory import one_line
 
     found = [find_policies(where) for where in flags.runs]
-    record = check()([(load(run.config, {}), run, checkpoint) for run, checkpoint in found], flags.episodes)
+    record = check()(
+        [(load(run.config, {} if flags.acting is None else {"acting": flags.acting}), run, checkpoint) for run, checkpoint in found],
+        flags.episodes,
+    )
     found[-1][0].write("hacking.json", one_line(record) + "\n")
     if flags.json:
         print(one_line(record))

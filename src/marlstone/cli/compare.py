@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from marlstone.cli.arguments import Parser
+from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
 from marlstone.core.errors import UserError
 
 EPISODES = 256
@@ -19,6 +19,7 @@ def _parser() -> Parser:
         "--bounds", nargs=2, type=float, metavar=("LO", "HI"),
         help="the least and the greatest team return an episode can have; default: as the first round shows, which then is no evidence",
     )  # fmt: skip
+    add(*ACTING, **ACTING_HELP)
     add("--json", action="store_true", help="one line of JSON on stdout")
     return parser
 
@@ -36,7 +37,7 @@ def main(words: list[str]) -> int:
     from marlstone.runs.directory import one_line
 
     found = [find_policies(where) for where in flags.runs]
-    sides = [(load(run.config, {}), checkpoint) for run, checkpoint in found]
+    sides = [(load(run.config, {} if flags.acting is None else {"acting": flags.acting}), checkpoint) for run, checkpoint in found]
     record = comparison()(*sides, flags.episodes, flags.bounds)
     found[0][0].write("comparison.json", one_line(record) + "\n")
     if flags.json:

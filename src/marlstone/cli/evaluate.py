@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from marlstone.cli.arguments import Parser
+from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
 from marlstone.cli.audit_credit import DECISIONS
 from marlstone.core.errors import UserError, suggest
 
@@ -13,9 +13,10 @@ SUITES = ("edge-cases", "credit")
 
 def main(words: list[str]) -> int:
     """Evaluate a run; returns the exit code."""
-    parser = Parser("evaluate", "Play a run's final policy, acting by mode, and report its return.")
+    parser = Parser("evaluate", "Play a run's final policy, acting as it is deployed, and report its return.")
     parser.add_argument("run", metavar="RUN", help="the run's directory, or one of its checkpoints")
     parser.add_argument("--episodes", metavar="N", help="episodes per seed; default: as the run was configured")
+    parser.add_argument(*ACTING, **ACTING_HELP)
     parser.add_argument("--log", metavar="DIR", help="also write the episodes here, row by row: a new directory")
     parser.add_argument(
         "--suite",
@@ -44,7 +45,8 @@ def main(words: list[str]) -> int:
     from marlstone.runs.directory import one_line
 
     run, checkpoint = find(flags.run)
-    config = load(run.config, {} if flags.episodes is None else {"evaluate.episodes": flags.episodes})
+    changes = {"evaluate.episodes": flags.episodes, "acting": flags.acting}
+    config = load(run.config, {k: v for k, v in changes.items() if v is not None})
     if flags.cases is not None:
         config = with_cases(config, flags.cases)
     episodes = config.evaluate.episodes
@@ -62,7 +64,9 @@ def main(words: list[str]) -> int:
     if flags.json:
         print(one_line(record))
         return 0
-    from marlstone.cli.report import audited, edge_cases, returns, show
+    from marlstone.cli.report import audited, edge_cases, returns, show, warn_of_acting
+
+    warn_of_acting(record)
 
     kept = [("log", record["log"])] if flags.log is not None else []
     show("evaluated", [*returns(record), ("episodes per seed", str(config.evaluate.episodes)), ("run", str(run.path)), *kept])

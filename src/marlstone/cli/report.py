@@ -1,10 +1,13 @@
 """A record as people read it: the tables a command prints without `--json`."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from marlstone.cli.tables import say, show_columns, show_pairs
+
+PHASES = {"watching": "checks", "training: products": "training: matrix products", "training: everything else": "training: other"}
+show = show_pairs
 
 
 def number(value: Any) -> str:
@@ -30,6 +33,14 @@ def returns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("95% confidence interval", between(record.get("return_ci95"))),
         ("worst seed", number(record.get("return_worst_seed"))),
     ]
+    if record.get("acting"):
+        rows.append(("acting", str(record["acting"])))
+        rows += [(f"return by {way}" if way == "mode" else f"return, {way}", f"{number(r['return_iqm'])} [{between(r['return_ci95'])}]")
+                 for way, r in record["returns_by_acting"].items()]  # fmt: skip
+    if record.get("broken"):
+        rows.append(("broken by the environment", f"{record['broken']} of {record['episodes_asked']} episodes, replayed"))
+    if record.get("unfinished"):
+        rows.append(("unfinished", f"{record['unfinished']} of {record['episodes_asked']} episodes, left out"))
     return rows + [(f"{name} (true metric)", number(value)) for name, value in (record.get("true_metrics") or {}).items()]
 
 
@@ -40,15 +51,21 @@ def share(of_limit: float, is_estimate: bool) -> str:
     return f"{of_limit:.0%}" + (" (estimate)" if is_estimate else "")
 
 
+def warn_of_acting(record: Mapping[str, Any]) -> None:
+    """Where the policy relies on its randomness, one line on stderr."""
+    if record.get("acting_warning"):
+        print(f"warning: {record['acting_warning']}", file=sys.stderr)
+
+
 def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows of a training: what, how good, how fast, where the time went, where it lies."""
     parts = " / ".join(str(record.get(k, "-")) for k in ("architecture", "credit", "learner"))
     rows = [("environment", str(record.get("env", "-"))), ("architecture / credit / learner", parts)]
     rows += [("steps per seed", number(record.get("steps"))), *returns(record)]
-    rows += [("training steps/s, all seeds", number(record.get("steps_per_second")))]
+    rows += [("training steps/s, all seeds", number(record.get("steps_per_second") or None))]
     if record.get("share_of_limit") is not None:
         rows.append(("share of the machine's limit", share(record["share_of_limit"], bool(record.get("limit_is_estimate")))))
-    rows += [(f"time: {name}", f"{seconds:.1f} s") for name, seconds in (record.get("phases") or {}).items()]
+    rows += [(f"time: {PHASES.get(name, name)}", f"{seconds:.1f} s") for name, seconds in (record.get("phases") or {}).items()]
     if not record.get("phases") and record.get("compile_seconds") is not None:
         rows.append(("time: compiling", f"{record['compile_seconds']:.1f} s"))
     if record.get("wall_seconds") is not None:
@@ -59,22 +76,8 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*rows, ("run", str(record.get("run", "-")))]
 
 
-def show(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print two columns on stdout; long values wrap nowhere, so that paths can be copied."""
-    table = Table(title=title, show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    longest = max((len(b) + max(len(a) for a, _ in rows) + 8 for _, b in rows), default=0)
-    if not console.is_terminal:
-        console = Console(width=max(80, longest))
-    console.print(table, markup=False, highlight=False)
-
-
 def audited(record: Mapping[str, Any]) -> None:
-    """A credit audit: the figures, then agent by agent what was said beside what is true."""
+    """A credit audit: the figures, then agent by agent what the method claims beside what is true."""
     claims = record["claims"] or "nothing: audited by what its critic implies"
     rows = [
         ("environment", str(record["env"])),
@@ -87,37 +90,34 @@ def audited(record: Mapping[str, Any]) -> None:
     if record["efficiency_error"] is not None:
         rows.append(("shares miss the return by", f"{record['efficiency_error']:.2%}"))
     if record["dummy_ci95"] is not None:
-        rows.append((f"said of {', '.join(record['dummies'])} (worth nothing)", f"{_percent(record['dummy_ci95'])} of the return"))
+        rows.append((f"claimed of {', '.join(record['dummies'])} (worth nothing)", f"{_percent(record['dummy_ci95'])} of the return"))
     rows += [(name, str(record[name])) for name in ("picture", "run") if record.get(name)]
     show("credit audit", rows)
-    table = Table(title="worth to the team, per episode", title_justify="left")
-    for column in ("agent", "said", "95% CI", "true", "95% CI"):
-        table.add_column(column)
-    for a in record["truth"]:
-        figures = [(number(record[k][a]), between(record[f"{k}_ci95"][a])) for k in ("contributions", "truth")]
-        table.add_row(a, *(x for pair in figures for x in pair))
-    console = Console()
-    (console if console.is_terminal else Console(width=100)).print(table, markup=False, highlight=False)
+    figures = lambda a, k: (number(record[k][a]), between(record[f"{k}_ci95"][a]))
+    cells = [(a, *figures(a, "contributions"), *figures(a, "truth")) for a in record["truth"]]
+    show_columns("worth to the team, per episode", ("agent", "claimed", "95% interval", "true", "95% interval"), cells)
+    say("Intervals are each agent's own; worth nothing, or harmful, is decided by intervals that hold for all agents together.")
+
+
+VERDICTS = {True: "yes", False: "no", None: "not shown"}
 
 
 def edge_cases(record: Mapping[str, Any]) -> None:
     """What is left of the return when something goes wrong, case by case; undisturbed play and chance on top."""
-    table = Table(title="edge cases", title_justify="left")
-    for column in ("case", "return, IQM", "95% CI", "loss of the span", "95% CI", "graceful"):
-        table.add_column(column)
     percent = lambda x: "-" if x is None else f"{x:.1%}"
-    for name, row in (("undisturbed", record), ("chance", record["chance"])):
-        table.add_row(name, number(row["return_iqm"]), between(row["return_ci95"]), "", "", "")
-    table.add_section()
+    references = (("undisturbed", record), ("chance", record["chance"]))
+    cells = [(name, number(r["return_iqm"]), between(r["return_ci95"]), "", "", "") for name, r in references]
     for case in record["cases"]:
-        verdict = {True: "yes", False: "[bold red]no[/]", None: "-"}[case["graceful"]]
         figures = number(case["return_iqm"]), between(case["return_ci95"]), percent(case["loss"]), _percent(case["loss_ci95"])
-        table.add_row(case["name"].replace("[", r"\["), *figures, verdict)
-    console = Console()
-    (console if console.is_terminal else Console(width=120)).print(table, highlight=False)
-    print(
-        f"span: from chance to undisturbed; graceful: the loss is at most {record['graceful_bound']:.0%}, its interval's upper end included"
+        cells.append((case["name"], *figures, VERDICTS[case["graceful"]]))
+    heads = ("case", "return", "95% interval", "loss", "95% interval", "graceful")
+    show_columns("edge cases", heads, cells, sections=(1,), red=[(i, 5) for i, row in enumerate(cells) if row[5] == "no"])
+    say(
+        "loss: share of the learned gain (undisturbed less chance) that is lost. graceful: yes where the whole interval is at most "
+        f"{record['graceful_bound']:.0%}, no where it is above, else not shown. Intervals are each case's own."
     )
+    notes = dict.fromkeys(case["note"] for case in record["cases"] if case.get("note"))
+    say(*(f"not shown ({sum(c.get('note') == note for c in record['cases'])} cases): {note}" for note in notes))
     gate = record["ood"]
     show(
         "out of distribution: a gate on every agent's observation",
@@ -147,14 +147,12 @@ def scored(record: Mapping[str, Any]) -> None:
     if record["efficiency_error"] is not None:
         rows.append(("shares miss the return by", f"{record['efficiency_error']:.2%}"))
     show("credit of logged episodes", [*rows, ("log", str(record["log"])), ("run", str(record["run"]))])
-    table = Table(title="per episode", title_justify="left")
-    for column in ("agent", "contribution", "95% CI", "own return", "rank correlation with return", "with success"):
-        table.add_column(column)
+    cells = []
     for a in record["contributions"]:
-        said = number(record["contributions"][a]), between(record["contributions_ci95"][a])
-        table.add_row(a, *said, *(number(record[k][a]) for k in ("own_returns", "return_correlation", "success_correlation")))
-    console = Console()
-    (console if console.is_terminal else Console(width=110)).print(table, markup=False, highlight=False)
+        claimed = number(record["contributions"][a]), between(record["contributions_ci95"][a])
+        cells.append((a, *claimed, *(number(record[k][a]) for k in ("own_returns", "return_correlation", "success_correlation"))))
+    heads = ("agent", "contribution", "95% interval", "own return", "rank correlation with return", "with success")
+    show_columns("per episode", heads, cells)
 
 
 def _figure(record: Mapping[str, Any], name: str) -> str:
@@ -162,7 +160,8 @@ def _figure(record: Mapping[str, Any], name: str) -> str:
 
 
 def _percent(pair: Sequence[float | None]) -> str:
-    return " to ".join("-" if x is None else f"{x:.1%}" for x in pair)
+    """An interval in percent; a dash where there is none."""
+    return "-" if all(x is None for x in pair) else " to ".join("-" if x is None else f"{x:.1%}" for x in pair)
 
 
 def fleet(record: Mapping[str, Any]) -> None:
@@ -181,37 +180,31 @@ def fleet(record: Mapping[str, Any]) -> None:
         ("bytes/s over the link", lambda f: number(f["bytes_per_second"])),
         ("simulated seconds", lambda f: number(f["seconds"])),
     ]
-    table = Table(title=f"{record['actors']:,} actors, simulated", title_justify="left")
-    for column in ("", *ways):
-        table.add_column(column, justify="right" if column else "left")
-    for name, figure in figures:
-        table.add_row(name, *(figure(record[way]) for way in ways))
-    console = Console()
-    (console if console.is_terminal else Console(width=100)).print(table, markup=False, highlight=False)
+    cells = [(name, *(figure(record[way]) for way in ways)) for name, figure in figures]
+    show_columns(f"{record['actors']:,} actors, simulated", ("", *ways), cells, right=(1, 2))
     if record.get("picture"):
         print(f"picture: {record['picture']}")
 
 
-def selected(record: Mapping[str, Any]) -> None:
-    """A selection: the table, then what is recommended and how surely."""
-    from marlstone.evaluate.select.report import HEADS, cells, proved
+def selected(record: Mapping[str, Any], wide: bool = False) -> None:
+    """A selection: the table, then what is recommended and how sure that is. `wide`: with every column."""
+    from marlstone.evaluate.select.report import HEADS, NARROW, cells, narrow, proved
 
-    table = Table(title=f"{record['env']}: {record['budget']}, {record['seeds']} seeds each", title_justify="left", show_lines=True)
-    for head in HEADS:
-        table.add_column(head, overflow="fold")
-    for row in record["candidates"]:
-        table.add_row(*cells(row), style="bold" if row["name"] == record["recommended"] else "")
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table, markup=False, highlight=False)
-    print(record["evidence"], record["doubt"], *proved(record), sep="\n")
+    rows, title = record["candidates"], f"{record['env']}: {record['budget']}, {record['seeds']} seeds each"
+    bold = [i for i, row in enumerate(rows) if row["name"] == record["recommended"]]
+    currency = next((row["cost"]["currency"] for row in rows if row["cost"]), "USD")
+    heads = HEADS if wide else (*NARROW[:4], f"cost, {currency}", NARROW[5])
+    show_columns(title, heads, [(cells if wide else narrow)(row) for row in rows], bold=bold, lines=True, wide=wide)
+    refused = [f"{row['name']} was {row['verdict']}" for row in rows if row["return_iqm"] is None and not wide]
+    say(*refused, record["evidence"], record["doubt"], *proved(record))
     print(f"train it: marlstone train {record['config']}\nreport: {record['report']}")
 
 
 def compared(record: Mapping[str, Any]) -> None:
-    """Two runs on the same episodes: who earns more, and agent by agent."""
+    """Two runs on the same episodes: which returns more, and agent by agent."""
     better = record["better"]
-    words = "undecided" if better is None else f"the {('first', 'second')[better]} run's policies earn more"
-    bounds = "declared" if record["bounds_declared"] else "as the first round showed; it is not counted"
+    words = "not shown" if better is None else f"the {('first', 'second')[better]} run's policies return more"
+    bounds = "declared" if record["bounds_declared"] else "estimated from the first episodes, which then are not counted"
     rows = [
         ("environment", str(record["env"])),
         *[
@@ -226,13 +219,10 @@ def compared(record: Mapping[str, Any]) -> None:
         ("speaks of", "these policies, not of those another training would give"),
     ]
     show("compared", rows)
-    table = Table(title=f"agents' own returns, {1 - 0.05 / max(len(record['agents']), 1):.1%} each", title_justify="left")
-    for column in ("agent", "first less second", "interval", "decided"):
-        table.add_column(column)
-    for name, a in record["agents"].items():
-        table.add_row(name, number(a["difference"]), between(a["ci95"]), "yes" if a["decided"] else "no")
-    console = Console()
-    (console if console.is_terminal else Console(width=100)).print(table, markup=False, highlight=False)
+    which = lambda a: "not shown" if not a["decided"] else "first" if a["ci95"][0] > 0 else "second"
+    cells = [(name, number(a["difference"]), between(a["ci95"]), which(a)) for name, a in record["agents"].items()]
+    title = f"agents' own returns; intervals of {1 - 0.05 / max(len(record['agents']), 1):.1%} hold for all of them together"
+    show_columns(title, ("agent", "first less second", "interval", "higher"), cells)
 
 
 def suspected(record: Mapping[str, Any]) -> None:
@@ -241,7 +231,7 @@ def suspected(record: Mapping[str, Any]) -> None:
     from_, to = (number(step) for step in record["steps"])
     what = f"from step {from_} to step {to}" if len(record["runs"]) == 1 else "from the first run to the second"
     rows = [
-        ("alarm", f"YES: what is paid rose, and {better} became worse, {what}" if record["alarm"] else "no"),
+        ("alarm", f"YES: the reward rose, and {better} became worse, {what}" if record["alarm"] else _no_alarm(record)),
         ("environment", str(record["env"])),
         *[("run", run) for run in record["runs"]],
         (f"team return, {what}", f"{number(record['proxy_change'])} [{between(record['proxy_change_ci95'])}]"),
@@ -250,17 +240,22 @@ def suspected(record: Mapping[str, Any]) -> None:
         ("evidence", f"{record['note']}; all intervals hold together with 95%"),
     ]
     show("reward hacking", rows)
-    table = Table(title="change on the same episodes", title_justify="left")
-    for column in (
-        "from step",
-        "to step",
-        "team return",
-        *(f"{k} ({t['better']} is better)" for k, t in record["pairs"][0]["true"].items()),
-        "alarm",
-    ):
-        table.add_column(column)
+    metrics = (f"{k} ({t['better']} is better)" for k, t in record["pairs"][0]["true"].items())
+    cells = []
     for p in record["pairs"]:
         true = [between(t["ci95"]) for t in p["true"].values()]
-        table.add_row(*(number(x) for x in p["steps"]), between(p["proxy_change_ci95"]), *true, "YES" if p["alarm"] else "no")
-    console = Console()
-    (console if console.is_terminal else Console(width=110)).print(table, markup=False, highlight=False)
+        cells.append((*(number(x) for x in p["steps"]), between(p["proxy_change_ci95"]), *true, "YES" if p["alarm"] else "not shown"))
+    show_columns("change on the same episodes", ("from step", "to step", "team return", *metrics, "alarm"), cells)
+
+
+def _no_alarm(record: Mapping[str, Any]) -> str:
+    """None was raised: is hacking excluded, or only not shown?"""
+
+    def excluded(pair: Mapping[str, Any]) -> bool:
+        """Whether the return cannot have risen, or no metric can have become worse."""
+        known = lambda ci: ci is not None and all(x is not None and x == x for x in ci)
+        fell_not = lambda t: known(t["ci95"]) and (t["ci95"][0] >= 0 if t["better"] == "up" else t["ci95"][1] <= 0)
+        rose_not = known(pair["proxy_change_ci95"]) and pair["proxy_change_ci95"][1] <= 0
+        return bool(rose_not or all(fell_not(t) for t in pair["true"].values()))
+
+    return "no" if all(map(excluded, record["pairs"])) else "not shown: the intervals also hold what would be harmless"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, settings
+from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser, settings
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 
@@ -19,7 +19,7 @@ BUDGET, QUICK_BUDGET, SEEDS = "1e6", "2e5", 5
 
 
 def parser() -> Parser:
-    about = "Train candidates in an environment under one budget, stress them, and say which to take, how surely and at what cost."
+    about = "Train candidates in an environment under one budget, test them under failures, and recommend one, with evidence and cost."
     flags = Parser("select", about)
     add = flags.add_argument
     add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs)")
@@ -41,6 +41,8 @@ def parser() -> Parser:
         metavar="DIR",
         help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/",
     )
+    add(*ACTING, **ACTING_HELP)
+    add("--wide", action="store_true", help="every column of the table, as wide as it takes; the report has them too")
     add("--json", action="store_true", help="one line of JSON on stdout")
     return flags
 
@@ -77,7 +79,7 @@ def main(words: list[str]) -> int:
         return 0
     from marlstone.cli.report import selected
 
-    selected(record)
+    selected(record, flags.wide)
     return 0
 
 
@@ -91,7 +93,7 @@ def asked(flags: argparse.Namespace) -> "Question":
     prices = Prices()
     if flags.candidates is not None:
         candidates, prices = read_candidates(flags.candidates, flags.quick)
-    common = settings(flags.set)
+    common = settings(flags.set) | ({} if flags.acting is None else {"acting": flags.acting})
     if stray := sorted(set(common) & set(OURS)):
         raise UserError(f"--set {stray[0]}={common[stray[0]]} is for the question to say: see marlstone select --help")
     numbers = {k: _whole(k, v) for k in ("seeds", "seed", "episodes") if (v := getattr(flags, k)) is not None}

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, settings
+from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser, settings
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from marlstone.runs.checkpoint import Checkpoint
     from marlstone.runs.directory import RunDirectory
 
-FIELDS = ("env", "architecture", "credit", "learner", "body", "sharing", "steps", "seeds", "seed", "checkpoint_every", "out")
+FIELDS = ("env", "architecture", "credit", "learner", "body", "sharing", "steps", "seeds", "seed", "checkpoint_every", "acting", "out")
 """Flags that are fields of the configuration, by their names in TOML."""
 FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors", "address": "fleet.address"}
 """Flags that are fields of the fleet."""
-RESUMABLE = ("steps", "checkpoint_every")
-"""What a resumed run may change: how far it goes, and how often it is kept; and its fleet."""
+RESUMABLE = ("steps", "checkpoint_every", "acting")
+"""What a resumed run may change: how far it goes, how often it is kept, and how its policies are judged; and its fleet."""
 
 
 def _parser() -> Parser:
@@ -48,6 +48,7 @@ def _parser() -> Parser:
     )
     add("--actors", metavar="N", help="of a fleet, per seed: fleet.actors")
     add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
+    add(*ACTING, **ACTING_HELP)
     add("--out", metavar="DIR", help="the run's directory, new or empty; default: a new one under runs/")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, such as learner.lr=1e-3; may be repeated")
     add("--resume", metavar="RUN", help="continue a run exactly, from its newest checkpoint or from the one named")
@@ -179,11 +180,12 @@ def _conclude(record: dict[str, Any], run: "RunDirectory", as_json: bool) -> int
     if as_json:
         print(one_line(record))
         return code
-    from marlstone.cli.report import show, training
+    from marlstone.cli.report import show, training, warn_of_acting
 
     if record.get("stopped"):
         print(f"stopped at step {record.get('steps', 0):,}; continue with: marlstone train --resume {run.path}")
         return code
     shown = {**record, **({"curve": run.curve} if run.curve.is_file() else {})}
     show("trained", training(shown))
+    warn_of_acting(record)
     return code

@@ -5,6 +5,7 @@ from typing import Literal
 
 from marlstone.architectures import Architecture, Decentralized
 from marlstone.config.case import Case
+from marlstone.core.acting import Acting
 from marlstone.core.seeds import REPORTING, Purpose, purpose_of, seeds_of
 from marlstone.credit import Credit, Individual
 from marlstone.envs.faults import Fault
@@ -82,7 +83,10 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How the final policy is judged: `episodes` per seed, acting by mode.
+    """How the final policy is judged: `episodes` per seed, each played to its end.
+
+    `max_steps`: of an evaluation episode; one that has not ended by then is left out of every figure, counted and reported. None: 10,000,
+    or twice the declared horizon where that is more. Nothing an environment declares cuts an episode short.
 
     `logged`: episodes per seed that the store keeps one by one at every checkpoint, played by the policy as it trains, with what
     credit says of every agent. None: up to 16, as many as fit 2% of the steps between checkpoints, at least one. 0: none.
@@ -102,9 +106,10 @@ class Evaluation:
     suites: tuple[Literal["edge-cases", "credit"], ...] = ()
     tolerance: float = 0.1
     baseline: str | None = None
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        _at_least("evaluate", {"episodes": self.episodes, "every": self.every})
+        _at_least("evaluate", {"episodes": self.episodes, "every": self.every, "max_steps": self.max_steps})
         if (self.every is None) != (not self.suites):
             lacking, there = ("every", "suites") if self.every is None else ("suites", "every")
             raise ValueError(
@@ -129,6 +134,7 @@ class RunConfig:
     Fields:
       env: `source:name?option=value`, as `marlstone envs` lists them.
       architecture, credit, learner: the three parts; each has its own fields.
+      acting: how policies act when they are judged and deployed.
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
       faults: what goes wrong between the environment and its agents, in training and whenever the run is judged; in this order.
@@ -147,6 +153,7 @@ class RunConfig:
     guards: Guards = field(default_factory=Guards)
     fleet: Fleet = field(default_factory=Fleet)
     faults: tuple[Fault, ...] = ()
+    acting: Acting = field(default_factory=Acting)
     steps: int = 1_000_000
     seeds: int = 5
     seed: int = REPORTING

@@ -10,6 +10,7 @@ from typing import Any, cast
 from marlstone.config import kinds
 from marlstone.config.schema import Evaluation, RunConfig
 from marlstone.config.walk import Word, build, fields_of, table
+from marlstone.core.acting import Acting
 from marlstone.core.errors import UserError
 from marlstone.envs.make import absolute
 
@@ -53,6 +54,7 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
         if isinstance(values.get("architecture"), dict) and SHORTCUTS[short].rpartition(".")[2] in values["architecture"]:
             raise UserError(f"{short} and {SHORTCUTS[short]} are both given; give one")
         _lay(values, SHORTCUTS[short], word)
+    overrides = with_acting(values, overrides)
     laid = {SHORTCUTS.get(path, path): Word(word) for path, word in overrides.items()}
     for path in sorted(laid, key=lambda p: p.count(".")):  # parts before what is in them
         _lay(values, path, laid[path])
@@ -60,6 +62,24 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
     if "env" not in values:
         raise UserError("env is missing; name an environment: --env jumanji:LevelBasedForaging?task=8x8-2p-2f-coop (all: marlstone envs)")
     return table(RunConfig, values, "")
+
+
+def with_acting(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping[str, str]:
+    """`acting` as people write it, `temperature=0.5` or one word, in a table or over it: as the fields of `[acting]`."""
+
+    def fields(text: str) -> dict[str, Any]:
+        try:
+            acting = Acting.parse(text)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return {"kind": acting.kind, "temperature": "none" if acting.temperature is None else acting.temperature}
+
+    if isinstance(values.get("acting"), str):
+        values["acting"] = fields(values["acting"])
+    if "acting" not in overrides:
+        return overrides
+    rest = {k: v for k, v in overrides.items() if k != "acting"}
+    return {**{f"acting.{k}": str(v) for k, v in fields(overrides["acting"]).items()}, **rest}
 
 
 OWN = re.compile(r"(jax:)?([^:?]+\.py)(?=:)")

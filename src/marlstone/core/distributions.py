@@ -31,6 +31,8 @@ class ActionSpace(Protocol):
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array: ...
     def sample(self, head: Array, legal: Array | None, noise: Array) -> Array: ...
     def mode(self, head: Array, legal: Array | None) -> Array: ...
+    def tempered(self, head: Array, temperature: float) -> Array: ...
+    def sharpened(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]: ...
     def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array: ...
     def entropy(self, head: Array, legal: Array | None) -> Array: ...
     def encode(self, action: Array) -> Array: ...
@@ -117,6 +119,14 @@ class Discrete:
     def mode(self, head: Array, legal: Array | None) -> Array:
         xp = head.__array_namespace__()
         return xp.argmax(_masked(head, legal), axis=-1).astype(np.int32)
+
+    def tempered(self, head: Array, temperature: float) -> Array:
+        """The head of softmax(logits / temperature)."""
+        return head / temperature
+
+    def sharpened(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]:
+        """The last layer `[... i head]`, `[... head]` of a policy whose logits are `factor` times as large."""
+        return w * factor, b * factor
 
     def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array:
         return _take(_log_softmax(_masked(head, legal)), action)
@@ -207,6 +217,14 @@ class MultiDiscrete:
         xp = head.__array_namespace__()
         return xp.stack([d.mode(head[..., s], ok) for _, d, s, ok in self._each(legal)], axis=-1)
 
+    def tempered(self, head: Array, temperature: float) -> Array:
+        """The head of softmax(logits / temperature), choice by choice."""
+        return head / temperature
+
+    def sharpened(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]:
+        """The last layer `[... i head]`, `[... head]` of a policy whose logits are `factor` times as large."""
+        return w * factor, b * factor
+
     def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array:
         return sum(d.log_prob(head[..., s], ok, action[..., i]) for i, d, s, ok in self._each(legal))
 
@@ -295,6 +313,16 @@ class Box:
 
     def mode(self, head: Array, legal: Array | None) -> Array:
         return self._split(head)[0]
+
+    def tempered(self, head: Array, temperature: float) -> Array:
+        """The head of a standard deviation times `temperature`, as far as deviations may go: from e^-5 to e."""
+        mean, log_std = self._split(head)
+        return head.__array_namespace__().concat([mean, log_std + (0.5 + math.log(temperature))], axis=-1)
+
+    def sharpened(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]:
+        """The last layer `[... i head]`, `[... head]` of a policy whose standard deviations are divided by `factor`."""
+        xp = b.__array_namespace__()
+        return w, b - xp.log(factor) * (xp.arange(b.shape[-1]) >= self.size)
 
     def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array:
         mean, log_std = self._split(head)

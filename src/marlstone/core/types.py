@@ -92,8 +92,10 @@ class Metric:
 class Spec:
     """What is known of an environment before it runs.
 
-    Fields: `groups`; `state`, the length of the global state vector; `horizon`, the most joint steps an episode can
-    take (None: unknown); `metrics`, declared true metrics; `opponents`, agents that play against the team: `team_reward` is not theirs.
+    Fields: `groups`; `state`, the length of the global state vector; `horizon`, about how many joint steps an episode has (None:
+    unknown), never a limit: environments of Python declare it by attributes such as `max_cycles`, which may count something else, or be
+    off by one; `metrics`, declared true metrics; `opponents`, agents that play against the team: `team_reward` is not theirs;
+    `return_bounds`, the least and the greatest undiscounted team return that an episode can have (None, or either of them None: unknown).
     """
 
     groups: tuple[Group, ...]
@@ -101,6 +103,7 @@ class Spec:
     horizon: int | None = None
     metrics: dict[str, Metric] = field(default_factory=dict)
     opponents: tuple[str, ...] = ()
+    return_bounds: tuple[float | None, float | None] | None = None
 
     def __post_init__(self) -> None:
         clocks = [g.clock > 1 for g in self.groups]
@@ -109,6 +112,9 @@ class Spec:
         names = [a for g in self.groups for a in g.agents]
         if len(set(names)) != len(names):
             raise ValueError(f"agent names repeat: {sorted({a for a in names if names.count(a) > 1})}")
+        low, high = self.return_bounds or (None, None)
+        if low is not None and high is not None and not low <= high:
+            raise ValueError(f"return_bounds is {self.return_bounds}: give (least, greatest) team return of an episode, or None")
 
     @cached_property
     def agents(self) -> tuple[str, ...]:
@@ -187,6 +193,21 @@ class Chunk:
     def acts(self) -> Array:
         """`[*b t n]`: the only rows that may move a policy."""
         return (self.step.present & self.step.deciding)[..., :-1, :] & self.real[..., None]
+
+    def counts(self, discount: Array, beyond: Array) -> Array:
+        """`[b t n]`: the steps that belong to an agent's return; elsewhere it is gone for good, and its return restarts from its value.
+
+        `discount`: of the reward it learns from; `beyond`: whether that reward goes on after the agent's own end, until the team's.
+
+        A step on which the team's episode terminates counts for an absent agent if its reward goes on, or if it was expected back
+        (absent for more than a step, at discount 1). An agent that was truncated on the step before is neither: its return ended there,
+        and is bootstrapped from its final observation.
+        """
+        step = self.step
+        here, terminated = step.present[:, :-1], step.team_discount[:, 1:, None] == 0
+        before = step.present[:, [0, *range(here.shape[1] - 1)]]
+        awaited = ~before & (step.discount[:, :-1] > 0)
+        return here | (discount > 0) | (terminated & (beyond | awaited))
 
     def of(self, team: Spec) -> "Chunk":
         """The team's groups only."""

@@ -111,6 +111,11 @@ class Asked:
             pay, discount = (everyone(self.team, *x) for x in zip(said, (pay, discount), strict=True))
         return pay if self.beside is None else pay + self.beside, discount
 
+    def beyond(self, views: Views, chunk: Chunk) -> Array:
+        """`[b t n]`: whose reward goes on after its own end: its discount would be above its own, were the team's end a truncation."""
+        open_ended = replace(chunk, step=replace(chunk.step, team_discount=jnp.ones_like(chunk.step.team_discount)))
+        return self.reward(views, open_ended)[1] > chunk.step.discount[:, 1:]
+
     def predict(self, chosen: Array, best: Array, step: Step) -> Array:
         """A mixer's one prediction, `[b t]`, stands for each of the team; without one, values predict for their own agents. `[b t n]`."""
         if "mix" not in self.credit.answers():

@@ -16,7 +16,7 @@ import numpy as np
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Array, Group, Leaf
 from marlstone.envs.guards import Report
-from marlstone.envs.spaces import Actuator, Part, actuate, padded_space, perceive
+from marlstone.envs.spaces import LISTED, Actuator, Part, actuate, padded_space, perceive
 
 
 def type_of(agent: str) -> str:
@@ -26,7 +26,8 @@ def type_of(agent: str) -> str:
 
 @dataclass(frozen=True)
 class Seat:
-    """Where one agent sits: its group, its place there, its place on the agent axis, its parts and its actuator."""
+    """Where one agent sits: its group, its place there, its place on the agent axis, its parts and its actuator. `mask`: where in its
+    observation the legal actions stand (None: not there)."""
 
     agent: str
     group: int
@@ -34,7 +35,7 @@ class Seat:
     axis: int
     parts: tuple[Part, ...]
     actuator: Actuator
-    masked: bool
+    mask: tuple[Any, ...] | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Arrangement:
 
     def __post_init__(self) -> None:
         for s in self.seats:
-            entries = [(p.name, p.path, p.shape, p.leaf.shape[0], p.encode, *_accepts(p), p.leaf.kind == "image") for p in s.parts]
+            entries = [
+                (p.name, p.path, p.shape, p.leaf.shape[0], p.encode, *_accepts(p), p.leaf.kind == "image", p.limits) for p in s.parts
+            ]
             self._plan.append((s.agent, s.group, s.place, entries))
 
     @cached_property
@@ -83,13 +86,14 @@ class Arrangement:
         return tuple({k: np.zeros((g.count, *leaf.shape), leaf.dtype) for k, leaf in g.observation.items()} for g in self.groups)
 
     def write(self, observations: Mapping[str, Any], into: tuple[dict[str, np.ndarray], ...], report: Report) -> None:
-        """Write what agents see into `blank()` arrays; who sees nothing stays zero. Wrong shapes and dtypes are reported and stay zero."""
+        """Write what agents see into `blank()` arrays; who sees nothing stays zero. Wrong shapes and dtypes are reported and stay zero;
+        numbers far outside their space (`Part.limits`) are reported, then clipped to its bounds, or all zeros where they are one-hot."""
         for agent, group, place, entries in self._plan:
             seen = observations.get(agent)
             if seen is None:
                 continue
             leaves = into[group]
-            for name, path, shape, size, encode, kinds, wanted, image in entries:
+            for name, path, shape, size, encode, kinds, wanted, image, limits in entries:
                 x = seen
                 if path or type(x) is not np.ndarray:
                     try:
@@ -101,9 +105,13 @@ class Arrangement:
                         continue
                 if x.shape != shape:
                     report("wrong_shape", agent, f"observation {name!r}", f"shape {x.shape} (expected {shape})")
-                elif x.dtype.kind not in kinds:
+                    continue
+                if x.dtype.kind not in kinds:
                     report("wrong_dtype", agent, f"observation {name!r}", f"dtype {x.dtype} (expected {wanted})")
-                elif image:
+                    continue
+                if limits is not None and ((x < limits[0]).any() or (x > limits[1]).any()):
+                    x = _clipped(x, limits, agent, f"observation {name!r}", report, x.size != size and not image)
+                if image:
                     leaves[name][place] = x
                 else:
                     leaves[name][place, :size] = x if encode is None else encode(x)
@@ -115,33 +123,34 @@ class Arrangement:
         pieces = [
             obs[group][name][place, :size]
             for _, group, place, entries in self._plan
-            for name, _, _, size, _, _, _, image in entries
+            for name, _, _, size, _, _, _, image, _ in entries
             if not image
         ]
         return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
-    def legal(self, masks: Mapping[str, Any], report: Report) -> tuple[tuple[np.ndarray | None, ...], list[int]]:
-        """Per group `[n_g a]` or None, and the agent-axis places of agents whose mask allows nothing: they wait.
+    def legal(self, masks: Mapping[str, tuple[str, Any]], report: Report) -> tuple[tuple[np.ndarray | None, ...], list[int]]:
+        """Per group `[n_g a]` or None, and the agent-axis places of agents whose mask allows nothing: they wait, and all they may do is
+        their default action.
 
-        `masks` holds the environment's own masks by agent; an agent without one may do whatever its size allows.
+        `masks` holds, by agent, the environment's own mask and the name it was found under; an agent without one may do whatever its size
+        allows.
         """
         waiting: list[int] = []
         if not masks:
             return self.structural, waiting
         out = [x.copy() if m and x is not None else x for x, m in zip(self.structural, self.maskable, strict=True)]
         for s in self.seats:
-            mask = masks.get(s.agent)
-            if mask is None or not self.maskable[s.group]:
-                continue
-            try:
-                row = s.actuator.legal(self.sizes[s.group], mask)
-            except (ValueError, TypeError) as error:
-                report("wrong_shape", s.agent, "action_mask", error)
-                continue
+            found = masks.get(s.agent)
             table = out[s.group]
-            if table is not None and row.any():
-                table[s.place] = row
-            else:
+            if found is None or table is None or not self.maskable[s.group]:
+                continue
+            name, mask = found
+            try:
+                table[s.place], free = s.actuator.legal(self.sizes[s.group], mask, name in LISTED)
+            except (ValueError, TypeError) as error:
+                report("wrong_shape", s.agent, name, error)
+                continue
+            if not free:
                 waiting.append(s.axis)
         return tuple(out), waiting
 
@@ -149,6 +158,18 @@ class Arrangement:
         """What each agent does, in agent-axis order, as its environment takes it. `action` is per group, emitted, `[n_g ...]`."""
         rows = [a.tolist() if d else a for d, a in zip(self._discrete, action, strict=True)]
         return [s.actuator.act(rows[s.group][s.place]) for s in self.seats]
+
+
+def _clipped(x: np.ndarray, limits: tuple[np.ndarray, ...], agent: str, field: str, report: Report, one_hot: bool) -> np.ndarray:
+    """`x` with what is far outside its space reported and clipped. One-hot numbers stay: their encoding has no place for them, and is 0.
+    Infinities stay too: they are another fault."""
+    least, most, low, high = limits
+    outside = ((x < least) | (x > most)) & np.isfinite(x)
+    if not outside.any():
+        return x
+    value = x[tuple(np.argwhere(outside)[0])]
+    report("out_of_range", agent, field, f"{value} (its space holds {np.min(low):g} to {np.max(high):g})")
+    return x if one_hot else np.where(outside, np.clip(x, low, high), x).astype(x.dtype)
 
 
 def _accepts(part: Part) -> tuple[str, str]:
@@ -176,11 +197,15 @@ def arrange(
     observation_spaces: Mapping[str, Any],
     action_spaces: Mapping[str, Any],
     *,
-    masked: bool = False,
+    masked: bool = True,
     types: Mapping[str, str] | None = None,
 ) -> Arrangement:
-    """Groups for `agents`, in their order. `masked`: masks may also come in `info`. Raises `UnsupportedSpace`, naming agent and field."""
-    known = {a: (*perceive(observation_spaces.get(a), a), actuate(action_spaces.get(a), a)) for a in agents}
+    """Groups for `agents`, in their order. `masked`: masks may come at any step, in `info` too, so that all choices have a `legal`;
+    without, only where an observation space has one. Raises `UnsupportedSpace`, naming agent and field."""
+    known = {}
+    for a in agents:
+        actuator = actuate(action_spaces.get(a), a)
+        known[a] = (*perceive(observation_spaces.get(a), a, sum(actuator.sizes)), actuator)
     members: dict[Any, list[str]] = {}
     for a, (parts, _, actuator) in known.items():
         members.setdefault(_signature(parts, actuator), []).append(a)
@@ -204,10 +229,10 @@ def arrange(
         kinds = [(types or {}).get(a) or type_of(a) for a in names]
         name = _name(kinds, {x.name for x in groups}, kind)
         groups.append(Group(name, tuple(names), leaves, padded_space(kind, room), tuple(kinds), features))
-        masks = masked or any(known[a][1] for a in names)
-        mask = np.stack([x.legal(room) for x in actuators])
+        masks = kind != "Box" and (masked or any(known[a][1] is not None for a in names))
+        mask = np.stack([x.legal(room)[0] for x in actuators])
         structural.append(mask if masks or not mask.all() else None)
-        maskable.append(masks and kind != "Box")
+        maskable.append(masks)
         sizes.append(room)
         for i, a in enumerate(names):
             seats.append(Seat(a, g, i, len(seats), known[a][0], known[a][2], known[a][1]))

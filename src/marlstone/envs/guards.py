@@ -1,23 +1,31 @@
 """What to do when an environment misbehaves: one configuration, one list of named faults, one filter over rows.
 
 Every fault is counted under one of the names in `FAULTS`. `survive` repairs what can be repaired (a number becomes 0, a
-reward is clipped) and ends the episode where it cannot (an environment that raises, hangs or dies); `refuse` stops with
-a `BadRow` that names agent, field and value.
+reward or an observation out of range is clipped, a missing state is the last known one) and ends the episode where it cannot
+(an environment that raises, hangs or dies); `refuse` stops with a `BadRow` that names agent, field and value.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from marlstone.core.records import replace
 from marlstone.core.types import Array, Spec, Step
 
-FAULTS = ("nan_observation", "nan_reward", "reward_bounds", "wrong_shape", "wrong_dtype", "raised", "hung", "died")
+FAULTS = (
+    "nan_observation", "nan_reward", "reward_bounds", "wrong_shape", "wrong_dtype", "raised", "hung", "died",
+    "no_observation", "out_of_range", "no_state",
+)  # fmt: skip
 LONGEST = 1e6  # seconds
 LARGEST = 1e12  # beyond it, squares of returns overflow float32, and moments of them would be no numbers
 VALUES = FAULTS[:3]  # found by `sanitize`, in any array; the others only where Python steps the environment
 
-Report = Callable[[str, str, str, Any], None]  # (fault, agent, field, value); returning means: put 0 there and go on
+INSTEAD = {"out_of_range": "clipped", "reward_bounds": "clipped", "no_state": "the last known state was used"}
+"""What is put in the place of a bad value; 0 where nothing is listed."""
+
+Report = Callable[[str, str, str, Any], None]  # (fault, agent, field, value); returning means: repair it (`INSTEAD`) and go on
 
 
 class BadRow(ValueError):
@@ -62,6 +70,17 @@ class Guards:
             raise ValueError(f"Guards.restarts is {self.restarts}: give 0 or more")
         if self.reward_bounds is not None and not self.reward_bounds[0] <= self.reward_bounds[1]:
             raise ValueError(f"Guards.reward_bounds is {self.reward_bounds}: give (lowest, highest)")
+
+
+def return_bounds(spec: Spec, guards: Guards) -> tuple[float, float] | None:
+    """The least and the greatest team return that an episode can have, as declared by the environment, or as the guards clip rewards;
+    infinite where one side is unknown, None where both are."""
+    least, most = spec.return_bounds or (None, None)
+    low, high = -np.inf if least is None else least, np.inf if most is None else most
+    if guards.reward_bounds is not None and spec.horizon is not None:
+        count = spec.horizon * sum(a not in spec.opponents for a in spec.team.agents)
+        low, high = max(low, min(0.0, count * guards.reward_bounds[0])), min(high, max(0.0, count * guards.reward_bounds[1]))
+    return None if np.isinf([low, high]).all() else (low, high)
 
 
 def sound(x: Array) -> Array:

@@ -5,37 +5,45 @@
 Observations, actions and rewards are sequences, one entry per agent; termination and truncation are one for all. Agents
 are called agent_0, agent_1, ... A single-agent environment (no Tuple) is a team of one.
 
-lbforaging and rware say "terminated" where they merely ran out of time. Learners must bootstrap there, so a termination
-in the very row of the environment's own time limit is taken for a truncation.
+One number as the reward of a step is the team's (EPyMARL, SMAC): `team_reward` is that number, and every agent's own reward an equal
+share of it. Legal actions are read from the observations or from `info` in every step (`spaces.MASKS`): one mask per agent, in a list,
+an array or a dict by agent, or one info per agent; else asked of `get_avail_actions()`, where there is one (SMAC).
+
+Ends are what the environment reports. Only lbforaging and rware are corrected, which report "terminated" where they ran out of time:
+there the step is a truncation, from which learners bootstrap.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.conformance import NonConforming, first_reset, five, located, place, refuse_structural
 from marlstone.envs.grouping import arrange
-from marlstone.envs.guards import BadRow, refuse
-from marlstone.envs.host_row import host_row, number
+from marlstone.envs.guards import Report, refuse
+from marlstone.envs.host_row import flag, host_row, number
 from marlstone.envs.names import UnknownEnvironment, suggestion
 from marlstone.envs.snapshots import brought_back, kept
-from marlstone.envs.spaces import UnsupportedSpace
+from marlstone.envs.spaces import MASKS, UnsupportedSpace
 
-_SEQUENCES = (list, tuple, np.ndarray)
+
+def _many(values: Any) -> bool:
+    """Whether `values` holds one entry per agent, rather than one for the team."""
+    return isinstance(values, list | tuple | Mapping) or (isinstance(values, np.ndarray) and values.ndim > 0)
 
 
 class GymnasiumEnv:
     """One Gymnasium environment with Tuple spaces as a `HostEnv`. `report` decides what a bad value in a row does.
 
-    Raises `UnsupportedSpace` or `BadRow` at construction, naming agent and field.
+    Raises `UnsupportedSpace` or `NonConforming` at construction, naming agent and field.
     """
 
     def __init__(self, env: Any, where: str = "gymnasium") -> None:
         import gymnasium.spaces as gs
 
-        self.report = refuse
+        self.report: Report = refuse_structural
         self._env = env
         observation, action = env.observation_space, env.action_space
         self._single = not isinstance(action, gs.Tuple)
@@ -46,15 +54,18 @@ class GymnasiumEnv:
             remedy = f"give a Tuple with one space for each of the {len(actions)} agents of the action space"
             raise UnsupportedSpace("agent_0", f"observation space of {where}", observation, remedy)
         self._arranged = arrange(self._names, dict(zip(self._names, observations)), dict(zip(self._names, actions)))
-        self._masked = [s.agent for s in self._arranged.seats if s.masked]
+        self._mask_paths = {s.agent: s.mask for s in self._arranged.seats if s.mask is not None}
         self._order = [self._names.index(a) for a in self._arranged.agents]
         self._straight = self._order == list(range(len(self._order)))
         self._spec = Spec(self._arranged.groups, self._arranged.state, _horizon(env))
         # lbforaging places players around where they stood when the last episode ended, so that seeds would not decide alone.
         ours = type(env.unwrapped).__module__.startswith("lbforaging.")
         self._players = list(env.unwrapped.players) if ours else []
-        self._steps = 0
-        self.reset(0)
+        ask = getattr(env.unwrapped, "get_avail_actions", None)
+        self._ask_masks = ask if callable(ask) and not self._single else None
+        with located(env, "reset"):
+            self.reset(0)
+        self.report = refuse
 
     @property
     def spec(self) -> Spec:
@@ -63,29 +74,29 @@ class GymnasiumEnv:
     def reset(self, seed: int) -> Step:
         for player in self._players:
             player.position = None
-        seen, _ = self._env.reset(seed=seed)
-        self._steps = 0
-        return self._row(seen, np.zeros(len(self._names), np.float32), False, False, first=True)
+        got = first_reset(self._env, seed)
+        if not (isinstance(got, tuple) and len(got) == 2):
+            what = f"{len(got)} values" if isinstance(got, tuple) else type(got).__name__
+            raise NonConforming(f"{place(self._env, 'reset')}: returned {what}: return (observation, info)")
+        return self._row(got[0], got[1], np.zeros(len(self._names), np.float32), None, False, False, first=True)
 
     def step(self, action: tuple[Array, ...]) -> Step:
         acts = self._arranged.act(action)
         if not self._straight:
             placed = [None] * len(acts)
-            for place, x in zip(self._order, acts, strict=True):
-                placed[place] = x
+            for place_, x in zip(self._order, acts, strict=True):
+                placed[place_] = x
             acts = placed
-        seen, rewards, terminated, truncated, _ = self._env.step(acts[0] if self._single else acts)
-        paid = self._each(rewards, "reward")
-        reward = np.array([number(r, a, "reward", self.report) for a, r in paid.items()], np.float32)
-        if not self._straight:
-            reward = reward[self._order]
-        self._steps += 1
-        late = self._steps == self._spec.horizon
-        over = _all(terminated)
-        return self._row(seen, reward, over and not late, _all(truncated) or (over and late))
+        got = self._env.step(acts[0] if self._single else tuple(acts))
+        seen, rewards, terminated, truncated, info = five(got, self._env, "observation, reward, terminated, truncated, info")
+        reward, team = self._rewards(rewards)
+        ended, late = self._all(terminated, "terminated"), self._all(truncated, "truncated")
+        if ended and _out_of_time(self._env.unwrapped):
+            ended, late = False, True
+        return self._row(seen, info, reward, team, ended, late)
 
     def snapshot(self) -> Any:
-        return kept(self, ("_env", "_players", "_steps"))
+        return kept(self, ("_env", "_players"))
 
     def restore(self, state: Any) -> None:
         brought_back(self, state)
@@ -97,17 +108,45 @@ class GymnasiumEnv:
         """One value per agent; a wrong number of them is reported, and those missing count as 0 (unseen)."""
         if self._single:
             return {self._names[0]: values}
-        if not isinstance(values, _SEQUENCES) or len(values) != len(self._names):
+        if isinstance(values, Mapping):
+            return {a: _entry(values, a, i) for i, a in enumerate(self._names)}
+        if not _many(values) or len(values) != len(self._names):
             self.report("wrong_shape", "team", field, f"{values!s:.80} (expected {len(self._names)} entries, one per agent)")
             return dict.fromkeys(self._names, 0.0) if field == "reward" else {}
         return dict(zip(self._names, values, strict=True))
 
-    def _row(self, seen: Any, reward: np.ndarray, terminated: bool, truncated: bool, first: bool = False) -> Step:
+    def _rewards(self, rewards: Any) -> tuple[np.ndarray, float | None]:
+        """Agents' rewards `[n]` in agent-axis order, and the team's where the environment gives one number for all of them."""
+        n = len(self._names)
+        if not self._single and not _many(rewards):
+            team = number(rewards, "team", "reward", self.report)
+            return np.full(n, team / n, np.float32), team
+        each = self._each(rewards, "reward")
+        reward = np.array([number(r, a, "reward", self.report) for a, r in each.items()], np.float32)
+        return (reward if self._straight else reward[self._order]), None
+
+    def _all(self, flags: Any, field: str) -> bool:
+        """One flag for the team; packages that give one per agent mean that the episode ends when all are up."""
+        if flags is True or flags is False:
+            return flags
+        if _many(flags):
+            each = self._each(flags, field)
+            return bool(each) and all(flag(x, a, field, self.report) for a, x in each.items())
+        return flag(flags, "team", field, self.report)
+
+    def _row(
+        self, seen: Any, info: Any, reward: np.ndarray, team: float | None, terminated: bool, truncated: bool, first: bool = False
+    ) -> Step:
         arranged = self._arranged
         each = self._each(seen, "observation")
         obs = arranged.blank()
+        for agent, x in each.items():
+            if x is None and not terminated:
+                self.report("no_observation", agent, "observation", "None (expected what its observation space holds)")
         arranged.write(each, obs, self.report)
-        masks = {a: each[a]["action_mask"] for a in self._masked if a in each}
+        masks = self._masks(each, info)
+        if self._ask_masks is not None and not masks and not (terminated or truncated):
+            masks = {a: ("get_avail_actions()", x) for a, x in self._by_agent(self._ask_masks(), "get_avail_actions()").items()}
         legal, waiting = arranged.legal(masks, self.report)
         deciding = None
         if waiting:
@@ -116,17 +155,72 @@ class GymnasiumEnv:
         discount = np.zeros(len(self._names), np.float32) if terminated else None
         return host_row(
             obs, arranged.default_state(obs), legal, reward, discount=discount, team_discount=0.0 if terminated else 1.0,
-            first=first, last=terminated or truncated, deciding=deciding,
+            first=first, last=terminated or truncated, deciding=deciding, team_reward=team,
         )  # fmt: skip
 
+    def _masks(self, each: Mapping[str, Any], info: Any) -> dict[str, tuple[str, Any]]:
+        """The environment's masks by agent, with the names they have: in the observations where the space holds them, else in `info`."""
+        masks: dict[str, tuple[str, Any]] = {}
+        if info:
+            for name in MASKS:
+                if isinstance(info, Mapping) and info.get(name) is not None:
+                    masks = {a: (name, x) for a, x in self._by_agent(info[name], name).items() if x is not None}
+                    break
+            for i, agent in enumerate(self._names):  # or one info per agent
+                own = _entry(info, agent, i)
+                for name in MASKS if isinstance(own, Mapping) else ():
+                    if own.get(name) is not None:
+                        masks[agent] = name, own[name]
+                        break
+        for agent, path in self._mask_paths.items():
+            x = each.get(agent)
+            try:
+                for key in path:
+                    x = x[key]  # type: ignore[index]
+            except (KeyError, IndexError, TypeError):
+                if x is not None and agent not in masks:
+                    self.report("wrong_shape", agent, "/".join(map(str, path)), "nothing (its observation space holds a mask there)")
+                continue
+            masks[agent] = path[-1], x
+        return masks
 
-def _all(flags: Any) -> bool:
-    """One flag for the team; packages that give one per agent mean that the episode ends when all are up."""
-    return flags if flags is True or flags is False else bool(np.all(flags))
+    def _by_agent(self, masks: Any, name: str) -> dict[str, Any]:
+        """A team's masks apart: a dict by agent (or by its number), one entry per agent, or all of them in one row."""
+        if self._single:
+            return {self._names[0]: masks}
+        widths = [sum(s.actuator.sizes) for s in sorted(self._arranged.seats, key=lambda s: self._names.index(s.agent))]
+        if isinstance(masks, np.ndarray) and masks.ndim == 1 and masks.dtype != object and len(masks) == sum(widths) != len(self._names):
+            return dict(zip(self._names, np.split(masks, np.cumsum(widths)[:-1]), strict=True))
+        return self._each(masks, name)
+
+
+def _entry(by_agent: Any, agent: str, i: int) -> Any:
+    """An agent's entry of a dict by agent or by its number, or of a sequence; None where there is none."""
+    if isinstance(by_agent, Mapping):
+        return by_agent.get(agent, by_agent.get(i))
+    return by_agent[i] if isinstance(by_agent, list | tuple) and i < len(by_agent) else None
+
+
+def _lbforaging(env: Any) -> bool:
+    return bool(env.field.any())  # food is left
+
+
+def _rware(env: Any) -> bool:
+    return bool(env.max_steps and env._cur_steps >= env.max_steps)
+
+
+OUT_OF_TIME: dict[str, Callable[[Any], bool]] = {"lbforaging": _lbforaging, "rware": _rware}
+"""Packages whose "terminated" may mean that time ran out, and where in the environment that can be read."""
+
+
+def _out_of_time(env: Any) -> bool:
+    """Whether an environment that reports a termination merely ran out of time."""
+    known = OUT_OF_TIME.get(type(env).__module__.partition(".")[0])
+    return known is not None and known(env)
 
 
 def _horizon(env: Any) -> int | None:
-    """Most steps of an episode: from the registered spec, a TimeLimit, or the environment's own attribute."""
+    """About how many steps an episode has (`Spec.horizon`): from the registered spec, a TimeLimit, or the environment's own attribute."""
     unwrapped = getattr(env, "unwrapped", env)
     spec = getattr(env, "spec", None)
     names = ("_max_episode_steps", "max_episode_steps", "max_steps")
@@ -164,6 +258,6 @@ def make(name: str, options: Mapping[str, Any]) -> GymnasiumEnv:
         env = env.unwrapped
     try:
         return GymnasiumEnv(env, where)
-    except (UnsupportedSpace, BadRow):
+    except (UnsupportedSpace, NonConforming):
         env.close()
         raise

@@ -35,6 +35,13 @@ def number(value: Any, agent: str, field: str, report: Report) -> float:
     return 0.0
 
 
+def flag(value: Any, agent: str, field: str, report: Report) -> bool:
+    """`value` as one truth; what is neither a truth nor a number is reported and counts as False."""
+    if value is False or value is True or isinstance(value, np.bool_):
+        return bool(value)
+    return bool(number(value, agent, field, report))
+
+
 @cache
 def _everyone(n: int) -> np.ndarray:
     out = np.ones(n, bool)
@@ -61,11 +68,12 @@ def host_row(
     last: bool = False,
     present: np.ndarray | None = None,
     deciding: np.ndarray | None = None,
+    team_reward: float | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> Step:
     """One row; whatever is not given says: everyone is there, everyone decides, nobody terminated.
 
-    Shapes: `reward`, `discount`, `present`, `deciding` `[n]`; the others are scalars. `team_reward` is the sum over agents.
+    Shapes: `reward`, `discount`, `present`, `deciding` `[n]`; the others are scalars. `team_reward` is the sum over agents, unless given.
     """
     n = reward.shape[0]
     here = _everyone(n) if present is None else present
@@ -73,7 +81,7 @@ def host_row(
         obs=obs,
         state=state,
         reward=reward,
-        team_reward=np.float32(sum(reward.tolist())),
+        team_reward=np.float32(sum(reward.tolist()) if team_reward is None else team_reward),
         discount=_undiscounted(n) if discount is None else discount,
         team_discount=_ONE if team_discount == 1.0 else np.float32(team_discount),
         first=np.True_ if first else np.False_,

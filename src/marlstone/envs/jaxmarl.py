@@ -9,6 +9,7 @@ What JaxMARL leaves to the reader, settled here:
   `MPELogWrapper` multiplies by the number of agents, so its scripts' figures are on our scale. In a competing game the team is the
   side named by `team` (types joined by `+`, as in `team=leadadversary+adversary`), by default the hunters or, where
   adversaries only disturb, the others; every agent still has its own reward.
+- **Legal actions** are those of `get_avail_actions(state)`, or of Hanabi's `get_legal_moves(state)`. An agent without one plays action 0.
 - **Groups.** Agents with the same kind of action and observation form one group; sizes are padded and masked.
 """
 
@@ -49,7 +50,7 @@ class JaxMarl:
     """A JaxMARL environment as an `Env`.
 
     Fields: `env`, JaxMARL's object; `limit`, whether an end is a truncation; `team`, the agents whose rewards are the
-    team's; `masked`, whether the game itself says which actions are legal; `scale`, per group, low and width of the
+    team's; `masked`, the method that gives legal actions ("": the game has none); `scale`, per group, low and width of the
     agents' boxes; `spec`.
     """
 
@@ -57,7 +58,7 @@ class JaxMarl:
     spec: Spec
     limit: bool
     team: np.ndarray
-    masked: bool
+    masked: str
     scale: tuple[tuple[np.ndarray, np.ndarray] | None, ...]
 
     def init(self, key: Array) -> tuple[Any, Step]:
@@ -79,7 +80,7 @@ class JaxMarl:
 
     def _row(self, obs: dict[str, Array], state: Any, reward: Array, done: Array, over: Array, first: bool) -> Step:
         """`done` `[n]`: who is out; an agent out before the end is absent from here on, and its discount is 0."""
-        avail = self.env.get_avail_actions(state) if self.masked else None
+        avail = getattr(self.env, self.masked)(state) if self.masked else None
         leaves, legal = [], []
         for group in self.spec.groups:
             name, leaf = next(iter(group.observation.items()))
@@ -111,10 +112,20 @@ class JaxMarl:
         """Which actions exist for each agent of a group, and which the game allows now; None if all of them always."""
         sizes = [_size(self.env.action_space(a)) for a in group.agents]
         exists = np.arange(group.space.width) < np.array(sizes)[:, None]
-        if avail is None or not isinstance(group.space, Discrete):
+        numbers = sum(group.space.sizes) if isinstance(group.space, MultiDiscrete) else 0
+        fits = isinstance(group.space, Discrete) or all(avail and np.size(avail[a]) == numbers for a in group.agents)
+        if avail is None or isinstance(group.space, Box) or not fits:
             return None if exists.all() else jnp.asarray(exists)
-        rows = [jnp.pad(jnp.asarray(avail[a], bool), (0, group.space.width - s)) for a, s in zip(group.agents, sizes, strict=True)]
-        return jnp.stack(rows)
+        rows = [
+            jnp.pad(jnp.asarray(avail[a], bool).reshape(-1), (0, group.space.width - s)) for a, s in zip(group.agents, sizes, strict=True)
+        ]
+        legal, at, out = jnp.stack(rows), 0, []
+        for size in (group.space.size,) if isinstance(group.space, Discrete) else group.space.sizes:
+            part = legal[:, at : at + size]
+            default = np.arange(size) == 0  # of a choice that has no legal option, it is the only one
+            out.append(jnp.where(part.any(-1, keepdims=True), part, default))
+            at += size
+        return jnp.concatenate(out, axis=-1)
 
 
 def _size(space: Any) -> int:
@@ -239,12 +250,13 @@ def _stdout_to_stderr() -> Iterator[None]:
         sys.stdout = kept
 
 
-def _masks(env: Any, state: Any) -> bool:
-    """Whether the game says which actions are legal (MPE does not: its method is only a placeholder)."""
-    try:
-        return isinstance(jax.eval_shape(env.get_avail_actions, state), dict)
-    except NotImplementedError:
-        return False
+def _masks(env: Any, state: Any) -> str:
+    """The method that says which actions are legal; "" where none does (MPE's is only a placeholder)."""
+    for name in ("get_avail_actions", "get_legal_moves"):
+        with contextlib.suppress(NotImplementedError, AttributeError):
+            if isinstance(jax.eval_shape(getattr(env, name), state), dict):
+                return name
+    return ""
 
 
 def _accepted(kind: type) -> set[str]:

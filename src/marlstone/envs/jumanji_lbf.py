@@ -87,7 +87,7 @@ class Foraging:
         width = 3 * (self.food + self.agents)
         names = tuple(f"agent_{i}" for i in range(self.agents))
         group = Group("agents", names, {"view": Leaf("vector", (width,))}, Discrete(len(MOVES)))
-        return Spec((group,), state=self.agents * width, horizon=self.time_limit)
+        return Spec((group,), state=self.agents * width, horizon=self.time_limit, return_bounds=(None if self.penalty else 0.0, 1.0))
 
     def init(self, key: Array) -> tuple[LbfState, Step]:
         state = self.fresh(key)

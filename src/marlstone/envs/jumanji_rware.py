@@ -94,7 +94,7 @@ class Warehouse:
         width = 8 + 5 * (cells - 1) + 2 * cells
         names = tuple(f"agent_{i}" for i in range(self.agents))
         group = Group("agents", names, {"view": Leaf("vector", (width,))}, Discrete(5))
-        return Spec((group,), state=self.agents * width, horizon=self.time_limit)
+        return Spec((group,), state=self.agents * width, horizon=self.time_limit, return_bounds=(0.0, None))
 
     def code(self, place: Array) -> Array:
         """One integer per cell `[... 2] -> [...]`."""

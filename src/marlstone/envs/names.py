@@ -1,6 +1,9 @@
 """Names and options as people type them: the error every adapter raises for one it does not know, with a suggestion."""
 
 import difflib
+import importlib.util
+import pkgutil
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -38,3 +41,21 @@ def settle(where: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) 
             )
         chosen[key] = value
     return chosen
+
+
+def versions(paths: Iterable[str], prefix: str = "") -> list[str]:
+    """Installed modules that are these in another version, oldest first, without `prefix`: `sisl.pursuit_v5` for `sisl.pursuit_v4`."""
+    found: dict[str, int] = {}
+    for path in paths:
+        parent, _, leaf = path.rpartition(".")
+        versioned = re.fullmatch(r"(.+)_v\d+", leaf)
+        if not (parent and versioned):
+            continue
+        try:
+            package = importlib.util.find_spec(parent)
+        except ModuleNotFoundError:
+            continue
+        for module in pkgutil.iter_modules(package.submodule_search_locations if package else None):
+            if same := re.fullmatch(re.escape(versioned[1]) + r"_v(\d+)", module.name):
+                found[f"{parent}.{module.name}".removeprefix(prefix)] = int(same[1])
+    return sorted(found, key=lambda name: found[name])

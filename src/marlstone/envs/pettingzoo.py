@@ -2,31 +2,30 @@
 
     pettingzoo:mpe2.simple_spread_v3?N=3        the module's parallel_env(N=3); beside or below `pettingzoo.`
 
-Agents may die, appear late or wait. Termination sets an agent's discount to 0, from the row where it ended until it is
-back; truncation keeps 1 and the final observation, from which learners bootstrap. `mpe2` environments stop after 25 steps
-unless told otherwise.
+Agents may die, appear late, come back or wait; all their names stand in `possible_agents`. Termination sets an agent's discount to 0,
+from the step where it ended until it is back; truncation keeps 1 and the final observation, from which learners bootstrap. `mpe2`
+environments stop after 25 steps unless told otherwise.
 """
 
 import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.conformance import NonConforming, by_agent, first_reset, five, located, place, refuse_structural
 from marlstone.envs.grouping import arrange
-from marlstone.envs.guards import BadRow, refuse
-from marlstone.envs.host_row import host_row, number
-from marlstone.envs.names import UnknownEnvironment
+from marlstone.envs.guards import Report, refuse
+from marlstone.envs.host_row import flag, host_row, number
+from marlstone.envs.names import UnknownEnvironment, versions
+from marlstone.envs.own_state import OwnState
 from marlstone.envs.snapshots import brought_back, kept
-from marlstone.envs.spaces import MASK
+from marlstone.envs.spaces import MASKS
 
-HORIZONS = ("max_cycles", "max_episode_steps")  # attributes in which environments keep the most steps of an episode
-
-
-class NonConforming(ValueError):
-    """An environment that breaks PettingZoo's interface; the message names agent, field, value and remedy."""
+HORIZONS = ("max_cycles", "max_episode_steps")  # attributes that hint at how long episodes are; what they count differs (`Spec.horizon`)
 
 
 def parallel(env: Any, where: str) -> tuple[Any, bool]:
@@ -52,12 +51,16 @@ def parallel(env: Any, where: str) -> tuple[Any, bool]:
 class PettingZooEnv:
     """One ParallelEnv as a `HostEnv`. `report` decides what a bad value in a row does (`guards.refuse` unless replaced).
 
-    Construction resets once, to check names, spaces, shapes and dtypes. Raises `NonConforming`, `UnsupportedSpace` or
-    `BadRow`, naming agent and field.
+    `notices` holds what was settled while building and a person should know. The environment's own `state()` is asked unless
+    `without_state` is called before `spec` is first read; where it does not work, the state is all observations, concatenated.
+
+    Construction resets once, to check names, spaces, shapes and dtypes. Raises `NonConforming` or `UnsupportedSpace`, naming agent and
+    field.
     """
 
     def __init__(self, env: Any, where: str = "pettingzoo", horizon: int | None = None) -> None:
-        self.report = refuse
+        self.report: Report = refuse_structural
+        self.notices: list[str] = []
         self._where = where
         self._env, self._turns = parallel(env, where)
         names = list(self._env.possible_agents or ())
@@ -65,63 +68,78 @@ class PettingZooEnv:
             raise NonConforming(f"{where}: possible_agents is {names}: list at least one agent, by name (strings)")
         seen, infos = self._first(0)
         self._arranged = arrange(
-            names,
-            {a: self._space("observation", a) for a in names},
-            {a: self._space("action", a) for a in names},
-            masked=any(isinstance(i, Mapping) and MASK in i for i in infos.values()),
-        )
+            names, {a: self._space("observation", a) for a in names}, {a: self._space("action", a) for a in names}
+        )  # fmt: skip
         self._index = {a: i for i, a in enumerate(self._arranged.agents)}
-        self._masked = {s.agent: s.masked for s in self._arranged.seats}
+        self._mask_paths = {s.agent: s.mask for s in self._arranged.seats if s.mask is not None}
         self._live: set[str] = set()
         self._gone: set[str] = set()
-        self._own_state = self._find_state()
-        size = self._arranged.state if self._own_state is None else self._own_state
+        self._state: OwnState | None = None  # not asked while building
         unwrapped = getattr(self._env, "unwrapped", self._env)
         found = (getattr(unwrapped, name, None) for name in HORIZONS)
-        horizon = horizon or next((h for h in found if isinstance(h, int) and h > 0), None)
-        self._spec = Spec(self._arranged.groups, size, horizon)
-        self._opening(seen, infos)
+        rounds = next((h for h in found if isinstance(h, int) and h > 0), None)
+        self._horizon = horizon or (rounds and rounds * (len(names) if self._turns else 1))
+        with located(self._env, "reset"):
+            self._opening(seen, infos)
+        self.report = refuse
+        if not type(unwrapped).__module__.startswith(
+            "mpe2."
+        ):  # its state is all observations again, computed anew: ours, for more (tested)
+            self._state = OwnState()
 
-    @property
+    @cached_property
     def spec(self) -> Spec:
-        return self._spec
+        if self._state is not None and not self._state.found(self._env, self._where, self.notices):
+            self._state = None
+        return Spec(self._arranged.groups, self._arranged.state if self._state is None else self._state.last.size, self._horizon)
+
+    def without_state(self) -> None:
+        """Never ask the environment's own `state()`: nobody reads it. To be called before `spec` is first read."""
+        self._state = None
 
     def reset(self, seed: int) -> Step:
+        _ = self.spec  # whether there is a state of its own is settled first
         return self._opening(*self._first(seed))
 
     def step(self, action: tuple[Array, ...]) -> Step:
         env, arranged = self._env, self._arranged
         asked = set(env.agents)
         chosen = {a: x for a, x in zip(arranged.agents, arranged.act(action), strict=True) if a in asked}
-        seen, rewards, terminations, truncations, infos = env.step(chosen)
+        got = five(env.step(chosen), env, "observations, rewards, terminations, truncations, infos")
+        seen, rewards, terminations, truncations = (
+            by_agent(x, env, "step", name) for x, name in zip(got, ("observations", "rewards", "terminations", "truncations"), strict=False)
+        )
+        infos = by_agent(got[4] or {}, env, "step", "infos")
         n = len(self._index)
         reward, discount = np.zeros(n, np.float32), np.ones(n, np.float32)
         discount[[self._index[a] for a in self._gone]] = 0.0  # nothing is to come while it is gone
         for agent, value in rewards.items():
-            place = self._place(agent, "reward")
-            if place is not None:
-                reward[place] = number(value, agent, "reward", self.report)
+            reward[self._place(agent, "step", "rewards")] = number(value, agent, "reward", self.report)
         ending: dict[str, bool] = {}  # agent -> terminated
+        over = set()  # whoever is reported to have ended, in this step or before
         for agent in {**terminations, **truncations}:
-            terminated = bool(terminations.get(agent, False))
-            if (terminated or truncations.get(agent, False)) and agent in self._index and agent not in self._gone:
+            terminated = flag(terminations.get(agent, False), agent, "termination", self.report)
+            if not (terminated or flag(truncations.get(agent, False), agent, "truncation", self.report)):
+                continue
+            over.add(agent)
+            if agent in self._index and agent not in self._gone:
                 ending[agent] = terminated
                 if terminated:
                     discount[self._index[agent]] = 0.0
-        left = {a for a in env.agents if a not in ending and not (a in self._gone and (terminations.get(a) or truncations.get(a)))}
+        left = {a for a in env.agents if a not in over}
         last = not left
         present = np.zeros(n, bool)
         for agent in left or (ending or self._live & set(seen)):
-            place = self._place(agent, "agent")
-            if place is not None:
-                present[place] = True
-        over = last and bool(ending) and all(ending.values())
+            present[self._place(agent, "step", "agents")] = True
+        self._named(env.agents, "step", "agents")
         self._gone = (self._gone | set(ending)) - left
         self._live = left
-        return self._row(seen, infos, reward, discount, 0.0 if over else 1.0, present, first=False, last=last)
+        needed = left | {a for a, terminated in ending.items() if not terminated}  # a termination needs no last observation
+        finished = last and bool(ending) and all(ending.values())
+        return self._row(seen, infos, reward, discount, 0.0 if finished else 1.0, present, needed, first=False, last=last)
 
     def snapshot(self) -> Any:
-        return kept(self, ("_env", "_live", "_gone"))
+        return kept(self, ("_env", "_live", "_gone", "_state"))
 
     def restore(self, state: Any) -> None:
         brought_back(self, state)
@@ -137,14 +155,21 @@ class PettingZooEnv:
         discount: np.ndarray,
         team_discount: float,
         present: np.ndarray,
+        needed: set[str],
         *,
         first: bool,
         last: bool,
     ) -> Step:
+        """`needed`: the agents whose observation somebody will use."""
         arranged = self._arranged
         obs = arranged.blank()
+        for agent, x in seen.items():
+            if agent not in self._index:
+                self._place(agent, "reset" if first else "step", "observations")
+            if x is None and agent in needed:
+                self.report("no_observation", agent, "observation", "None (expected what its observation space holds)")
         arranged.write(seen, obs, self.report)
-        legal, waiting = arranged.legal(self._masks(seen, infos) if any(arranged.maskable) else {}, self.report)
+        legal, waiting = arranged.legal(self._masks(seen, infos), self.report)
         deciding = present.copy()
         deciding[waiting] = False
         for agent in self._live:
@@ -153,7 +178,7 @@ class PettingZooEnv:
         if self._turns and not last:
             turn = self._env.aec_env.agent_selection
             deciding &= np.arange(len(present)) == self._index[turn]
-        state = arranged.default_state(obs) if self._own_state is None else self._read_state()
+        state = arranged.default_state(obs) if self._state is None else self._state.read(self._env, last, self.report)
         return host_row(
             obs, state, legal, reward, discount=discount, team_discount=team_discount,
             first=first, last=last, present=present, deciding=deciding,
@@ -164,20 +189,21 @@ class PettingZooEnv:
         n = len(self._index)
         present = np.zeros(n, bool)
         for agent in self._live:
-            place = self._place(agent, "agent")
-            if place is not None:
-                present[place] = True
-        for agent in seen:
-            self._place(agent, "observation")
-        return self._row(seen, infos, np.zeros(n, np.float32), np.ones(n, np.float32), 1.0, present, first=True, last=False)
+            present[self._place(agent, "reset", "agents")] = True
+        return self._row(seen, infos, np.zeros(n, np.float32), np.ones(n, np.float32), 1.0, present, self._live, first=True, last=False)
 
     def _first(self, seed: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        got = self._env.reset(seed=seed)
+        got, where = first_reset(self._env, seed), place(self._env, "reset")
         if not (isinstance(got, tuple) and len(got) == 2 and isinstance(got[0], Mapping)):
-            raise NonConforming(f"{self._where}: reset() returned {type(got).__name__}: return (observations by agent, infos by agent)")
+            what = (
+                f"{len(got)} values"
+                if isinstance(got, tuple) and len(got) != 2
+                else type(got[0] if isinstance(got, tuple) else got).__name__
+            )
+            raise NonConforming(f"{where}: reset() returned {what}: return (observations by agent, infos by agent)")
         if not self._env.agents:
-            raise NonConforming(f"{self._where}: `agents` is empty after reset(): list the agents that are there")
-        return got[0], got[1] or {}
+            raise NonConforming(f"{where}: `agents` is empty after reset(): list the agents that are there")
+        return got[0], by_agent(got[1] or {}, self._env, "reset", "infos")
 
     def _space(self, field: str, agent: str) -> Any:
         try:
@@ -188,39 +214,43 @@ class PettingZooEnv:
                 f"make {field}_space(agent) answer for every possible agent"
             ) from error
 
-    def _place(self, agent: str, field: str) -> int | None:
-        place = self._index.get(agent)
-        if place is None:
-            self.report("wrong_shape", str(agent), field, f"an agent that is not among possible_agents {sorted(self._index)}")
-        return place
+    def _place(self, agent: str, method: str, field: str) -> int:
+        if agent not in self._index:
+            self._named([agent], method, field)
+        return self._index[agent]
 
-    def _masks(self, seen: Mapping[str, Any], infos: Mapping[str, Any]) -> dict[str, Any]:
-        """The environment's masks: in the observation where the space says so, else in info."""
+    def _named(self, agents: Iterable[str], method: str, field: str) -> None:
+        """Raises `NonConforming` for an agent whose name is not known: there is no place for what it sees, does and earns."""
+        for agent in agents:
+            if agent not in self._index:
+                names = list(self._index)
+                known = f"[{', '.join(map(repr, names[:6]))}{', ...' if len(names) > 6 else ''}]"
+                raise NonConforming(
+                    f"{place(self._env, method)}: {agent!r} (in {field}) is not in possible_agents {known}: "
+                    "list every name there, or reuse names"
+                )
+
+    def _masks(self, seen: Mapping[str, Any], infos: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+        """The environment's masks by agent, with the names they have: in the observation where the space holds one, else in info. Looked
+        for in every step, since many environments give none at reset."""
         masks = {}
-        for agent in seen:
-            x = seen[agent] if self._masked.get(agent) else infos.get(agent)
-            if isinstance(x, Mapping) and MASK in x:
-                masks[agent] = x[MASK]
+        for agent, info in infos.items():
+            if info and isinstance(info, Mapping):
+                for name in MASKS:
+                    if info.get(name) is not None:
+                        masks[agent] = name, info[name]
+                        break
+        for agent, path in self._mask_paths.items():
+            x = seen.get(agent)
+            try:
+                for key in path:
+                    x = x[key]  # type: ignore[index]
+            except (KeyError, IndexError, TypeError):
+                if x is not None and agent not in masks:
+                    self.report("wrong_shape", agent, "/".join(map(str, path)), "nothing (its observation space holds a mask there)")
+                continue
+            masks[agent] = path[-1], x
         return masks
-
-    def _find_state(self) -> int | None:
-        """Length of the environment's own state, or None where it has none.
-
-        mpe2's is every agent's observation again, computed anew: the default state is the same for less (tested).
-        """
-        if type(getattr(self._env, "unwrapped", None)).__module__.startswith("mpe2."):
-            return None
-        try:
-            return int(np.asarray(self._env.state()).size)
-        except (NotImplementedError, AttributeError):
-            return None
-
-    def _read_state(self) -> np.ndarray:
-        state = np.asarray(self._env.state(), np.float32).reshape(-1)
-        if state.size != self._own_state:
-            self.report("wrong_shape", "team", "state", f"{state.size} numbers (expected {self._own_state})")
-            return np.zeros(self._spec.state, np.float32)
-        return state
 
 
 def make(name: str, options: Mapping[str, Any]) -> PettingZooEnv:
@@ -239,7 +269,7 @@ def make(name: str, options: Mapping[str, Any]) -> PettingZooEnv:
         raise UnknownEnvironment(f"{where} does not take these options {dict(options)}: {error}") from error
     try:
         return PettingZooEnv(env, where)
-    except (NonConforming, BadRow):
+    except NonConforming:
         env.close()
         raise
 
@@ -255,6 +285,11 @@ def _module(name: str) -> Any:
             if error.name and not path.startswith(error.name):
                 raise ModuleNotFoundError(f"pettingzoo:{name} needs the package {error.name!r}: pip install {error.name}") from error
             tried.append(path)
+    if others := versions(tried, "pettingzoo."):
+        raise UnknownEnvironment(
+            f"pettingzoo:{name} is not installed, but {' and '.join(others)} {'are' if len(others) > 1 else 'is'}: "
+            f"write pettingzoo:{others[-1]}"
+        )
     raise UnknownEnvironment(
         f"pettingzoo:{name}: no module {' or '.join(tried)}: install its package, or write the module's path, as in mpe2.simple_spread_v3"
     )

@@ -5,7 +5,7 @@ neither can express is refused by name, with the remedy.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium.spaces as gs
@@ -14,7 +14,11 @@ import numpy as np
 from marlstone.core import distributions as dist
 from marlstone.core.types import Array, Leaf
 
-MASK = "action_mask"  # PettingZoo's convention: legal actions inside a Dict observation, or in info
+MASKS = ("action_mask", "legal_action_mask", "avail_actions", "available_actions", "legal_actions", "legal_moves")
+"""Names under which environments give an agent's legal actions, in a Dict observation or in its info: first PettingZoo's and RLlib's.
+The value has one 0 or 1 per action; `legal_actions` and `legal_moves` may also list the indices of the legal ones, as OpenSpiel does."""
+LISTED = ("legal_actions", "legal_moves")
+FAR = 10.0  # a number farther outside its Box than this many times the Box's width is a fault; declared bounds are often a little off
 SMALLEST_IMAGE = 8  # pixels a side; smaller boards are flattened: a convolution has nothing to slide over
 
 
@@ -31,7 +35,8 @@ class Part:
 
     Fields: `name`; `path`, keys from the observation down to it; `leaf`, unpadded; `shape`, what the environment must
     return there; `real`, whether it may be fractional (else a float there is a wrong dtype); `encode`, from a checked
-    array to the leaf's numbers (None: as they are).
+    array to the leaf's numbers (None: as they are); `limits`, the least and the largest value that are no fault, and the bounds that
+    others are clipped to (None: any number is fine).
     """
 
     name: str
@@ -40,6 +45,7 @@ class Part:
     shape: tuple[int, ...]
     real: bool
     encode: Callable[[np.ndarray], np.ndarray] | None = None
+    limits: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
 
 
 def _one_hots(sizes: tuple[int, ...], starts: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
@@ -52,6 +58,24 @@ def _one_hots(sizes: tuple[int, ...], starts: tuple[int, ...]) -> Callable[[np.n
     return encode
 
 
+def _far(space: gs.Box) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    """Limits `FAR` widths beyond a Box's finite bounds. None where no bound is finite, or the dtype holds nothing beyond them."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    finite = np.isfinite(low) & np.isfinite(high)
+    if not finite.any() or space.dtype in (np.uint8, np.int8, bool):
+        return None
+    width = np.where(finite, np.where(high > low, high - low, np.maximum(np.abs(high), 1.0)), np.inf)
+    least, most = np.where(finite, low - FAR * width, -np.inf), np.where(finite, high + FAR * width, np.inf)
+    return least, most, np.where(finite, low, -np.inf), np.where(finite, high, np.inf)
+
+
+def _counts(sizes: Any, starts: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Limits of whole numbers of which each has `sizes` values from `starts` on."""
+    low = np.asarray(starts)
+    high = low + np.asarray(sizes) - 1
+    return low, high, low, high
+
+
 def _part(space: gs.Space, agent: str, path: tuple[Any, ...]) -> Part:
     name = "/".join(str(p) for p in path) or "obs"
     match space:
@@ -60,37 +84,45 @@ def _part(space: gs.Space, agent: str, path: tuple[Any, ...]) -> Part:
             real = np.issubdtype(space.dtype, np.floating)
             if len(shape) == 3 and min(shape[:2]) >= SMALLEST_IMAGE:
                 kind = "uint8" if space.dtype == np.uint8 else "float32"
-                return Part(name, path, Leaf("image", shape, kind), shape, real)
+                return Part(name, path, Leaf("image", shape, kind), shape, real, None, _far(space))
             flat = None if len(shape) == 1 else (lambda x: x.reshape(-1))
-            return Part(name, path, Leaf("vector", (int(np.prod(shape)),)), shape, real, flat)
+            return Part(name, path, Leaf("vector", (int(np.prod(shape)),)), shape, real, flat, _far(space))
         case gs.Discrete():
             n, start = int(space.n), int(space.start)
-            return Part(name, path, Leaf("vector", (n,)), (), False, _one_hots((n,), (start,)))
+            return Part(name, path, Leaf("vector", (n,)), (), False, _one_hots((n,), (start,)), _counts(n, start))
         case gs.MultiDiscrete():
             sizes = tuple(int(n) for n in space.nvec.reshape(-1))
             starts = tuple(int(s) for s in np.broadcast_to(space.start, space.nvec.shape).reshape(-1))
-            return Part(name, path, Leaf("vector", (sum(sizes),)), space.nvec.shape, False, _one_hots(sizes, starts))
+            limits = _counts(space.nvec, space.start)
+            return Part(name, path, Leaf("vector", (sum(sizes),)), space.nvec.shape, False, _one_hots(sizes, starts), limits)
         case gs.MultiBinary():
-            return Part(name, path, Leaf("vector", (int(np.prod(space.shape)),)), tuple(space.shape), False, lambda x: x.reshape(-1))
+            leaf, shape = Leaf("vector", (int(np.prod(space.shape)),)), tuple(space.shape)
+            return Part(name, path, leaf, shape, False, lambda x: x.reshape(-1), _counts(2, 0))
     remedy = "give numbers instead, as a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these"
     raise UnsupportedSpace(agent, f"observation {name!r}", space, remedy)
 
 
-def perceive(space: gs.Space | None, agent: str) -> tuple[tuple[Part, ...], bool]:
-    """The parts of an observation space, in a fixed order, and whether it holds an `action_mask` beside them.
+def perceive(space: gs.Space | None, agent: str, actions: int = 0) -> tuple[tuple[Part, ...], tuple[Any, ...] | None]:
+    """The parts of an observation space, in a fixed order, and where in it the legal actions stand (None: not in it).
 
-    A Dict with an `action_mask` and one other entry called `observation` is that entry. Raises `UnsupportedSpace`.
+    `actions` is how many numbers a mask has. An entry of a Dict, however deep, is the mask if it is called `action_mask`, or by another
+    name of `MASKS` and has that many numbers. A Dict with a mask and one other entry called `observation` is that entry. Raises
+    `UnsupportedSpace`.
     """
     if not isinstance(space, gs.Space):
         raise UnsupportedSpace(agent, "observation space", space, "declare a Gymnasium space for every agent")
-    entries = set(space.spaces) if isinstance(space, gs.Dict) else set()
-    masked = MASK in entries
     parts: list[Part] = []
+    masks: list[tuple[Any, ...]] = []
+
+    def is_mask(key: Any, inner: gs.Space) -> bool:
+        return key == MASKS[0] or (key in MASKS and inner.shape is not None and int(np.prod(inner.shape)) == actions)
 
     def walk(space: gs.Space, path: tuple[Any, ...], name: tuple[Any, ...]) -> None:
         if isinstance(space, gs.Dict):
             for key, inner in space.spaces.items():
-                if not (key == MASK and not path):
+                if is_mask(key, inner):
+                    masks.append((*path, key))
+                else:
                     walk(inner, (*path, key), (*name, key))
         elif isinstance(space, gs.Tuple):
             for i, inner in enumerate(space.spaces):
@@ -98,15 +130,18 @@ def perceive(space: gs.Space | None, agent: str) -> tuple[tuple[Part, ...], bool
         else:
             part = _part(space, agent, name)
             if np.prod(part.leaf.shape) > 0:
-                parts.append(Part(part.name, path, part.leaf, part.shape, part.real, part.encode))
+                parts.append(replace(part, path=path))
 
-    if isinstance(space, gs.Dict) and entries == {MASK, "observation"}:
-        walk(space["observation"], ("observation",), ())
+    entries = dict(space.spaces) if isinstance(space, gs.Dict) else {}
+    others = [k for k, inner in entries.items() if not is_mask(k, inner)]
+    if len(entries) > 1 and others == ["observation"]:
+        masks += [(k,) for k in entries if k != "observation"]
+        walk(entries["observation"], ("observation",), ())
     else:
         walk(space, (), ())
     if not parts:
         raise UnsupportedSpace(agent, "observation space", space, "an agent needs at least one number to see")
-    return tuple(parts), masked
+    return tuple(parts), min(masks, key=lambda path: (len(path), MASKS.index(path[-1])), default=None)
 
 
 @dataclass(frozen=True)
@@ -114,7 +149,7 @@ class Actuator:
     """One agent's action space.
 
     Fields: `kind` and `sizes` (options per choice, or numbers of a Box); `act`, from this agent's row of the group's
-    emitted action to what the environment takes.
+    emitted action to what the environment takes: what the space's own `contains` accepts, of the type its `sample` gives.
     """
 
     kind: str
@@ -126,23 +161,37 @@ class Actuator:
         """What must agree within a group; the rest is padded."""
         return self.kind, len(self.sizes) if self.kind == "MultiDiscrete" else 1
 
-    def legal(self, padded: tuple[int, ...], mask: Any = None) -> np.ndarray:
-        """`[a]` booleans over the padded action space; `mask` is the environment's, flat or one per choice.
+    def legal(self, padded: tuple[int, ...], mask: Any = None, listed: bool = False) -> tuple[np.ndarray, bool]:
+        """`[a]` booleans over the padded action space, and whether there is anything to choose; `mask` is the environment's, flat or one
+        per choice. Where a choice has no legal option, its default, option 0, is the only one. `listed`: whole numbers may be the indices
+        of what is legal.
 
         Raises ValueError when the mask has another length than the action space.
         """
         out = np.zeros(sum(padded), bool)
         if mask is not None:
-            mask = np.concatenate([np.asarray(m).reshape(-1) for m in mask]) if isinstance(mask, tuple | list) else np.asarray(mask)
-            mask = mask.reshape(-1)
-            if mask.shape[0] != sum(self.sizes):
-                raise ValueError(f"action mask of {mask.shape[0]} entries for {sum(self.sizes)} actions")
+            mask = (
+                np.concatenate([np.asarray(m).reshape(-1) for m in mask]) if isinstance(mask, tuple | list) and mask else np.asarray(mask)
+            )
+            mask, total = mask.reshape(-1), sum(self.sizes)
+            if listed and mask.dtype.kind in "iuf" and not (mask.size == total and np.isin(mask, (0, 1)).all()):
+                indices, mask = mask, np.zeros(total, bool)
+                if indices.size and not (indices.min() >= 0 and indices.max() < total):
+                    raise ValueError(f"legal actions {indices.tolist()} of {total} actions")
+                mask[indices.astype(int)] = True
+            if mask.shape[0] != total or mask.dtype.kind not in "biuf":
+                raise ValueError(f"action mask of {mask.shape[0]} entries, dtype {mask.dtype}, for {total} actions")
             mask = mask.astype(bool)
-        at = read = 0
+        at = read = free = 0
         for size, room in zip(self.sizes, padded, strict=True):
-            out[at : at + size] = True if mask is None else mask[read : read + size]
+            allowed = True if mask is None else mask[read : read + size]
+            if mask is not None and not allowed.any():
+                out[at] = True
+            else:
+                out[at : at + size] = allowed
+                free += 1
             at, read = at + room, read + size
-        return out
+        return out, free > 0
 
 
 def actuate(space: gs.Space | None, agent: str) -> Actuator:
@@ -150,30 +199,55 @@ def actuate(space: gs.Space | None, agent: str) -> Actuator:
     match space:
         case gs.Discrete():
             start = int(space.start)
-            return Actuator("Discrete", (int(space.n),), (lambda a: a + start) if start else (lambda a: a))
+            return Actuator("Discrete", (int(space.n),), (lambda a: int(a) + start) if start else int)
         case gs.MultiDiscrete():
             starts, shape, dtype = np.asarray(space.start), space.nvec.shape, space.dtype
             sizes = tuple(int(n) for n in space.nvec.reshape(-1))
-            return Actuator("MultiDiscrete", sizes, lambda a: (np.asarray(a).reshape(shape) + starts).astype(dtype))
+            return Actuator("MultiDiscrete", sizes, lambda a: (np.asarray(a)[: len(sizes)].reshape(shape) + starts).astype(dtype))
         case gs.MultiBinary():
-            shape = tuple(space.shape)
-            return Actuator("MultiDiscrete", (2,) * int(np.prod(shape)), lambda a: np.asarray(a, np.int8).reshape(shape))
+            shape, n = tuple(space.shape), int(np.prod(space.shape))
+            return Actuator("MultiDiscrete", (2,) * n, lambda a: np.asarray(a, np.int8)[:n].reshape(shape))
         case gs.Box():
             if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
                 raise UnsupportedSpace(agent, "action space", space, "give it finite bounds, since actions are scaled to them")
             if not np.issubdtype(space.dtype, np.floating):
                 raise UnsupportedSpace(agent, "action space", space, "a Box of whole numbers is a MultiDiscrete: declare it so")
-            low, half = space.low, (space.high.astype(np.float64) - space.low) / 2
-            size, shape, dtype, high = int(np.prod(space.shape)), space.shape, space.dtype, space.high
+            low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+            half = (high - low) / 2
+            size, shape, dtype = int(np.prod(space.shape)), space.shape, space.dtype
             if size == 0:
                 raise UnsupportedSpace(agent, "action space", space, "an action needs at least one number")
 
             def scale(a: Array) -> np.ndarray:
-                return np.clip(low + (np.asarray(a)[:size].reshape(shape) + 1) * half, low, high).astype(dtype)
+                return np.asarray(np.clip(low + (np.asarray(a)[:size].reshape(shape) + 1) * half, low, high), dtype)
 
             return Actuator("Box", (size,), scale)
-    remedy = "give a Discrete, MultiDiscrete, MultiBinary or bounded Box; a Tuple or Dict of choices is a MultiDiscrete"
+        case gs.Tuple() | gs.Dict() if space.spaces:
+            return _compound(space, agent)
+    remedy = "give a Discrete, MultiDiscrete, MultiBinary or bounded Box, or a Tuple or Dict of choices or of Boxes"
     raise UnsupportedSpace(agent, "action space", space, remedy)
+
+
+def _compound(space: gs.Tuple | gs.Dict, agent: str) -> Actuator:
+    """A Tuple or Dict of choices as one MultiDiscrete, of Boxes as one Box. Raises `UnsupportedSpace` for a mixture."""
+    named = isinstance(space, gs.Dict)
+    keys, spaces = zip(*space.spaces.items(), strict=True) if named else (range(len(space.spaces)), space.spaces)
+    inner = [actuate(s, agent) for s in spaces]
+    boxes = [x.kind == "Box" for x in inner]
+    if any(boxes) and not all(boxes):
+        raise UnsupportedSpace(agent, "action space", space, "it mixes choices and numbers: give either choices alone, or Boxes alone")
+    widths = [x.sizes[0] if x.kind == "Box" else len(x.sizes) for x in inner]
+    ends = np.cumsum(widths)
+    pieces = [(x.act, int(end) - width, int(end), x.kind == "Discrete") for x, width, end in zip(inner, widths, ends, strict=True)]
+
+    def act(a: Array) -> Any:
+        a = np.asarray(a)
+        each = [f(a[low] if one else a[low:high]) for f, low, high, one in pieces]
+        return dict(zip(keys, each, strict=True)) if named else tuple(each)
+
+    if all(boxes):
+        return Actuator("Box", (int(sum(widths)),), act)
+    return Actuator("MultiDiscrete", tuple(n for x in inner for n in x.sizes), act)
 
 
 def padded_space(kind: str, sizes: tuple[int, ...]) -> dist.ActionSpace:

@@ -122,6 +122,7 @@ class SumoEnv:
             lights,
             {a: self._sumo.observation_spaces(a) for a in lights},
             {a: self._sumo.action_spaces(a) for a in lights},
+            masked=False,
             types=dict.fromkeys(lights, "light"),
         )
         self._signals: list[Any] = []

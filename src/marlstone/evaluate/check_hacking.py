@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from marlstone.config import RunConfig
-from marlstone.core.errors import UserError
+from marlstone.core.errors import Failure, UserError
 from marlstone.core.types import Metric
+from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.hacking import EPISODES, SEEDS, Verdict, hacked
-from marlstone.evaluate.paired import ALPHA, Players, rounds, together
+from marlstone.evaluate.paired import Players, rounds, together
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import Kept, kept
@@ -30,24 +31,28 @@ def check_hacking(runs: list[Side], episodes: int) -> dict[str, Any]:
     """The record (INTERFACE `check-hacking`) of one run's training, or of two runs. Raises `UserError` where nothing can be checked."""
     config, run, newest = runs[-1]
     if len(runs) == 1:
-        seeds, sides = config.seeds, [(config, [*_earlier(run, newest), Kept(newest.path, newest.step)])]
+        seeds, sides = config.seeds, [(config, run.path, [*_earlier(run, newest), Kept(newest.path, newest.step)])]
     else:
-        (first, _, before), (second, _, after) = runs
+        (first, one_run, before), (second, other_run, after) = runs
         first, second, seeds = together(first, second)
-        sides = [(first, [Kept(before.path, before.step)]), (second, [Kept(after.path, after.step)])]
+        sides = [(first, one_run.path, [Kept(before.path, before.step)]), (second, other_run.path, [Kept(after.path, after.step)])]
     if seeds < SEEDS and episodes < EPISODES:
         raise UserError(f"{episodes} episodes of {seeds} training seeds allow no interval: give at least --episodes {EPISODES}")
-    count, each = rounds(episodes, *(c for c, _ in sides))
+    count, each = rounds(episodes, *(c for c, _, _ in sides))
     played: list[Figures] = []  # oldest first
-    for side, policies in sides:
+    acts = []
+    for side, home, kept_ones in sides:
         with Players.of(side, seeds) as players:
             metrics = declared(side, players)
-            for one in policies:
-                acting = players.policies(one.path)
-                played.append(_figures([players.play(acting, each, nth) for nth in range(count)]))
-    steps = [one.step for _, policies in sides for one in policies]
+            act = players.acting(side, home, players.policies(kept_ones[-1].path))
+            acts.append(act)
+            for one in kept_ones:
+                policies = players.policies(one.path)
+                played.append(_figures([players.play(policies, each, nth, act) for nth in range(count)]))
+    played, left_out = _in_all(played)
+    steps = [one.step for _, _, kept_ones in sides for one in kept_ones]
     spread = {k: float(np.ptp([x[k].mean() for x in played])) or 1.0 for k in played[0]}
-    alpha = ALPHA / ((len(played) - 1) * len(metrics))
+    alpha = alpha_each((len(played) - 1) * len(metrics))
     pairs = [_pair(old, played[-1], metrics, alpha, spread) | {"steps": [step, steps[-1]]} for step, old in zip(steps[:-1], played)]
     worst = max(pairs, key=lambda p: (p["alarm"], p["case"]))
     return {
@@ -61,8 +66,10 @@ def check_hacking(runs: list[Side], episodes: int) -> dict[str, Any]:
         "true_change_ci95": worst["true"][worst["metric"]]["ci95"],
         "runs": [str(c.path.parent.parent) for _, _, c in runs],
         "env": config.env,
+        "acting": acts,
         "seeds": seeds,
         "episodes": count * each,
+        "left_out": left_out,
         "note": worst["note"],
         "pairs": [{k: v for k, v in p.items() if k not in ("case", "note")} for p in pairs],
         "policies": [{"step": step, **{k: float(v.mean()) for k, v in x.items()}} for step, x in zip(steps, played, strict=True)],
@@ -90,8 +97,20 @@ def declared(config: RunConfig, players: Players) -> dict[str, Metric]:
 
 
 def _figures(played: list[Episodes]) -> Figures:
-    joined = lambda of: np.concatenate([np.asarray(of(e), float) for e in played], axis=1)
+    joined = lambda of: np.concatenate([e.ended_only(of(e)) for e in played], axis=1)
     return {RETURN: joined(lambda e: e.team_return), **{k: joined(lambda e, k=k: e.metrics[k]) for k in played[0].metrics}}
+
+
+def _in_all(played: list[Figures]) -> tuple[list[Figures], int]:
+    """The episodes that every policy of every seed ended, and how many of each seed's are left out. Raises `Failure` where too few are
+    left to compare."""
+    ended = np.isfinite(np.stack([x[RETURN] for x in played])).all((0, 1))
+    if ended.sum() < 2:
+        raise Failure(
+            f"only {ended.sum()} of {ended.size} episodes ended under every policy: give the environment a time limit, or raise "
+            "evaluate.max_steps"
+        )
+    return [{k: v[:, ended] for k, v in x.items()} for x in played], int((~ended).sum())
 
 
 def _pair(before: Figures, after: Figures, metrics: dict[str, Metric], alpha: float, spread: dict[str, float]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from marlstone.runs.directory import RunDirectory
 from marlstone.runs.files import write_atomic
 from marlstone.runs.json_line import one_line
 from marlstone.runs.store import Store
+from marlstone.runtime.judging import choose
 
 CHECK, CHANCE, NOMINAL = "check/", "check/chance", "check/edge-cases/undisturbed"
 ALERTS = "alerts.jsonl"
@@ -84,12 +85,13 @@ class Checks:
         out: dict[str, np.ndarray] = {}
         c = self.config.evaluate
         if "edge-cases" in c.suites:
+            act = choose(runtime, state, self.config)
             if self.chance is None:
                 self.chance = chance_return(runtime, state, c.episodes)
-            nominal = np.asarray(runtime.evaluate(state, c.episodes).team_return, float)
-            out |= {CHANCE: np.full(len(nominal), self.chance), NOMINAL: nominal.mean(1)}
+            nominal = runtime.evaluate(state, c.episodes, act).ended_only()
+            out |= {CHANCE: np.full(len(nominal), self.chance), NOMINAL: np.nanmean(nominal, 1)}
             chance = np.full_like(nominal, self.chance)
-            for case in edge_cases(runtime, state, self.config, c.episodes, nominal=nominal, chance=chance):
+            for case in edge_cases(runtime, state, self.config, c.episodes, act, nominal=nominal, chance=chance):
                 out[f"{CHECK}edge-cases/{case['name']}"] = np.array(case["return_per_seed"])
         if "credit" in c.suites:
             said = audit(runtime, state, self.config, DECISIONS)["rank_correlation_per_seed"]

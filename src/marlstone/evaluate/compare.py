@@ -1,4 +1,4 @@
-"""Which of two runs' final policies earns more? Both play the same episodes; what counts is the difference in each.
+"""Which of two runs' final policies earns more? Both play the same episodes, each as it is deployed; what counts is the difference in each.
 
     x_e = mean over training seeds i of  R(policy i of the first, episode e) - R(policy i of the second, episode e)
 
@@ -12,6 +12,7 @@ is of clipped differences. Agents' own returns are always bounded by their first
 from typing import Any
 
 from marlstone.config import RunConfig
+from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.paired import ALPHA, Evidence, Players, rounds, together
 from marlstone.runs.checkpoint import Checkpoint
 
@@ -26,22 +27,25 @@ def compare(first: Side, second: Side, episodes: int, bounds: tuple[float, float
     team = Evidence(ALPHA, None if bounds is None else bounds[1] - bounds[0])
     with Players.of(a, seeds) as ours, Players.of(b, seeds) as theirs:
         names = [n for n in ours.spec.team.agents if n in theirs.spec.team.agents]
-        own = {n: Evidence(ALPHA / len(names)) for n in names}
+        own = {n: Evidence(alpha_each(len(names))) for n in names}
         left, right = ours.policies(at.path), theirs.policies(bt.path)
+        home = lambda checkpoint: checkpoint.path.parent.parent
+        acts = [ours.acting(a, home(at), left), theirs.acting(b, home(bt), right)]
         place = lambda side: [side.spec.agents.index(n) for n in names]
         played = 0
         for nth in range(count):
-            x, y = ours.play(left, each, nth), theirs.play(right, each, nth)
+            x, y = ours.play(left, each, nth, acts[0]), theirs.play(right, each, nth, acts[1])
             played += each
-            team.add(x.team_return, y.team_return)
+            team.add(x.ended_only(), y.ended_only())
             for n, i, j in zip(names, place(ours), place(theirs), strict=True):
-                own[n].add(x.agent_return[..., i], y.agent_return[..., j])
+                own[n].add(x.ended_only(x.agent_return[..., i]), y.ended_only(y.agent_return[..., j]))
             if team.x and team.decided:
                 break
     low, high = team.ci
     return {
         "runs": [str(c.path.parent.parent) for c in (at, bt)],
         "steps": [at.step, bt.step],
+        "acting": acts,
         "env": a.env,
         "seeds": seeds,
         "episodes": played,

@@ -1,8 +1,9 @@
 """Does a credit method tell the truth? What it says each agent was worth, beside what each was worth (`truth.py`).
 
 Per training seed, both are means per episode: of a row's worth, times rows per episode; of a share, summed over one.
-Over seeds they are IQMs with 95% intervals. "Nothing" means that the whole interval of the truth lies within 2% of the
-team's return, never "not significant".
+Over seeds they are IQMs with 95% intervals, each for its agent alone; correlations' lie within [-1, 1]. "Nothing" means that the whole
+interval of the truth lies within 2% of the team's return, never "not significant", and harm that it lies below that: by intervals that hold
+for all agents together (`families`).
 """
 
 from dataclasses import dataclass
@@ -24,14 +25,16 @@ from marlstone.core.types import Chunk
 from marlstone.envs.make import is_jax
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluate import host_truth
+from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.host_truth import Compiled, Revisited, revisited
-from marlstone.evaluate.statistics import interval
+from marlstone.evaluate.statistics import Bounds, interval
 from marlstone.evaluate.truth import Decisions, Worth, coalition_returns, decisions_worth, gather, shapley
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.files import PARTIAL
 from marlstone.runtime.train import trained
 
 Array = Any
+CORRELATION = (-1.0, 1.0)
 NOTHING = 0.02  # of the team's return
 MOST_AGENTS = 16  # audited of larger teams
 WIDEST = 4096  # environments stepped together
@@ -162,12 +165,12 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
 
-def over_seeds(values: list[float]) -> tuple[float | None, list[float | None]]:
-    """IQM over the seeds that have a figure, and its interval."""
+def over_seeds(values: list[float], bounds: Bounds | None = None, level: float = 0.95) -> tuple[float | None, list[float | None]]:
+    """IQM over the seeds that have a figure, and its interval within `bounds`."""
     known = [[v] for v in values if np.isfinite(v)]
     if not known:
         return None, [None, None]
-    center, (low, high) = interval(known)
+    center, (low, high) = interval(known, level, bounds)
     return center, [None if np.isnan(x) else x for x in (low, high)]
 
 
@@ -177,13 +180,15 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     scale = abs(team or 0.0)  # 0: a team that earned nothing leaves nothing to measure by
     per = lambda name: {a: over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
     said, true = per("said"), per("true")
+    joint = {a: over_seeds([float(t.true[k]) for t in told], level=1 - alpha_each(len(agents)))[1] for k, a in enumerate(agents)}
     within = lambda ci: scale > 0 and all(x is not None and abs(x) <= NOTHING * scale for x in ci)
-    idle = [a for a in agents if within(true[a][1])]
-    harmful = [a for a in agents if (high := true[a][1][1]) is not None and high < -NOTHING * scale]
+    idle = [a for a in agents if within(joint[a])]
+    harmful = [a for a in agents if (high := joint[a][1]) is not None and high < -NOTHING * scale]
     widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
     each_seed = [spearman(t.said, t.true) for t in told]
-    across, across_ci = over_seeds(each_seed)
-    each, each_ci = over_seeds([spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None])
+    across, across_ci = over_seeds(each_seed, CORRELATION)
+    decisions = [spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None]
+    each, each_ci = over_seeds(decisions, CORRELATION)
     optimized, optimized_ci = over_seeds([t.optimized for t in told])
     gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
     errors = [t.efficiency_error for t in told if t.efficiency_error is not None]

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from marlstone.runtime.deciding import Act, Alone
+from marlstone.core.acting import Act
+from marlstone.runtime.deciding import Alone
 from marlstone.runtime.mixed import Mixed, Two, splits
 
 ROTATIONS = 4  # partners of each seed, at most: five seeds are all paired
@@ -37,7 +38,7 @@ def cross_play(runtime: Any, state: Any, episodes: int, act: Act = "mode", most:
         partner = (who + r) % count
         pairs = Two(policies, jax.tree.map(lambda x: x[partner], policies))  # noqa: B023
         played = play(runtime.spread.pad(pairs), (runtime.seeds[0],) * count)
-        returns[who, partner] = np.asarray(played.team_return, float).mean(1)
+        returns[who, partner] = [r.mean() if r.size else np.nan for r in played.per_seed()]
     return returns
 
 

@@ -24,12 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Policy
+from marlstone.core.acting import Act
 from marlstone.core.compile_options import SELDOM, supported
 from marlstone.core.distributions import ActionSpace, Box, Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk
-from marlstone.runtime.deciding import Act
 from marlstone.runtime.episode_log import difference, open_log, write
 from marlstone.runtime.episodes import together
 

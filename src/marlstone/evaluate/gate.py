@@ -17,13 +17,13 @@ import jax
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Policy
+from marlstone.core.acting import Act
 from marlstone.core.compile_options import SELDOM, supported
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk
 from marlstone.runs.arrays import manifest_of, placed, prepared, read
 from marlstone.runs.leaves import mismatch, rebuild
-from marlstone.runtime.deciding import Act
 from marlstone.runtime.episodes import together
 from marlstone.runtime.gated import CORE, VALUES, Familiar, Gate, blank, features, readings, score, strangeness, width
 
@@ -180,11 +180,12 @@ def load_gate(path: Path, runtime: Any) -> Gate:
     return jax.tree.map(np.asarray, rebuild(stored, like))
 
 
-def kept_gate(run: Path, runtime: Any, state: Any, episodes: int = EPISODES, rate: float = RATE) -> Gate:
-    """The gates kept in a run's directory for just these policies and this rate; where there are none yet, fitted and kept."""
+def kept_gate(run: Path, runtime: Any, state: Any, episodes: int = EPISODES, rate: float = RATE, act: Act = "mode") -> Gate:
+    """The gates kept in a run's directory for just these policies, rate and acting; where there are none yet, fitted and kept."""
     version = int(np.asarray(runtime.spread.first(state.train.version)))
-    path = run / FOLDER / f"{version:08d}-{rate:g}-{episodes}"
+    path = run / FOLDER / f"{version:08d}-{rate:g}-{episodes}-{act}"
     if not path.exists():
         seeds = list(runtime.seeds)
-        return load_gate(save_gate(path, fit_gate(runtime, state, episodes, rate), version=version, rate=rate, seeds=seeds), runtime)
+        gates = fit_gate(runtime, state, episodes, rate, act)
+        return load_gate(save_gate(path, gates, version=version, rate=rate, acting=act, seeds=seeds), runtime)
     return load_gate(path, runtime)

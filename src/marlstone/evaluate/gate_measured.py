@@ -12,15 +12,13 @@ import numpy as np
 from scipy import stats
 
 from marlstone.config import RunConfig
-from marlstone.core.errors import UserError
+from marlstone.core.acting import Act
 from marlstone.core.records import replace
-from marlstone.core.types import Spec
 from marlstone.envs.faults import Fault
-from marlstone.envs.make import is_jax, make
 from marlstone.evaluate.gate import RATE, fit_gate, kept_gate
 from marlstone.evaluate.novelty import NOVELTIES
 from marlstone.evaluate.statistics import interval
-from marlstone.runtime.deciding import Act, Alone, Decider
+from marlstone.runtime.deciding import Alone, Decider
 from marlstone.runtime.gated import Fallback, Gate, Gated, Guarded, off
 
 EPISODES = 64  # of each seed, for each figure
@@ -54,7 +52,7 @@ def measure_gate(
         on, without = play(pad(guarded)), play(pad(replace(guarded, gate=off(gate))))
         alarms = np.asarray(on.told["outside"]) > 0
         decisions = float(np.sum(on.length)) * runtime.algorithm.spec.n
-        center = lambda played: interval(list(np.asarray(played.team_return, float)))[0]
+        center = lambda played: interval(played.per_seed())[0]
         return {
             "rate": float(alarms.mean()),
             "rate_ci95": alarm_rate_ci95(alarms),
@@ -67,7 +65,7 @@ def measure_gate(
 
     familiar = tried(runtime)
     kinds = {name: tried(runtime, faults) for name, faults in novel.items()}
-    kinds |= {name: tried(elsewhere(runtime, env)) for name, env in (shifted or {}).items()}
+    kinds |= {name: tried(runtime.elsewhere(env)) for name, env in (shifted or {}).items()}
     named = lambda prefix, found: {k.replace("rate", prefix): v for k, v in found.items() if k.startswith("rate")}
     rest = lambda found: {k: v for k, v in found.items() if not k.startswith("rate")}
     return {
@@ -78,30 +76,18 @@ def measure_gate(
     }
 
 
-def elsewhere(runtime: Any, name: str) -> Any:
-    """The runtime in another environment, for judging. Raises `UserError` where agents would see or do other things there."""
-    if is_jax(name):
-        env: Any = make(name)
-        if (managers := runtime.algorithm.architecture.managers()) is not None:
-            env = managers.over(env)
-        _same(name, runtime.algorithm.spec, env.spec)
-        return replace(runtime, env=replace(runtime.env, env=env))
-    there = replace(runtime, name=name)
-    with there._more(1) as one:
-        _same(name, runtime.algorithm.spec, one.spec)
-    return there
-
-
-def _same(name: str, here: Spec, there: Spec) -> None:
-    for field in ("groups", "state", "metrics", "opponents"):
-        if getattr(here, field) != getattr(there, field):
-            raise UserError(f"{name} has other {field} than the policy was trained with: shift an option that leaves agents what they are")
-
-
 def ood(
-    config: RunConfig, runtime: Any, state: Any, *, run: Path | None = None, rate: float = RATE, episodes: int | None = None, **more: Any
+    config: RunConfig,
+    runtime: Any,
+    state: Any,
+    *,
+    run: Path | None = None,
+    rate: float = RATE,
+    episodes: int | None = None,
+    act: Act = "mode",
+    **more: Any,
 ) -> dict[str, Any]:
     """INTERFACE `ood`: gates fitted to a run's policies (kept in the directory `run`, if one is given), measured; `declared_rate` beside.
     `more`: as `measure_gate` takes it."""
-    gate = fit_gate(runtime, state, rate=rate) if run is None else kept_gate(run, runtime, state, rate=rate)
-    return {"declared_rate": rate, **measure_gate(runtime, state, gate, episodes=episodes or config.evaluate.episodes, **more)}
+    gate = fit_gate(runtime, state, rate=rate, act=act) if run is None else kept_gate(run, runtime, state, rate=rate, act=act)
+    return {"declared_rate": rate, **measure_gate(runtime, state, gate, episodes=episodes or config.evaluate.episodes, act=act, **more)}

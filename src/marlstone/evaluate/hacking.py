@@ -34,6 +34,7 @@ import numpy as np
 from scipy import special
 
 from marlstone.core.errors import UserError
+from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.sequences import Bounds, checked, confidence_sequence
 from marlstone.evaluate.statistics import interval
 
@@ -86,7 +87,7 @@ def hacked(
         checked(way, alpha)
     k, seeds, episodes = paid.shape
     pairs = list(combinations(range(k), 2))
-    level = 1 - alpha / len(pairs)
+    level = 1 - alpha_each(len(pairs), alpha)
     unit: Literal["seeds", "episodes"] = "seeds" if seeds >= SEEDS else "episodes"
     ways = [bounds[0] if bounds else None, bounds[1] if bounds else None]
     changes = [_changes(x, pairs, unit, way) for x, way in zip((paid, meant), ways)]

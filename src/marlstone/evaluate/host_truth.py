@@ -20,7 +20,7 @@ from marlstone.core.types import Spec, Step
 from marlstone.envs.make import make, parse
 from marlstone.envs.snapshots import CANNOT
 from marlstone.evaluate.truth import Decisions, Worth, swapped
-from marlstone.runtime.evaluation import UNKNOWN_HORIZON
+from marlstone.runtime.evaluation import longest
 from marlstone.runtime.stepping import seed_of
 from marlstone.runtime.unroll import assemble, draw
 
@@ -204,7 +204,7 @@ def _played_on(
     then: Step | None,
 ) -> float:  # fmt: skip
     """The team's return from `step` on; `then`: the row that must follow, where it is known."""
-    total, limit = np.float32(0), env.spec.horizon or UNKNOWN_HORIZON
+    total, limit = np.float32(0), longest(env.spec, None)
     for t in range(limit):
         emitted, memory = act(policy, replace(step, metrics={}), memory, first, s, t, key)
         step = env.step(jax.device_get(emitted))

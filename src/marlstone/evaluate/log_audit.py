@@ -18,8 +18,8 @@ from marlstone.core.episodes import Whole, whole_episodes
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk
-from marlstone.evaluate.credit_audit import over_seeds, spearman
-from marlstone.evaluate.statistics import interval
+from marlstone.evaluate.credit_audit import CORRELATION, over_seeds, spearman
+from marlstone.evaluate.statistics import Bounds, interval
 from marlstone.runs.checkpoint import Checkpoint, load
 from marlstone.runtime.episode_log import Log, difference, open_log
 from marlstone.runtime.episodes import longer, scorer, together
@@ -42,26 +42,26 @@ def scored(algorithm: Algorithm, said: Any, train: Any, chunks: Chunk) -> Whole:
 def summary(found: list[Whole], agents: tuple[str, ...], shares: bool) -> dict[str, Any]:
     """The figures over seeds; `agents`: those that credit speaks for."""
 
-    def over(rows: list[np.ndarray]) -> tuple[float, list[float | None]]:
-        center, ends = interval(rows)
+    def over(rows: list[np.ndarray], bounds: Bounds | None = None) -> tuple[float, list[float | None]]:
+        center, ends = interval(rows, bounds=bounds)
         return center, [None if np.isnan(x) else x for x in ends]
 
     def each(name: str, of: Any) -> dict[str, Any]:
         figures = {a: of(k) for k, a in enumerate(agents)}
         return {name: {a: c for a, (c, _) in figures.items()}, f"{name}_ci95": {a: ci for a, (_, ci) in figures.items()}}
 
-    def whole(name: str, rows: list[np.ndarray] | None) -> dict[str, Any]:
-        center, ci = (None, [None, None]) if rows is None else over(rows)
+    def whole(name: str, rows: list[np.ndarray] | None, bounds: Bounds | None = None) -> dict[str, Any]:
+        center, ci = (None, [None, None]) if rows is None else over(rows, bounds)
         return {name: center, f"{name}_ci95": ci}
 
     wins = [w.metrics["success"] for w in found] if all("success" in w.metrics for w in found) else None
-    ranks = lambda k, beside: over_seeds([spearman(w.said[:, k], b) for w, b in zip(found, beside, strict=True)])
+    ranks = lambda k, beside: over_seeds([spearman(w.said[:, k], b) for w, b in zip(found, beside, strict=True)], CORRELATION)
     missed = lambda w: np.abs(w.said.sum(-1) - w.team_return).mean() / max(np.abs(w.team_return).mean(), 1e-9)
     return {
         **each("contributions", lambda k: over([w.said[:, k] for w in found])),
         **each("own_returns", lambda k: over([w.agent_return[:, k] for w in found])),
         **whole("team_return", [w.team_return for w in found]),
-        **whole("success", wins),
+        **whole("success", wins, (0.0, 1.0)),
         **each("return_correlation", lambda k: ranks(k, [w.team_return for w in found])),
         **each("success_correlation", lambda k: (None, [None, None]) if wins is None else ranks(k, wins)),
         "efficiency_error": float(np.mean([missed(w) for w in found])) if shares else None,

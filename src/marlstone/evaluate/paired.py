@@ -14,14 +14,17 @@ import jax
 import numpy as np
 
 from marlstone.config import RunConfig
+from marlstone.core.acting import Act
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Spec
 from marlstone.envs.make import is_jax, make, parse
 from marlstone.evaluate.sequences import confidence_sequence
+from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import read_policies
 from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.fused import Fused
+from marlstone.runtime.judging import choose, deployed_acting
 from marlstone.runtime.train import runtime_of
 
 ALPHA = 0.05
@@ -36,7 +39,7 @@ def keys_of(seeds: int, nth: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Players:
-    """A run's environment and networks, ready to play any policies of its first `seeds` training seeds, acting by mode."""
+    """A run's environment and networks, ready to play any policies of its first `seeds` training seeds."""
 
     runtime: Any
     seeds: int
@@ -60,9 +63,13 @@ class Players:
         """What a checkpoint, or what was kept of one, acts by. Raises `UserError`."""
         return self.runtime.spread.pad(read_policies(path, self.like, self.seeds))
 
-    def play(self, policies: Any, episodes: int, nth: int) -> Episodes:
+    def acting(self, config: RunConfig, run: Path, policies: Any) -> Act:
+        """How the policies of the run in `run` are deployed."""
+        return choose(self.runtime, None, config, deployed_acting(RunDirectory(run)), policies)
+
+    def play(self, policies: Any, episodes: int, nth: int, act: Act) -> Episodes:
         """Round `nth`, `[seeds episodes ...]`: the same episodes whoever plays them."""
-        return self.runtime.evaluate(None, episodes, policies=policies, keys=keys_of(self.seeds, nth))
+        return self.runtime.evaluate(None, episodes, act, policies=policies, keys=keys_of(self.seeds, nth))
 
     def close(self) -> None:
         self.runtime.close()
@@ -109,12 +116,14 @@ class Evidence:
     clipped: int = 0
 
     def add(self, first: np.ndarray, second: np.ndarray) -> None:
-        """A round of both sides' figures, `[seeds e]`."""
+        """A round of both sides' figures, `[seeds e]`; NaN where an episode did not end: it is left out, on both sides."""
         if self.span is None:
             both = np.concatenate([first, second])
-            self.span = float(np.ptp(both)) or max(1.0, float(np.abs(both).max()))
+            if np.isfinite(both).any():
+                self.span = float(np.nanmax(both) - np.nanmin(both)) or max(1.0, float(np.nanmax(np.abs(both))))
             return
-        x = (np.asarray(first, float) - np.asarray(second, float)).mean(0)
+        d = np.asarray(first, float) - np.asarray(second, float)
+        x = np.array([seeds[~np.isnan(seeds)].mean() for seeds in d.T if not np.isnan(seeds).all()])
         self.clipped += int((np.abs(x) > self.span).sum())
         self.x.append(np.clip(x, -self.span, self.span))
 

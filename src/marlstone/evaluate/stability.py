@@ -41,7 +41,7 @@ import numpy as np
 from scipy import special
 
 from marlstone.core.errors import UserError
-from marlstone.evaluate.statistics import around, iqm, seeds_drawn
+from marlstone.evaluate.statistics import around, clipped, iqm, seeds_drawn
 
 Array = Any
 Rating = Literal["High", "Moderate", "Low", "unrated"]
@@ -133,7 +133,8 @@ def stability(
     if cross_play is not None:
         rate("cross_play", *_pairs("cross_play", cross_play, alive, span))
     if disagreement is not None:
-        rate("disagreement", *_pairs("disagreement", disagreement, alive, 1.0), "shown only: it counts where cross-play loses return")
+        value, ends = _pairs("disagreement", disagreement, alive, 1.0)
+        rate("disagreement", value, clipped(ends, (0.0, 1.0), value), "shown only: it counts where cross-play loses return")
 
     order = ("High", "Moderate", "Low")
     rated = [axis.rating for axis in axes.values() if axis.rating != "unrated"]

@@ -48,6 +48,7 @@ from scipy import special, stats
 from marlstone.core.errors import UserError
 
 Array = Any
+Bounds = tuple[float, float]
 RESAMPLES = 2000
 EPISODE_DRAWS = 200
 """Resampled means kept per seed, from which the resampled seeds draw theirs."""
@@ -108,16 +109,39 @@ def around(resampled: np.ndarray, center: float, n: int, level: float) -> tuple[
     return float(center - widen * (center - min(low, center))), float(center + widen * (max(high, center) - center))
 
 
+def clipped(ends: tuple[float, float], bounds: Bounds | None, center: float) -> tuple[float, float]:
+    """An interval without what is impossible. Unchanged where no `bounds` are known, or where `center`, which was observed, lies outside
+    by more than rounding and so disproves them. Coverage stays: what is cut off cannot be the truth."""
+    if bounds is None or not np.isfinite(ends).all():
+        return ends
+    slack = 1e-5 * max(1.0, abs(center))
+    if not bounds[0] - slack <= center <= bounds[1] + slack:
+        return ends
+    low, high = np.clip(ends, min(bounds[0], center), max(bounds[1], center))
+    return float(low), float(high)
+
+
+def iqm_and_variance(returns: Sequence[Array]) -> tuple[float, float]:
+    """The IQM over seeds, and its variance under resampling of seeds, then episodes, times n / (n - 1); NaN for one seed."""
+    rows = _per_seed(returns)
+    n, means = len(rows), np.array([row.mean() for row in rows])
+    center = float(_trimmed(means))
+    if n < 2 or not np.isfinite(means).all():
+        return center, float("nan")
+    return center, float(_resampled(rows).var() * n / (n - 1))
+
+
 def _check(level: float) -> None:
     if not 0 < level < 1:
         raise UserError(f"interval level is {level}: give a probability between 0 and 1, such as 0.95")
 
 
-def interval(returns: Sequence[Array], level: float = 0.95) -> tuple[float, tuple[float, float]]:
+def interval(returns: Sequence[Array], level: float = 0.95, bounds: Bounds | None = None) -> tuple[float, tuple[float, float]]:
     """`(IQM, (lo, hi))` over training seeds; `returns[i]` are seed i's evaluation episodes, `[e_i]`.
 
     With one seed, or where a return is not finite, the interval is (nan, nan): the seeds cannot say how far another would
-    fall. Bounds are not clipped to what the environment can pay. Deterministic. Raises `UserError` for no or empty returns.
+    fall. `bounds`: the least and the greatest value that is possible, where they are known (-1 and 1 of a correlation); the interval
+    is cut to them. Deterministic. Raises `UserError` for no or empty returns.
     """
     _check(level)
     rows = _per_seed(returns)
@@ -126,8 +150,7 @@ def interval(returns: Sequence[Array], level: float = 0.95) -> tuple[float, tupl
     center = float(_trimmed(means))
     if n < 2 or not np.isfinite(means).all():
         return center, (float("nan"), float("nan"))
-    low, high = around(_resampled(rows), center, n, level)
-    return center, (low, high)
+    return center, clipped(around(_resampled(rows), center, n, level), bounds, center)
 
 
 def worst_seed(returns: Sequence[Array]) -> float:
@@ -161,6 +184,42 @@ def difference(a: Sequence[Array], b: Sequence[Array], paired: bool = False, lev
         freedom = float((v + u) ** 2 / (v**2 / (n - 1) + u**2 / (m - 1)))
     widen = special.stdtrit(freedom, (1 + level) / 2) / special.ndtri((1 + level) / 2)
     return center, (float(center + widen * min(low, 0.0)), float(center + widen * max(high, 0.0)))
+
+
+def share(part: Sequence[Array], top: Sequence[Array], bottom: Sequence[Array], level: float = 0.95) -> tuple[float, tuple[float, float]]:
+    """`IQM(part) / (IQM(top) - IQM(bottom))` and its interval, in which the denominator is as uncertain as it is (Fieller 1954):
+
+        all x for which the interval of  IQM(part) - x (IQM(top) - IQM(bottom))  holds 0,
+
+    seeds and episodes resampled jointly, so entry i of all three is one training seed's. (nan, nan) where the denominator's own interval
+    reaches down to 0, since then no bound on the share exists, and with one seed; the share is nan where the denominator is not positive.
+    """
+    _check(level)
+    rows, tops, bottoms = _per_seed(part), _per_seed(top), _per_seed(bottom)
+    n, unknown = len(rows), (float("nan"), float("nan"))
+    if not n == len(tops) == len(bottoms):
+        raise UserError(f"a share needs the same seeds in all its parts, not {n}, {len(tops)} and {len(bottoms)}")
+    center = lambda x: float(_trimmed(np.array([r.mean() for r in x])))
+    above, below = center(rows), center(tops) - center(bottoms)
+    value = above / below if below > 0 else float("nan")
+    if n < 2 or not np.isfinite(value):
+        return value, unknown
+    parts, wholes = _resampled(rows), _resampled(tops) - _resampled(bottoms)
+    if not around(wholes, below, n, level)[0] > 0:
+        return value, unknown
+
+    def end(up: bool) -> float:
+        outside = lambda x: (lambda low, high: high < 0 if up else low > 0)(*around(parts - x * wholes, above - x * below, n, level))
+        step = max(abs(value), 1e-3)
+        while not outside(value + step if up else value - step):
+            step *= 2
+        inner, outer = value, value + step if up else value - step
+        while abs(outer - inner) > 1e-6 * (abs(value) + step):
+            middle = (inner + outer) / 2
+            inner, outer = (inner, middle) if outside(middle) else (middle, outer)
+        return outer
+
+    return value, (end(False), end(True))
 
 
 def seeds_needed(a: Sequence[Array], b: Sequence[Array], paired: bool = False, level: float = 0.95) -> int | None:

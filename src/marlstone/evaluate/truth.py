@@ -23,7 +23,7 @@ from marlstone.core.records import record
 from marlstone.core.types import Chunk, Spec, Step
 from marlstone.envs.protocol import Env
 from marlstone.envs.vectorized import Vectorized
-from marlstone.runtime.evaluation import UNKNOWN_HORIZON
+from marlstone.runtime.evaluation import longest
 from marlstone.runtime.unroll import assemble, draw
 
 Array = Any
@@ -76,7 +76,7 @@ def play_on(
     `first`: the recorded actions of the first row, or None: the policy's. `always [m n]`: agents that play their default.
     """
     groups, m = algorithm.spec.groups, step.first.shape[0]
-    limit = env.spec.horizon or UNKNOWN_HORIZON
+    limit = longest(env.spec, None)
     share = lambda x: jnp.repeat(x, m // samples, 0)
 
     def tick(carry: Any) -> Any:

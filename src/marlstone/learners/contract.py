@@ -47,6 +47,7 @@ class Asked(Protocol):
     """Credit as a learner meets it: over a batch, `[b t n]`, speaking for everyone."""
 
     def reward(self, views: Views, chunk: Chunk) -> tuple[Array, Array]: ...
+    def beyond(self, views: Views, chunk: Chunk) -> Array: ...
     def predict(self, chosen: Array, best: Array, step: Step) -> Array: ...
     def advantage(self, views: Views, chunk: Chunk, td: Array) -> Array: ...
     def loss(self, views: Views, chunk: Chunk) -> Array | None: ...
@@ -64,7 +65,8 @@ class Learner(Protocol):
     """`asks`: the credit questions it puts; `withholds`: views it cannot offer,
     `offers`: those it makes itself; `values_are_heads`: what actors say are action values; `lags`: whether it keeps target networks.
 
-    A learner may name fields that only arithmetic reads in `traced: ClassVar[tuple[str, ...]]`: one compiled program serves all values."""
+    A learner may name fields that only arithmetic reads in `traced: ClassVar[tuple[str, ...]]`: one compiled program serves all values.
+    It may change the actors' networks after every update by `sharpened(spaces, actor, progress, version) -> actor`."""
 
     asks: ClassVar[frozenset[str]]
     withholds: ClassVar[frozenset[str]]

@@ -12,6 +12,7 @@ Where credit wants action values, they are learned as what a joint action adds t
 since one agent's action changes the return by far less than states differ in theirs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,12 +20,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from marlstone.core.distributions import ActionSpace, explored
+from marlstone.core.layers import Dense
 from marlstone.core.records import replace
 from marlstone.core.returns import vtrace
 from marlstone.core.types import Chunk, Views
 from marlstone.learners.contract import Asked, Fixed, Losses, Needs, in_range
 
 Array = Any
+SHARPEN_FROM, SHARPEN_TO = 0.25, 0.75  # of the budget
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class PolicyGradient:
 
     Fields: `lr` learning rate, `credit_lr` that of what credit wants learned (action values, its own networks); `anneal`
     whether they fall linearly to 0 over the budget; `entropy` bonus, which moves linearly to
-    `entropy_end` over the budget (None: stays), so that policies explore first and end nearly deterministic; `clip` e;
+    `entropy_end` over the budget (None: stays), so that policies explore first; `sharpen` makes policies nearly deterministic while they
+    still learn from what that does: over the middle half of the budget logits are multiplied by it in all (of a Box, standard deviations
+    are divided by it), a little after every update; 1: not at all; `clip` e;
     `cap` c on stale ratios; `value` weight of the value loss; `gamma`, `lam` discount and lambda; `epochs`,
     `minibatches` per batch (environments are permuted, never single steps); `max_grad_norm` per network and parameter
     set; `normalize_advantages` per batch and parameter set; `normalize_values` PopArt; `normalize_observations`.
@@ -45,6 +50,7 @@ class PolicyGradient:
     anneal: bool = True
     entropy: float = 0.01
     entropy_end: float | None = None
+    sharpen: float = 1.0
     clip: float = 0.2
     cap: float = 2.0
     value: float = 0.5
@@ -79,6 +85,7 @@ class PolicyGradient:
             "entropy": self.entropy >= 0,
             "entropy_end": self.entropy_end is None or self.entropy_end >= 0,
             "value": self.value >= 0,
+            "sharpen": self.sharpen >= 1,
         }
         in_range(self, ranges)
 
@@ -102,30 +109,39 @@ class PolicyGradient:
     def follow(self, lagged: None, nets: Any, opt: Any) -> None:
         return None
 
+    def sharpened(self, spaces: Sequence[ActionSpace], actor: tuple[Any, ...], progress: Array, version: Array) -> tuple[Any, ...]:
+        """The actors' networks after update number `version`, made at `progress`: with sharper heads, while `sharpen` is under way."""
+        if self.sharpen == 1:
+            return actor
+        part = lambda p: jnp.clip((p - SHARPEN_FROM) / (SHARPEN_TO - SHARPEN_FROM), 0, 1)
+        following = jnp.where(version > 0, progress * (version + 1) / jnp.maximum(version, 1), 0.0)
+        factor = self.sharpen ** (part(following) - part(progress))
+        head = lambda space, p: replace(p, head=Dense(*space.sharpened(p.head.w, p.head.b, factor)))
+        return tuple(head(space, p) for space, p in zip(spaces, actor, strict=True))
+
     def rate(self, progress: Array) -> tuple[Array, Array]:
         """The learning rates at `progress` in [0, 1] of the budget: of actors and critics, and of what credit wants learned."""
         left = 1 - progress if self.anneal else jnp.ones(())
         return self.lr * left, self.credit_lr * left
 
-    def advantage(self, value: Array, pay: Array, discount: Array, logp: Array, chunk: Chunk) -> tuple[Array, Array, Array]:
-        """Advantages, value targets, and where values are predicted, `[b t n]`, of `value [b t+1 n]` under that pay and discount.
+    def advantage(self, value: Array, pay: Array, discount: Array, beyond: Array, logp: Array, chunk: Chunk) -> tuple[Array, Array, Array]:
+        """Advantages, value targets, and where values are predicted, `[b t n]`, of `value [b t+1 n]` under that pay and discount;
+        `beyond`: whose reward goes on after its own end (`Chunk.counts`).
 
         Gradients pass to `pay`."""
         time = lambda x: jnp.moveaxis(x, 1, 0)
         acts, real = chunk.acts, chunk.real[..., None]
-        cared = chunk.step.present[:, :-1] | (discount > 0)  # others are gone and nothing is to come
-        # Gone while the episode goes on: ended by itself, so it is bootstrapped from there, as where an episode was cut.
-        real = real & (cared | (chunk.step.team_discount[:, 1:, None] == 0))
+        real = real & chunk.counts(discount, beyond)  # elsewhere it is bootstrapped, as where an episode was truncated
         rho = jnp.where(acts, jnp.exp(jnp.clip(logp - chunk.logp, -20, 20)), 1.0)
         value, pay, discount, rho, acts, real_ = (time(x) for x in (value, pay, discount, rho, acts, real))
         a, vs = vtrace(value, pay, discount, rho, acts, real_, self.gamma, self.lam)
-        return time(a), time(vs), real & cared
+        return time(a), time(vs), real
 
     def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Asked | None = None, then: Views | None = None) -> Fixed:
         """Once a batch: the current policy is the proximal one. All `[b t n]`."""
         said = asked.predict(views.value, views.value, chunk.step)
         pay, discount = asked.reward(views, chunk)
-        a, vs, predicted = self.advantage(said, pay, discount, views.logp, chunk)
+        a, vs, predicted = self.advantage(said, pay, discount, asked.beyond(views, chunk), views.logp, chunk)
         advantage = asked.advantage(replace(views, value=said), chunk, a)
         return lax.stop_gradient(Fixed(vs, predicted, views.logp, advantage, pay + self.gamma * discount * said[:, 1:] - said[:, :-1]))
 

@@ -100,8 +100,7 @@ class ValueBased:
         time = lambda x: jnp.moveaxis(x, 1, 0)
         pay, discount = asked.reward(views, chunk)
         acts, real = chunk.acts, chunk.real[..., None]
-        cared = chunk.step.present[:, :-1] | (discount > 0)
-        real = real & (cared | (chunk.step.team_discount[:, 1:, None] == 0))
+        real = real & chunk.counts(discount, asked.beyond(views, chunk))
         value = lagged.predict(then.q_greedy, then.q_best, chunk.step)
         v, r, d, rho, acts_, real_ = (time(x) for x in (value, pay, discount, jnp.ones_like(pay), acts, real))
         a, _ = vtrace(v, r, d, rho, acts_, real_, self.gamma, self.lam)

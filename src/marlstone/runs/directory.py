@@ -90,6 +90,10 @@ class RunDirectory:
         """Keep the record that `--json` prints."""
         return self.write("result.json", one_line(record) + "\n")
 
+    def record(self) -> dict[str, Any] | None:
+        """What `finish` kept; None where the run has not ended."""
+        return json.loads(self.result.read_text()) if self.result.is_file() else None
+
     def store(self) -> Store:
         """The run's own metrics store. It holds one run, under a fixed name, so that the directory may be renamed."""
         return Store(self.metrics, "run")

@@ -5,16 +5,16 @@ compiled loop plays a policy, a policy whose inference fails, a gated one, or a 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 
-from marlstone.algorithm import Algorithm
+from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.distributions import noise_of
+from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step
 
 Array = Any
-Act = Literal["mode", "sample"]
 Actions = tuple[Array, ...]
 
 
@@ -26,8 +26,8 @@ class Decider(Protocol):
     def memory(self, b: int) -> Any:
         """What is remembered before an episode of each of `b` environments; rows with `first` begin anew."""
 
-    def decide(self, policy: Any, step: Step, memory: Any, key: Array, act: Act) -> tuple[Actions, Any]:
-        """Actions of one row of `b` environments, in recorded form, and memory after it."""
+    def decide(self, policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> tuple[Actions, Any]:
+        """Actions of one step of `b` environments, in recorded form, and memory after it. `temperature`: of sampling, 0 for the mode."""
 
 
 class Telling(Decider, Protocol):
@@ -53,20 +53,24 @@ def chosen(spec: Spec, which: Array, there: Actions, elsewhere: Actions) -> Acti
     return tuple(out)
 
 
+def deployed(policy: Policy) -> Policy:
+    """A policy without exploration: value-based learners act greedily, and no action is taken for credit's sake."""
+    return replace(policy, explore=jnp.zeros_like(policy.explore))
+
+
 @dataclass(frozen=True)
 class Alone:
-    """The policy itself."""
+    """The policy itself, as it is deployed: without what training explores by."""
 
     algorithm: Algorithm
 
     def memory(self, b: int) -> Any:
         return self.algorithm.memory(b)
 
-    def decide(self, policy: Any, step: Step, memory: Any, key: Array, act: Act) -> tuple[Actions, Any]:
-        heads, memory = self.algorithm.heads(policy, step, memory)
-        if act == "mode":
-            return self.algorithm.mode(heads, step.legal), memory
-        return self.algorithm.sample(heads, step.legal, _noise(self.algorithm, step, key)), memory
+    def decide(self, policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> tuple[Actions, Any]:
+        heads, memory = self.algorithm.heads(deployed(policy), step, memory)
+        noise = tuple(temperature * z for z in _noise(self.algorithm, step, key))
+        return self.algorithm.sample(heads, step.legal, noise), memory
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Chance:
     def memory(self, b: int) -> Any:
         return ()
 
-    def decide(self, policy: Any, step: Step, memory: Any, key: Array, act: Act) -> tuple[Actions, Any]:
+    def decide(self, policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> tuple[Actions, Any]:
         b = step.first.shape
         heads = tuple(jnp.zeros((*b, g.count, g.space.head)) for g in self.algorithm.spec.groups)
         return self.algorithm.sample(heads, step.legal, _noise(self.algorithm, step, key)), memory

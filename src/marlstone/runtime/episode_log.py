@@ -16,17 +16,19 @@ import jax
 import numpy as np
 
 from marlstone.config import RunConfig
+from marlstone.core.acting import Act
 from marlstone.core.episodes import whole_episodes
 from marlstone.core.errors import UserError
 from marlstone.core.types import Chunk, Spec, Step
+from marlstone.envs.guards import return_bounds
 from marlstone.runs.arrays import placed, prepared, read, verified
 from marlstone.runs.checkpoint import Checkpoint, load
 from marlstone.runs.leaves import Leaf
-from marlstone.runtime.deciding import Act
 from marlstone.runtime.episodes import together
 from marlstone.runtime.evaluation import Episodes
+from marlstone.runtime.judging import Judged, resolve, returns_record
 from marlstone.runtime.spec_json import spec_from_json, spec_to_json
-from marlstone.runtime.train import returns_record, runtime_of
+from marlstone.runtime.train import runtime_of
 
 KIND = "episodes"
 
@@ -84,7 +86,7 @@ def _chunk(spec: Spec, stored: dict[str, Leaf], seed: str) -> Chunk:
 
 def difference(log: Spec, run: Spec) -> str | None:
     """The first thing in which a log's spec is not a run's, or None."""
-    plain = lambda spec: json.loads(json.dumps(spec_to_json(spec)))
+    plain = lambda spec: {k: v for k, v in json.loads(json.dumps(spec_to_json(spec))).items() if k != "return_bounds"}
     found = next(_differences(plain(log), plain(run), ""), None)
     return found and "{} is {!r} in the log and {!r} in the run".format(*found)
 
@@ -100,14 +102,15 @@ def _differences(a: Any, b: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
         yield from _differences(a.get(k), b.get(k), f"{where}.{k}" if where else k)
 
 
-def evaluate_logged(config: RunConfig, checkpoint: Checkpoint, episodes: int, path: Path, act: Act = "mode") -> dict[str, Any]:
-    """Play fresh episodes with a run's policies into a log; returns the return fields of just those."""
+def evaluate_logged(config: RunConfig, checkpoint: Checkpoint, episodes: int, path: Path) -> dict[str, Any]:
+    """Play fresh episodes with a run's policies, acting as they are deployed, into a log; returns the return fields of just those."""
     refuse_taken(path)
     runtime = runtime_of(config)
     try:
         spec, width = runtime.algorithm.spec, min(episodes, config.rollout.envs)
         spec_to_json(spec)  # refuses what cannot be written before anything is played
         state = runtime.spread.pad(load(checkpoint.path, runtime.spread.trim(runtime.start()))[0])
+        act = resolve(runtime, state, config, checkpoint.path.parent.parent)
         play = runtime.player(width, act)
         rounds = [play(state, nth) for nth in range(-(-episodes // width))]
     finally:
@@ -117,16 +120,14 @@ def evaluate_logged(config: RunConfig, checkpoint: Checkpoint, episodes: int, pa
     if (ended := min(len(w.env) for w in whole)) == 0:
         raise UserError(f"no episode of {config.env} ended, so there is none to log: play longer, or declare its horizon")
     figures = lambda f: np.stack([f(w)[:ended] for w in whole])
-    record = returns_record(
-        Episodes(
-            figures(lambda w: w.team_return),
-            figures(lambda w: w.agent_return),
-            figures(lambda w: w.length),
-            {k: figures(lambda w, k=k: w.metrics[k]) for k in spec.metrics},
-            figures(lambda w: w.length > 0),
-        ),
-        spec.agents,
+    logged = Episodes(
+        figures(lambda w: w.team_return),
+        figures(lambda w: w.agent_return),
+        figures(lambda w: w.length),
+        {k: figures(lambda w, k=k: w.metrics[k]) for k in spec.metrics},
+        figures(lambda w: w.length > 0),
     )
+    record = returns_record(Judged(act, {act: logged}), spec.agents, return_bounds(spec, config.guards))
     run = str(checkpoint.path.parent.parent)
     write(path, config.env, act, spec, played, run=run, step=checkpoint.step, episodes={str(s): episodes for s in played})
     told = {"run": run, "env": config.env, "step": checkpoint.step, "episodes": ended, "seeds": list(runtime.seeds)}

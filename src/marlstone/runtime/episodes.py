@@ -8,16 +8,17 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig
+from marlstone.core.acting import Act, temperature
 from marlstone.core.compile_options import SELDOM, supported
 from marlstone.core.episodes import Whole, whole_episodes
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec
 from marlstone.runs.store import Store
-from marlstone.runtime.deciding import Act
+from marlstone.runtime.deciding import deployed
+from marlstone.runtime.evaluation import longest
 
 Array = Any
-LONGEST = 2_000  # rows after which an episode of undeclared length is given up: it is not logged
-ASSUMED = 500  # rows of an episode of undeclared length, where its cost is weighed
+ASSUMED = 500  # steps of an episode of undeclared length, where its cost is weighed and a piece of it is played
 MOST, SHARE = 16, 0.02  # episodes per seed and checkpoint by default: at most, and of the steps between checkpoints
 
 
@@ -28,27 +29,31 @@ def how_many(config: RunConfig, spec: Spec) -> int:
     return int(np.clip(SHARE * config.steps_between_checkpoints / (spec.horizon or ASSUMED), 1, MOST))
 
 
-def spans(spec: Spec, length: int) -> tuple[int, int]:
-    """How an episode is played: rows in a piece, at most as many as a rollout has, and how many pieces hold the longest."""
-    most = spec.horizon or LONGEST
-    length = min(length, most)
-    return length, -(-most // length)
+def spans(spec: Spec, length: int, most: int | None) -> tuple[int, int]:
+    """How an episode is played: steps in a piece, at most as many as a rollout has, and how many pieces hold the longest."""
+    length = min(length, spec.horizon or ASSUMED)
+    return length, -(-longest(spec, most) // length)
 
 
-def acting_by(algorithm: Algorithm, act: Act) -> Callable[..., Any]:
-    """`Algorithm.act`, or the same by mode."""
-    if act == "sample":
+def acting_by(algorithm: Algorithm, act: Act | None) -> Callable[..., Any]:
+    """`Algorithm.act` as training does it (None), or as a deployed policy acts; heads are of the distribution that is sampled."""
+    if act is None:
         return algorithm.act
+    heat = temperature(act)
 
-    def by_mode(policy: Any, step: Any, memory: Any, noise: Any) -> tuple[Any, Any, Any, Any]:
-        heads, memory = algorithm.heads(policy, step, memory)
-        action = algorithm.mode(heads, step.legal)
+    def as_deployed(policy: Any, step: Any, memory: Any, noise: Any) -> tuple[Any, Any, Any, Any]:
+        heads, memory = algorithm.heads(deployed(policy), step, memory)
+        if heat:
+            heads = tuple(g.space.tempered(h, heat) for g, h in zip(algorithm.spec.groups, heads, strict=True))
+            action = algorithm.sample(heads, step.legal, noise)
+        else:
+            action = algorithm.mode(heads, step.legal)
         return action, algorithm.emit(action), heads, memory
 
-    return by_mode
+    return as_deployed
 
 
-def joined(piece: Callable[[int, Any], tuple[Any, Chunk]], begin: Any, pieces: int, act: Act) -> Chunk:
+def joined(piece: Callable[[int, Any], tuple[Any, Chunk]], begin: Any, pieces: int, act: Act | None) -> Chunk:
     """Chunks `[b t ...]` of whole first episodes from `piece(k, carry) -> carry, chunks`, pieces that follow each other, until everyone
     has ended one. All rows but those of each environment's first whole episode are made resets, which nobody counts. Made longer to 1,
     2, 4 ... pieces' rows, so that programs over them compile few times; log-probs of modes are 0."""

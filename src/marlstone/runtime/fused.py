@@ -16,21 +16,21 @@ import numpy as np
 from jax import lax
 
 from marlstone.algorithm import Algorithm, Nets, Train
-from marlstone.config import RunConfig
 from marlstone.core.across import own_part, total
+from marlstone.core.acting import Act, temperature
 from marlstone.core.compile_options import CPU_OPTIONS, SELDOM, supported
 from marlstone.core.episodes import Finished, Tally, begin, tally
 from marlstone.core.errors import UserError
 from marlstone.core.records import record, replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, difference
-from marlstone.envs.faults import Fault, under
+from marlstone.envs.faults import Fault, faults_of, under
 from marlstone.envs.faults.alternatives import Alternatives
 from marlstone.envs.guards import BadRow
 from marlstone.envs.layers import layered
-from marlstone.envs.make import make
+from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Running, Vectorized
-from marlstone.runtime.deciding import Act, Alone, Decider
+from marlstone.runtime.deciding import Alone, Decider
 from marlstone.runtime.episodes import acting_by, joined, spans
 from marlstone.runtime.evaluation import Episodes, play
 from marlstone.runtime.limit import Limit, fused_limit
@@ -73,6 +73,7 @@ class Fused:
     length: int
     total: int
     seeds: tuple[int, ...]
+    most: int | None = None  # steps of an evaluation episode: `evaluate.max_steps`
 
     def __post_init__(self) -> None:
         b, m, k = self.env.b, self.algorithm.learner.minibatches, self.algorithm.shards
@@ -201,55 +202,68 @@ class Fused:
         Seed i's episodes are drawn from `keys[i]` (default: its own seed): evaluations with equal keys meet the same episodes.
         """
         alone = decider is None and not faults
-        play = self._alone.get((episodes, act)) if alone else None
+        play = self._alone.get(episodes) if alone else None
         if play is None:
-            play = self.evaluator(episodes, act, decider=decider, faults=faults)
+            play = self.evaluator(episodes, decider=decider, faults=faults)
         if alone:
-            self._alone[episodes, act] = play
-        return play(state.train.policy if policies is None else policies, keys)
+            self._alone[episodes] = play
+        return play(state.train.policy if policies is None else policies, keys, act)
 
     @cached_property
-    def _alone(self) -> dict[tuple[int, Act], Callable[..., Episodes]]:
-        """Programs that play policies alone, by episodes and how they act: made once for any number of checkpoints and rounds."""
+    def _alone(self) -> dict[int, Callable[..., Episodes]]:
+        """Programs that play policies alone, by episodes: made once for any number of checkpoints, rounds and ways of acting."""
         return {}
 
     def evaluator(
         self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
     ) -> Callable[..., Episodes]:
-        """`play(policies, keys=None)`: `evaluate`, compiled once for many policies."""
-        one = lambda policy, seed: self._play(episodes, act, decider, faults, policy, seed)
-        compiled = jax.jit(self.spread.over(one), compiler_options=self._seldom)
+        """`play(policies, keys=None, act=act)`: `evaluate`, compiled once for many policies and all ways of acting."""
+        one = lambda policy, seed, temperature: self._play(episodes, decider, faults, policy, seed, temperature)
+        compiled, default = jax.jit(self.spread.over(one), compiler_options=self._seldom), act
 
-        def judged(policies: Any, keys: tuple[int, ...] | None = None) -> Episodes:
-            seeds = self.spread.pad(np.array(self.seeds if keys is None else keys, np.uint32))
-            return jax.device_get(self.spread.trim(compiled(policies, seeds)))
+        def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default) -> Episodes:
+            seeds = np.array(self.seeds if keys is None else keys, np.uint32)
+            return jax.device_get(self.spread.trim(compiled(policies, *map(self.spread.pad, (seeds, self._temperatures(act))))))
 
         return judged
 
-    def _play(self, episodes: int, act: Act, decider: Decider | None, faults: tuple[Fault, ...], policy: Any, seed: Array) -> Episodes:
+    def _temperatures(self, act: Act) -> np.ndarray:
+        return np.full(len(self.seeds), temperature(act), np.float32)
+
+    def _play(
+        self, episodes: int, decider: Decider | None, faults: tuple[Fault, ...], policy: Any, seed: Array, temperature: Array
+    ) -> Episodes:
         env = replace(self.env, env=under(faults, self.env.env), b=episodes, resets=False)
-        return play(env, episodes, decider or Alone(self.algorithm), policy, component_key(seed, "evaluation"), act)
+        decider, key = decider or Alone(self.algorithm), component_key(seed, "evaluation")
+        return play(env, episodes, decider, policy, key, temperature, self.most)
 
     def under_each(self, state: State, episodes: int, faults: Sequence[Fault], act: Act = "mode") -> Iterator[Episodes]:
         """`evaluate` under each of these faults by itself, in turn; by one compiled program, since compiling is most of the work."""
-        one = lambda policy, seed, which: self._play(episodes, act, None, (Alternatives(tuple(faults), which),), policy, seed)
+        one = lambda policy, seed, heat, which: self._play(episodes, None, (Alternatives(tuple(faults), which),), policy, seed, heat)
         played = jax.jit(self.spread.over(one), compiler_options=self._seldom)
         for which in range(len(faults)):
-            numbers = (np.array(self.seeds, np.uint32), np.full(len(self.seeds), which, np.int32))
+            numbers = (np.array(self.seeds, np.uint32), self._temperatures(act), np.full(len(self.seeds), which, np.int32))
             yield jax.device_get(self.spread.trim(played(state.train.policy, *map(self.spread.pad, numbers))))
 
-    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Fused":
-        """The same in the environment with other options, for judging. Raises UserError where agents would see or do other things there."""
-        env = layered(make(config.env, options), config.architecture.managers(), config.faults)
+    def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Fused":
+        """The same policies in the environment `name` with `options`, for judging, under this runtime's own managers and faults.
+
+        Raises `UserError` where agents would see or do other things there.
+        """
+        options = dict(options or {})
+        if not is_jax(name):
+            raise UserError(f"{name} is stepped by Python, and this run's environment by JAX: name one written in JAX")
+        env = layered(make(name, options), self.algorithm.architecture.managers(), faults_of(self.env.env))
         if reason := difference(self.env.spec, env.spec):
-            raise UserError(f"{config.env} with {dict(options)}: {reason}")
+            raise UserError(f"{name} with {options}: {reason}" if options else f"{name}: {reason}")
         return replace(self, env=replace(self.env, env=env))
 
-    def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
+    def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Chunk]]:
         """`play(state, nth=0)`: an episode of each of `episodes` fresh environments with every seed's policy as it stands, per seed one
-        batch of chunks `[episodes t ...]` on the host. The same state and number play the same episodes."""
+        batch of chunks `[episodes t ...]` on the host; acting as training does where `act` is None. The same state and number play the
+        same episodes."""
         env, seeds = replace(self.env, b=episodes), self.spread.pad(np.array(self.seeds, np.uint32))
-        length, pieces = spans(env.spec, self.length)
+        length, pieces = spans(env.spec, self.length, self.most)
         key = lambda seed, train, nth: jax.random.fold_in(jax.random.fold_in(component_key(seed, "episodes"), train.version), nth)
 
         def begin(train: Train, seed: Array, nth: Array) -> Acting:

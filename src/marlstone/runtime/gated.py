@@ -21,7 +21,7 @@ from marlstone.core.errors import UserError, suggest
 from marlstone.core.normalize import CLIP
 from marlstone.core.records import record, replace
 from marlstone.core.types import Group, Leaf, Spec, Step
-from marlstone.runtime.deciding import Act, Actions, Decider, chosen
+from marlstone.runtime.deciding import Actions, Decider, chosen
 
 Array = Any
 Fallback = Literal["default", "baseline", "ask"]
@@ -164,13 +164,13 @@ class Gated:
     def told(self, memory: Watching) -> dict[str, Array]:
         return memory.told
 
-    def decide(self, policy: Guarded, step: Step, memory: Watching, key: Array, act: Act) -> tuple[Actions, Watching]:
-        action, inner = self.inner.decide(policy.policy, step, memory.inner, key, act)
+    def decide(self, policy: Guarded, step: Step, memory: Watching, key: Array, temperature: Array) -> tuple[Actions, Watching]:
+        action, inner = self.inner.decide(policy.policy, step, memory.inner, key, temperature)
         baseline = memory.baseline
         if self.baseline is None:
             other = self._held(action, step)
         else:
-            other, baseline = self.baseline.decide(policy.baseline, step, baseline, jax.random.fold_in(key, STREAM), act)
+            other, baseline = self.baseline.decide(policy.baseline, step, baseline, jax.random.fold_in(key, STREAM), temperature)
         memory, away = self._watched(policy.gate, step, memory)
         return chosen(self.algorithm.spec, away, other, action), replace(memory, inner=inner, baseline=baseline)
 

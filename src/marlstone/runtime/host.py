@@ -17,6 +17,7 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm, Nets, Policy, Train
 from marlstone.config import RunConfig
+from marlstone.core.acting import Act, temperature
 from marlstone.core.distributions import noise_of
 from marlstone.core.episodes import begin, tally
 from marlstone.core.errors import UserError
@@ -25,9 +26,9 @@ from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, Spec, Step, difference
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadRow, Guards
-from marlstone.runtime.deciding import Act, Alone, Decider, told
+from marlstone.runtime.deciding import Alone, Decider, told
 from marlstone.runtime.episodes import acting_by, joined, spans
-from marlstone.runtime.evaluation import UNKNOWN_HORIZON, Episodes, add, finish, nothing_yet
+from marlstone.runtime.evaluation import Episodes, add, finish, longest, nothing_yet, over
 from marlstone.runtime.fused import Report, State
 from marlstone.runtime.limit import Limit, largest_product, matrix_rate
 from marlstone.runtime.spread import Spread
@@ -96,6 +97,7 @@ class Hosted:
     befalling: tuple[Fault, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     spare: list[Workers] = field(default_factory=list, compare=False)
+    most: int | None = None
 
     @classmethod
     def of(cls, config: RunConfig, total: int, seeds: tuple[int, ...]) -> "Hosted":
@@ -104,7 +106,10 @@ class Hosted:
             raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}: minibatches are made of environments")
         managers = config.architecture.managers()
         workers = config.rollout.workers
-        make = lambda _: Workers(config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults)
+        make = lambda _: Workers(
+            config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults,
+            state=config.architecture.central,
+        )  # fmt: skip
         first = make(0)
         try:
             algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner)
@@ -113,7 +118,10 @@ class Hosted:
         except BaseException:
             first.close()
             raise
-        return cls(config.env, algorithm, b, config.rollout.length, workers, total, seeds, config.guards, pools, config.faults)
+        return cls(
+            config.env, algorithm, b, config.rollout.length, workers, total, seeds, config.guards, pools, config.faults,
+            most=config.evaluate.max_steps,
+        )  # fmt: skip
 
     @property
     def spec(self) -> Spec:
@@ -224,16 +232,18 @@ class Hosted:
         made = Workers(
             self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
             managers=self.algorithm.architecture.managers(), faults=(*self.befalling, *faults),
+            state=self.algorithm.architecture.central,
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()
-            raise UserError(f"{self.name} with {dict(self.options)}: {difference(self.spec, made.spec)}")
+            where = f"{self.name} with {dict(self.options)}" if self.options else self.name
+            raise UserError(f"{where}: {difference(self.spec, made.spec)}")
         return made
 
     # ---- judging
-    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Hosted":
-        """As `Fused.elsewhere`; what differs is said once its workers start."""
-        return replace(self, options=dict(options))
+    def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Hosted":
+        """As `Fused.elsewhere`; what differs is reported once its workers start."""
+        return replace(self, name=name, options=dict(options or {}))
 
     def evaluate(
         self, state: State, episodes: int, act: Act = "mode", *,
@@ -246,15 +256,16 @@ class Hosted:
         self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
     ) -> Callable[..., Episodes]:
         """As `Fused.evaluator`."""
-        decider, declared = decider or Alone(self.algorithm), self.spec.metrics
+        decider, declared, default = decider or Alone(self.algorithm), self.spec.metrics, act
+        limit = longest(self.spec, self.most)
 
-        def choose(policy: Any, step: Step, memory: Any, key: Array) -> Any:
-            action, memory = decider.decide(policy, step, memory, key, act)
+        def choose(policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> Any:
+            action, memory = decider.decide(policy, step, memory, key, temperature)
             return self.algorithm.emit(action), memory, told(decider, memory)
 
         compiled, counted = jax.jit(choose), jax.jit(lambda so_far, row, said: add(so_far, row, declared, said))
 
-        def one(i: int, policy: Any, seed: int) -> Episodes:
+        def one(i: int, policy: Any, seed: int, heat: Array) -> Episodes:
             b = min(self.b, episodes)
             k1, k2 = jax.random.split(component_key(seed, "evaluation"))
             rounds = []
@@ -264,17 +275,18 @@ class Hosted:
                     memory, t = decider.memory(b), 0
                     so_far = nothing_yet(b, self.spec.n, declared, jax.eval_shape(lambda m: told(decider, m), memory))
                     key = jax.random.fold_in(k2, r)
-                    while t < (self.spec.horizon or UNKNOWN_HORIZON) and not np.asarray(so_far.ended).all():
+                    while t < limit and not np.asarray(over(so_far)).all():
                         seen = replace(seen_of(step), present=step.present, deciding=step.deciding)
-                        emitted, memory, said = compiled(policy, seen, memory, jax.random.fold_in(key, t))
+                        emitted, memory, said = compiled(policy, seen, memory, jax.random.fold_in(key, t), heat)
                         _, step = env.step(None, jax.device_get(emitted))
                         so_far, t = counted(so_far, step, said), t + 1
                     rounds.append(finish(so_far, declared))
             return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
 
-        def judged(policies: Any, keys: tuple[int, ...] | None = None) -> Episodes:
+        def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default) -> Episodes:
             seeds = np.array(self.seeds if keys is None else keys, np.uint32)
-            return jax.device_get(self.spread.stacked(self.spread.apart(one, policies, seeds)))
+            heat = np.full(len(seeds), temperature(act), np.float32)
+            return jax.device_get(self.spread.stacked(self.spread.apart(one, policies, seeds, heat)))
 
         return judged
 
@@ -283,9 +295,9 @@ class Hosted:
         for fault in faults:
             yield self.evaluate(state, episodes, act, faults=(fault,))
 
-    def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
+    def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Chunk]]:
         """As `Fused.player`. Worker processes of its own start with the first call and stay until `close`."""
-        length, pieces = spans(self.spec, self.length)
+        length, pieces = spans(self.spec, self.length, self.most)
         compiled, assembled = jax.jit(acting_by(self.algorithm, act)), jax.jit(partial(assemble, self.algorithm))
         drawn = jax.jit(lambda key, piece: draw(self.algorithm, jax.random.fold_in(key, 1 + piece), length, episodes)[0])
         mine: dict[int, Workers] = {}

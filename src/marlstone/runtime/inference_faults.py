@@ -11,7 +11,7 @@ from marlstone.core.errors import UserError
 from marlstone.core.types import Step
 from marlstone.envs.faults.by_agent import instead, one_of, within
 from marlstone.envs.faults.link import chain_begins, chain_goes_on
-from marlstone.runtime.deciding import Act, Actions, Chance, Decider
+from marlstone.runtime.deciding import Actions, Chance, Decider
 
 Array = Any
 STREAM = 7919  # folded into a row's key, apart from what the policy draws
@@ -59,16 +59,16 @@ class Late:
         """The inner decider's, what was done on the row before, and whose answers stay away: nobody's yet."""
         return self.inner.memory(b), self._default(b), jnp.zeros((b, self.algorithm.spec.n), bool)
 
-    def decide(self, policy: Any, step: Step, memory: Any, key: Array, act: Act) -> tuple[Actions, Any]:
+    def decide(self, policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> tuple[Actions, Any]:
         inner, last, away = memory
-        action, inner = self.inner.decide(policy, step, inner, key, act)
+        action, inner = self.inner.decide(policy, step, inner, key, temperature)
         k1, k2, k3 = jax.random.split(jax.random.fold_in(key, STREAM), 3)
         first, default = step.first, self._default(step.first.shape[0])
         u = jax.random.uniform(k1, away.shape)
         begun = chain_begins(jax.random.uniform(k2, away.shape), *self._chain)
         away = jnp.where(first[:, None], begun, chain_goes_on(away, u, *self._chain))
         if self.fallback == "random":
-            other, _ = Chance(self.algorithm).decide(policy, step, (), k3, act)
+            other, _ = Chance(self.algorithm).decide(policy, step, (), k3, temperature)
         elif self.fallback == "last":
             fresh = lambda x: first.reshape(-1, *(1,) * (x.ndim - 1))
             other = tuple(jnp.where(fresh(x), d, x) for x, d in zip(last, default, strict=True))

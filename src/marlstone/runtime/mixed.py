@@ -10,7 +10,7 @@ from marlstone.algorithm import Algorithm
 from marlstone.core.errors import UserError
 from marlstone.core.records import record
 from marlstone.core.types import Spec, Step
-from marlstone.runtime.deciding import Act, Actions, Decider, chosen
+from marlstone.runtime.deciding import Actions, Decider, chosen
 
 Array = Any
 SPLITS = 4  # ways to split a team, at most
@@ -60,8 +60,8 @@ class Mixed:
     def memory(self, b: int) -> Any:
         return self.inner.memory(b), self.inner.memory(b)
 
-    def decide(self, policy: Two, step: Step, memory: Any, key: Array, act: Act) -> tuple[Actions, Any]:
-        first, m1 = self.inner.decide(policy.first, step, memory[0], key, act)
-        second, m2 = self.inner.decide(policy.second, step, memory[1], key, act)
+    def decide(self, policy: Two, step: Step, memory: Any, key: Array, temperature: Array) -> tuple[Actions, Any]:
+        first, m1 = self.inner.decide(policy.first, step, memory[0], key, temperature)
+        second, m2 = self.inner.decide(policy.second, step, memory[1], key, temperature)
         which = jnp.asarray(np.array(self.ways)[np.arange(step.first.shape[0]) % len(self.ways)])
         return chosen(self.algorithm.spec, which, second, first), (m1, m2)

@@ -50,7 +50,12 @@ def spec_from_json(said: dict[str, Any]) -> Spec:
                 clock=g["clock"],
             )
         )
-    rest = {k: v for k, v in said.items() if k not in ("groups", "metrics", "opponents")}
+    rest = {k: v for k, v in said.items() if k not in ("groups", "metrics", "opponents", "return_bounds")}
+    bounds = said.get("return_bounds")
     return Spec(
-        groups=tuple(groups), opponents=tuple(said["opponents"]), metrics={k: Metric(**m) for k, m in said["metrics"].items()}, **rest
+        groups=tuple(groups),
+        opponents=tuple(said["opponents"]),
+        metrics={k: Metric(**m) for k, m in said["metrics"].items()},
+        return_bounds=None if bounds is None else tuple(bounds),
+        **rest,
     )

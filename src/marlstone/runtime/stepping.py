@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from marlstone.core.types import Spec, Step
+from marlstone.envs.conformance import NonConforming, probe, raised_at
 from marlstone.envs.faults import Fault, fault_from_json
-from marlstone.envs.guards import FAULTS, BadRow, Guards, name_fault, refuse, sanitize, sound
+from marlstone.envs.guards import FAULTS, INSTEAD, BadRow, Guards, name_fault, refuse, sanitize, sound
 from marlstone.envs.layers import layered
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
@@ -20,6 +21,7 @@ from marlstone.envs.protocol import HostEnv
 from marlstone.runtime.row_block import RowBlock, map_step
 
 TRIES = 3  # resets in a row that may fail before an environment is given up
+NOTICE = "notice"  # the kind of a note that is no fault: what was settled while building, for a person to know
 BROKEN = (Exception, SystemExit)  # whatever a user's environment raises is recorded, counted and answered
 Note = dict[str, Any]
 
@@ -58,23 +60,25 @@ class Stepping:
         low: int,
         high: int,
         tell: Callable[[Note], None],
+        state: bool = True,
     ) -> None:
         self.name, self.options, self.managers, self.faults, self.guards, self.tell = name, options, managers, faults, guards, tell
-        self.survive = guards.on_bad == "survive"
+        self.survive, self.state = guards.on_bad == "survive", state
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
-        self.envs: list[HostEnv] = [self.build() for _ in range(low, high)]
+        self.adapters: list[Any] = [None] * (high - low)
+        self.envs: list[HostEnv] = [self.build(k) for k in range(high - low)]
         self.watch: Callable[[int, bool], None] = lambda k, fresh: None
         self.begin()
 
     @classmethod
     def of(cls, setup: dict[str, Any], tell: Callable[[Note], None]) -> "Stepping":
-        """As a parent says in JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`."""
+        """As a parent says in JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`."""
         bounds = setup["guards"].pop("reward_bounds")
         guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
         managers = None if setup["managers"] is None else Managers(**setup["managers"])
         faults = tuple(fault_from_json(said) for said in setup["faults"])
-        return cls(setup["name"], setup["options"], managers, faults, guards, setup["low"], setup["high"], tell)
+        return cls(setup["name"], setup["options"], managers, faults, guards, setup["low"], setup["high"], tell, setup["state"])
 
     @property
     def spec(self) -> Spec:
@@ -88,19 +92,54 @@ class Stepping:
         """Let the next row be a reset everywhere."""
         self.over = [True] * len(self.envs)
 
-    def build(self) -> HostEnv:
+    def probe(self) -> None:
+        """Play one reset and one step of the first environment under refusal, before anything is trained (`conformance.probe`). One that
+        raises is built anew and tried again; raising in the first step every time is an error in the user's code: `NonConforming`. To be
+        called once `attach`ed."""
+
+        def begun(fresh: bool) -> None:
+            self.progress[1:] = self.low, fresh
+            self.progress[0] += 1
+            self.watch(0, fresh)
+
+        for seed in range(TRIES):
+            try:
+                begun(True)
+                probe(self.adapters[0], values=not self.survive, seed=seed, stepping=lambda: begun(False))
+                return
+            except NonConforming:
+                raise
+            except BROKEN as error:
+                if seed + 1 == TRIES:
+                    text = (
+                        f"{raised_at(error)}: raised {type(error).__name__}: {error}, in the first step of every episode: correct it there"
+                    )
+                    raise NonConforming(text) from error
+                begun(True)
+                self._close(0)
+                self.envs[0] = self.build(0)
+
+    def build(self, k: int) -> HostEnv:
+        """Environment k of these, with what is put over it."""
         env: Any = make(self.name, self.options)
         if not hasattr(env, "reset"):
             raise UnknownEnvironment(f"{self.name} is a JAX environment: only the fused runtime steps those")
         if hasattr(env, "report"):
             env.report = self.report if self.survive else refuse
-        return layered(env, self.managers, self.faults)
+        if not self.state and hasattr(env, "without_state"):
+            env.without_state()
+        first = self.adapters[k] is None
+        self.adapters[k] = env
+        made = layered(env, self.managers, self.faults)
+        for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():
+            self.tell({"fault": NOTICE, "env": 0, "text": text})
+        return made
 
     def report(self, fault: str, agent: str, field: str, value: Any) -> None:
-        """A bad value that its adapter replaced by 0: count it, and say so once per kind."""
+        """A bad value that its adapter repaired: count it, and say so once per kind."""
         k = FAULTS.index(fault)
         if self.counts[k] == 0:
-            text = f"agent {agent!r}, {field}, got {value!s:.200}: counted, 0 put there"
+            text = f"agent {agent!r}, {field}, got {value!s:.200}: counted, {INSTEAD.get(fault, '0 put there')}"
             self.tell({"fault": fault, "env": self.at, "text": text})
         self.counts[k] += 1
 
@@ -145,6 +184,8 @@ class Stepping:
                 row = self.envs[k].step(tuple([a[i] for a in self.block.action]))
                 self._put(k, row)
                 return
+            except NonConforming:
+                raise  # no number that could be repaired: every later step would break the interface too
             except BROKEN as error:
                 self._endure(k, error)
                 failed = 1
@@ -153,7 +194,7 @@ class Stepping:
                 self.progress[2] = 1  # guards.start_timeout holds
                 self.watch(k, True)
                 if failed:
-                    self.envs[k] = self.build()
+                    self.envs[k] = self.build(k)
                 self._put(k, self.envs[k].reset(self.next_seed(i)))
                 return
             except BROKEN as error:
@@ -173,6 +214,9 @@ class Stepping:
         note = described(error, self.low + k)
         self.counts[FAULTS.index(note["fault"])] += 1
         self.tell(note)
+        self._close(k)
+
+    def _close(self, k: int) -> None:
         try:
             self.envs[k].close()
         except BROKEN as second:

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,20 +17,19 @@ from marlstone.core.errors import Diverging, UserError
 from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
+from marlstone.envs.guards import return_bounds
 from marlstone.envs.layers import layered
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluate.statistics import interval, worst_seed
 from marlstone.runs.checkpoint import Checkpoint, load, read, save
 from marlstone.runs.curve import draw
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import fit, parameters_sha256
 from marlstone.runs.progress import Progress
 from marlstone.runs.store import Store
-from marlstone.runtime.deciding import Act
 from marlstone.runtime.episodes import how_many, recorder
-from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.fused import Fused
+from marlstone.runtime.judging import choose, judge, resolve, returns_record
 from marlstone.runtime.limit import NOT_MEASURED, Limit
 from marlstone.runtime.unroll import chunk_bytes, chunk_shapes
 
@@ -52,7 +50,8 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Any:
     if is_jax(config.env):
         env = layered(make(config.env), config.architecture.managers(), config.faults)
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
-        return Fused(Vectorized(env, config.rollout.envs, config.guards), algorithm, config.rollout.length, total, seeds)
+        many = Vectorized(env, config.rollout.envs, config.guards)
+        return Fused(many, algorithm, config.rollout.length, total, seeds, config.evaluate.max_steps)
     if config.rollout.shards > 1:
         raise ValueError(f"rollout.shards is {config.rollout.shards}, but {config.env} is stepped in worker processes: set rollout.workers")
     from marlstone.runtime.host import Hosted
@@ -201,8 +200,9 @@ def _train(
         if stopped and done < runtime.total:
             return {"run": str(run.path), "env": config.env, "steps": done * rows, "seeds": list(runtime.seeds), "stopped": True}
         report("evaluating", min(done * rows, config.steps))
-        episodes = clock.time("evaluating", lambda: runtime.evaluate(state, config.evaluate.episodes))
-        limit = clock.time("measuring the limit", lambda: runtime.limit(nets, act_flops + learn_flops)) if limited else None
+        act = clock.time("choosing how to act", lambda: choose(runtime, state, config))
+        judged = clock.time("evaluating", lambda: judge(runtime, state, config.evaluate.episodes, act))
+        limit = clock.time("measuring the limit", lambda: runtime.limit(nets, act_flops + learn_flops)) if limited and trained_steps else None
         title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
         picture = draw(run.curve, store.series("return"), title)
     speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else 0.0
@@ -215,7 +215,7 @@ def _train(
         "steps": done * rows,
         "seeds": list(runtime.seeds),
         "purpose": purpose_of(config.seed),
-        **returns_record(episodes, runtime.algorithm.spec.agents),
+        **returns_record(judged, runtime.algorithm.spec.agents, return_bounds(runtime.algorithm.spec, config.guards)),
         "steps_per_second": speed,
         **(NOT_MEASURED if limit is None else limit.record(speed)),
         "wall_seconds": time.perf_counter() - began,
@@ -268,23 +268,6 @@ def phases(clock: Clock, steps: int, limit: Limit | None) -> dict[str, float]:
     return {**out, "training: environment": env, "training: products": products, "training: everything else": training - env - products}
 
 
-def returns_record(episodes: Episodes, agents: tuple[str, ...]) -> dict[str, Any]:
-    """The return fields of a record from evaluation episodes `[seeds episodes ...]`."""
-    per_seed = [np.asarray(r, float) for r in episodes.team_return]
-    center, (low, high) = interval(per_seed)
-    finite = lambda x: None if np.isnan(x) else float(x)
-    return {
-        "returns": [float(r.mean()) for r in per_seed],
-        "episode_returns": [r.round(6).tolist() for r in per_seed],
-        "return_iqm": center,
-        "return_ci95": [finite(low), finite(high)],
-        "return_worst_seed": worst_seed(per_seed),
-        "true_metrics": {k: float(np.mean(v)) for k, v in episodes.metrics.items()},
-        "agent_returns": dict(zip(agents, np.asarray(episodes.agent_return, float).mean((0, 1)).tolist(), strict=True)),
-        "episode_length": float(np.mean(episodes.length)),
-    }
-
-
 def begin_from(source: Checkpoint, runtime: Any, state: State) -> tuple[State, dict[str, Any]]:
     """A new run's state with another's networks and moments, seed by seed (round robin), wherever name and shape fit."""
     stored = {k: v for k, v in read(source.path).items() if k.startswith(("train.nets", "train.seen", "train.targets"))}
@@ -313,9 +296,11 @@ def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Any, St
         runtime.close()
 
 
-def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int, act: Act = "mode") -> dict[str, Any]:
-    """The return fields of a finished run's policies over fresh episodes."""
+def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int) -> dict[str, Any]:
+    """The return fields of a run's policies over fresh episodes, acting as they are deployed, by mode, and sampled."""
+    run = checkpoint.path.parent.parent
     with trained(config, checkpoint) as (runtime, state):
-        out = runtime.evaluate(state, episodes, act)
-        return {"run": str(Path(checkpoint.path).parent.parent), "env": config.env, "step": checkpoint.step, "episodes": episodes,
-                "seeds": list(runtime.seeds), **returns_record(out, runtime.algorithm.spec.agents)}  # fmt: skip
+        judged = judge(runtime, state, episodes, resolve(runtime, state, config, run))
+        bounds = return_bounds(runtime.algorithm.spec, config.guards)
+        return {"run": str(run), "env": config.env, "step": checkpoint.step, "episodes": episodes,
+                "seeds": list(runtime.seeds), **returns_record(judged, runtime.algorithm.spec.agents, bounds)}  # fmt: skip

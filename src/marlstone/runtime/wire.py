@@ -1,6 +1,6 @@
 """What parent and worker say to each other over a socket: single bytes in the hot path, JSON around it.
 
-parent -> worker    {setup}  then  R (reset all)  S (step all)  Q (end)
+parent -> worker    {setup}  then  P (probe)  R (reset all)  S (step all)  Q (end)
 worker -> parent    H{spec}  then  N{fault, environment, text}*  and D (done) or E{error}
 """
 
@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import Any
 
-RESET, STEP, QUIT = b"R", b"S", b"Q"
+PROBE, RESET, STEP, QUIT = b"P", b"R", b"S", b"Q"
 HELLO, NOTE, DONE, ERROR = b"H", b"N", b"D", b"E"
 
 

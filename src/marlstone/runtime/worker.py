@@ -105,7 +105,10 @@ class _Worker:
             if command == wire.RESET:
                 self.rows.begin()
             try:
-                self.rows.advance()
+                if command == wire.PROBE:
+                    self.rows.probe()
+                else:
+                    self.rows.advance()
             except BROKEN as error:
                 wire.tell(self.link, wire.ERROR, described(error, self.rows.at))
                 return

@@ -28,6 +28,7 @@ from marlstone.runtime.process import WorkerProcess, shut
 from marlstone.runtime.row_block import RowBlock, anonymous, map_step
 from marlstone.runtime.spec_json import spec_from_json
 
+_PROBED: set[str] = set()  # environments that kept their interface in this process's first look at them
 NOTES = 100  # latest reports of faults that are kept, in words
 
 
@@ -46,20 +47,23 @@ class Workers:
     """`b` environments called `name` over `num_workers` processes. A `VectorEnv` whose state is None.
 
     Arguments: `name`, as on the command line; `options`, more options; `guards`; `num_workers`, at most b, and exactly b
-    for environments that need a process each; `managers` and `faults`, put over each environment. Environment i's episode e has the same
-    seed however many workers there are.
+    for environments that need a process each; `managers` and `faults`, put over each environment; `state`,
+    whether anybody reads the environment's own state (central critics do). Environment i's episode e has the same seed however many
+    workers there are. The first construction for a name in this process probes one step (`Stepping.probe`).
     Attributes: `spec`; `counts`, faults by name so far; `notes`, the latest of them in words; `restarts`, of processes.
-    Raises `UserError` for an environment that cannot be built as named, `EnvironmentFailed` for one that fails for good.
+    Raises `UserError` for an environment that cannot be built as named or breaks its interface, `EnvironmentFailed` for one that fails
+    for good.
     """
 
     def __init__(
         self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2,
-        managers: Managers | None = None, faults: Sequence[Fault] = (),
+        managers: Managers | None = None, faults: Sequence[Fault] = (), state: bool = True,
     ) -> None:  # fmt: skip
         if b < 1 or num_workers < 1:
             raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
         self.name, self.b, self.guards = name, b, guards or Guards()
         self._options, self._managers, self._faults = dict(options or {}), managers, [fault_to_json(f) for f in faults]
+        self._state = state
         self.workers = b if one_per_process(name) else min(num_workers, b)
         self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
         self.restarts = 0
@@ -133,7 +137,7 @@ class Workers:
         wire.tell(process.link, wire.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
-            "faults": self._faults,
+            "faults": self._faults, "state": self._state,
             "masked": self._masked if self._masked is not None or w == 0 else [],
         })  # fmt: skip
         return process
@@ -148,6 +152,18 @@ class Workers:
         for w, process in enumerate(self._processes):
             said = hello if w == 0 else self._hello(process)
             self._agree(said, process)
+        self._probe()
+
+    def _probe(self) -> None:
+        """Have the first worker play one step under refusal, once per environment and process."""
+        what = f"{self.name} {sorted(self._options.items())} {self.guards.on_bad}"
+        if what in _PROBED:
+            return
+        self._waiting[0] = [time.monotonic(), float(self._block.progress[0][0]), self.guards.timeout]
+        wire.tell(self._processes[0].link, wire.PROBE)
+        while self._waiting:
+            self._collect()
+        _PROBED.add(what)
 
     def _agree(self, said: dict[str, Any], process: WorkerProcess) -> None:
         if spec_from_json(said["spec"]) != self._spec:

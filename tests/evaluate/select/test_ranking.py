@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from marlstone.evaluate.select.ranking import Returns, apart, level, recommend, standings, verdict
+from marlstone.evaluate.select.ranking import Returns, compared, level, recommend, standings, verdict
 from marlstone.evaluate.select.rating import Rated, alike
 
 NAMES = ("good", "twin", "poor")
@@ -38,16 +38,19 @@ def test_of_those_not_separable_the_most_stable_then_the_cheapest_is_taken(ranke
     assert recommend(ranked, alike | {"twin": "Low"}, cheap, alike).name == "twin"  # the choice is by what was measured of both
 
 
-def test_nobody_is_taken_whom_somebody_is_surely_better_than() -> None:
-    """A wide interval is level with two that are apart from each other."""
+def test_no_candidate_is_taken_that_another_is_significantly_better_than() -> None:
+    """A wide interval is level with two that differ from each other."""
     flat = lambda x: [[x + d] * 4 for d in (-0.002, -0.001, 0.0, 0.001, 0.002)]
     final = {"wide": [[0.4], [0.6], [0.8], [1.0], [1.0]], "better": flat(0.79), "worse": flat(0.7)}
     rows = standings(final, dict.fromkeys(final, True), {})
+    pairs = compared(rows)
     assert [s.name for s in rows] == ["wide", "better", "worse"]
-    assert not apart(rows[0], rows[1]) and not apart(rows[0], rows[2]) and apart(rows[1], rows[2]) and apart(rows[2], rows[1])
+    assert not pairs.significant("wide", "better") and not pairs.significant("wide", "worse")
+    assert pairs.significant("better", "worse") and pairs.significant("worse", "better")
     assert [s.name for s in level(rows)] == ["wide", "better"]
-    said = recommend(rows, {"wide": "Low", "better": "High", "worse": "High"}, {"wide": 1.0, "better": 1.0, "worse": 0.5})
-    assert said.name == "better" and "surely better than worse" in said.evidence
+    found = recommend(rows, {"wide": "Low", "better": "High", "worse": "High"}, {"wide": 1.0, "better": 1.0, "worse": 0.5})
+    assert found.name == "better" and "significantly better than worse" in found.evidence
+    assert "rated High, and preferred to wide (Low), whose return 0.8 is not significantly different" in found.evidence
 
 
 def test_who_was_not_stressed_is_no_more_stable_for_it() -> None:
@@ -60,20 +63,37 @@ def test_who_was_not_stressed_is_no_more_stable_for_it() -> None:
     assert alike({"a": both["a"]}) == {"a": "Low"} and alike({"a": Rated("unrated"), "b": both["b"]}) == dict.fromkeys("ab", "unrated")
 
 
-def test_words_say_the_evidence_and_the_doubt(ranked: list) -> None:
-    said = recommend(ranked, dict.fromkeys(NAMES, "High"), {"good": 1.0, "twin": 2.0, "poor": 3.0, "lost": 1.0})
-    assert said.name == "good" and said.inseparable_from == ("twin",)
-    assert "surely better than poor" in said.evidence and "cheaper to train than twin" in said.evidence
-    assert "Not separable from it at this budget: twin (" in said.doubt and "lost stopped early" in said.doubt
-    assert verdict(ranked[-1], said, 250).startswith("stopped at step 250")
-    assert {s.name: verdict(s, said, None) for s in ranked[:3]} == {
-        "good": "recommended", "twin": "not separable from the recommended", "poor": "surely worse",
+def test_words_give_the_evidence_and_the_doubt(ranked: list) -> None:
+    found = recommend(ranked, dict.fromkeys(NAMES, "High"), {"good": 1.0, "twin": 2.0, "poor": 3.0, "lost": 1.0})
+    assert found.name == "good" and found.inseparable_from == ("twin",)
+    assert "significantly better than poor" in found.evidence and "cheaper to train than twin" in found.evidence
+    assert "No significant difference from it at this budget: twin (" in found.doubt and "lost stopped early" in found.doubt
+    assert verdict(ranked[-1], found, 250).startswith("stopped at step 250")
+    assert {s.name: verdict(s, found, None) for s in ranked[:3]} == {
+        "good": "recommended", "twin": "no significant difference", "poor": "worse",
     }  # fmt: skip
+    assert not any(word in found.evidence + found.doubt for word in ("surely", "nobody", "Nobody"))
 
 
-def test_with_one_seed_nothing_is_separable() -> None:
+def test_how_many_more_seeds_is_reported_as_what_it_means() -> None:
+    draw = np.random.default_rng(3)
+    base = draw.normal(1, 0.02, (5, 16))
+    each = lambda gap: {"a": base.tolist(), "b": (base[::-1] - gap).tolist()}
+    doubt = lambda gap: recommend(standings(each(gap), {"a": True, "b": True}, {}), {}, {"a": 0.0, "b": 1.0}).doubt
+    assert "more seeds would show one" in doubt(0.008)
+    assert "not distinguishable in practice: about" in doubt(0.002)
+    assert "not expected to help" in doubt(0.0)
+    assert "All others that ran to the end are significantly worse" in doubt(0.5)
+
+
+def test_with_one_seed_no_difference_is_significant() -> None:
     alone = standings({"a": returns(1.0, seeds=1), "b": returns(0.0, seeds=1)}, {"a": True, "b": True}, {})
-    said = recommend(alone, {}, {"a": 1.0, "b": 0.5})
-    assert said.name == "a"
-    assert said.inseparable_from == ("b",) or "one seed" in said.doubt
-    assert "With one seed nothing is separable" in said.doubt
+    found = recommend(alone, {}, {"a": 1.0, "b": 0.5})
+    assert found.name == "a" and found.inseparable_from == ("b",)
+    assert "With one seed no difference can be significant" in found.doubt
+
+
+def test_a_known_bound_cuts_a_candidates_interval() -> None:
+    final = {"a": [[1.0], [1.0], [0.6], [1.0], [0.2]]}
+    loose, tight = (standings(final, {"a": True}, {}, bounds=b)[0] for b in (None, (0.0, 1.0)))
+    assert loose.ci95[1] > 1 and tight.ci95 == (max(loose.ci95[0], 0.0), 1.0)

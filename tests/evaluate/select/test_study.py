@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from marlstone.evaluate.select.study import doubts
-from marlstone.evaluate.select.trial import MEASURED, QUARTER, _surely_below, kept
+from marlstone.evaluate.select.trial import MEASURED, QUARTER, far_below, kept
 
 CANDIDATES = """
 defaults = false
@@ -104,8 +104,10 @@ def test_the_page_stands_alone_and_the_recommendation_is_a_configuration(killed:
 
 def test_a_trial_is_hopeless_only_if_its_whole_interval_is() -> None:
     wide = [[0.0], [1.0], [0.2], [0.8], [0.5]]
-    assert not _surely_below(wide, 0.9) and _surely_below([[0.1], [0.12], [0.09], [0.1], [0.11]], 0.9)
-    assert _surely_below([[0.1]], 0.9) and not _surely_below([[1.0]], 0.9)
+    assert not far_below(wide, 0.9) and far_below([[0.1], [0.12], [0.09], [0.1], [0.11]], 0.9)
+    assert far_below([[0.1]], 0.9) and not far_below([[1.0]], 0.9)
+    between = [[0.1], [0.5], [0.2], [0.3], [0.4]]
+    assert far_below(between, 0.7, 0.95) and not far_below(between, 0.7, 0.9875)  # four that may be stopped: a stricter level each
 
 
 def test_what_the_proof_showed_becomes_doubt() -> None:

@@ -231,6 +231,11 @@ class FaultedHost:
         self.env.close()
 
 
+def faults_of(env: Any) -> tuple[Fault, ...]:
+    """The faults that an environment is already under."""
+    return env.layers.faults if isinstance(env, Faulted | FaultedHost) else ()
+
+
 def under(faults: Sequence[Fault], env: Any) -> Any:
     """`env`, an `Env` or a `HostEnv`, under these faults; itself where there are none. Raises `UserError` where one cannot happen there."""
     if not faults:

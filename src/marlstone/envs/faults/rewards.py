@@ -5,6 +5,7 @@ at the latest with the episode's end, and noise has mean 0.
 """
 
 from dataclasses import dataclass
+from dataclasses import replace as put
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,6 +50,9 @@ class RewardNoise(Fault):
 
     def __post_init__(self) -> None:
         within(self, scale=(0, 1e6))
+
+    def spec(self, spec: Spec) -> Spec:
+        return put(spec, return_bounds=None) if self.scale else spec
 
     def row(self, spec: Spec, memory: Any, row: Step, draw: Draws) -> tuple[Any, Step]:
         if self.scale == 0:

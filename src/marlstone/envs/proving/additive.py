@@ -6,7 +6,7 @@ from functools import cached_property
 import jax.numpy as jnp
 
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.proving.symbols import SYMBOLS, Shown, shares, show, speakers, symbol_row, workers, worth
+from marlstone.envs.proving.symbols import SYMBOLS, WRONG, Shown, shares, show, speakers, symbol_row, workers, worth
 
 AGENTS = 8
 
@@ -24,7 +24,7 @@ class Additive:
 
     @cached_property
     def spec(self) -> Spec:
-        return Spec((speakers(workers(AGENTS)),), state=AGENTS * SYMBOLS + 1, horizon=self.rows)
+        return Spec((speakers(workers(AGENTS)),), state=AGENTS * SYMBOLS + 1, horizon=self.rows, return_bounds=(-WRONG, 1.0))
 
     def _row(self, state: Shown, pay: Array, first: bool = False) -> Step:
         return symbol_row(state.symbol, jnp.stack([state.t / self.rows]), pay, over=state.t >= self.rows, first=first)

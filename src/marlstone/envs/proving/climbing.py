@@ -49,7 +49,9 @@ class Climbing:
     def spec(self) -> Spec:
         leaves = {"time": Leaf("vector", (2,))}
         group = Group("players", ("player_0", "player_1"), leaves, Discrete(3), default=SAFE[self.game])
-        return Spec((group,), state=2, horizon=self.rows)
+        return Spec(
+            (group,), state=2, horizon=self.rows, return_bounds=(float(self.pay.min()) * self.rows, float(self.pay.max()) * self.rows)
+        )
 
     def _row(self, t: Array, pay: Array, first: bool = False) -> Step:
         view = jnp.stack([t / self.rows, 1.0])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from marlstone.core.records import record
 from marlstone.core.types import Array, Metric, Spec, Step
-from marlstone.envs.proving.symbols import SYMBOLS, shares, show, speakers, symbol_row, workers, worth
+from marlstone.envs.proving.symbols import SYMBOLS, WRONG, shares, show, speakers, symbol_row, workers, worth
 
 AGENTS = 4
 
@@ -35,7 +35,13 @@ class Delayed:
 
     @cached_property
     def spec(self) -> Spec:
-        return Spec((speakers(workers(AGENTS)),), state=AGENTS * SYMBOLS + 2, horizon=self.rows, metrics={"score": Metric("up", "sum")})
+        return Spec(
+            (speakers(workers(AGENTS)),),
+            state=AGENTS * SYMBOLS + 2,
+            horizon=self.rows,
+            metrics={"score": Metric("up", "sum")},
+            return_bounds=(-WRONG, 1.0),
+        )
 
     def _row(self, state: Owed, score: Array, first: bool = False) -> Step:
         over = state.t >= self.rows

@@ -25,7 +25,12 @@ class Dials:
     @cached_property
     def spec(self) -> Spec:
         leaves = {"picture": Leaf("image", (8, 8, 1), "uint8"), "time": Leaf("vector", (2,))}
-        return Spec((Group("dials", ("dial_0", "dial_1"), leaves, Box(1)),), state=4, horizon=self.rows)
+        return Spec(
+            (Group("dials", ("dial_0", "dial_1"), leaves, Box(1)),),
+            state=4,
+            horizon=self.rows,
+            return_bounds=(-((1.875**2) - 1) * self.rows, float(self.rows)),
+        )
 
     @staticmethod
     def _target(column: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from marlstone.core.types import Array, Metric, Spec, Step
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.proving.symbols import SYMBOLS, Shown, shares, show, speakers, symbol_row, workers, worth
+from marlstone.envs.proving.symbols import SYMBOLS, WRONG, Shown, shares, show, speakers, symbol_row, workers, worth
 
 NOISE = 3  # the noise agent's place
 
@@ -34,7 +34,13 @@ class Dummy:
     @cached_property
     def spec(self) -> Spec:
         group = speakers((*workers(2), "dummy", "noise"), ("worker", "worker", "dummy", "noise"))
-        return Spec((group,), state=4 * SYMBOLS + 1, horizon=self.rows, metrics={"score": Metric("up", "sum")})
+        return Spec(
+            (group,),
+            state=4 * SYMBOLS + 1,
+            horizon=self.rows,
+            metrics={"score": Metric("up", "sum")},
+            return_bounds=(-WRONG - self.sigma, 1.0 + self.sigma),
+        )
 
     def _row(self, state: Shown, score: Array, noise: Array, first: bool = False) -> Step:
         beside = jnp.stack([state.t / self.rows])

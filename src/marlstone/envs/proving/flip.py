@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from marlstone.core.records import record, replace
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.proving.symbols import SYMBOLS, shares, show, speakers, symbol_row, workers, worth
+from marlstone.envs.proving.symbols import SYMBOLS, WRONG, shares, show, speakers, symbol_row, workers, worth
 
 AGENTS = 4
 
@@ -42,7 +42,7 @@ class Flip:
 
     @cached_property
     def spec(self) -> Spec:
-        return Spec((speakers(workers(AGENTS)),), state=AGENTS * SYMBOLS + 1, horizon=self.rows)
+        return Spec((speakers(workers(AGENTS)),), state=AGENTS * SYMBOLS + 1, horizon=self.rows, return_bounds=(-WRONG, 1.0))
 
     def _row(self, state: Life, pay: Array, first: bool = False) -> Step:
         return symbol_row(state.symbol, jnp.stack([state.t / self.rows]), pay, over=state.t >= self.rows, first=first)

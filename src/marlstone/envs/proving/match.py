@@ -24,7 +24,7 @@ class Match:
     @cached_property
     def spec(self) -> Spec:
         group = Group("speakers", ("speaker_0", "speaker_1"), {"symbol": Leaf("vector", (2,))}, Discrete(2))
-        return Spec((group,), state=4, horizon=self.rows)
+        return Spec((group,), state=4, horizon=self.rows, return_bounds=(0.0, 1.0))
 
     def _row(self, t: Array, shown: Array, reward: Array, first: bool = False) -> Step:
         symbol = jax.nn.one_hot(shown, 2)

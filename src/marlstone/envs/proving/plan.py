@@ -59,7 +59,11 @@ class Plan:
         leaves = {"place": Leaf("vector", (1,)), "progress": Leaf("vector", (2,)), "role": Leaf("vector", (2,))}
         names = ("carrier", "partner")
         return Spec(
-            (Group("walkers", names, leaves, Discrete(3), names),), state=5, horizon=self.rows, metrics={"score": Metric("up", "sum")}
+            (Group("walkers", names, leaves, Discrete(3), names),),
+            state=5,
+            horizon=self.rows,
+            metrics={"score": Metric("up", "sum")},
+            return_bounds=(0.0, 1.0),
         )
 
     def _row(self, state: Walk, reached: Array, first: bool = False) -> Step:

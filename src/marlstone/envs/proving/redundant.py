@@ -6,7 +6,7 @@ from functools import cached_property
 import jax.numpy as jnp
 
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.proving.symbols import SYMBOLS, Shown, show, speakers, symbol_row, worth
+from marlstone.envs.proving.symbols import SYMBOLS, WRONG, Shown, show, speakers, symbol_row, worth
 
 TWINS = 2  # the twins come first, then as many workers
 
@@ -26,7 +26,7 @@ class Redundant:
     @cached_property
     def spec(self) -> Spec:
         group = speakers(("twin_0", "twin_1", "worker_0", "worker_1"), ("twin", "twin", "worker", "worker"))
-        return Spec((group,), state=4 * SYMBOLS + 1, horizon=self.rows)
+        return Spec((group,), state=4 * SYMBOLS + 1, horizon=self.rows, return_bounds=(-WRONG, 1.0))
 
     def _draw(self, t: Array, key: Array) -> Shown:
         symbol = show(key, 4)

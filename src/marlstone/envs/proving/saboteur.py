@@ -10,7 +10,7 @@ import numpy as np
 from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
-from marlstone.envs.proving.symbols import SYMBOLS, shares, show, speakers, workers, worth
+from marlstone.envs.proving.symbols import SYMBOLS, WRONG, shares, show, speakers, workers, worth
 from marlstone.envs.rows import team_row
 
 WORKERS = 3
@@ -45,7 +45,12 @@ class Saboteur:
     @cached_property
     def spec(self) -> Spec:
         saboteur = Group("saboteurs", ("saboteur",), {"time": Leaf("vector", (2,))}, Discrete(len(HARM)))
-        return Spec((speakers(workers(WORKERS)), saboteur), state=WORKERS * SYMBOLS + 1, horizon=self.rows)
+        return Spec(
+            (speakers(workers(WORKERS)), saboteur),
+            state=WORKERS * SYMBOLS + 1,
+            horizon=self.rows,
+            return_bounds=(-WRONG - float(HARM.max()), 1.0),
+        )
 
     def _row(self, state: Watched, pay: Array, first: bool = False) -> Step:
         symbol, time = jax.nn.one_hot(state.symbol, SYMBOLS), jnp.asarray(state.t / self.rows, jnp.float32)

@@ -4,6 +4,6 @@ question.py     what is asked: environment, budget, seeds, candidates
 prices.py       what counted quantities cost
 trial.py        one candidate trained as a run of its own, and judged; continued wherever it was stopped
 study.py        the order of things: tune, train, stop the hopeless, stress, confirm, soak
-ranking.py      who is better than whom, how surely, and what is recommended
+ranking.py      which candidates differ significantly, and what is recommended
 report.py       the page with pictures
 """

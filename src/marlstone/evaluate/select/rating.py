@@ -36,10 +36,16 @@ def axes_of(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {k: v for k, v in record.items() if isinstance(v, dict)}
 
 
+def worst_axis(record: Mapping[str, Any]) -> str:
+    """The axis of a record whose pessimistic end lies highest against its cut-off; empty where nothing was rated."""
+    rated = {k: a["ci95"][1] / CUTS[k][0] for k, a in axes_of(record).items() if a["rating"] != "unrated"}
+    return max(rated, key=lambda k: rated[k], default="")
+
+
 def rated(measured: Mapping[str, Any], stressed: Mapping[str, Any] | None, chance: float, reference: float, first_seed: int) -> Rated:
     """The rating of a trial between `chance` and `reference`, a return; `first_seed`: the number of its first training seed."""
     if not reference > chance:
-        return Rated("unrated", note="nobody did better than random play")
+        return Rated("unrated", note="no candidate did better than random play")
     own = iqm([np.mean(r) for r in measured["returns"]]) - chance
     cases = {c["name"]: np.array(c["loss_per_seed"]) * own for c in (stressed or {}).get("cases", []) if c["loss_per_seed"] is not None}
     mixed, differ = ((stressed or {}).get(k) for k in ("cross_play_loss", "action_disagreement"))
@@ -54,7 +60,7 @@ def rated(measured: Mapping[str, Any], stressed: Mapping[str, Any] | None, chanc
 def collapse(measured: Mapping[str, Any], chance: float, reference: float) -> dict[str, Any]:
     """Whether a long training ended below its best: `collapsed`, by how much of what there is to learn, in `words`."""
     if not reference > chance:
-        return {"collapsed": False, "fell_back": None, "words": "nobody did better than random play"}
+        return {"collapsed": False, "fell_back": None, "words": "no candidate did better than random play"}
     axis = _stability(measured, chance, reference).axes.get("collapse")
     value = None if axis is None else _known(axis.value)
     if value is None:

@@ -13,15 +13,16 @@ from marlstone.evaluate.edge_cases import edge_cases
 def stressed(runtime: Any, state: Any, config: RunConfig, measured: dict[str, Any], chance: float) -> dict[str, Any]:
     """`cases` (see `edge_cases`), played from the same keys as the returns that were `measured`; per pair of seeds `cross_play_loss`, in
     returns, and `action_disagreement`, `[seeds seeds]`; None where a team cannot be mixed."""
-    nominal = np.array(measured["returns"])
+    record, act = measured["record"], measured["record"]["acting"]
+    nominal = np.array(record["episode_returns"], float)
     episodes, spec = nominal.shape[1], runtime.algorithm.spec
     said: dict[str, Any] = {
-        "cases": edge_cases(runtime, state, config, episodes, nominal=nominal, chance=np.full((len(nominal), 1), chance)),
+        "cases": edge_cases(runtime, state, config, episodes, act, nominal=nominal, chance=np.full((len(nominal), 1), chance)),
         "cross_play_loss": None,
         "action_disagreement": None,
     }
     if len(nominal) > 1:
         said["action_disagreement"] = np.asarray(action_disagreement(runtime, state)).tolist()
         if len(set(spec.agents) - set(spec.opponents)) > 1:
-            said["cross_play_loss"] = losses(cross_play(runtime, state, episodes)).tolist()
+            said["cross_play_loss"] = losses(cross_play(runtime, state, episodes, act)).tolist()
     return said

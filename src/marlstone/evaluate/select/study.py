@@ -25,12 +25,13 @@ from marlstone.core.types import Spec
 from marlstone.envs.faults import Drift
 from marlstone.envs.layers import layered
 from marlstone.envs.make import make
+from marlstone.evaluate.families import pairwise
 from marlstone.evaluate.select.prices import Cost
 from marlstone.evaluate.select.question import Candidate, Question, Settings, common_leaf, led
-from marlstone.evaluate.select.ranking import USES, Recommendation, Standing, apart, level, recommend, standings, verdict
+from marlstone.evaluate.select.ranking import Recommendation, Standing, compared, level, recommend, standings, verdict
 from marlstone.evaluate.select.rating import Rated, alike, collapse, rated
 from marlstone.evaluate.select.trial import CHANCE, MEASURED, QUARTER, STRESSED, Job, center, kept
-from marlstone.evaluate.statistics import interval
+from marlstone.evaluate.statistics import Bounds, interval
 from marlstone.runs.files import write_atomic
 from marlstone.runs.json_line import one_line, plain
 
@@ -54,6 +55,7 @@ class Study:
     do: Executor
     say: Callable[[str], None]
     refused: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, bool] = field(default_factory=dict)
 
     # ---- what is there
     @cached_property
@@ -92,7 +94,7 @@ class Study:
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
             with _made(self.question.env) as env:
                 spec = layered(env, config.architecture.managers(), config.faults).spec
-            Algorithm(spec, config.architecture, config.credit, config.learner)
+            self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner).claims
         except ValueError as reason:
             return str(reason)
         return ""
@@ -178,7 +180,7 @@ class Study:
         rest = [c for c in self.candidates if c not in safe]
         jobs = [self._job(c, self._trial(c), self._full(c)) for c in self._longest_first(safe)]
         rivals = tuple(job.folder for job in jobs)
-        jobs += [self._job(c, self._trial(c), self._full(c), rivals=rivals) for c in self._longest_first(rest)]
+        jobs += [self._job(c, self._trial(c), self._full(c), rivals=rivals, judged=len(rest)) for c in self._longest_first(rest)]
         self.do(jobs, "training")
 
     def _architecture(self, c: Candidate) -> str:
@@ -195,10 +197,27 @@ class Study:
     def ranked(self) -> list[Standing]:
         said = {c.name: self.measured(c) for c in self.candidates}
         early = {c.name: x["returns"] for c in self.candidates if (x := kept(self._trial(c), QUARTER))}
-        return standings({k: v["returns"] for k, v in said.items()}, {k: v["stopped_at"] is None for k, v in said.items()}, early)
+        whole = {k: v["stopped_at"] is None for k, v in said.items()}
+        return standings({k: v["returns"] for k, v in said.items()}, whole, early, self.bounds)
+
+    @cached_property
+    def bounds(self) -> Bounds | None:
+        """Within which every candidate's returns lie, where all of them declare it."""
+        known = [self.measured(c)["record"].get("return_bounds") for c in self.candidates]
+        if any(b is None for b in known):
+            return None
+        return min(-math.inf if b[0] is None else b[0] for b in known), max(math.inf if b[1] is None else b[1] for b in known)
+
+    def _beside_recommended(self, s: Standing) -> dict[str, Any]:
+        """The difference from the recommended candidate, with the interval that holds for all pairs together."""
+        name = self.recommendation.name
+        if s.rank is None or s.name == name:
+            return {"difference": None, "difference_ci95": [None, None]}
+        difference, ends = compared(self.ranked, self.bounds).difference(s.name, name)
+        return {"difference": difference, "difference_ci95": [None if math.isnan(x) else x for x in ends]}
 
     def stress(self) -> None:
-        """Edge cases, cross-play: for the best of each architecture, for what is not separable from the best, then for the others, best
+        """Edge cases, cross-play: for the best of each architecture, for what is not significantly beaten, then for the others, best
         first; for no more than `survivors` of those that ran to the end."""
         by, ran = {c.name: c for c in self.candidates}, [s for s in self.ranked if s.rank is not None]
         architecture = {s.name: self._architecture(by[s.name]) for s in ran}
@@ -244,10 +263,12 @@ class Study:
         self.do(jobs, "fresh seeds and a soak")
         out: dict[str, Any] = {}
         if q.confirm and (said := kept(self.folder / "confirm" / c.name, MEASURED)):
-            iqm, ci = interval([np.array(r) for r in said["returns"]])
+            fresh_returns = [np.array(r) for r in said["returns"]]
+            iqm, ci = interval(fresh_returns, bounds=self.bounds)
             mine = next(s for s in self.ranked if s.name == c.name)
-            again = replace(mine, returns=said["returns"], iqm=iqm, ci95=ci)
-            out["confirmed"] = {"return_iqm": iqm, "return_ci95": list(ci), "seeds": q.seeds, "separable_from_first": apart(mine, again)}
+            pair = pairwise({"first": [np.array(r) for r in mine.returns], "again": fresh_returns})
+            apart = pair.significant("first", "again")
+            out["confirmed"] = {"return_iqm": iqm, "return_ci95": list(ci), "seeds": q.seeds, "separable_from_first": apart}
         if q.soak and (said := kept(self.folder / "soak" / c.name, MEASURED)):
             chance = float((kept(self.folder, CHANCE) or {})["chance"])
             out["soak"] = {"budgets": q.soak, **collapse(said, chance, max(s.iqm for s in self.ranked if s.rank is not None))}
@@ -293,9 +314,13 @@ class Study:
             "architecture": kind(config.architecture),
             "credit": kind(config.credit),
             "learner": kind(config.learner),
+            "claims": self.claims[s.name],
             "return_iqm": s.iqm,
             "return_ci95": list(s.ci95),
             "return_worst_seed": s.worst,
+            "acting": said["record"]["acting"],
+            "returns_by_acting": said["record"]["returns_by_acting"],
+            "acting_warning": said["record"]["acting_warning"],
             "returns": [float(np.mean(r)) for r in s.returns],
             "true_metrics": said["record"]["true_metrics"],
             "stability": {"rating": "unrated"} if stable is None else stable.record(),
@@ -308,7 +333,7 @@ class Study:
             "stopped_at": said["stopped_at"],
             "rank_at_quarter": s.quarter,
             "rank": s.rank,
-            "best_use_case": USES.get(kind(config.architecture), "-"),
+            **self._beside_recommended(s),
             "verdict": verdict(s, self.recommendation, said["stopped_at"]),
             "run": str(self._trial(c)),
         }
@@ -326,8 +351,8 @@ def _made(name: str) -> Iterator[Any]:
 
 def _refused(name: str, reason: str) -> dict[str, Any]:
     nothing = dict.fromkeys(
-        ("architecture", "credit", "learner", "return_iqm", "return_ci95", "return_worst_seed", "stability", "cost", "stopped_at",
-         "rank_at_quarter", "rank")
+        ("architecture", "credit", "learner", "return_iqm", "return_ci95", "return_worst_seed", "acting", "returns_by_acting", "stability",
+         "cost", "stopped_at", "rank_at_quarter", "rank")
     )  # fmt: skip
     return {"name": name, **nothing, "verdict": f"refused: {reason}"}
 
@@ -341,7 +366,7 @@ def doubts(said: str, proof: dict[str, Any]) -> str:
     """The doubt, with what the fresh seeds and the soak add to it."""
     more = []
     if (again := proof.get("confirmed")) and again["separable_from_first"]:
-        more.append(f"on fresh seeds it returned {again['return_iqm']:.3g}, which is surely another figure: take that one")
+        more.append(f"on fresh seeds it returned {again['return_iqm']:.3g}, significantly different: expect that figure")
     if (soak := proof.get("soak")) and soak["collapsed"]:
         more.append(f"trained {soak['budgets']} times as long under drift it fell back from its best ({soak['words']})")
     return said if not more else f"{said.rstrip('.')}; {'; '.join(more)}."

@@ -15,6 +15,8 @@ from marlstone.config import dump
 from marlstone.config.schema import RunConfig
 from marlstone.config.sources import parse, resolved
 from marlstone.core.errors import Failure
+from marlstone.envs.guards import return_bounds
+from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.statistics import interval, iqm
 from marlstone.runs.checkpoint import latest_good, newest
 from marlstone.runs.directory import RunDirectory
@@ -23,7 +25,8 @@ from marlstone.runs.json_line import one_line
 from marlstone.runs.progress import Progress
 from marlstone.runs.store import Store
 from marlstone.runtime.deciding import Chance
-from marlstone.runtime.train import returns_record, train, trained
+from marlstone.runtime.judging import choose, judge, refuse_none, returns_record
+from marlstone.runtime.train import train, trained
 from marlstone.runtime.unroll import chunk_shapes
 
 QUARTER, MEASURED, STRESSED = "quarter.json", "measured.json", "stressed.json"
@@ -38,7 +41,8 @@ class Job:
     """Work that another process, or machine with the same files, can do: plain values only.
 
     `folder`: the trial's run; `home`: the selection's folder, where the random policy's return is kept; `config`: its TOML. `rivals`:
-    trials that run to their ends; one that is hopelessly below the best of them at a quarter of the budget ends there. `stress`: what edge
+    trials that run to their ends; one that is hopelessly below the best of them at a quarter of the budget ends there, `judged` being how
+    many may end so: their intervals hold together (`families`). `stress`: what edge
     cases and the like cost is wanted too. `light`: nothing but the final return is. `chance`: what random play returns is to be found out
     too.
     """
@@ -47,6 +51,7 @@ class Job:
     home: str
     config: str
     rivals: Sequence[str] = ()
+    judged: int = 1
     stress: bool = False
     light: bool = False
     chance: bool = False
@@ -67,10 +72,15 @@ class Job:
         """Whether what it rests on is known: what its rivals returned at a quarter of their budgets."""
         return all((Path(r) / QUARTER).is_file() or (Path(r) / MEASURED).is_file() for r in self.rivals)
 
+    @property
+    def level(self) -> float:
+        """Of the intervals that stopping rests on."""
+        return 1 - alpha_each(self.judged)
+
     def bar(self, share: float) -> float | None:
         """The return below which it is hopeless at `share` of its budget, by rivals that were judged at no larger one (a tenth aside)."""
         early = [at for r in self.rivals if (at := kept(Path(r), QUARTER)) is not None]
-        figures = [interval([np.array(x) for x in at["returns"]]) for at in early if at["share"] <= 1.1 * share]
+        figures = [interval([np.array(x) for x in at["returns"]], self.level) for at in early if at["share"] <= 1.1 * share]
         if not figures:
             return None
         chance = (kept(Path(self.home), CHANCE) or {})["chance"]
@@ -122,19 +132,21 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
     def condemned() -> bool:
         if (at := kept(folder, QUARTER)) is None or (bar := job.bar(at["share"])) is None:
             return False
-        return _surely_below(at["returns"], bar)
+        return far_below(at["returns"], bar, job.level)
 
     def watch(runtime: Any, state: Any, store: Store, step: int) -> bool:
         if job.chance and not (Path(job.home) / CHANCE).is_file():
             random = runtime.evaluate(state, config.evaluate.episodes, decider=Chance(runtime.algorithm))
-            _keep(Path(job.home) / CHANCE, {"chance": float(np.asarray(random.team_return).mean())})
+            refuse_none(random)
+            _keep(Path(job.home) / CHANCE, {"chance": float(np.mean([r.mean() for r in random.per_seed()]))})
         early = 0.2 * config.steps <= step < config.steps and kept(folder, QUARTER) is None
         if early and not job.light:
-            judged = runtime.evaluate(state, config.evaluate.episodes)
+            judged = judge(runtime, state, config.evaluate.episodes, choose(runtime, state, config))
             chunk = chunk_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
             act, _ = runtime.algorithm.flops(chunk)
-            said, at = returns_record(judged, runtime.algorithm.spec.agents), {"step": step, "share": step / config.steps}
-            _keep(folder / QUARTER, {**at, "returns": said["episode_returns"], "record": said, "act_flops": act})
+            bounds = return_bounds(runtime.algorithm.spec, config.guards)
+            said, at = returns_record(judged, runtime.algorithm.spec.agents, bounds), {"step": step, "share": step / config.steps}
+            _keep(folder / QUARTER, {**at, "returns": returns_of(said), "record": said, "act_flops": act})
             return condemned()
         return False
 
@@ -150,14 +162,19 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         else:
             run.finish(record)
         last = newest(run.checkpoints)
-        said = {"stopped_at": last.step if ended else None, "returns": record["episode_returns"], "ledgers": last.meta["ledgers"]}
+        said = {"stopped_at": last.step if ended else None, "returns": returns_of(record), "ledgers": last.meta["ledgers"]}
         said["cores"] = min(config.seeds, jax.local_device_count())
         _keep(folder / MEASURED, {**said, **({} if job.light else curves(run, config.seeds)), "record": record})
 
 
-def _surely_below(returns: list[list[float]], bar: float) -> bool:
+def returns_of(record: dict[str, Any]) -> list[list[float]]:
+    """A record's returns of the episodes that ended, seed by seed."""
+    return [[x for x in seed if x is not None] for seed in record["episode_returns"]]
+
+
+def far_below(returns: list[list[float]], bar: float, level: float = 0.95) -> bool:
     """Whether even the upper end of the interval over seeds lies below `bar`; with one seed, whether its mean does."""
-    center, (_, high) = interval([np.array(r) for r in returns])
+    center, (_, high) = interval([np.array(r) for r in returns], level)
     return (center if np.isnan(high) else high) < bar
 
 

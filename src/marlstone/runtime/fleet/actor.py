@@ -79,6 +79,9 @@ class HostActor:
         self._stream, self.rows.next_seed = self.rows.next_seed, self._next_seed  # type: ignore[method-assign]
         self.rows.watch = self._watch
         self.scenarios = [-1] * post.envs
+        if post.actor == post.life == 0:
+            self.rows.probe()
+            page.doing("building environments")
         self.random = np.random.default_rng(np.random.SeedSequence([post.seed, post.actor, post.life]))
         self.counted: np.ndarray = np.zeros(len(FAULTS), np.int64)
         self.tally = Tallies(post.envs, self.rows.spec)
@@ -299,5 +302,6 @@ def setup_of(config: "RunConfig", post: Post, retry: tuple[int, ...], skipped: f
     stepping = {
         "name": config.env, "options": {}, "low": 0, "high": post.envs,
         "guards": asdict(config.guards), "managers": managers and asdict(managers), "faults": [fault_to_json(f) for f in config.faults],
+        "state": config.architecture.central,
     }  # fmt: skip
     return {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}

@@ -15,6 +15,7 @@ from marlstone.runtime.fleet.lock import Lock
 from marlstone.runtime.fleet.parcel import Parcel, Weights
 
 REMEMBERED = 4096  # sequence numbers below the highest that are still told apart from duplicates
+WORDS = 1 << 24  # bytes of a frame beside its chunks: a description of the environment, figures, error messages
 GLANCE = 0.5  # seconds that a look waits for the lock
 NOW = time.monotonic
 
@@ -49,16 +50,22 @@ class Channel:
 
 
 class Broker:
-    """Thread-safe. `capacity`: chunks that may wait per seed; a parcel is accepted while there is room for one chunk."""
+    """Thread-safe. `capacity`: chunks that may wait per seed; a parcel is accepted while there is room for one chunk. `chunk_bytes`: the
+    most that a chunk has, as the learner declared; None before that."""
 
     def __init__(self, seeds: int, capacity: int) -> None:
         self.channels = [Channel(capacity) for _ in range(seeds)]
         self._seen: dict[tuple[int, int, int], tuple[int, set[int]]] = defaultdict(lambda: (-1, set()))
+        self.chunk_bytes: int | None = None
         self.lock = Lock("chunks and weights")
         self.changed = threading.Condition(self.lock)  # type: ignore[arg-type]
         self.moved = NOW()
 
     # ---- actors
+    def most(self, envs: int) -> int:
+        """Bytes of the largest frame that an actor of `envs` environments may send."""
+        return WORDS + envs * (self.chunk_bytes or 0)
+
     def put(self, parcel: Parcel, patience: float) -> str:
         """`accepted`, `duplicate`, or after `patience` seconds without room `full`: ask again."""
         channel, deadline = self.channels[parcel.seed], NOW() + patience

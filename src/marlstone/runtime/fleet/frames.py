@@ -2,7 +2,8 @@
 
     header: magic, length of the JSON, length of the arrays, CRC-32 of both     JSON     arrays, each on 64 bytes
 
-Arrays are numbers and truth values, never objects: nothing that arrives can run.
+Arrays are numbers and truth values, never objects: nothing that arrives can run. A receiver sets a limit on each frame, and memory
+grows with the bytes that have arrived, so that a header alone takes none.
 """
 
 import json
@@ -10,6 +11,7 @@ import math
 import socket
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ HEADER = struct.Struct("<4sIQI")
 MAGIC = b"mrl1"
 ALIGN = 64
 MOST_JSON, MOST_BYTES = 1 << 26, 1 << 33
+MOST = MOST_JSON + MOST_BYTES  # bytes of a frame from a process of our own
+STEP = 1 << 16  # bytes of memory taken before any have arrived
 KINDS = "biufc"  # of dtypes that may travel; `c`omplex for completeness, never `O`
 
 
@@ -75,21 +79,28 @@ def send_bytes(link: socket.socket, frame: bytes) -> None:
         raise Gone("the other process has gone") from error
 
 
-def receive(link: socket.socket) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """One frame. Raises `Gone`, `Rubbish`, and TimeoutError where the socket's timeout passes."""
+def receive(link: socket.socket, most: int | Callable[[], int] = MOST) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """One frame of at most `most` bytes, which may be asked for when it begins.
+
+    Raises `Gone`, `Rubbish`, and TimeoutError where the socket's timeout passes.
+    """
     magic, words, body, check = HEADER.unpack(_exactly(link, HEADER.size))
     if magic != MAGIC or words > MOST_JSON or body > MOST_BYTES:
         raise Rubbish("no frame of ours: another program speaks here, or a header was damaged", whole=False)
+    if words + body > (limit := most() if callable(most) else most):
+        raise Rubbish(f"a frame of {words + body} bytes, where at most {limit} are expected", whole=False)
     content = memoryview(_exactly(link, words + body))
     return decode(content[:words], content[words:], check)
 
 
 def _exactly(link: socket.socket, size: int) -> bytearray:
-    out, at = bytearray(size), 0
-    view = memoryview(out)
+    out, at = bytearray(min(size, STEP)), 0
     while at < size:
+        if at == len(out):
+            out.extend(bytes(min(size - at, at)))
         try:
-            got = link.recv_into(view[at:])
+            with memoryview(out) as view:
+                got = link.recv_into(view[at:])
         except (ConnectionError, BrokenPipeError) as error:
             raise Gone("the other process has gone") from error
         if not got:

@@ -18,6 +18,7 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm, Nets
 from marlstone.config import RunConfig
+from marlstone.core.acting import Act
 from marlstone.core.episodes import Finished, begin
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
@@ -25,8 +26,8 @@ from marlstone.core.types import Chunk, Spec
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadRow
 from marlstone.envs.make import is_jax
-from marlstone.runtime.deciding import Act
 from marlstone.runtime.evaluation import Episodes
+from marlstone.runtime.fleet import frames
 from marlstone.runtime.fleet.fast import describe, weights
 from marlstone.runtime.fleet.page import Page
 from marlstone.runtime.fleet.parcel import Parcel, Weights
@@ -96,7 +97,10 @@ class Learning:
         else:
             said, masked = spec()
             algorithm = Algorithm(said, config.architecture, config.credit, config.learner)
-            inner = Hosted(config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults)
+            inner = Hosted(
+                config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
+                most=config.evaluate.max_steps,
+            )  # fmt: skip
             step = RowBlock(anonymous(), said, b, masked, 1, create=True).step
         blank = Acting(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))
         ages: tuple[deque[int], ...] = tuple(deque(maxlen=KEPT) for _ in seeds)
@@ -240,6 +244,7 @@ class Learning:
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """Publish the policy, so that actors begin, and compile learning on a blank batch; `advance(state, n)` then makes n updates of
         every seed."""
+        self.ends[0].expect(sum(-(-x.size * x.dtype.itemsize // self.b) + frames.ALIGN for x in jax.tree.leaves(self._shapes)))
         self.spread.apart(self.publish, state)
         self.page.doing("compiling")
         one = jax.tree.map(lambda x: x[0], state)
@@ -297,10 +302,10 @@ class Learning:
         self.page.doing("evaluating")
         return self.inner.under_each(self._for_inner(state), episodes, faults, act)
 
-    def elsewhere(self, config: RunConfig, options: Mapping[str, Any]) -> "Learning":
-        return replace(self, inner=self.inner.elsewhere(config, options))
+    def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Learning":
+        return replace(self, inner=self.inner.elsewhere(name, options))
 
-    def player(self, episodes: int, act: Act = "sample") -> Callable[..., list[Chunk]]:
+    def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Chunk]]:
         play = self.inner.player(episodes, act)
         return lambda state, nth=0: play(self._for_inner(state), nth)
 

@@ -1,11 +1,11 @@
 """Actors on the nodes of a Ray cluster. Ray places one `Node` on each and carries a few words; chunks and weights do not pass through it.
 
 A node's processes are those of the local fleet, held by `Node` as the supervisor holds its own; each speaks to the broker over a
-TCP connection that begins with the fleet's token. One thread speaks with Ray: however long Ray takes, the supervisor does not wait.
+TCP connection on which both ends have proven that they know the fleet's token (`handshake`). One thread speaks with Ray: however long
+Ray takes, the supervisor does not wait.
 """
 
 import contextlib
-import hmac
 import os
 import queue
 import secrets
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marlstone.runtime.fleet import frames
+from marlstone.runtime.fleet.handshake import admit, introduce
 from marlstone.runtime.fleet.page import BEFORE, Facts
 from marlstone.runtime.fleet.place import Attach, Order, Process, plain
 from marlstone.runtime.ray_cluster import joined
@@ -40,7 +40,11 @@ class Node:
     def start(self, name: str, life: int, boot: str, threads: int | None) -> None:
         self.end(name)
         link = socket.create_connection(self.broker, GREET)
-        frames.send(link, {"token": self.token, "name": name, "life": life})
+        try:
+            introduce(link, self.token, {"name": name, "life": life})
+        except BaseException:
+            link.close()
+            raise
         link.settimeout(None)
         fd, path = tempfile.mkstemp(prefix="marlstone")
         os.unlink(path)
@@ -165,11 +169,9 @@ class OnRay:
         try:
             link.settimeout(GREET)
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            said, _ = frames.receive(link)
-            if not hmac.compare_digest(str(said.get("token")), self.token):
-                raise frames.Rubbish("another token", whole=True)
+            who = admit(link, self.token)
             link.settimeout(None)
-            self.attach(str(said["name"]), int(said["life"]), link)
+            self.attach(str(who["name"]), int(who["life"]), link)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             link.close()
 

@@ -33,6 +33,7 @@ from marlstone.runs.progress import Progress
 from marlstone.runtime.fleet.actor import Post, setup_of
 from marlstone.runtime.fleet.broker import Broker
 from marlstone.runtime.fleet.deadlines import deadline
+from marlstone.runtime.fleet.frames import MOST
 from marlstone.runtime.fleet.lock import Lock
 from marlstone.runtime.fleet.member import ACTOR, LEARNER
 from marlstone.runtime.fleet.on_ray import OnRay
@@ -142,7 +143,8 @@ class Supervisor:
             "record": lambda said: self._record(said), "failed": lambda said: self._failed(m, life, said),
         }  # fmt: skip
         damaged = lambda: self.broker.refuse(m.post.index if m.post else 0, m.post.envs if m.post else 0)
-        threading.Thread(target=serve, args=(link, answers(self.broker, asked), damaged), daemon=True, name=name).start()
+        most = (lambda: self.broker.most(m.post.envs)) if m.post else (lambda: MOST)
+        threading.Thread(target=serve, args=(link, answers(self.broker, asked), damaged, most), daemon=True, name=name).start()
 
     def _setup(self, m: Member) -> dict[str, Any]:
         if m.post is not None:

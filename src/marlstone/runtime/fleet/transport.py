@@ -35,6 +35,9 @@ class LearnerEnd(Protocol):
     def take(self, seed: int, patience: float) -> Parcel | None: ...
     def settle(self, seed: int, trained: int, dropped: int) -> None: ...
     def publish(self, seed: int, weights: Weights) -> None: ...
+    def expect(self, chunk: int) -> None:
+        """Chunks have at most so many bytes each: larger parcels are refused before they are read."""
+
     def saved(self) -> None: ...
 
 
@@ -87,6 +90,9 @@ class Linked:
     def publish(self, seed: int, weights: Weights) -> None:
         self.ask({"ask": "publish", "seed": seed, "version": weights.version, "about": weights.about}, weights.arrays)
 
+    def expect(self, chunk: int) -> None:
+        self.ask({"ask": "expect", "chunk": chunk})
+
     def saved(self) -> None:
         self.ask({"ask": "saved"})
 
@@ -110,6 +116,8 @@ def answers(broker: Broker, more: dict[str, Callable[[dict[str, Any]], dict[str,
                 broker.settle(said["seed"], said["trained"], said["dropped"])
             case "publish":
                 broker.publish(said["seed"], Weights(said["version"], arrays, said["about"]))
+            case "expect":
+                broker.chunk_bytes = int(said["chunk"])
             case "saved":
                 broker.saved()
             case other if other in more:
@@ -121,14 +129,19 @@ def answers(broker: Broker, more: dict[str, Callable[[dict[str, Any]], dict[str,
     return answer
 
 
-def serve(link: socket.socket, answer: Callable[..., tuple[dict[str, Any], list[Any]]], damaged: Callable[[], None]) -> None:
-    """Answer what comes over `link` until it closes. A damaged frame is answered `damaged` and counted; whoever speaks another
-    language is hung up on."""
+def serve(
+    link: socket.socket,
+    answer: Callable[..., tuple[dict[str, Any], list[Any]]],
+    damaged: Callable[[], None],
+    most: Callable[[], int] = lambda: frames.MOST,
+) -> None:
+    """Answer what comes over `link` until it closes. A damaged frame is answered `damaged` and counted; a connection that speaks another
+    language, or sends a frame of more than `most()` bytes, is closed."""
     link.settimeout(None)
     with link:
         while True:
             try:
-                said, arrays = frames.receive(link)
+                said, arrays = frames.receive(link, most)
                 out, more = answer(said, arrays)
             except frames.Gone:
                 return
