@@ -47,7 +47,7 @@ def default_envs(env: str, multiple: int) -> int:
     try:
         if is_jax(env):
             return 32
-        wanted = cores() if one_per_process(env) else max(8, 2 * cores())
+        wanted = len(cores()) if one_per_process(env) else max(8, 2 * len(cores()))
     except ValueError:
         return 32  # no such environment: whoever makes it says so
     return -(-wanted // multiple) * multiple

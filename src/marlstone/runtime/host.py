@@ -343,8 +343,9 @@ class Hosted:
 
         return lambda state, nth=0: self.spread.apart(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
 
-    def limit(self, nets: Nets) -> Limit:
-        """Random legal actions through the same workers, all seeds at once; products as in the fused runtime."""
+    def limit(self, nets: Nets, flops: int) -> Limit:
+        """Random legal actions through as many workers, all seeds at once, by the best of three measurements of the time that stepping
+        takes; products as in the fused runtime."""
         groups, keys = self.spec.groups, jax.random.split(jax.random.key(0), len(self.seeds))
 
         pools = self.pools or [self._more(self.b) for _ in self.seeds]
@@ -354,16 +355,21 @@ class Hosted:
             _, step = pools[i].init(jax.random.split(key, self.b))
             zeros = [np.zeros((self.b, g.count, g.space.head), np.float32) for g in groups]
             noise = [np.asarray(z) for z in noise_of([g.space for g in groups], [g.count for g in groups], key, (32, self.b))]
-            real, rows, began = 0, 0, time.perf_counter()
-            while time.perf_counter() - began < 1.0:
-                sampled = [g.space.sample(h, ok, z[rows % 32]) for g, h, ok, z in zip(groups, zeros, step.legal, noise, strict=True)]
-                _, step = pools[i].step(None, self.algorithm.emit(tuple(sampled)))
-                real, rows = real + int((~step.first).sum()), rows + 1
-            return real / (time.perf_counter() - began)
+            rows, best = 0, 0.0
+            for _ in range(3):
+                real, stepping = 0, 0.0
+                while stepping < 1 / 3 or not real:
+                    sampled = [g.space.sample(h, ok, z[rows % 32]) for g, h, ok, z in zip(groups, zeros, step.legal, noise, strict=True)]
+                    action, began = self.algorithm.emit(tuple(sampled)), time.perf_counter()
+                    _, step = pools[i].step(None, action)
+                    stepping += time.perf_counter() - began
+                    real, rows = real + int((~step.first).sum()), rows + 1
+                best = max(best, real / stepping)
+            return best
 
-        act, learn = self.algorithm.flops(nets, self.b)
         shape = largest_product(nets, self.algorithm, self.b * self.length // self.algorithm.learner.minibatches)
-        return Limit(sum(self.spread.apart(one, keys)), act + learn, matrix_rate(shape, Spread(1)))
+        rate = sum(self.spread.apart(one, keys))
+        return Limit(rate, flops, matrix_rate(shape, Spread(1)), overlapped=len(self.seeds) > 1, is_estimate=True)
 
     def close(self) -> None:
         for pool in (*self.pools, *self.spare):

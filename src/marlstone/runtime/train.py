@@ -35,9 +35,9 @@ from marlstone.runtime.episodes import how_many, recorder
 from marlstone.runtime.fault_log import Faults
 from marlstone.runtime.fused import Fused
 from marlstone.runtime.judging import choose, judge, resolve, returns_record
-from marlstone.runtime.limit import Limit
+from marlstone.runtime.limit import NOT_MEASURED, Limit
 from marlstone.runtime.spec_json import spec_to_json
-from marlstone.runtime.unroll import chunk_bytes
+from marlstone.runtime.unroll import chunk_bytes, chunk_shapes
 
 PATIENCE = 5.0  # seconds that an update may still take once an end is asked for
 COPIED = 1e9  # bytes of state that are copied before an update that may be given up
@@ -160,8 +160,9 @@ def _train(
     most = min(MOST, runtime.total)
     advance = clock.time("compiling", lambda: runtime.compile(state, most))
     nets = runtime.spread.first(state.train.nets)
-    act_flops, learn_flops = runtime.algorithm.flops(nets, config.rollout.envs)
-    handed = chunk_bytes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+    chunk = chunk_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+    act_flops, learn_flops = runtime.algorithm.flops(chunk)
+    handed = chunk_bytes(chunk)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped, took, lately, saved = 0, 1, False, float("inf"), dict[str, Any](), done
     logged = how_many(config, runtime.algorithm.spec)
@@ -200,7 +201,7 @@ def _train(
                 pace = max(1, round(n * HOST_CONTACT / max(took, 1e-6)))
                 steps = out.steps.sum(1)
                 ledgers = [
-                    ledger.plus(steps=s, rows=n * rows, episodes=e, flops=int(s) * (act_flops + learn_flops), bytes=n * handed)
+                    ledger.plus(steps=s, rows=n * rows, episodes=e, flops=n * rows * (act_flops + learn_flops), bytes=n * handed)
                     for ledger, s, e in zip(ledgers, steps, out.finished.episodes.sum(1), strict=True)
                 ]
                 trained_steps += int(steps.sum())
@@ -231,7 +232,9 @@ def _train(
         report("evaluating", min(done * rows, config.steps))
         act = clock.time("choosing how to act", lambda: choose(runtime, state, config))
         judged = clock.time("evaluating", lambda: judge(runtime, state, config.evaluate.episodes, act))
-        limit = clock.time("measuring the limit", lambda: runtime.limit(nets)) if limited else None
+        limit = (
+            clock.time("measuring the limit", lambda: runtime.limit(nets, act_flops + learn_flops)) if limited and trained_steps else None
+        )
         title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
         picture = draw(run.curve, store.series("return"), title)
     speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else None
@@ -247,8 +250,7 @@ def _train(
         "purpose": purpose_of(config.seed),
         **returns_record(judged, runtime.algorithm.spec.agents, return_bounds(runtime.algorithm.spec, config.guards)),
         "steps_per_second": speed,
-        "limit_steps_per_second": None if limit is None else limit.steps_per_second,
-        "share_of_limit": None if limit is None or speed is None else speed / limit.steps_per_second,
+        **(NOT_MEASURED if limit is None else limit.record(speed)),
         "wall_seconds": lifetime.seconds,
         "compile_seconds": clock.seconds.get("compiling", 0.0),
         "phases": phases(clock, trained_steps, limit),

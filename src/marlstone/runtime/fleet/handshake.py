@@ -12,7 +12,7 @@ import hmac
 import json
 import secrets
 import socket
-from typing import Any, TypeGuard
+from typing import Any
 
 from marlstone.runtime.fleet import frames
 
