@@ -12,8 +12,8 @@ EPISODES = 256
 def main(words: list[str]) -> int:
     """Check; returns the exit code: 3 on an alarm."""
     about = (
-        "Raise an alarm where the return rose and a declared true metric became worse, both beyond chance: from an earlier policy of RUN to "
-        "its newest, or from the first RUN to the second. Exit code 3 on alarm."
+        "Raise an alarm where the return rose and a declared true metric became worse, both beyond chance: from an earlier policy of RUN "
+        "to its newest, or from the first RUN to the second. Exit code 3 on alarm."
     )
     parser = Parser("check-hacking", about)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="one run, over its training; or two of one environment, before and after")
