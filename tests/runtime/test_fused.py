@@ -223,8 +223,8 @@ def test_killed_and_resumed_is_undisturbed(undisturbed: Any, tmp_path: Path) -> 
 def test_stopped_and_resumed_is_undisturbed(undisturbed: Any, tmp_path: Path) -> None:
     """An orderly stop writes a checkpoint where it is, and says so; what comes after is what would have come."""
     _, whole = undisturbed
-    run, asked = start(tmp_path / "run"), []
-    stopped = train(config(), run, stop=lambda: bool(asked.append(1)) or True)
+    run, seen = start(tmp_path / "run"), []
+    stopped = train(config(), run, stop=lambda: bool(seen), progress=lambda p: seen.append(p) if 0 < p.step else None)
     assert stopped["stopped"] and 0 < stopped["steps"] < 8 * 32
     resumed = train(config(), run, resume=newest(run.checkpoints))
     assert resumed["parameters_sha256"] == whole["parameters_sha256"] and "stopped" not in resumed

@@ -1,12 +1,13 @@
 """`marlstone compare RUN RUN`: which of two runs' final policies earns more, on the same episodes."""
 
 import argparse
+import sys
 from typing import Any
 
 from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
 from marlstone.core.errors import UserError
 
-EPISODES = 256
+EPISODES, BUDGET = 256, "8m"
 
 
 def _parser() -> Parser:
@@ -19,6 +20,7 @@ def _parser() -> Parser:
         "--bounds", nargs=2, type=float, metavar=("LO", "HI"),
         help="the least and the greatest team return an episode can have; default: estimated from the first 32 episodes, then not counted",
     )  # fmt: skip
+    add("--budget", default=BUDGET, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {BUDGET}")
     add(*ACTING, **ACTING_HELP)
     add("--json", action="store_true", help="one line of JSON on stdout")
     return parser
@@ -28,7 +30,9 @@ def main(words: list[str]) -> int:
     """Compare; returns the exit code."""
     flags = _parser().read(words)
     check(flags)
+    from marlstone.evaluate.pace import seconds_of
 
+    budget = seconds_of(flags.budget)
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
@@ -38,7 +42,8 @@ def main(words: list[str]) -> int:
 
     found = [find_policies(where) for where in flags.runs]
     sides = [(load(run.config, {} if flags.acting is None else {"acting": flags.acting}), checkpoint) for run, checkpoint in found]
-    record = comparison()(*sides, flags.episodes, flags.bounds)
+    tell = lambda line: print(f"compare: {line}", file=sys.stderr, flush=True)
+    record = comparison()(*sides, flags.episodes, flags.bounds, budget, tell)
     found[0][0].write("comparison.json", one_line(record) + "\n")
     if flags.json:
         print(one_line(record))

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from marlstone.envs.vectorized import Running, Vectorized
 from marlstone.runtime.deciding import Alone, Decider
 from marlstone.runtime.episodes import SELDOM, acting_by, joined, spans
 from marlstone.runtime.evaluation import Episodes, play
+from marlstone.runtime.fault_log import FaultLog
 from marlstone.runtime.limit import Limit, fused_limit
 from marlstone.runtime.spread import PARTS, WHOLE, Spread
 from marlstone.runtime.unroll import Acting, chunk_shapes, draw, unroll
@@ -74,6 +75,7 @@ class Fused:
     length: int
     total: int
     seeds: tuple[int, ...]
+    consumes: ClassVar[bool] = True  # training gives up the state it is given, so that its memory is used again
     most: int | None = None  # steps of an evaluation episode: `evaluate.max_steps`
 
     def __post_init__(self) -> None:
@@ -188,6 +190,22 @@ class Fused:
         """Faults mended so far, by name, per seed."""
         counts = {k: np.asarray(v) for k, v in self.spread.trim(state.acting.env.faults).items()}
         return [{k: int(v[i]) for k, v in counts.items()} for i in range(len(self.seeds))]
+
+    def most_faults(self) -> dict[str, int]:
+        """How many of each fault that makes a step faulty one environment step can have at most."""
+        spec = self.env.spec
+        seen = sum(g.count * int(np.prod(leaf.shape)) for g in spec.groups for leaf in g.observation.values())
+        return {"nan_observation": max(seen, spec.state) + len(spec.metrics), "nan_reward": spec.n}
+
+    @cached_property
+    def log(self) -> FaultLog:
+        """Reports faults met in training."""
+        return FaultLog()
+
+    @cached_property
+    def judging(self) -> FaultLog:
+        """Counts faults of environments made to judge: none leave the device."""
+        return FaultLog()
 
     def notes(self) -> list[dict[str, str]]:
         """What is known of the latest fault of each name, per seed: counts are all that leaves the device."""

@@ -15,6 +15,7 @@ from marlstone.config import dump
 from marlstone.config.schema import RunConfig
 from marlstone.config.sources import parse, resolved
 from marlstone.core.errors import Failure
+from marlstone.core.interruptible import Abandoned, interruptible
 from marlstone.envs.guards import return_bounds
 from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.statistics import interval, iqm
@@ -99,7 +100,7 @@ def _keep(file: Path, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def work(job: Job, report: Report = lambda _: None, stop: Callable[[], bool] = lambda: False) -> None:
-    """Do what is left of a job. Raises `Stopped` where `stop()` said so between updates."""
+    """Do what is left of a job. Raises `Stopped` where `stop()` says so."""
     folder, config = Path(job.folder), parse(job.config, job.folder)
     if kept(folder, MEASURED) is None:
         _train(job, folder, config, report, stop)
@@ -109,8 +110,15 @@ def work(job: Job, report: Report = lambda _: None, stop: Callable[[], bool] = l
         report(Progress("evaluating", config.steps, config.steps, config.seeds))
         chance = kept(Path(job.home), CHANCE)
         assert chance is not None  # every selection begins with it
-        with trained(config, newest(folder / "checkpoints")) as (runtime, state):
-            _keep(folder / STRESSED, stressed(runtime, state, config, kept(folder, MEASURED) or {}, chance["chance"]))
+
+        def stress() -> None:
+            with trained(config, newest(folder / "checkpoints")) as (runtime, state):
+                _keep(folder / STRESSED, stressed(runtime, state, config, kept(folder, MEASURED) or {}, chance["chance"]))
+
+        try:
+            interruptible(stress, stop)
+        except Abandoned:
+            raise Stopped(f"stopped; the same command goes on from {folder}") from None
 
 
 class Stopped(Failure):
