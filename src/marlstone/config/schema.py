@@ -47,7 +47,7 @@ def default_envs(env: str, multiple: int) -> int:
     try:
         if is_jax(env):
             return 32
-        wanted = cores() if one_per_process(env) else max(8, 2 * cores())
+        wanted = len(cores()) if one_per_process(env) else max(8, 2 * len(cores()))
     except ValueError:
         return 32  # no such environment: whoever makes it says so
     return -(-wanted // multiple) * multiple
@@ -155,7 +155,7 @@ class RunConfig:
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
       faults: what goes wrong between the environment and its agents, in training and whenever the run is judged; in this order.
-      steps: joint environment steps per seed.
+      steps: joint environment steps per seed, rounded up to whole updates (`whole_steps`).
       seeds, seed: how many training seeds, from which on; below 1000 they are for tuning, else for reporting.
       checkpoint_every: joint steps per seed between checkpoints; none: ten over the run.
       out: the run's directory; none: a new one under `runs/`.
@@ -204,6 +204,12 @@ class RunConfig:
     def all_seeds(self) -> tuple[int, ...]:
         """The training seeds."""
         return seeds_of(self.seed, self.seeds)
+
+    @property
+    def whole_steps(self) -> int:
+        """`steps` rounded up to whole updates, of `rollout.envs` x `rollout.length` joint steps each: what is trained."""
+        rows = self.rollout.envs * self.rollout.length
+        return -(-self.steps // rows) * rows
 
     @property
     def purpose(self) -> Purpose:

@@ -82,7 +82,7 @@ def check_hacking(
     """
     config, run, newest = runs[-1]
     others = [*runs[:-1], *([] if baseline is None else [baseline])]
-    configs, seeds = [], config.seeds
+    configs, seeds = list[RunConfig](), config.seeds
     for other, _, _ in others:
         _, second, both = together(config, other)
         configs, seeds = [*configs, second], min(seeds, both)

@@ -163,10 +163,6 @@ class QLearning(ValueBased):
         step = jnp.where(opt.count % self.target_every == 0, self.tau, 0.0)
         return jax.tree.map(lambda old, new: old + step * (new - old), lagged, nets)
 
-    def passes(self, b: int) -> float:
-        """Forward passes per row gathered: each replayed row takes three, and one of the target networks."""
-        return 4 * self.replay.updates * self.replay.batch / b
-
 
 @dataclass(frozen=True)
 class Pqn(ValueBased):
@@ -187,7 +183,3 @@ class Pqn(ValueBased):
 
     def follow(self, lagged: None, nets: Any, opt: Any) -> None:
         return None
-
-    def passes(self, b: int) -> float:
-        """Forward passes per row: one for targets, three per epoch."""
-        return 1 + 3 * self.epochs

@@ -1,6 +1,8 @@
 """A run is one directory: it alone says what was done, and it alone continues it.
 
 - `config.toml`: the resolved configuration; `marlstone train RUN/config.toml` repeats the run
+- `files.json`: the user's files that it names: where they lay, and their hashes
+- `spec.json`: who observes and does what in its environment
 - `versions.json`: Python, packages, machine
 - `metrics.sqlite`: what was measured (`runs.store`)
 - `checkpoints/`: the whole train state of the last three checkpoints (`runs.checkpoint`)
@@ -37,8 +39,8 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, path: str | Path, config: str) -> "RunDirectory":
-        """Start a run at `path` with its resolved configuration (TOML text).
+    def create(cls, path: str | Path, config: str, files: Mapping[str, Any] | None = None) -> "RunDirectory":
+        """Start a run at `path` with its resolved configuration (TOML text) and what is known of the user's files that it names.
 
         Raises `UserError` where something is already there: a run is never overwritten.
         """
@@ -47,6 +49,8 @@ class RunDirectory:
             raise UserError(f"out = {str(path)!r} is a file: name a directory that does not exist yet")
         if target.is_dir() and (target / CONFIG).exists():
             begun = cls(target.resolve())
+            if begun.claimed_elsewhere:
+                raise UserError(f"out = {str(path)!r} is a run that another process is training: leave it alone, or name another directory")
             if listed(begun.checkpoints) or begun.metrics.is_file() or begun.result.is_file():
                 remedy = f"continue it with --resume {path}, or name another directory"
                 if not listed(begun.checkpoints):
@@ -62,6 +66,7 @@ class RunDirectory:
             raise UserError(f"out = {str(path)!r} cannot be made: {error.strerror}: name a directory you may write to") from error
         run = cls(target.resolve())
         run.write(CONFIG, config)
+        run.write("files.json", json.dumps(files or {}, indent=2) + "\n")
         run.write("versions.json", json.dumps(versions(), indent=2) + "\n")
         return run
 
@@ -100,9 +105,12 @@ class RunDirectory:
         """The run's own metrics store. It holds one run, under a fixed name, so that the directory may be renamed."""
         return Store(self.metrics, "run")
 
-    def rewind(self, step: int, config: str) -> None:
-        """Forget what was recorded after `step`, where the run resumes under `config`: another future begins there."""
+    def rewind(self, step: int, config: str, files: Mapping[str, Any] | None = None) -> None:
+        """Forget what was recorded after `step`, where the run resumes under `config`, from the user's `files` as they are now: another
+        future begins there."""
         self.write(CONFIG, config)
+        if files is not None:
+            self.write("files.json", json.dumps(files, indent=2) + "\n")
         discard_after(self.checkpoints, step)
         discard_after(self.policies, step)
         self.result.unlink(missing_ok=True)
@@ -121,7 +129,17 @@ class RunDirectory:
         sweep(self.checkpoints)
         discard_after(self.policies, -1)
         sweep(self.policies)
-        for name in (CONFIG, "versions.json", "metrics.sqlite", "metrics.sqlite-wal", "metrics.sqlite-shm", "seconds", ".claim"):
+        for name in (
+            CONFIG,
+            "files.json",
+            "spec.json",
+            "versions.json",
+            "metrics.sqlite",
+            "metrics.sqlite-wal",
+            "metrics.sqlite-shm",
+            "seconds",
+            ".claim",
+        ):
             self.within(name).unlink(missing_ok=True)
         shutil.rmtree(self.within("fleet"), ignore_errors=True)
         for folder in (self.checkpoints, self.policies, self.path):
@@ -159,6 +177,24 @@ class RunDirectory:
     @property
     def curve(self) -> Path:
         return self.within("curve.png")
+
+    @property
+    def spec(self) -> Path:
+        return self.within("spec.json")
+
+    @property
+    def claimed_elsewhere(self) -> bool:
+        """Whether a process is writing to this run now."""
+        if not (claim := self.within(".claim")).is_file():
+            return False
+        with claim.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                return True
+        return False
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from jax import lax
 from marlstone.algorithm import Algorithm, Nets, Train
 from marlstone.core.across import own_part, total
 from marlstone.core.acting import Act, temperature
+from marlstone.core.compile_options import CPU_OPTIONS, SELDOM, supported
 from marlstone.core.episodes import Finished, Tally, begin, tally
 from marlstone.core.errors import UserError
 from marlstone.core.records import record, replace
@@ -30,7 +31,7 @@ from marlstone.envs.layers import layered
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Running, Vectorized
 from marlstone.runtime.deciding import Alone, Decider
-from marlstone.runtime.episodes import SELDOM, acting_by, joined, spans
+from marlstone.runtime.episodes import acting_by, joined, spans
 from marlstone.runtime.evaluation import Episodes, play
 from marlstone.runtime.fault_log import FaultLog
 from marlstone.runtime.limit import Limit, fused_limit
@@ -38,8 +39,6 @@ from marlstone.runtime.spread import PARTS, WHOLE, Spread
 from marlstone.runtime.unroll import Acting, chunk_shapes, draw, unroll
 
 Array = Any
-# At LLVM's highest level loops with two transcendental functions, a GRU's for one, are not vectorized: three times slower.
-CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 2}
 
 
 @record
@@ -162,7 +161,7 @@ class Fused:
 
         The budget and what the learner names in `traced` are arguments: runs that differ in them share the program, kept on disk.
         """
-        learner, options = self.algorithm.learner, CPU_OPTIONS if self.spread.on_cpu else None
+        learner, options = self.algorithm.learner, supported(CPU_OPTIONS)
         given = {"total": np.float32(self.total), **{k: np.float32(getattr(learner, k)) for k in getattr(learner, "traced", ())}}
         one = lambda state, n, given: self._given(**given).advance(state, n, most)
         if self.spread.alone:
@@ -203,7 +202,7 @@ class Fused:
         return FaultLog()
 
     @cached_property
-    def judging(self) -> FaultLog:
+    def judged(self) -> FaultLog:
         """Counts faults of environments made to judge: none leave the device."""
         return FaultLog()
 
@@ -314,7 +313,7 @@ class Fused:
     @property
     def _seldom(self) -> dict[str, Any] | None:
         """For programs that run so seldom that compiling them is what they cost."""
-        return SELDOM if self.spread.on_cpu else None
+        return supported(SELDOM)
 
     def figures(self) -> list[dict[str, float]]:
         """More to record at a contact, per seed."""
@@ -327,8 +326,9 @@ class Fused:
         """A loaded state, ready to go on: environments written in JAX go on where they stood."""
         return state
 
-    def limit(self, nets: Nets) -> Limit:
-        return fused_limit(self._part, self.algorithm, nets, self.length, len(self.seeds))
+    def limit(self, nets: Nets, flops: int) -> Limit:
+        """How fast training could be where a joint step costs `flops` in products."""
+        return fused_limit(self._part, self.algorithm, nets, self.length, len(self.seeds), flops)
 
     def close(self) -> None:
         """Nothing outlives the process."""

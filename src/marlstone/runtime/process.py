@@ -35,7 +35,7 @@ class Child:
         environment = {**os.environ, **few, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", boot.format(link=theirs.fileno())],
+                [sys.executable, "-P", "-c", boot.format(link=theirs.fileno())],
                 pass_fds=(theirs.fileno(), *keep),
                 env=environment,
                 stdin=subprocess.DEVNULL,

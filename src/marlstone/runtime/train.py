@@ -1,9 +1,10 @@
 """A training run from configuration to record: which runtime, how long, what is kept."""
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,8 @@ import jax
 import numpy as np
 
 from marlstone.algorithm import Algorithm
-from marlstone.config import RunConfig, dump
-from marlstone.config.sources import resolved
+from marlstone.config import RunConfig
+from marlstone.config.places import files_of, recorded
 from marlstone.core.errors import Diverging, UserError
 from marlstone.core.interruptible import Abandoned, interruptible
 from marlstone.core.ledger import Ledger
@@ -27,14 +28,16 @@ from marlstone.runs.curve import draw
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import fit, parameters_sha256
 from marlstone.runs.lifetime import Lifetime
+from marlstone.runs.policies import read_policies
 from marlstone.runs.progress import Phase, Progress
 from marlstone.runs.store import Store
 from marlstone.runtime.episodes import how_many, recorder
 from marlstone.runtime.fault_log import Faults
 from marlstone.runtime.fused import Fused
 from marlstone.runtime.judging import choose, judge, resolve, returns_record
-from marlstone.runtime.limit import Limit
-from marlstone.runtime.unroll import chunk_bytes
+from marlstone.runtime.limit import NOT_MEASURED, Limit
+from marlstone.runtime.spec_json import spec_to_json
+from marlstone.runtime.unroll import chunk_bytes, chunk_shapes
 
 PATIENCE = 5.0  # seconds that an update may still take once an end is asked for
 COPIED = 1e9  # bytes of state that are copied before an update that may be given up
@@ -157,15 +160,17 @@ def _train(
     most = min(MOST, runtime.total)
     advance = clock.time("compiling", lambda: runtime.compile(state, most))
     nets = runtime.spread.first(state.train.nets)
-    act_flops, learn_flops = runtime.algorithm.flops(nets, config.rollout.envs)
-    handed = chunk_bytes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+    chunk = chunk_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+    act_flops, learn_flops = runtime.algorithm.flops(chunk)
+    handed = chunk_bytes(chunk)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped, took, lately, saved = 0, 1, False, float("inf"), dict[str, Any](), done
     logged = how_many(config, runtime.algorithm.spec)
     log = recorder(runtime, logged) if logged else lambda store, step, state: None
     doubts = Doubts(runtime.algorithm.learner, [{} for _ in runtime.seeds])
     if resume is not None:  # nothing is left that could refuse: another future begins here
-        run.rewind(resume.step, dump(resolved(config)))
+        run.rewind(resume.step, recorded(config, run.path), files_of(config, run.path))
+    _describe(run, runtime)
     with run.store() as store:
 
         def examine() -> bool:
@@ -196,7 +201,7 @@ def _train(
                 pace = max(1, round(n * HOST_CONTACT / max(took, 1e-6)))
                 steps = out.steps.sum(1)
                 ledgers = [
-                    ledger.plus(steps=s, rows=n * rows, episodes=e, flops=int(s) * (act_flops + learn_flops), bytes=n * handed)
+                    ledger.plus(steps=s, rows=n * rows, episodes=e, flops=n * rows * (act_flops + learn_flops), bytes=n * handed)
                     for ledger, s, e in zip(ledgers, steps, out.finished.episodes.sum(1), strict=True)
                 ]
                 trained_steps += int(steps.sum())
@@ -227,10 +232,12 @@ def _train(
         report("evaluating", min(done * rows, config.steps))
         act = clock.time("choosing how to act", lambda: choose(runtime, state, config))
         judged = clock.time("evaluating", lambda: judge(runtime, state, config.evaluate.episodes, act))
-        limit = clock.time("measuring the limit", lambda: runtime.limit(nets)) if limited else None
+        limit = (
+            clock.time("measuring the limit", lambda: runtime.limit(nets, act_flops + learn_flops)) if limited and trained_steps else None
+        )
         title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
         picture = draw(run.curve, store.series("return"), title)
-    speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else 0.0
+    speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else None
     record = {
         "run": str(run.path),
         "env": config.env,
@@ -238,12 +245,12 @@ def _train(
         "credit": _name(config.credit),
         "learner": _name(config.learner),
         "steps": done * rows,
+        "steps_asked": config.steps,
         "seeds": list(runtime.seeds),
         "purpose": purpose_of(config.seed),
         **returns_record(judged, runtime.algorithm.spec.agents, return_bounds(runtime.algorithm.spec, config.guards)),
         "steps_per_second": speed,
-        "limit_steps_per_second": None if limit is None else limit.steps_per_second,
-        "share_of_limit": None if limit is None else speed / limit.steps_per_second,
+        **(NOT_MEASURED if limit is None else limit.record(speed)),
         "wall_seconds": lifetime.seconds,
         "compile_seconds": clock.seconds.get("compiling", 0.0),
         "phases": phases(clock, trained_steps, limit),
@@ -251,13 +258,19 @@ def _train(
         "parameters_sha256": parameters_sha256(jax.device_get(runtime.spread.trim(state.train.nets))),
         "resumed_from_step": resumed_from,
         "faults": faults.totals,
-        "evaluation_faults": dict(runtime.judging.counts),
+        "evaluation_faults": dict(runtime.judged.counts),
         "ledger": [vars(ledger) for ledger in ledgers],
         "curve": str(picture) if picture else None,
     }
     if taken is not None:
         record["taken_from"] = taken
     return record
+
+
+def _describe(run: RunDirectory, runtime: Any) -> None:
+    """Keep who observes and does what, by which the environment is recognized when it lies in another place."""
+    with suppress(ValueError):  # an action space of another package
+        run.write(run.spec.name, json.dumps(spec_to_json(runtime.algorithm.spec)) + "\n")
 
 
 def keep(run: RunDirectory, step: int, state: State, meta: dict[str, Any], clock: Clock) -> None:
@@ -329,10 +342,16 @@ def begin_from(source: Checkpoint, runtime: Any, state: State) -> tuple[State, d
 
 @contextmanager
 def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Any, State]]:
-    """A run's runtime and the state it was left in; closed on leaving."""
+    """A run's runtime and the state it was left in; of a folder of policies, what acts alone is as it was. Closed on leaving."""
     runtime = runtime_of(config)
     try:
-        state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
+        fresh = runtime.spread.trim(runtime.start())
+        if checkpoint.path.parent.name == "policies":
+            policies = read_policies(checkpoint.path, fresh.train.policy, len(runtime.seeds))
+            version = checkpoint.step // (config.rollout.envs * config.rollout.length)
+            state = replace(fresh, train=fresh.train.acting_by(policies, version))
+        else:
+            state, _ = load(checkpoint.path, fresh)
         yield runtime, runtime.spread.pad(state)
     finally:
         runtime.close()
@@ -346,4 +365,4 @@ def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int) -> dict[s
         bounds = return_bounds(runtime.algorithm.spec, config.guards)
         return {"run": str(run), "env": config.env, "step": checkpoint.step, "episodes": episodes,
                 "seeds": list(runtime.seeds), **returns_record(judged, runtime.algorithm.spec.agents, bounds),
-                "evaluation_faults": dict(runtime.judging.counts)}  # fmt: skip
+                "evaluation_faults": dict(runtime.judged.counts)}  # fmt: skip

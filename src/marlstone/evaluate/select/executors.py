@@ -1,6 +1,5 @@
 """Where a selection's jobs are done: here, one after another or a core each, or on a Ray cluster whose nodes see the same files."""
 
-import os
 import select
 import socket
 import time
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from marlstone.core.errors import Failure, UserError
+from marlstone.core.machine import cores, keep_to
 from marlstone.evaluate.select.trial import Job, Stopped, work
 from marlstone.runs.progress import Progress
 from marlstone.runtime import wire
@@ -83,7 +83,7 @@ class _Shift:
         self.waiting, self.lost, self.asked = list(jobs), dict.fromkeys((job.name for job in jobs), 0), False
         self.until = float("inf")
         self.busy: dict[socket.socket, tuple[_Lane, Job]] = {}
-        self.idle = [_Lane(core) for core in sorted(os.sched_getaffinity(0))[: min(do.lanes, len(jobs))]]
+        self.idle = [_Lane(core) for core in cores()[: min(do.lanes, len(jobs))]]
 
     def work(self) -> None:
         """Until all are done, or those begun are where we were asked to stop. Raises what a job ended with."""
@@ -154,7 +154,7 @@ def lane(link_fd: int, core: int) -> None:
     begun(link_fd)
     from marlstone.runtime.spread import prepare
 
-    os.sched_setaffinity(0, {core})  # before JAX counts cores
+    keep_to(core)  # before JAX counts cores
     prepare(1)
     link = socket.socket(fileno=link_fd)
     asked = lambda: bool(select.select([link], [], [], 0)[0])

@@ -71,6 +71,7 @@ class Learning:
     total: int
     seeds: tuple[int, ...]
     max_staleness: int
+    actors: int
     actor: str
     blank: Acting
     ends: tuple[LearnerEnd, ...]
@@ -113,9 +114,8 @@ class Learning:
         ages: tuple[deque[int], ...] = tuple(deque(maxlen=KEPT) for _ in seeds)
         fresh: Callable[[], list[Any]] = lambda: [{} for _ in seeds]
         return cls(
-            algorithm, inner, b, length, total, seeds, fleet.max_staleness, fleet.actor, blank, ends, page, trained, beside, lineage,
-            config.env, config.guards.most_bad, ages,
-            fresh(), fresh(), fresh(),
+            algorithm, inner, b, length, total, seeds, fleet.max_staleness, fleet.actors, fleet.actor, blank, ends, page, trained, beside,
+            lineage, config.env, config.guards.most_bad, ages, fresh(), fresh(), fresh(),
         )  # fmt: skip
 
     @cached_property
@@ -314,9 +314,9 @@ class Learning:
         return [Health(self.name, self.most_bad) for _ in self.seeds]
 
     @property
-    def judging(self) -> FaultLog:
+    def judged(self) -> FaultLog:
         """Counts faults of environments made to judge."""
-        return self.inner.judging
+        return self.inner.judged
 
     def most_faults(self) -> dict[str, int]:
         """As `Fused.most_faults`: parcels are judged as they come."""
@@ -345,8 +345,10 @@ class Learning:
     def _for_inner(self, state: State) -> State:
         return replace(state, train=self.inner.spread.pad(state.train))
 
-    def limit(self, nets: Nets) -> Limit:
-        return self.inner.limit(nets)
+    def limit(self, nets: Nets, flops: int) -> Limit:
+        """Of as many processes as there are actors, which step while the learner learns."""
+        inner = self.inner if isinstance(self.inner, Fused) else replace(self.inner, workers=min(self.actors, self.b))
+        return replace(inner.limit(nets, flops), overlapped=True, is_estimate=True)
 
     def close(self) -> None:
         self.inner.close()
