@@ -55,10 +55,10 @@ def test_refusals_are_told_from_failures(capsys: pytest.CaptureFixture[str]) -> 
     """A `raise` of this package is the user's to mend; any other error keeps its traceback."""
 
     def ours() -> int:
-        Rollout(envs=0)
+        Rollout(length=0)
         return 0
 
     assert conclude(ours, as_json=False) == 2
-    assert capsys.readouterr().err == "error: rollout.envs is 0: give at least 1\n"
+    assert capsys.readouterr().err == "error: rollout.length is 0: give at least 1\n"
     with pytest.raises(ValueError, match="a bug somewhere"):
         conclude(_elsewhere, as_json=False)

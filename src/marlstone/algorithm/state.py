@@ -6,7 +6,7 @@ from marlstone.architectures.action_values import Joint
 from marlstone.architectures.contract import Seen
 from marlstone.architectures.network import Network
 from marlstone.core.normalize import Scales
-from marlstone.core.records import record
+from marlstone.core.records import record, replace
 
 Array = Any
 
@@ -48,3 +48,8 @@ class Train:
     @property
     def policy(self) -> Policy:
         return Policy(self.nets.actor, self.seen, self.explore)
+
+    def acting_by(self, policy: Policy, version: int) -> "Train":
+        """The same, but acting by `policy`, which is of update `version`. What learns is left as it is."""
+        nets, at = replace(self.nets, actor=policy.actor), self.version * 0 + version
+        return replace(self, nets=nets, seen=policy.seen, explore=policy.explore, version=at)

@@ -6,6 +6,15 @@ from typing import Any, NoReturn
 
 from marlstone.core.errors import UserError, suggest
 
+KINDS = {
+    "architecture": ("decentralized", "ctde", "hierarchical"),
+    "credit": (
+        "individual", "team", "counterfactual", "difference", "attention", "shaping", "decoupled", "vdn", "qmix", "qplex",
+    ),
+    "learner": ("policy_gradient", "q_learning", "pqn"),
+    "body": ("mlp", "gru"),
+}  # fmt: skip
+"""The kinds of each part, for help, which imports none of them; a test holds them against the parts themselves."""
 ACTING = ("--acting",)
 ACTING_HELP: dict[str, Any] = {
     "metavar": "HOW",

@@ -54,17 +54,21 @@ def main(words: list[str]) -> int:
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.cli.find import find
+    from marlstone.cli.find import find, reopened
     from marlstone.config import load
     from marlstone.runs.directory import one_line
 
     if flags.from_log is not None:
         run, checkpoint = find(flags.run)
-        record = scoring()(load(run.config, {}), checkpoint, Path(flags.from_log).expanduser().absolute())
+        config, changed = reopened(run, {})
+        record = scoring()(config, checkpoint, Path(flags.from_log).expanduser().absolute())
+        record |= {"changed_files": changed} if changed else {}
         run.write("credit_log.json", one_line(record) + "\n")
     elif flags.run is not None:
         run, checkpoint = find(flags.run)
-        record = audit()(load(run.config, {}), checkpoint, decisions, run.path / "credit_audit.png")
+        config, changed = reopened(run, {})
+        record = audit()(config, checkpoint, decisions, run.path / "credit_audit.png")
+        record |= {"changed_files": changed} if changed else {}
         run.write("credit_audit.json", one_line(record) + "\n")
     else:
         fields = {"architecture": "ctde", "steps": STEPS, "rollout.length": "32", **given, **settings(flags.set)}
@@ -82,15 +86,14 @@ def main(words: list[str]) -> int:
 def _trained(config: Any, path: Path, kept: bool, decisions: int) -> dict[str, Any]:
     """Train into `path`, then audit; a run that is not kept leaves no paths in the record."""
     from marlstone.cli.display import Display
-    from marlstone.config import dump
-    from marlstone.config.sources import resolved
+    from marlstone.config.places import files_of, recorded
     from marlstone.evaluate.credit_audit import auditable
     from marlstone.runs.checkpoint import newest
     from marlstone.runs.directory import RunDirectory, one_line
     from marlstone.runtime.train import train
 
     auditable(config)  # before anything is trained
-    run = RunDirectory.create(path, dump(resolved(config)))
+    run = RunDirectory.create(path, recorded(config, path), files_of(config, path))
     with run.claimed():
         with Display() as display:
             run.finish(train(config, run, progress=display))

@@ -35,19 +35,22 @@ def main(words: list[str]) -> int:
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.cli.find import find_policies
-    from marlstone.config import load
+    from marlstone.cli.find import find_policies, reopened
     from marlstone.runs.directory import one_line
 
-    asked = {} if flags.acting is None else {"acting": flags.acting}
+    changes = {} if flags.acting is None else {"acting": flags.acting}
+    changed_files: list[str] = []
 
     def side(where: str) -> Any:
         run, checkpoint = find_policies(where)
-        return load(run.config, asked), run, checkpoint
+        config, changed = reopened(run, changes)
+        changed_files.extend(f"{run.path}: {file}" for file in changed)
+        return config, run, checkpoint
 
     sides = [side(where) for where in flags.runs]
     baseline = None if flags.baseline is None else side(flags.baseline)
     record = check()(sides, flags.episodes, budget, baseline, lambda line: print(f"check-hacking: {line}", file=sys.stderr, flush=True))
+    record["changed_files"] = changed_files
     sides[-1][1].write("hacking.json", one_line(record) + "\n")
     if flags.json:
         print(one_line(record))

@@ -18,9 +18,10 @@ def _parser() -> Parser:
     add("--episodes", type=int, default=EPISODES, metavar="N", help=f"at most so many per training seed; default: {EPISODES}")
     add(
         "--bounds", nargs=2, type=float, metavar=("LO", "HI"),
-        help="the least and the greatest team return an episode can have; default: as the first round shows, which then is no evidence",
+        help="the least and the greatest team return an episode can have; default: estimated from the first 32 episodes, then not counted",
     )  # fmt: skip
     add("--budget", default=BUDGET, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {BUDGET}")
+    add("--env", metavar="NAME", help="the runs' environment, where it lies in another place now")
     add(*ACTING, **ACTING_HELP)
     add("--json", action="store_true", help="one line of JSON on stdout")
     return parser
@@ -36,14 +37,16 @@ def main(words: list[str]) -> int:
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.cli.find import find_policies
-    from marlstone.config import load
+    from marlstone.cli.find import find_policies, reopened
     from marlstone.runs.directory import one_line
 
     found = [find_policies(where) for where in flags.runs]
-    sides = [(load(run.config, {} if flags.acting is None else {"acting": flags.acting}), checkpoint) for run, checkpoint in found]
+    changes = {} if flags.acting is None else {"acting": flags.acting}
+    opened = [reopened(run, changes, flags.env) for run, _ in found]
+    sides = [(config, checkpoint) for (config, _), (_, checkpoint) in zip(opened, found, strict=True)]
     tell = lambda line: print(f"compare: {line}", file=sys.stderr, flush=True)
     record = comparison()(*sides, flags.episodes, flags.bounds, budget, tell)
+    record["changed_files"] = [f"{run.path}: {file}" for (run, _), (_, changed) in zip(found, opened, strict=True) for file in changed]
     found[0][0].write("comparison.json", one_line(record) + "\n")
     if flags.json:
         print(one_line(record))

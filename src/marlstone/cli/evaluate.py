@@ -14,7 +14,8 @@ SUITES = ("edge-cases", "credit")
 def main(words: list[str]) -> int:
     """Evaluate a run; returns the exit code."""
     parser = Parser("evaluate", "Play a run's final policy, acting as it is deployed, and report its return.")
-    parser.add_argument("run", metavar="RUN", help="the run's directory, or one of its checkpoints")
+    parser.add_argument("run", metavar="RUN", help="the run's directory, or one of its checkpoints or kept policies")
+    parser.add_argument("--env", metavar="NAME", help="the run's environment, where it lies in another place now")
     parser.add_argument("--episodes", metavar="N", help="episodes per seed; default: as the run was configured")
     parser.add_argument(*ACTING, **ACTING_HELP)
     parser.add_argument("--log", metavar="DIR", help="also write the episodes here, row by row: a new directory")
@@ -39,14 +40,15 @@ def main(words: list[str]) -> int:
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.cli.find import find
-    from marlstone.config import load
+    from marlstone.cli.find import find_policies, reopened
     from marlstone.config.sources import with_cases
     from marlstone.runs.directory import one_line
 
-    run, checkpoint = find(flags.run)
+    run, checkpoint = find_policies(flags.run)
     changes = {"evaluate.episodes": flags.episodes, "acting": flags.acting}
-    config = load(run.config, {k: v for k, v in changes.items() if v is not None})
+    config, changed = reopened(run, {k: v for k, v in changes.items() if v is not None}, flags.env)
+    if "credit" in flags.suite and checkpoint.path.parent == run.policies:
+        raise UserError(f"--suite credit asks what learned, and {checkpoint.path} keeps only what acts: name a checkpoint of the run")
     if flags.cases is not None:
         config = with_cases(config, flags.cases)
     episodes = config.evaluate.episodes
@@ -60,16 +62,21 @@ def main(words: list[str]) -> int:
     if "credit" in flags.suite:
         _tell("credit")
         record["credit"] = credit()(config, checkpoint, DECISIONS, run.path / "credit_audit.png")
+    record["changed_files"] = changed
     run.write("evaluation.json", one_line(record) + "\n")
     if flags.json:
         print(one_line(record))
         return 0
-    from marlstone.cli.report import audited, edge_cases, returns, show, warn_of_acting
+    from marlstone.cli.report import audited, edge_cases, faults, returns, show, warn_of_acting
 
     warn_of_acting(record)
 
     kept = [("log", record["log"])] if flags.log is not None else []
-    show("evaluated", [*returns(record), ("episodes per seed", str(config.evaluate.episodes)), ("run", str(run.path)), *kept])
+    kept += [("changed since it was trained", ", ".join(changed))] if changed else []
+    show(
+        "evaluated",
+        [*returns(record), ("episodes per seed", str(config.evaluate.episodes)), *faults(record), ("run", str(run.path)), *kept],
+    )
     if "cases" in record:
         edge_cases(record)
     if "credit" in record:

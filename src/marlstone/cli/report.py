@@ -44,6 +44,33 @@ def returns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows + [(f"{name} (true metric)", number(value)) for name, value in (record.get("true_metrics") or {}).items()]
 
 
+def faults(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The rows of what went wrong: faults of environments in training and evaluation, events of a fleet."""
+    totals: dict[str, int] = {}
+    for counts in record.get("faults") or []:
+        for name, count in counts.items():
+            totals[name] = totals.get(name, 0) + count
+    words = lambda counts: ", ".join(f"{k}: {n:,}" for k, n in counts.items() if n)
+    steps = sum(ledger["rows"] for ledger in record.get("ledger") or [])
+    rows = []
+    if said := words(totals):
+        rows.append(("faults", f"{said}" + (f" (in {steps:,} steps)" if steps else "")))
+    elif "faults" in record:
+        rows.append(("faults", "none"))
+    if "evaluation_faults" in record:
+        rows.append(("faults in evaluation", words(record["evaluation_faults"]) or "none"))
+    if "events" in record:
+        rows.append(("events", ", ".join(f"{k} {n:,}" for k, n in record["events"].items() if n) or "none"))
+    return rows
+
+
+def share(of_limit: float, is_estimate: bool) -> str:
+    """A run's share of the limit. More than all of it is never shown: older records divide by limits measured too low."""
+    if of_limit >= 1:
+        return "at the limit (estimate)"
+    return f"{of_limit:.0%}" + (" (estimate)" if is_estimate else "")
+
+
 def warn_of_acting(record: Mapping[str, Any]) -> None:
     """Where the policy relies on its randomness, one line on stderr."""
     if record.get("acting_warning"):
@@ -54,17 +81,22 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows of a training: what, how good, how fast, where the time went, where it lies."""
     parts = " / ".join(str(record.get(k, "-")) for k in ("architecture", "credit", "learner"))
     rows = [("environment", str(record.get("env", "-"))), ("architecture / credit / learner", parts)]
-    rows += [("steps per seed", number(record.get("steps"))), *returns(record)]
-    rows += [("training steps/s, all seeds", number(record.get("steps_per_second")))]
+    asked = record.get("steps_asked", record.get("steps"))
+    more = f" ({number(asked)} asked, rounded up to whole updates)" if asked != record.get("steps") else ""
+    rows += [("steps per seed", number(record.get("steps")) + more), *returns(record)]
+    rows += [("training steps/s, all seeds", number(record.get("steps_per_second") or None))]
     if record.get("share_of_limit") is not None:
-        rows.append(("share of the machine's limit", f"{record['share_of_limit']:.0%}"))
+        rows.append(("share of the machine's limit", share(record["share_of_limit"], bool(record.get("limit_is_estimate")))))
     rows += [(f"time: {PHASES.get(name, name)}", f"{seconds:.1f} s") for name, seconds in (record.get("phases") or {}).items()]
     if not record.get("phases") and record.get("compile_seconds") is not None:
         rows.append(("time: compiling", f"{record['compile_seconds']:.1f} s"))
     if record.get("wall_seconds") is not None:
         rows.append(("time: all", f"{record['wall_seconds']:.1f} s"))
+    rows += faults(record)
     if record.get("curve"):
         rows.append(("learning curve", str(record["curve"])))
+    if record.get("changed_files"):
+        rows.append(("files changed while it was trained", ", ".join(record["changed_files"])))
     rows += [("alert", alert["words"]) for alert in record.get("alerts") or []]
     return [*rows, ("run", str(record.get("run", "-")))]
 

@@ -3,9 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser, settings
+from marlstone.cli.arguments import ACTING, ACTING_HELP, KINDS, Parser, settings
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 
@@ -18,25 +19,20 @@ FIELDS = ("env", "architecture", "credit", "learner", "body", "sharing", "steps"
 """Flags that are fields of the configuration, by their names in TOML."""
 FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors", "address": "fleet.address"}
 """Flags that are fields of the fleet."""
-RESUMABLE = ("steps", "checkpoint_every", "acting")
-"""What a resumed run may change: how far it goes, how often it is kept, and how its policies are judged; and its fleet."""
+RESUMABLE = ("steps", "checkpoint_every", "acting", "env")
+"""What a resumed run may change: how far it goes, how often it is kept, how it is judged, where its environment lies; and its fleet."""
 
 
 def _parser() -> Parser:
     parser = Parser("train", "Train agents in an environment, or continue a run. Flags override the file; both use the same names.")
     add = parser.add_argument
     add("config", nargs="?", metavar="CONFIG.toml", help="the run's configuration; flags alone will do")
-    add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs)")
-    add("--architecture", metavar="KIND", help="decentralized or ctde")
-    add(
-        "--credit",
-        metavar="KIND",
-        help="individual, team, counterfactual, difference, attention, vdn, qmix, qplex, or your own: file.py:Class",
-    )
-    add("--learner", metavar="KIND", help="policy_gradient, q_learning, pqn, or your own: file.py:Class")
-    add("--body", metavar="KIND", help="mlp or gru: architecture.body")
+    add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs); with --resume: the same one in another place")
+    for part in ("architecture", "credit", "learner"):
+        add(f"--{part}", metavar="KIND", help=f"{', '.join(KINDS[part])}, or your own: file.py:Class")
+    add("--body", metavar="KIND", help=f"{' or '.join(KINDS['body'])}: architecture.body")
     add("--sharing", metavar="HOW", help="all, type or none: architecture.sharing")
-    add("--steps", metavar="N", help="joint environment steps per seed")
+    add("--steps", metavar="N", help="joint environment steps per seed, rounded up to whole updates (envs x length)")
     add("--seeds", metavar="K", help="how many training seeds")
     add("--seed", metavar="S", help=f"the first seed; below {REPORTING} is for tuning, else for reporting")
     add("--tuning", action="store_true", help="start at seed 0: for choosing settings, never for reporting them")
@@ -72,10 +68,10 @@ def overrides(flags: argparse.Namespace) -> dict[str, str]:
     return {**given, **fields}
 
 
-def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint]":
-    """The run to continue. Raises `UserError` for flags that would make it another run, and where nothing is left to do."""
-    from marlstone.cli.find import find
-    from marlstone.config import load
+def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint, list[str]]":
+    """The run to continue, and the user's files that have changed. Raises `UserError` for flags that would make it another run, and where
+    nothing is left to do."""
+    from marlstone.cli.find import find, reopened
 
     if flags.config is not None or flags.origin is not None:
         other = "a configuration" if flags.config is not None else "--from"
@@ -83,19 +79,19 @@ def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunCo
     if foreign := sorted(c for c in changes if c not in RESUMABLE and not c.startswith("fleet.")):
         raise UserError(f"--resume continues a run as it was configured, and {foreign[0]} would change it; for a new run use --from")
     run, checkpoint = find(flags.resume)
-    config = load(run.config, changes)
+    config, changed = reopened(run, {k: v for k, v in changes.items() if k != "env"}, changes.get("env"))
     if checkpoint.step >= config.steps and run.result.is_file():
         raise UserError(
             f"run {run.path} is already trained to step {checkpoint.step} of {config.steps}; give --steps more than that, or use --from"
         )
-    return config, run, checkpoint
+    return config, run, checkpoint, changed
 
 
 def _begun(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint | None]":
     """A new run, and the checkpoint its parameters come from, if any."""
     from marlstone.cli.find import find, new_path
-    from marlstone.config import dump, load
-    from marlstone.config.sources import resolved
+    from marlstone.config import load
+    from marlstone.config.places import files_of, recorded
     from marlstone.runs.directory import RunDirectory
 
     file, initial = flags.config, None
@@ -103,7 +99,8 @@ def _begun(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConf
         source, initial = find(flags.origin)
         file = source.config if file is None else file
     config = load(file, changes)
-    return config, RunDirectory.create(config.out or new_path("runs", config.env), dump(resolved(config))), initial
+    where = Path(config.out or new_path("runs", config.env))
+    return config, RunDirectory.create(where, recorded(config, where), files_of(config, where)), initial
 
 
 def _warn_of_changes(run: "RunDirectory") -> None:
@@ -127,31 +124,78 @@ def main(words: list[str]) -> int:
     prepare()  # before anything asks JAX for its devices
     resume: Checkpoint | None = None
     initial: Checkpoint | None = None
+    changed: list[str] = []
     if flags.resume is not None:
-        config, run, resume = _resumed(flags, changes)
+        config, run, resume, changed = _resumed(flags, changes)
         _warn_of_changes(run)
     else:
         config, run, initial = _begun(flags, changes)
     with run.claimed():
+        if resume is not None and changed:
+            with run.store() as store:
+                store.event(resume.step, config.seed, "changed_files", ", ".join(changed), len(changed))
         try:
-            record = _train(config, run, resume, initial)
+            record, code = _train(config, run, resume, initial)
         except BaseException as error:
             if resume is None and (isinstance(error, ValueError | ModuleNotFoundError) or not run.metrics.is_file()):
                 run.abandon()  # it never began: what was asked leaves nothing behind
             raise
-        run.finish(record)
-    return _conclude(record, run, flags.json)
+        if not record.get("stopped"):
+            record |= {"steps_asked": config.steps, "changed_files": _changed(run)}
+            run.finish(record)
+        elif not record["steps"]:
+            run.abandon()
+    return _conclude(record, run, flags.json, code)
 
 
-def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) -> dict[str, Any]:
+def _changed(run: "RunDirectory") -> list[str]:
+    """The user's files that had changed when the run was resumed, over all its lives."""
+    with run.store() as store:
+        return sorted({file for name, detail in store.counts() if name == "changed_files" for file in detail.split(", ")})
+
+
+def notes(config: "RunConfig") -> list[str]:
+    """What a person should know of how a configuration was read: steps that are rounded up, options that stay text."""
+    from marlstone.envs.names import doubtful
+
+    found, rollout = doubtful(config.env), config.rollout
+    if config.whole_steps != config.steps:
+        whole = f"whole updates of {rollout.envs} envs x {rollout.length} steps"
+        found.append(f"{config.steps:,} steps asked: rounded up to {config.whole_steps:,} ({whole})")
+    return found
+
+
+def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) -> tuple[dict[str, Any], int]:
+    """The record, and the exit code of the signal that stopped it, if one did."""
     from marlstone.cli.display import Display
     from marlstone.cli.interrupt import orderly
 
     checks = None if config.evaluate.every is None else checking(config, run, 0 if resume is None else resume.step)
     more = {} if checks is None else {"watch": checks.watch}
+    waiting = notes(config)
     with orderly() as stop, Display() as display:
-        record = runtime(config)(config, run, resume=resume, initial=initial, progress=display, stop=stop, **more)
-    return record if checks is None else {**record, "alerts": checks.alerts}
+
+        def report(progress: Any) -> None:
+            while waiting and progress.phase != "starting":  # it was not refused
+                print(f"note: {waiting.pop(0)}", file=sys.stderr, flush=True)
+            display(progress)
+
+        record = runtime(config)(config, run, resume=resume, initial=initial, progress=report, stop=stop, **more)
+    if not record.get("stopped") and (text := never_ended(record)):
+        print(f"warning: {text}", file=sys.stderr)
+    code = stop.code if record.get("stopped") and stop() else 0
+    return record if checks is None else {**record, "alerts": checks.alerts}, code
+
+
+def never_ended(record: dict[str, Any]) -> str | None:
+    """A warning where no episode of some seed ended while it trained: then nothing shows whether it learned."""
+    seeds = [seed for seed, ledger in zip(record["seeds"], record.get("ledger") or [], strict=False) if not ledger["episodes"]]
+    if not seeds:
+        return None
+    return (
+        f"no training episode ended in {record['steps']:,} steps of {len(seeds)} of {len(record['seeds'])} seeds: "
+        "there is no learning curve; give more --steps, or shorter episodes"
+    )
 
 
 def checking(config: "RunConfig", run: "RunDirectory", since: int) -> Any:
@@ -172,18 +216,21 @@ def runtime(config: "RunConfig") -> Callable[..., dict[str, Any]]:
     return train
 
 
-def _conclude(record: dict[str, Any], run: "RunDirectory", as_json: bool) -> int:
+def _conclude(record: dict[str, Any], run: "RunDirectory", as_json: bool, interrupted: int) -> int:
     from marlstone.cli.outcome import CHECK, DONE
     from marlstone.runs.directory import one_line
 
-    code = CHECK if record.get("alerts") else DONE
+    code = interrupted or (CHECK if record.get("alerts") else DONE)
     if as_json:
         print(one_line(record))
         return code
     from marlstone.cli.report import show, training, warn_of_acting
 
     if record.get("stopped"):
-        print(f"stopped at step {record.get('steps', 0):,}; continue with: marlstone train --resume {run.path}")
+        if record["steps"]:
+            print(f"stopped at step {record['steps']:,}; continue with: marlstone train --resume {run.path}")
+        else:
+            print("stopped before the first checkpoint, so nothing is kept: start it again with the same command")
         return code
     shown = {**record, **({"curve": run.curve} if run.curve.is_file() else {})}
     show("trained", training(shown))

@@ -1,18 +1,14 @@
 """Which class a `kind` names: one of this package's parts, or a user's own, `file.py:Class`."""
 
-import ast
 import dataclasses
-import hashlib
-import importlib.util
 import inspect
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hierarchical, Mlp
 from marlstone.architectures.body import Body
 from marlstone.core.errors import UserError, suggest
+from marlstone.core.user_code import load
 from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.envs.faults import FAULTS, Fault
 from marlstone.learners import Learner, PolicyGradient, Pqn, QLearning
@@ -55,9 +51,7 @@ def name_of(part: Any) -> str:
 
 def _users(contract: Any, file: Path, name: str, where: str) -> type:
     asked = f"{where} = '{file}:{name}'"
-    if not file.is_file():
-        raise UserError(f"{asked}: there is no file {file} (looked in {Path.cwd()})")
-    module = _module(file.resolve(), asked)
+    module = load(file, asked)
     cls = getattr(module, name, None)
     if not isinstance(cls, type):
         defined = [n for n, c in vars(module).items() if isinstance(c, type) and c.__module__ == module.__name__]
@@ -76,29 +70,3 @@ def _users(contract: Any, file: Path, name: str, where: str) -> type:
 def _members(protocol: Any) -> set[str]:
     own = {n for n in vars(protocol) if not n.startswith("_")}
     return own | {n for n in protocol.__annotations__ if not n.startswith("_")}
-
-
-def _module(file: Path, asked: str) -> ModuleType:
-    """The module in `file`, loaded once: one file, one class, however often it is named."""
-    name = f"marlstone_user_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    try:
-        ast.parse(file.read_bytes(), str(file))
-    except (SyntaxError, ValueError) as error:  # ValueError: null bytes
-        raise UserError(f"{asked}: {file} does not read as Python: {error}") from error
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{asked}: {file} cannot be loaded as a module; name a .py file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    loaded = False
-    try:
-        spec.loader.exec_module(module)
-        loaded = True
-    except ImportError as error:
-        raise UserError(f"{asked}: {file} imports what is not there: {error}") from error
-    finally:
-        if not loaded:
-            sys.modules.pop(name, None)
-    return module

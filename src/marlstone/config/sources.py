@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from marlstone.config import kinds
+from marlstone.config.places import found, resolved
 from marlstone.config.schema import Evaluation, RunConfig
-from marlstone.config.walk import Word, build, fields_of, table
+from marlstone.config.walk import Word, build, fields_of, table, wrong
 from marlstone.core.acting import Acting
-from marlstone.core.errors import UserError
-from marlstone.envs.make import absolute
+from marlstone.core.errors import UserError, suggest
+from marlstone.envs.names import read_options, with_options
+
+__all__ = ["built", "load", "not_toml", "parse", "resolved", "with_cases"]
 
 SHORTCUTS = {"body": "architecture.body", "sharing": "architecture.sharing"}
 """Short names of fields that newcomers look for."""
@@ -24,7 +27,7 @@ def load(file: str | Path | None = None, overrides: Mapping[str, str] | None = N
     `overrides = {"architecture": "ctde", "learner.lr": "1e-3"}`: naming a part gives its kind and keeps its other
     fields. Raises `UserError`: unreadable file, unknown key, bad choice, bad type, value out of range.
     """
-    values = {} if file is None else _read(Path(file))
+    values = {} if file is None else _read(Path(file), (overrides or {}).get("env"))
     return built(values, overrides or {})
 
 
@@ -59,9 +62,23 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
     for path in sorted(laid, key=lambda p: p.count(".")):  # parts before what is in them
         _lay(values, path, laid[path])
     _places(values)
+    if isinstance(values.get("env"), dict):
+        values["env"] = _environment(values["env"])
     if "env" not in values:
         raise UserError("env is missing; name an environment: --env jumanji:LevelBasedForaging?task=8x8-2p-2f-coop (all: marlstone envs)")
     return table(RunConfig, values, "")
+
+
+def _environment(given: dict[str, Any]) -> str:
+    """The name that a table says: `[env]` with `name` and `options`, whose types are TOML's."""
+    if stray := [key for key in given if key not in ("name", "options")]:
+        raise UserError(f"unknown key 'env.{stray[0]}'; {suggest(stray[0], ('name', 'options'))}")
+    name, options = given.get("name"), given.get("options", {})
+    if not isinstance(name, str):
+        raise UserError('env.name is missing: write [env] with name = "file.py:make_env", and options in [env.options]')
+    if not isinstance(options, dict):
+        raise wrong("env.options", options, "a table: [env.options]")
+    return with_options(str(name), {k: v.read() if isinstance(v, Word) else v for k, v in options.items()})
 
 
 def with_acting(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping[str, str]:
@@ -82,39 +99,36 @@ def with_acting(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping
     return {**{f"acting.{k}": str(v) for k, v in fields(overrides["acting"]).items()}, **rest}
 
 
-OWN = re.compile(r"(jax:)?([^:?]+\.py)(?=:)")
-"""A user's file at the beginning of a name: `my_credit.py:MyCredit`, `jax:games/mine.py:make?x=1`."""
+def _split(name: str) -> dict[str, Any]:
+    """The table that says the same as an environment's name."""
+    head, _, query = name.partition("?")
+    return {"name": head, "options": read_options(name, query)}
 
 
-def beside(value: Any, folder: Path) -> Any:
-    """Names of users' files that lie beside the TOML that names them, by their path from here. Others are as written: from the working
-    directory."""
-    if isinstance(value, dict):
-        return {k: beside(v, folder) for k, v in value.items()}
-    if isinstance(value, list):
-        return [beside(v, folder) for v in value]
-    if isinstance(value, str) and (own := OWN.match(value)) and (folder / own[2]).is_file():
-        return f"{own[1] or ''}{folder / own[2]}{value[own.end() :]}"
-    return value
-
-
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, env: str | None = None) -> dict[str, Any]:
     try:
         text = file.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is no TOML: it is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}; give a TOML file, or flags alone") from error
-    return beside(_parsed(text, str(file)), file.parent)
+    return found(_parsed(text, str(file)), file.parent, env)
 
 
 def _parsed(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"{source} is no TOML: {error}") from error
-    except ValueError as error:  # a date that no calendar has, a number with too many digits
-        raise UserError(f"{source} is no TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # also a date that no calendar has, a number with too many digits
+        raise not_toml(source, text, error) from error
+
+
+def not_toml(source: str | Path, text: str, error: Exception) -> UserError:
+    """The message for a text that does not read, with its line where that is known."""
+    said = str(error)
+    if place := re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", said):
+        line = place[1] or max(1, len(text.splitlines()))
+        return UserError(f"{source} line {line}: no TOML: {said[: place.start()]}{f' (column {place[2]})' if place[2] else ''}")
+    return UserError(f"{source}: no TOML: {said}")
 
 
 def _lay(values: dict[str, Any], path: str, word: Any) -> None:
@@ -126,11 +140,11 @@ def _lay(values: dict[str, Any], path: str, word: Any) -> None:
     for i, name in enumerate(above):
         inner = values.setdefault(name, {})
         if isinstance(inner, str):
-            inner = values[name] = {"kind": inner}
+            inner = values[name] = _split(inner) if values is whole and name == "env" else {"kind": inner}
         if not isinstance(inner, dict):
             raise UserError(f"--set {path}={word}: {'.'.join(above[: i + 1])} = {inner!r} is no table")
         values = inner
-    if isinstance(values.get(last), dict) and isinstance(word, str):
+    if isinstance(values.get(last), dict) and isinstance(word, str) and path != "env":
         values[last] = _switched(whole, path, values[last], str(word))
     else:
         values[last] = word
@@ -163,8 +177,3 @@ def _places(values: dict[str, Any]) -> None:
         homes = [f"{part}.{key}" for part in known if key in getattr(getattr(default, part, None), "__dataclass_fields__", ())]
         if homes:
             raise UserError(f"unknown key {key!r}; did you mean {' or '.join(map(repr, homes))}?")
-
-
-def resolved(config: RunConfig) -> RunConfig:
-    """What a run's own config.toml says: everything but where that run went, and a user's own environment by its absolute path."""
-    return dataclasses.replace(config, out=None, env=absolute(config.env))

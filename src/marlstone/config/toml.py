@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any, get_args
 
 from marlstone.config import kinds
 from marlstone.config.walk import fields_of
 from marlstone.core.errors import UserError
 
+Named = Callable[[str], str]
 
-def dump(config: Any) -> str:
-    """The TOML text of a dataclass: every field, defaults too, so that a later version's defaults change nothing. None is `"none"`."""
-    return "\n".join(_table(config, ())) + "\n"
+
+def dump(config: Any, named: Named = lambda name: name) -> str:
+    """The TOML text of a dataclass: every field, defaults too, so that a later version's defaults change nothing. None is `"none"`.
+    `named`: how the name of a user's file is written, given it with its absolute path."""
+    return "\n".join(_table(config, (), named)) + "\n"
 
 
 def _text(value: str) -> str:
@@ -37,24 +41,26 @@ def _key(name: str) -> str:
     return name if bare else _text(name)
 
 
-def _table(value: Any, path: tuple[str, ...], named: bool = False) -> list[str]:
-    """Own values first, then tables within, as TOML wants it; `named`: a part, whose `kind` comes first."""
+def _table(value: Any, path: tuple[str, ...], named: Named, is_part: bool = False) -> list[str]:
+    """Own values first, then tables within, as TOML wants it; of a part, its `kind` comes first."""
     if dataclasses.is_dataclass(value):
         types = fields_of(type(value))
         items = {name: getattr(value, name) for name in types}
     else:
-        types, items = {}, value
+        types, items = {}, dict(value)
     within = {k: v for k, v in items.items() if dataclasses.is_dataclass(v) or isinstance(v, dict) or _is_parts(v)}
-    lines = [f"kind = {_text(kinds.name_of(value))}"] if named else []
+    lines = [f"kind = {_text(named(kinds.name_of(value)))}"] if is_part else []
+    if not path and isinstance(items.get("env"), str):
+        items["env"] = named(items["env"])
     lines += [f"{_key(k)} = {_value(v, '.'.join((*path, k)))}" for k, v in items.items() if k not in within]
     for name, inner in within.items():
         head, kind = (*path, name), types.get(name)
         said = ".".join(map(_key, head))
         if _is_parts(inner):
             for entry in inner:
-                lines += ["", f"[[{said}]]", *_table(entry, head, get_args(kind)[0] in kinds.PARTS)]
+                lines += ["", f"[[{said}]]", *_table(entry, head, named, get_args(kind)[0] in kinds.PARTS)]
         else:
-            lines += ["", f"[{said}]", *_table(inner, head, kind in kinds.PARTS)]
+            lines += ["", f"[{said}]", *_table(inner, head, named, kind in kinds.PARTS)]
     return lines
 
 

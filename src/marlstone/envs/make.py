@@ -5,6 +5,7 @@
     path/file.py:make_env?x=1                          a user's own factory, called with the options
     jax:path/file.py:make_env?x=1                      one that returns an `Env` written in JAX
 
+How options are read is `names.read_options`.
 Adapters are imported only when asked for, so that a missing package costs nobody else anything, and says how to install it.
 """
 
@@ -14,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.names import UnknownEnvironment, read_options, suggestion
 from marlstone.envs.protocol import Env, HostEnv
 
 __all__ = ["FILE", "JAX_FILE", "Source", "UnknownEnvironment", "is_jax", "make", "parse", "sources"]
@@ -30,7 +30,8 @@ class Source:
 
     Fields: `name`; `module`, the adapter in this package; `jax`, whether environments are pure JAX functions (fused
     runtime) or Python objects (worker processes); `packages`, what must be importable; `extra`, the extra of this
-    package that brings them ("" when nothing is needed); `examples`, names that work; `about`, one line.
+    package that brings them ("" when nothing is needed); `examples`, names that work; `about`, one line; `shown`, what the examples need
+    besides, and `shown_extra`, the extra that brings it.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Source:
     extra: str
     examples: tuple[str, ...]
     about: str
+    shown: tuple[str, ...] = ()
+    shown_extra: str = ""
 
     @property
     def installed(self) -> bool:
@@ -48,6 +51,20 @@ class Source:
     @property
     def missing(self) -> tuple[str, ...]:
         return tuple(p for p in self.packages if importlib.util.find_spec(p) is None)
+
+    @property
+    def examples_missing(self) -> tuple[str, ...]:
+        """What the examples need besides and is not installed."""
+        return tuple(p for p in self.shown if importlib.util.find_spec(p) is None)
+
+    @property
+    def state(self) -> str:
+        """`ready`, or what is missing and the line that installs it."""
+        if self.missing:
+            return f"needs {', '.join(self.missing)}: {self.install}"
+        if self.examples_missing:
+            return f"ready, but the example needs {', '.join(self.examples_missing)}: pip install marlstone[{self.shown_extra}]"
+        return "ready"
 
     @property
     def install(self) -> str:
@@ -81,11 +98,13 @@ def sources() -> tuple[Source, ...]:
             "pettingzoo", here + "pettingzoo", False, ("pettingzoo",), "",
             ("pettingzoo:mpe2.simple_spread_v3?N=3",),
             "any PettingZoo environment, by the path of its module (the example: marlstone[mpe])",
+            ("mpe2",), "mpe",
         ),
         Source(
             "gymnasium", here + "gymnasium", False, ("gymnasium",), "",
             ("gymnasium:lbforaging?id=Foraging-8x8-2p-2f-coop-v3",),
             "multi-agent Gymnasium packages with Tuple spaces (the example: marlstone[lbforaging])",
+            ("lbforaging",), "lbforaging",
         ),
         Source(
             "sumo", here + "sumo", False, ("sumo_rl", "libsumo"), "sumo",
@@ -105,32 +124,13 @@ def sources() -> tuple[Source, ...]:
     )  # fmt: skip
 
 
-def _value(text: str) -> bool | int | float | str:
-    """`true`/`false`, an integer, a number, else the text itself."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
 def parse(name: str) -> tuple[str, str, dict[str, Any]]:
     """`(source, target, options)` of a name; for a user's file, source `file` and target `path/file.py:factory`.
 
     Raises `UnknownEnvironment`, naming what does not read and how to write it.
     """
     head, _, query = name.strip().partition("?")
-    options: dict[str, Any] = {}
-    for item in query.split("&") if query else ():
-        key, equals, text = item.partition("=")
-        if not equals or not key:
-            raise UnknownEnvironment(f"environment {name!r}: option {item!r} does not read: write ?option=value&option=value")
-        if key in options:
-            raise UnknownEnvironment(f"environment {name!r}: option {key!r} is given twice: give it once")
-        options[unquote(key)] = _value(unquote(text))
+    options = read_options(name, query)
     path, _, factory = head.rpartition(":")
     if head.endswith(".py") or path.endswith(".py"):
         source, head = (JAX_FILE, head.removeprefix("jax:")) if head.startswith("jax:") else (FILE, head)
@@ -168,6 +168,11 @@ def absolute(name: str) -> str:
 def is_jax(name: str) -> bool:
     """Whether `make(name)` gives an `Env` (fused runtime) rather than a `HostEnv` (worker processes). Imports nothing."""
     return _source(parse(name)[0]).jax
+
+
+def one_per_process(name: str) -> bool:
+    """Whether an environment cannot share its process with another (SUMO)."""
+    return _source(parse(name)[0]).module.endswith(".sumo")
 
 
 def make(name: str, extra: Mapping[str, Any] | None = None) -> Env | HostEnv:

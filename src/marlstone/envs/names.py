@@ -1,11 +1,21 @@
-"""Names and options as people type them: the error every adapter raises for one it does not know, with a suggestion."""
+"""Names and options as people type them: how an option's value is read, and the error every adapter raises for one it does not know.
+
+?x=3&speed=0.5&deep=true      whole numbers, decimal numbers, true and false; anything else is text: 007, nan, [1,2]
+?points:=[1,2]&x:="3"         after `:=`, JSON: any type; what a TOML table `[env.options]` says is written so
+"""
 
 import difflib
 import importlib.util
+import json
+import math
 import pkgutil
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote, unquote
+
+NUMBER = re.compile(r"-?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+WORDS = ("none", "null", "nil", "yes", "no", "on", "off")
 
 
 class UnknownEnvironment(ValueError):
@@ -41,6 +51,82 @@ def settle(where: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) 
             )
         chosen[key] = value
     return chosen
+
+
+# ---- options in the text of a name
+def option_value(text: str) -> bool | int | float | str:
+    """What the text of an option means: true or false, a whole number without leading zeros, a finite decimal number, else itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if (number := NUMBER.fullmatch(text)) and (number[1] or number[2]) and len(text) < 1000:
+        value = float(text) if number[2] or number[3] else int(text)
+        return value if math.isfinite(value) else text
+    return text
+
+
+def ambiguous(text: str) -> bool:
+    """Whether text stays text that some reader might take for a number, a list or nothing: `007`, `nan`, `1_000`, `[1,2]`, `none`."""
+    if not isinstance(option_value(text), str):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return text[:1] in tuple("[{(\"'") or text.lower() in WORDS or re.fullmatch(r"[+-]?0[xob]\w+", text) is not None
+    return True
+
+
+def read_options(name: str, query: str) -> dict[str, Any]:
+    """The options after the `?` of an environment's `name`. Raises `UnknownEnvironment`, naming what does not read and how to write it."""
+    options: dict[str, Any] = {}
+    for item in query.split("&") if query else ():
+        key, equals, text = item.partition("=")
+        typed = key.endswith(":")
+        key, text = unquote(key.removesuffix(":")), unquote(text)
+        if not equals or not key:
+            raise UnknownEnvironment(f"environment {name!r}: option {item!r} does not read: write ?option=value&option=value")
+        if key in options:
+            raise UnknownEnvironment(f"environment {name!r}: option {key!r} is given twice: give it once")
+        try:
+            options[key] = json.loads(text) if typed else option_value(text)
+        except (ValueError, RecursionError) as error:
+            raise UnknownEnvironment(
+                f"environment {name!r}: {key}:={text:.200} is no JSON ({error}): write {key}=... for text, or {key}:=[1, 2]"
+            ) from error
+    return options
+
+
+def with_options(name: str, options: Mapping[str, Any]) -> str:
+    """An environment's name with `options` written into it so that they read back with their types. Raises `UnknownEnvironment` where one
+    has no text, or is in the name already."""
+    items, there = [], read_options(name, name.partition("?")[2])
+    for key, value in options.items():
+        if key in there:
+            raise UnknownEnvironment(f"environment {name!r}: option {key!r} is in its name and in the table of options: give it once")
+        try:
+            text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise UnknownEnvironment(
+                f"environment {name!r}: option {key!r} is a {type(value).__name__}: give a number, text, true or false, or lists and "
+                "tables of them"
+            ) from error
+        plain = value if isinstance(value, str) else text
+        same = (
+            type(option_value(plain)) is type(value) and option_value(plain) == value and not (isinstance(value, str) and ambiguous(plain))
+        )
+        escape = lambda t: quote(t, safe="[]{}(),:\"' /+*!$;@")
+        items.append(f"{escape(key)}={escape(plain)}" if same else f"{escape(key)}:={escape(text)}")
+    return f"{name}{'&' if '?' in name else '?'}{'&'.join(items)}" if items else name
+
+
+def doubtful(name: str) -> list[str]:
+    """One note for each option of a name that was read as text and may have been meant otherwise."""
+    notes = []
+    for item in filter(None, name.partition("?")[2].split("&")):
+        key, _, text = item.partition("=")
+        if not key.endswith(":") and ambiguous(unquote(text)):
+            remedy = f"for another type write {key}:=... (JSON), or a table [env.options]"
+            notes.append(f"option {unquote(key)} = {unquote(text)!r} is taken as text; {remedy}")
+    return notes
 
 
 def versions(paths: Iterable[str], prefix: str = "") -> list[str]:

@@ -4,64 +4,60 @@ The function is called with the options and returns a PettingZoo ParallelEnv or 
 with Tuple spaces, or one of this package's own protocols: a `HostEnv`, or, named `jax:path/file.py:make_env`, a JAX `Env`.
 """
 
-import importlib.util
-import sys
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from marlstone.core.types import Spec
+from marlstone.core.user_code import failed, load
 from marlstone.envs.names import UnknownEnvironment, suggestion
 from marlstone.envs.protocol import Env, HostEnv
 
-
-def load(path: str) -> ModuleType:
-    """The module in a file, imported once per process and path. Its folder is searched for its own imports."""
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
-        raise UnknownEnvironment(f"environment file {path!r} does not exist: write its path from {Path.cwd()}, or in full")
-    name = f"marlstone_user_{abs(hash(str(file))):x}_{file.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise UnknownEnvironment(f"environment file {path!r} is not a Python file: name one that ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+__all__ = ["adapt", "load", "make"]
 
 
 def make(path: str, factory: str, options: Mapping[str, Any], jax: bool = False) -> Env | HostEnv:
     """Call `factory(**options)` of the file and bring what it returns to this package's protocol.
 
-    Raises `UnknownEnvironment` for a file, function or option that does not exist, `NonConforming` for a result that is
-    no environment; errors of the user's own code pass through.
+    Raises `UnknownEnvironment` for a file, function or option that does not exist, `UserError` for a file that does not load, and for
+    whatever the function raises, `NonConforming` for a result that is no environment.
     """
     where = f"{path}:{factory}"
-    module = load(path)
+    if not Path(path).expanduser().is_file():
+        raise UnknownEnvironment(f"environment file {path!r} does not exist: write its path from {Path.cwd()}, or in full")
+    module = load(path, f"environment {where!r}")
     function = getattr(module, factory, None)
     if not callable(function):
         functions = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__]
         raise UnknownEnvironment(f"{where}: no function {factory!r} in that file: {suggestion(factory, functions)}")
+    _fit(where, function, options)
     try:
         env = function(**options)
-    except TypeError as error:
-        if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself did not fit
-            raise UnknownEnvironment(f"{where} does not take these options {dict(options)}: {error}") from error
-        raise
+    except (Exception, SystemExit) as error:
+        given = ", ".join(f"{k}={v!r}" for k, v in options.items())
+        raise failed(error, Path(path).expanduser().resolve(), f"{factory}({given:.200})") from error
     made = adapt(env, where)
     if hasattr(made, "reset") == jax:
         other = f"stepped by Python: name it {where}" if jax else f"written in JAX: name it jax:{where}"
         raise UnknownEnvironment(f"{where} returns {type(made).__name__}, an environment {other}")
     return made
+
+
+def _fit(where: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raises `UnknownEnvironment` for options that the function does not take, and for those that it must have."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return  # written in C: the call says
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for key, value in options.items():
+            if key not in named:
+                hint = suggestion(key, named) if named else "it takes none"
+                raise UnknownEnvironment(f"{where} does not take these options: there is no {key!r} (given {value!r}): {hint}")
+    if missing := [name for name, p in named.items() if p.default is p.empty and name not in options]:
+        raise UnknownEnvironment(f"{where} needs the option {missing[0]!r}: write {where}?{missing[0]}=...")
 
 
 def adapt(env: Any, where: str) -> Env | HostEnv:

@@ -29,6 +29,7 @@ from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import Kept, kept
 
+FEW = 8  # episodes at the first look, where training seeds are what varies
 MOST = 10  # earlier policies that a newest one is held against
 CHANCE, RETURN = "chance", "return"
 Side = tuple[RunConfig, RunDirectory, Checkpoint]
@@ -66,7 +67,7 @@ def looks(config: RunConfig, seeds: int, episodes: int) -> tuple[list[int], int]
     if is_jax(config.env):
         count = -(-episodes // ROUND)
         return [episodes // count * count], episodes // count
-    at = [min(BATCH if seeds >= SEEDS else EPISODES, episodes)]
+    at = [min(FEW if seeds >= SEEDS else EPISODES, episodes)]
     while at[-1] < episodes:
         at.append(min(2 * at[-1], episodes))
     return at, BATCH
@@ -82,6 +83,7 @@ def check_hacking(
     """
     config, run, newest = runs[-1]
     others = [*runs[:-1], *([] if baseline is None else [baseline])]
+<<<<<<< HEAD
     configs: list[RunConfig] = []
     seeds = config.seeds
     if len(runs) == 2:
@@ -90,6 +92,12 @@ def check_hacking(
     if baseline is not None:
         _, theirs_, both = together(config, baseline[0])
         configs, seeds = [*configs, theirs_], min(seeds, both)
+=======
+    configs, seeds = list[RunConfig](), config.seeds
+    for other, _, _ in others:
+        _, second, both = together(config, other)
+        configs, seeds = [*configs, second], min(seeds, both)
+>>>>>>> main
     if seeds < SEEDS and episodes < EPISODES:
         raise UserError(f"{episodes} episodes of {seeds} training seeds allow no interval: give at least --episodes {EPISODES}")
     side_by_side = at_once(seeds, config, *configs)
@@ -155,8 +163,8 @@ def declared(config: RunConfig, players: Players) -> dict[str, Metric]:
     """The environment's true metrics. Raises `UserError` where there are none."""
     if not players.spec.metrics:
         raise UserError(
-            f"{config.env} declares no true metric, so what its reward may have been bought with cannot be told: declare what is really "
-            "wanted beside the reward (docs: comparing), and train there"
+            f"{config.env} declares no true metric, so hacking cannot be checked: add what is really wanted beside the reward "
+            "(docs: comparing), and train there"
         )
     return players.spec.metrics
 
@@ -178,7 +186,7 @@ class _Check:
     def run(self, earlier: list[Kept], own: Any, batch: int) -> None:
         """Play and look. `own`: a policy of this run as an entrant; `batch`: episodes at once."""
         first, pace = self.looks[0], self.pace
-        shown = min(2 * batch, first)  # the first batch holds compiling
+        shown = min(batch if len(self.looks) > 1 else 2 * batch, first)  # the first batch holds compiling
         pace.tell(f"playing up to {self.looks[-1]} episodes of each policy; the first {shown} show how long that takes")
         for at, size in _batches(0, first, batch):
             self._play(self.last, size, at)

@@ -17,9 +17,10 @@ import numpy as np
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.errors import UserError
+from marlstone.core.fingerprints import fingerprints
 from marlstone.core.records import replace
 from marlstone.core.types import Spec
-from marlstone.envs.make import is_jax, make, parse
+from marlstone.envs.make import FILE, JAX_FILE, is_jax, make, parse
 from marlstone.evaluate.sequences import confidence_sequence
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import read_policies
@@ -31,7 +32,7 @@ from marlstone.runtime.train import runtime_of
 
 ALPHA = 0.05
 ROUND = 32  # episodes per training seed between looks
-BATCH = 8  # the same, where Python steps the environment
+BATCH = 16  # the same, where Python steps the environment
 FIRST_KEY = 2**31  # training seeds stay far below
 
 
@@ -101,7 +102,7 @@ def together(first: RunConfig, second: RunConfig) -> tuple[RunConfig, RunConfig,
     """Two runs as they are played beside each other, under the first one's guards, and how many training seeds both have. Raises
     `UserError` for different environments."""
     (source, name, options), (other, called, settings) = parse(first.env), parse(second.env)
-    if (source, name) != (other, called):
+    if (source, name) != (other, called) and not _copies(source, name, other, called):
         raise UserError(f"the runs are of different environments, {first.env} and {second.env}: compare runs of one")
     if options != settings:
         which = sorted(k for k in {*options, *settings} if options.get(k) != settings.get(k))
@@ -117,6 +118,14 @@ def at_once(seeds: int, *sides: RunConfig) -> int:
     """How many environments of each seed are stepped side by side where Python steps them: as many as there are cores for, no more than
     either run trains with."""
     return max(1, min((os.cpu_count() or 1) // seeds, *(c.rollout.envs for c in sides)))
+
+
+def _copies(source: str, name: str, other: str, called: str) -> bool:
+    """Whether two users' environments are one function of two files that are alike, with the modules they import."""
+    if source != other or source not in (FILE, JAX_FILE):
+        return False
+    (file, _, function), (copy, _, same) = name.rpartition(":"), called.rpartition(":")
+    return function == same and Path(file).name == Path(copy).name and fingerprints(file) == fingerprints(copy)
 
 
 def rounds(episodes: int, *sides: RunConfig) -> tuple[int, int]:

@@ -31,7 +31,7 @@ class ValueBased:
 
     Fields: `lr`, annealed linearly to 0 if `anneal`; `epsilon` falls to `epsilon_end` over the first `explore_for` of the budget;
     `gamma`, `lam` discount and lambda; `downward`, the weight of errors whose target lies below the value: less than 1 is optimism,
-    for games in which erring beside the best joint action is punished (hysteretic Q-learning, Matignon et al. 2007; Weighted QMIX,
+    for games in which near-misses of the best joint action are punished (hysteretic Q-learning, Matignon et al. 2007; Weighted QMIX,
     Rashid et al. 2020), and overrates luck where rewards are noisy; `max_grad_norm` per network and parameter set;
     `normalize_observations`.
     """
@@ -163,10 +163,6 @@ class QLearning(ValueBased):
         step = jnp.where(opt.count % self.target_every == 0, self.tau, 0.0)
         return jax.tree.map(lambda old, new: old + step * (new - old), lagged, nets)
 
-    def passes(self, b: int) -> float:
-        """Forward passes per row gathered: each replayed row takes three, and one of the target networks."""
-        return 4 * self.replay.updates * self.replay.batch / b
-
 
 @dataclass(frozen=True)
 class Pqn(ValueBased):
@@ -187,7 +183,3 @@ class Pqn(ValueBased):
 
     def follow(self, lagged: None, nets: Any, opt: Any) -> None:
         return None
-
-    def passes(self, b: int) -> float:
-        """Forward passes per row: one for targets, three per epoch."""
-        return 1 + 3 * self.epochs

@@ -1,10 +1,13 @@
 """A run is one directory: it alone says what was done, and it alone continues it.
 
 - `config.toml`: the resolved configuration; `marlstone train RUN/config.toml` repeats the run
+- `files.json`: the user's files that it names: where they lay, and their hashes
+- `spec.json`: who observes and does what in its environment
 - `versions.json`: Python, packages, machine
 - `metrics.sqlite`: what was measured (`runs.store`)
 - `checkpoints/`: the whole train state of the last three checkpoints (`runs.checkpoint`)
 - `policies/`: what acted at every checkpoint (`runs.policies`)
+- `seconds`: how long all its lives took so far (`runs.lifetime`)
 - `result.json`: the record that `--json` printed
 - `curve.png`: the learning curve
 """
@@ -13,13 +16,14 @@ import contextlib
 import errno
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from marlstone.core.errors import UserError
-from marlstone.runs.checkpoint import discard_after, listed
+from marlstone.runs.checkpoint import discard_after, listed, step_of
 from marlstone.runs.files import sweep, write_atomic
 from marlstone.runs.json_line import one_line
 from marlstone.runs.store import Store
@@ -35,8 +39,8 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, path: str | Path, config: str) -> "RunDirectory":
-        """Start a run at `path` with its resolved configuration (TOML text).
+    def create(cls, path: str | Path, config: str, files: Mapping[str, Any] | None = None) -> "RunDirectory":
+        """Start a run at `path` with its resolved configuration (TOML text) and what is known of the user's files that it names.
 
         Raises `UserError` where something is already there: a run is never overwritten.
         """
@@ -45,6 +49,8 @@ class RunDirectory:
             raise UserError(f"out = {str(path)!r} is a file: name a directory that does not exist yet")
         if target.is_dir() and (target / CONFIG).exists():
             begun = cls(target.resolve())
+            if begun.claimed_elsewhere:
+                raise UserError(f"out = {str(path)!r} is a run that another process is training: leave it alone, or name another directory")
             if listed(begun.checkpoints) or begun.metrics.is_file() or begun.result.is_file():
                 remedy = f"continue it with --resume {path}, or name another directory"
                 if not listed(begun.checkpoints):
@@ -60,6 +66,7 @@ class RunDirectory:
             raise UserError(f"out = {str(path)!r} cannot be made: {error.strerror}: name a directory you may write to") from error
         run = cls(target.resolve())
         run.write(CONFIG, config)
+        run.write("files.json", json.dumps(files or {}, indent=2) + "\n")
         run.write("versions.json", json.dumps(versions(), indent=2) + "\n")
         return run
 
@@ -98,14 +105,22 @@ class RunDirectory:
         """The run's own metrics store. It holds one run, under a fixed name, so that the directory may be renamed."""
         return Store(self.metrics, "run")
 
-    def rewind(self, step: int, config: str) -> None:
-        """Forget what was recorded after `step`, where the run resumes under `config`: another future begins there."""
+    def rewind(self, step: int, config: str, files: Mapping[str, Any] | None = None) -> None:
+        """Forget what was recorded after `step`, where the run resumes under `config`, from the user's `files` as they are now: another
+        future begins there."""
         self.write(CONFIG, config)
+        if files is not None:
+            self.write("files.json", json.dumps(files, indent=2) + "\n")
         discard_after(self.checkpoints, step)
         discard_after(self.policies, step)
         self.result.unlink(missing_ok=True)
         with self.store() as store:
             store.truncate(step)
+
+    def stopped(self, env: str, seeds: tuple[int, ...]) -> dict[str, Any]:
+        """The record of a run that was stopped: the `steps` of its newest checkpoint, 0 where there is none."""
+        kept = listed(self.checkpoints)
+        return {"run": str(self.path), "env": env, "steps": step_of(kept[-1]) if kept else 0, "seeds": list(seeds), "stopped": True}
 
     def abandon(self) -> None:
         """Undo `create`, unless there is a checkpoint. Removes this run's own files only."""
@@ -114,8 +129,19 @@ class RunDirectory:
         sweep(self.checkpoints)
         discard_after(self.policies, -1)
         sweep(self.policies)
-        for name in (CONFIG, "versions.json", "metrics.sqlite", "metrics.sqlite-wal", "metrics.sqlite-shm", ".claim"):
+        for name in (
+            CONFIG,
+            "files.json",
+            "spec.json",
+            "versions.json",
+            "metrics.sqlite",
+            "metrics.sqlite-wal",
+            "metrics.sqlite-shm",
+            "seconds",
+            ".claim",
+        ):
             self.within(name).unlink(missing_ok=True)
+        shutil.rmtree(self.within("fleet"), ignore_errors=True)
         for folder in (self.checkpoints, self.policies, self.path):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -145,8 +171,30 @@ class RunDirectory:
         return self.within("result.json")
 
     @property
+    def seconds(self) -> Path:
+        return self.within("seconds")
+
+    @property
     def curve(self) -> Path:
         return self.within("curve.png")
+
+    @property
+    def spec(self) -> Path:
+        return self.within("spec.json")
+
+    @property
+    def claimed_elsewhere(self) -> bool:
+        """Whether a process is writing to this run now."""
+        if not (claim := self.within(".claim")).is_file():
+            return False
+        with claim.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                return True
+        return False
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:

@@ -7,7 +7,6 @@ begin an episode with none. Rows behind an episode are resets (`first`).
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,13 @@ from marlstone.core.errors import UserError
 from marlstone.core.types import Chunk, Spec, Step
 from marlstone.envs.guards import return_bounds
 from marlstone.runs.arrays import placed, prepared, read, verified
-from marlstone.runs.checkpoint import Checkpoint, load
+from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.leaves import Leaf
 from marlstone.runtime.episodes import together
 from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.judging import Judged, resolve, returns_record
-from marlstone.runtime.spec_json import spec_from_json, spec_to_json
-from marlstone.runtime.train import runtime_of
+from marlstone.runtime.spec_json import first_difference, spec_from_json, spec_to_json
+from marlstone.runtime.train import trained
 
 KIND = "episodes"
 
@@ -87,34 +86,19 @@ def _chunk(spec: Spec, stored: dict[str, Leaf], seed: str) -> Chunk:
 def difference(log: Spec, run: Spec) -> str | None:
     """The first thing in which a log's spec is not a run's, or None."""
     plain = lambda spec: {k: v for k, v in json.loads(json.dumps(spec_to_json(spec))).items() if k != "return_bounds"}
-    found = next(_differences(plain(log), plain(run), ""), None)
+    found = first_difference(plain(log), plain(run))
     return found and "{} is {!r} in the log and {!r} in the run".format(*found)
-
-
-def _differences(a: Any, b: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        a, b = ({str(i): v for i, v in enumerate(x)} for x in (a, b))
-    if not (isinstance(a, dict) and isinstance(b, dict)):
-        if a != b:
-            yield where, a, b
-        return
-    for k in dict.fromkeys((*a, *b)):
-        yield from _differences(a.get(k), b.get(k), f"{where}.{k}" if where else k)
 
 
 def evaluate_logged(config: RunConfig, checkpoint: Checkpoint, episodes: int, path: Path) -> dict[str, Any]:
     """Play fresh episodes with a run's policies, acting as they are deployed, into a log; returns the return fields of just those."""
     refuse_taken(path)
-    runtime = runtime_of(config)
-    try:
+    with trained(config, checkpoint) as (runtime, state):
         spec, width = runtime.algorithm.spec, min(episodes, config.rollout.envs)
         spec_to_json(spec)  # refuses what cannot be written before anything is played
-        state = runtime.spread.pad(load(checkpoint.path, runtime.spread.trim(runtime.start()))[0])
         act = resolve(runtime, state, config, checkpoint.path.parent.parent)
         play = runtime.player(width, act)
         rounds = [play(state, nth) for nth in range(-(-episodes // width))]
-    finally:
-        runtime.close()
     played = {s: jax.tree.map(lambda x: x[:episodes], together([r[i] for r in rounds])) for i, s in enumerate(runtime.seeds)}
     whole = [whole_episodes(c.step, np.zeros((*c.logp.shape[:2], 0)), spec.metrics) for c in played.values()]
     if (ended := min(len(w.env) for w in whole)) == 0:
@@ -131,4 +115,5 @@ def evaluate_logged(config: RunConfig, checkpoint: Checkpoint, episodes: int, pa
     run = str(checkpoint.path.parent.parent)
     write(path, config.env, act, spec, played, run=run, step=checkpoint.step, episodes={str(s): episodes for s in played})
     told = {"run": run, "env": config.env, "step": checkpoint.step, "episodes": ended, "seeds": list(runtime.seeds)}
+    told["evaluation_faults"] = dict(runtime.judged.counts)
     return {**told, **record, "log": str(path)}

@@ -1,5 +1,6 @@
 """A `Spec` as plain JSON and back: how a worker process tells its parent what it steps, and a log what it holds, without pickle and JAX."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -59,3 +60,19 @@ def spec_from_json(said: dict[str, Any]) -> Spec:
         return_bounds=None if bounds is None else tuple(bounds),
         **rest,
     )
+
+
+def first_difference(a: Any, b: Any) -> tuple[str, Any, Any] | None:
+    """The first place in which two specs, read from JSON, are not the same, and what is there; None where they are."""
+    return next(_differences(a, b, ""), None)
+
+
+def _differences(a: Any, b: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        a, b = ({str(i): v for i, v in enumerate(x)} for x in (a, b))
+    if not (isinstance(a, dict) and isinstance(b, dict)):
+        if a != b:
+            yield where, a, b
+        return
+    for k in dict.fromkeys((*a, *b)):
+        yield from _differences(a.get(k), b.get(k), f"{where}.{k}" if where else k)

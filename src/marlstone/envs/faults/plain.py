@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from marlstone.core.errors import UserError
+from marlstone.core.user_code import load
 from marlstone.envs.faults.actions import ActionDelay, ActionLoss
 from marlstone.envs.faults.contract import Fault
 from marlstone.envs.faults.drift import Drift
@@ -14,7 +15,6 @@ from marlstone.envs.faults.presence import Death, LateArrival
 from marlstone.envs.faults.rewards import RewardDelay, RewardNoise
 from marlstone.envs.faults.sensors import Delay, Dropout, Freeze, Noise, Skew
 from marlstone.envs.faults.values import Extreme
-from marlstone.envs.user_file import load
 
 FAULTS: tuple[type[Fault], ...] = (
     Noise, Dropout, Freeze, Delay, Skew, ActionDelay, ActionLoss, Death, LateArrival, RewardDelay, RewardNoise, Extreme, Volatile, Drift,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marlstone.config import RunConfig
-from marlstone.config.sources import built
+from marlstone.config.sources import built, not_toml
 from marlstone.core.errors import UserError, suggest
 from marlstone.core.seeds import REPORTING
 from marlstone.core.types import Spec
@@ -167,15 +167,16 @@ def read_candidates(file: str | Path, quick: bool = False) -> tuple[tuple[Candid
 
     Raises `UserError`.
     """
-    from marlstone.config.sources import beside
+    from marlstone.config.places import beside
 
     path = Path(file)
     try:
-        said = tomllib.loads(path.read_text())
+        text = path.read_text()
+        said = tomllib.loads(text)
     except OSError as error:
         raise UserError(f"--candidates {file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"--candidates {file} is no TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise not_toml(f"--candidates {file}", "" if isinstance(error, UnicodeDecodeError) else text, error) from error
     known = ("defaults", "candidates", "price")
     for key in said:
         if key not in known:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from marlstone.config import RunConfig, dump
-from marlstone.config.sources import resolved
+from marlstone.config.places import portable, recorded, resolved
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 from marlstone.core.types import Spec
@@ -109,7 +109,7 @@ class Study:
 
         def length(c: Candidate) -> tuple[float, bool]:
             tried = self._tries(c)
-            seconds = self.steps[c.name] / tried[0]["record"]["steps_per_second"] if tried else 0.0
+            seconds = self.steps[c.name] / (tried[0]["record"]["steps_per_second"] or math.inf) if tried else 0.0
             return seconds, self._config(c, {}, 1, 0, 1).architecture.managers() is not None
 
         return sorted(candidates, key=length, reverse=True)
@@ -136,7 +136,7 @@ class Study:
             said = kept(self.folder / "pilot" / name, MEASURED)
             assert said is not None
             if q.budget.minutes is not None:
-                out[name] = round(60 * q.budget.minutes * said["record"]["steps_per_second"] / said["cores"])
+                out[name] = round(60 * q.budget.minutes * (said["record"]["steps_per_second"] or 0.0) / said["cores"])
             else:
                 spent = self._cost(said)
                 each = spent.train_per_seed / said["ledgers"][0]["steps"]
@@ -287,7 +287,7 @@ class Study:
         config = replace(
             self._full(chosen), checkpoint_every=None, evaluate=replace(self._full(chosen).evaluate, episodes=self.question.episodes)
         )
-        write_atomic(self.folder / "recommended.toml", dump(resolved(config)).encode())
+        write_atomic(self.folder / "recommended.toml", recorded(config, self.folder).encode())
         return {
             "env": self.question.env,
             "budget": self.question.budget.words,
@@ -374,10 +374,10 @@ def doubts(said: str, proof: dict[str, Any]) -> str:
 
 def remembered(folder: Path, question: Question) -> None:
     """Keep what is asked, so that another question is never answered by this one's runs. Raises `UserError`."""
-    asked = plain(asdict(question))
+    asked = portable(plain(asdict(question)), folder.resolve())
     file = folder / QUESTION
     if file.is_file():
-        before = json.loads(file.read_text())
+        before = portable(json.loads(file.read_text()), folder.resolve())
         if before != json.loads(one_line(asked)):
             other = next(k for k in asked if before.get(k) != json.loads(one_line({k: asked[k]}))[k])
             raise UserError(f"out = {str(folder)!r} holds a selection with another {other}: name another directory, or ask the same")
