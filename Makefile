@@ -1,9 +1,10 @@
 # make demo: from a bare machine to a measured recommendation. make test: what CI runs. make check: everything before a merge.
+# make newest: the newest releases of everything.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-TARGETS := help demo test check soak docs clean
+TARGETS := help demo test newest check soak docs clean
 .PHONY: $(TARGETS)
 
 BIN := .venv/bin
@@ -15,6 +16,11 @@ FULL := .venv/.full-$(SUM)
 ARGS ?=
 # Two files of tests at a time: programs are compiled on one core each.
 TOGETHER ?= -n 2 --dist loadfile
+# Where the newest releases are tried, without constraints, in environments that are made for it and removed.
+NEWEST ?= 3.12 3.13
+# Run once more without the optional parts, which hold JAX back: what trains, evaluates and acts.
+BARE := tests/core tests/encoders tests/learners tests/runs tests/test_compile_options.py tests/test_algorithm.py tests/cli/test_train.py \
+        tests/runtime/test_fused.py tests/runtime/test_evaluation.py tests/runtime/test_fast_actor.py tests/runtime/test_workers.py
 
 # `make test -k x`: make itself takes -k, and x would be a target of its own, looked for after all tests have run.
 STRAY := $(filter-out $(TARGETS),$(MAKECMDGOALS))
@@ -27,6 +33,7 @@ endif
 help:
 	@echo 'make demo   install, find the architecture for a foraging task, print the table and the report (about 5 minutes)'
 	echo 'make test   install everything, run every test (ARGS="-k name" passes arguments to pytest)'
+	echo 'make newest run every test with the newest releases, without constraints, on Python $(NEWEST) (an hour; NEWEST=3.13 for one)'
 	echo 'make check  format, lint, types, layering, tests, docs'
 	echo 'make soak   100,000 agent-steps of every kind of environment: no illegal action reaches any'
 	echo 'make docs   build the documentation into site/'
@@ -59,6 +66,30 @@ demo: | $(DEMO)
 
 test: | $(FULL)
 	@$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
+
+newest:
+	@try() { # try PYTHON EXTRAS TESTS...
+	  local python=$$1 extras=$$2 made
+	  shift 2
+	  made=$$(mktemp -d)
+	  trap 'rm -rf "$$made"' EXIT
+	  "$$python" -m venv "$$made"
+	  "$$made/bin/python" -m pip install -qq --disable-pip-version-check -e ".[$$extras]"
+	  echo "== $$("$$python" --version), marlstone[$$extras]: $$("$$made/bin/python" -m pip freeze | grep -Ei '^(jax|jaxlib|numpy|scipy|optax|gymnasium|pettingzoo|jumanji|jaxmarl|ray|sqlalchemy|pytest)==' | paste -sd ' ')"
+	  "$$made/bin/python" -m pytest $(TOGETHER) "$$@" $(ARGS)
+	}
+	for version in $(NEWEST); do
+	  python=
+	  for found in "python$$version" "$$HOME"/.pyenv/versions/"$$version"*/bin/"python$$version"; do
+	    if [ -z "$$python" ] && "$$found" -c '' 2>/dev/null; then python=$$found; fi
+	  done
+	  if [ -z "$$python" ]; then
+	    echo "make newest needs python$$version, and there is none: install it, or choose others, e.g. make newest NEWEST=3.13" >&2
+	    exit 1
+	  fi
+	  (try "$$python" all,dev)
+	  (try "$$python" dev $(BARE))
+	done
 
 check: | $(FULL)
 	@$(BIN)/ruff format --check .

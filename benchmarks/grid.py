@@ -83,7 +83,7 @@ def cell(env: str, architecture: str, credit: str, learner: str, steps: int, cha
     except ValueError as refusal:
         reason = str(refusal)
         for role, part in parts.items():
-            reason = reason.replace(type(part).__name__, f"the {role}")
+            reason = reason.replace(type(part).__name__, f"the {role}").replace(f"--{role} {getattr(part, 'kind', '')}", f"the {role}")
         return {**place, "refused": reason}
     for steps in (config.steps, 3 * config.steps):
         result = trained(replace(config, steps=steps)) | {"steps": steps}

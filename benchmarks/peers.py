@@ -157,6 +157,7 @@ def ours(name: str, rounds: int, shards: int) -> dict[str, Any]:
     from marlstone.config import Rollout, RunConfig
     from marlstone.envs.make import is_jax
     from marlstone.runtime.train import runtime_of
+    from marlstone.runtime.unroll import chunk_shapes
 
     race = RACES[name]
     rows = race.envs * race.length
@@ -181,14 +182,15 @@ def ours(name: str, rounds: int, shards: int) -> dict[str, Any]:
             began = time.perf_counter()
             state, report = jax.block_until_ready(run(state, race.updates))
             rates.append(float(np.asarray(report.steps)[0].sum()) / (time.perf_counter() - began))
-        limit = runtime.limit(nets)
+        acting = runtime.spread.first(state.acting)
+        limit = runtime.limit(nets, sum(runtime.algorithm.flops(chunk_shapes(runtime.algorithm, acting, race.length))))
     finally:
         runtime.close()
     return {
         "rates": rates,
         "compile_seconds": compile_seconds,
-        "limit": limit.steps_per_second,
-        "share_of_limit": median(rates) / limit.steps_per_second,
+        "limit": (said := limit.record(median(rates)))["limit_steps_per_second"],
+        "share_of_limit": said["share_of_limit"],
         "random_rate": limit.random_rate,
         "flops_per_step": limit.flops_per_step,
         "matrix_rate": limit.matrix_rate,

@@ -19,7 +19,8 @@ import numpy as np
 from record import stamp, write
 
 from marlstone.config import RunConfig, load
-from marlstone.runtime.fused import CPU_OPTIONS, Fused
+from marlstone.core.compile_options import CPU_OPTIONS, supported
+from marlstone.runtime.fused import Fused
 from marlstone.runtime.spread import prepare
 from marlstone.runtime.train import runtime_of
 
@@ -48,7 +49,7 @@ def vmapped(config: RunConfig, seeds: tuple[int, ...]) -> Any:
     runtime: Fused = runtime_of(config, seeds)
     state = jax.jit(jax.vmap(runtime.begin))(np.array(seeds, np.uint32))
     run = jax.jit(jax.vmap(lambda s, n: runtime.advance(s, n, runtime.total), (0, None)), donate_argnums=0)
-    compiled = run.lower(state, np.int32(0)).compile(CPU_OPTIONS if jax.default_backend() == "cpu" else None)
+    compiled = run.lower(state, np.int32(0)).compile(supported(CPU_OPTIONS))
     return state, lambda state, n: compiled(state, np.int32(n))
 
 

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from marlstone.algorithm import Algorithm, Train
+from marlstone.core.compile_options import QUICK
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Views
 from marlstone.credit import Credit, Individual, Team
 from marlstone.envs.make import make
 from marlstone.evaluate import random_play
-from marlstone.evaluate.random_play import QUICK, quick
+from marlstone.evaluate.random_play import quick
 from marlstone.learners.optimizer import Adam
 
 __all__ = ["B", "QUICK", "T", "Combination", "Either", "begun", "chunks_of", "combination", "quick", "rollout"]

@@ -55,7 +55,7 @@ def test_workers_are_paid_for_the_way_they_went() -> None:
 
 
 def test_a_goal_held_pays_its_whole_way_however_it_went() -> None:
-    """The sum over rows of one goal is that of its ends: nothing is earned by going back and forth."""
+    """The undiscounted sum over rows of one goal is that of its ends."""
     it = combined()
     chunk = chunks_of(it, PLAN, t=30)
     pay, place = paid(it, chunk)
@@ -71,6 +71,22 @@ def test_a_goal_held_pays_its_whole_way_however_it_went() -> None:
                     met += end - begin > 2 and sign != 0
                     begin = t
     assert met > 3
+
+
+def test_going_forth_and_back_earns_what_the_discount_leaves() -> None:
+    """Undiscounted nothing; discounted 1 - gamma^k of the way forth, k rows between the ways, as the docs state."""
+    it = combined()
+    chunk = chunks_of(it, PLAN, t=8)
+    leaves, shape = dict(chunk.step.obs[0]), chunk.step.obs[0]["place"].shape
+    path = np.array([0, 1, 1, 1, 0, 0, 0, 0, 0], np.float32)
+    leaves["place"] = np.broadcast_to(path[None, :, None, None], shape).copy()
+    leaves["goal"] = np.zeros_like(leaves["goal"])
+    leaves["goal"][..., 2] = 1  # up
+    here, no = np.ones(chunk.step.present.shape, bool), np.zeros(chunk.step.first.shape, bool)
+    led = replace(chunk, step=replace(chunk.step, obs=(leaves, *chunk.step.obs[1:]), present=here, first=no))
+    pay = np.asarray(it.architecture.pay(it.spec, led, led))[..., 0]
+    np.testing.assert_allclose(pay.sum(-1), 0, atol=1e-6)
+    np.testing.assert_allclose((0.9 ** np.arange(8) * pay).sum(-1), 0.5 * (1 - 0.9**3), rtol=1e-5)
 
 
 def test_nothing_is_paid_on_the_way_in_or_out() -> None:

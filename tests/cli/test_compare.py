@@ -25,6 +25,10 @@ HOST = {
     "checkpoint_every": 10,
     "seeds": 1,
 }
+SLOW = {
+    "rollout.envs": 8, "rollout.length": 7, "rollout.workers": 1, "learner.minibatches": 1, "learner.lr": "0.03", "steps": 840,
+    "checkpoint_every": 280, "seeds": 1, "credit": "individual", "learner.entropy": 0.0,
+}  # fmt: skip
 
 
 def trained(path: Path, env: str, fields: dict[str, object]) -> None:
@@ -59,6 +63,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Path:
         trained(folder / "bad", f"{GROUND}true", SMALL)
         trained(folder / "good", f"{GROUND}false", SMALL)
         trained(folder / "host", f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make", {**SMALL, **HOST})
+        crossing = f"{Path(__file__).parent / 'crossing.py'}:make"
+        trained(folder / "slow", crossing, {**SMALL, **SLOW})
+        trained(folder / "fair", f"{crossing}?honest=true", {**SMALL, **SLOW})
     return folder
 
 
@@ -67,12 +74,47 @@ def test_a_planted_exploit_is_caught(marlstone: Command, runs: Path) -> None:
     found = json.loads(out)
     assert code == 3 and out.count("\n") == 1 and found["alarm"], err
     assert found["metric"] == "score" and found["proxy_change_ci95"][0] > 0 > found["true_change_ci95"][1] and found["steps"][1] == 12288
-    assert [p["step"] for p in found["policies"]] == [2048 * k for k in range(1, 7)] and len(found["pairs"]) == 5
+    assert [p["step"] for p in found["policies"]] == [None, *(2048 * k for k in range(1, 7))]
+    assert [p["from"] for p in found["pairs"]] == ["chance", *(f"step {2048 * k:,}" for k in range(1, 6))]
+    assert found["policies_left_out"] == found["left_out"] == 0 and "episodes of each policy" not in err
+    assert "check-hacking: " in err and "s an episode" in err and "to the first 256 of each, at most 8:00 (--budget)" in err
     assert json.loads((runs / "bad" / "hacking.json").read_text()) == found
     before = runs / "bad" / "policies" / f"step-{found['steps'][0]:012d}"
     code, out, _ = marlstone("check-hacking", str(before), str(runs / "bad"))
-    assert code == 3 and "YES" in out and "from the first run to the second" in out
+    assert code == 3 and "YES" in out and "against before" in out and "chance" in out
     assert marlstone("check-hacking", str(runs / "bad"), str(before))[0] == 0, "the way back is none"
+
+
+def test_a_slow_simulator_is_checked_early_and_no_longer_than_it_takes(marlstone: Command, runs: Path) -> None:
+    """Evidence is looked at after 32 episodes, and here that is enough: of a reward that is hacked, against chance too."""
+    code, out, err = marlstone("check-hacking", str(runs / "slow"), "--json")
+    found = json.loads(out)
+    assert code == 3 and (found["episodes"], found["stopped"], found["metric"], found["better"]) == (32, "decided", "waited", "down"), err
+    by = {p["from"]: p for p in found["pairs"]}
+    assert by["chance"]["alarm"] and by["chance"]["true"]["waited"]["ci95"][0] > 0 and not by["chance"]["true"]["flow"]["alarm"]
+    assert found["seconds"] < 480 and "the first 8 show how long that takes" in err and " left" in err
+    code, out, _ = marlstone("check-hacking", str(runs / "slow"), "--baseline", str(runs / "slow" / "policies" / "step-000000000280"))
+    assert code == 3 and "baseline" in out and "waited" in out and "flow" in out
+    assert max(len(line) for line in out.splitlines() if str(runs) not in line) <= 80
+
+
+def test_a_reward_that_is_what_is_wanted_raises_no_alarm(marlstone: Command, runs: Path) -> None:
+    found = record(marlstone("check-hacking", str(runs / "fair"), "--episodes", "64", "--json"))
+    assert not found["alarm"] and found["pairs"][0]["true"]["waited"]["ci95"][1] < 0 < found["pairs"][0]["proxy_change_ci95"][0]
+
+
+def test_true_metrics_are_compared_beside_the_return(marlstone: Command, runs: Path) -> None:
+    """The newest policy returns more and is worse by `waited`; with less time than the first rounds take, it says so."""
+    first, last = str(runs / "slow" / "policies" / "step-000000000280"), str(runs / "slow")
+    code, out, err = marlstone("compare", last, first, "--json")
+    told = json.loads(out)
+    waited, flow = told["true_metrics"]["waited"], told["true_metrics"]["flow"]
+    assert code == 0 and told["better"] == 0 and waited["better"] == 1 and waited["direction"] == "down" and flow["better"] == 0
+    assert waited["means"][0] > waited["means"][1] and waited["difference"] > 0 and told["means"][0] > told["means"][1]
+    assert "compare: " in err and "s an episode" in err
+    out = marlstone("compare", last, first, "--budget", "0.01s")[1]
+    assert "the time budget was used up" in out and "waited (down is better)" in out and "return of north" in out
+    assert max(len(line) for line in out.splitlines() if str(runs) not in line) <= 80
 
 
 def test_its_clean_twin_is_silent(marlstone: Command, runs: Path) -> None:
@@ -103,7 +145,7 @@ def test_a_trained_policy_beats_an_untrained_one(marlstone: Command, runs: Path)
 
 
 def test_what_cannot_be_compared_is_refused(marlstone: Command, runs: Path) -> None:
-    bad, good, host = (str(runs / name) for name in ("bad", "good", "host"))
+    bad, good, host, slow = (str(runs / name) for name in ("bad", "good", "host", "slow"))
     for words, says in (
         (("compare", bad, good), "exploit=True and with exploit=False"),
         (("compare", bad, host), "different environments"),
@@ -116,6 +158,10 @@ def test_what_cannot_be_compared_is_refused(marlstone: Command, runs: Path) -> N
         (("check-hacking", bad, "--episodes", "1"), "at least 2"),
         (("check-hacking", bad, "--episodes", "31"), "at least --episodes 32"),
         (("check-hacking", host), "declares no true metric"),
+        (("check-hacking", good, "--baseline", bad), "exploit=False and with exploit=True"),
+        (("check-hacking", bad, "--budget", "8 minutes"), "--budget 8 minutes: give a time, such as 90s"),
+        (("compare", bad, bad, "--budget", "0m"), "--budget 0m: give a time"),
+        (("check-hacking", slow, "--budget", "0.01s"), "96 are the least that show anything: they take longer than --budget 0:00"),
         (("check-hacking", f"{bad}/policies/step-000000002048"), "kept no policy before step 2048"),
     ):
         code, out, err = marlstone(*words)

@@ -6,9 +6,15 @@ import sys
 
 import pytest
 
+from marlstone.architectures import Architecture
+from marlstone.architectures.body import Body
 from marlstone.cli import COMMANDS, main
+from marlstone.cli.arguments import KINDS
 from marlstone.cli.outcome import conclude
+from marlstone.config import kinds
 from marlstone.config.schema import Rollout
+from marlstone.credit import Credit
+from marlstone.learners import Learner
 
 HELP = """
 import sys
@@ -47,6 +53,23 @@ def test_envs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "jumanji:LevelBasedForaging?task=8x8-2p-2f-coop" in capsys.readouterr().out
 
 
+def test_a_name_is_shown_as_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["envs", "my.py:make_env?a=1&b=007&c:=[1]", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["options"] == {"a": 1, "b": "007", "c": [1]} and len(shown["notes"]) == 1
+    assert main(["envs", "my.py:make_env?b=007"]) == 0
+    assert "'007' (str)" in capsys.readouterr().out
+    assert main(["envs", "my.py"]) == 2
+
+
+def test_help_lists_every_kind_of_part() -> None:
+    """Help imports no part: its lists are held against the parts here."""
+    contracts = {"architecture": Architecture, "credit": Credit, "learner": Learner, "body": Body}
+    assert {part: kinds.names(contract).keys() for part, contract in contracts.items()} == {
+        k: dict.fromkeys(v).keys() for k, v in KINDS.items()
+    }
+
+
 def _elsewhere() -> int:
     raise ValueError("a bug somewhere")
 
@@ -55,10 +78,10 @@ def test_refusals_are_told_from_failures(capsys: pytest.CaptureFixture[str]) -> 
     """A `raise` of this package is the user's to mend; any other error keeps its traceback."""
 
     def ours() -> int:
-        Rollout(envs=0)
+        Rollout(length=0)
         return 0
 
     assert conclude(ours, as_json=False) == 2
-    assert capsys.readouterr().err == "error: rollout.envs is 0: give at least 1\n"
+    assert capsys.readouterr().err == "error: rollout.length is 0: give at least 1\n"
     with pytest.raises(ValueError, match="a bug somewhere"):
         conclude(_elsewhere, as_json=False)

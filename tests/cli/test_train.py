@@ -159,10 +159,10 @@ sys.exit(code)
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_interrupt(tmp_path: Path, as_json: bool) -> None:
-    """Ctrl-C: a checkpoint, a word on how to go on, and exit code 0; also where whoever started us ignores it."""
+    """Ctrl-C: a checkpoint, a word on how to go on, and its own exit code; also where whoever started us ignores it."""
     words = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "run"), *(["--json"] if as_json else [])]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 130, done.stderr
     assert "stopping after a checkpoint" in done.stderr and "Traceback" not in done.stderr
     assert (tmp_path / "run/checkpoints/step-000000000030").is_dir()
     if as_json:

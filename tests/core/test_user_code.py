@@ -1,4 +1,4 @@
-"""Users' files: neighbors first and nobody else's modules replaced; every failure one message with its line; hashes of all that is imported."""
+"""Users' files: neighbors first, no library's modules replaced; every failure one message with its line; hashes of all that is imported."""
 
 import json
 import subprocess
@@ -50,8 +50,9 @@ def test_a_neighbor_wins_over_what_is_installed_and_imported(tmp_path: Path) -> 
     (tmp_path / "tree" / "leaf.py").write_text("import wave\nNAME = 'leaf of ' + wave.NAME\n")
     assert load(main).lazy() == ("my tree", "my wave", "leaf of my wave", "my fractions", "my tree")
     import fractions
-    import tree
     import wave as real
+
+    import tree
 
     assert tree is installed and hasattr(tree, "map_structure") and hasattr(real, "open") and hasattr(fractions, "Fraction")
     if wave is not None:
@@ -105,7 +106,10 @@ def test_an_edit_within_the_same_second_is_seen_by_the_next_process(tmp_path: Pa
     ("files", "says"),
     [
         ({"main": "x = 1\ndef f(:\n"}, "main.py line 2: SyntaxError"),
-        ({"main": "import os\nimport nowhere_at_all\n"}, "main.py line 2: ModuleNotFoundError: No module named 'nowhere_at_all': install it"),
+        (
+            {"main": "import os\nimport nowhere_at_all\n"},
+            "main.py line 2: ModuleNotFoundError: No module named 'nowhere_at_all': install it",
+        ),
         ({"main": "\n\nraise KeyError('z')\n"}, "main.py line 3: KeyError: 'z'"),
         ({"main": "import near\n", "near": "def f():\n  return 1 / 0\nf()\n"}, "near.py line 2: ZeroDivisionError"),
         ({"main": "import near\n", "near": "x = = 1\n"}, "near.py line 1: SyntaxError"),

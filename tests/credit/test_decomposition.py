@@ -13,6 +13,7 @@ from marlstone.architectures import Ctde, Decentralized, Mlp
 from marlstone.core.records import replace
 from marlstone.core.types import Views
 from marlstone.credit import Counterfactual, Credit, Difference, Individual, Qmix, Qplex, Team, Vdn
+from marlstone.credit.decomposition import _said
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning
 from tests.batches import chunks_of
@@ -45,6 +46,24 @@ def test_more_of_an_agent_is_never_less_of_the_team(credit: Any, seed: int) -> N
     assert (np.asarray(slopes) >= 0).all() and (np.asarray(slopes) > 0).mean() > 0.99
     rows = jax.vmap(lambda chosen, best, s: credit.mix(p, chosen, best, s))(q[..., 0], q.max(-1), state)
     np.testing.assert_allclose(rows, credit.mix(p, jnp.asarray(q[..., 0]), q.max(-1), state), rtol=1e-5, atol=1e-5)
+
+
+@SEEDS
+def test_qplex_teaches_agents_by_their_weights_alone(seed: int) -> None:
+    """As in the authors' code: advantages are detached, so that values move by w_i > 0, whatever l says of them; the mixed value is the
+    paper's sum_i w_i v_i + b + sum_i l_i w_i (q_i - v_i) all the same."""
+    credit, (q, state) = Qplex(5), draws(seed)
+    p = parameters(credit, seed)
+    chosen, best = jnp.asarray(q[..., 0]), jnp.asarray(q.max(-1))
+    value, (by_chosen, by_best) = jax.value_and_grad(lambda c, v: credit.mix(p, c, v, state).sum(), (0, 1))(chosen, best)
+    said = np.asarray(_said(p["scale"], state))
+    w, b = np.log1p(np.exp(said[:, :N])), said[:, N]
+    duel = np.log1p(np.exp(np.asarray(_said(p["duel"], jnp.concatenate([state, chosen - best], -1)))))
+    np.testing.assert_allclose(by_chosen, w, rtol=1e-5)
+    assert not np.asarray(by_best).any()
+    np.testing.assert_allclose(value, ((w * (best + duel * (chosen - best))).sum(-1) + b).sum(), rtol=1e-4)
+    moved = jax.grad(lambda p: credit.mix(p, chosen, best, state).sum())(p)
+    assert all(np.asarray(x).any() for x in jax.tree.leaves(moved))
 
 
 @CREDITS

@@ -107,3 +107,18 @@ def test_it_finds_what_helps_the_team() -> None:
 def test_a_batch_that_devices_share_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Shaping looks a step ahead .* use rollout\.shards = 1"):
         Algorithm(make(ADDITIVE).spec, Ctde(), Shaping(), PolicyGradient(), shards=2)
+
+
+def test_the_step_ahead_is_clipped_as_the_learners_is() -> None:
+    """Agents that share no parameters are clipped apart: how much one of them moves says nothing of how much another does."""
+    it = Algorithm(make(PAIR).spec, Ctde(MLP, sharing="none"), Shaping(hidden=7), PolicyGradient(max_grad_norm=1e-3))
+    chunk, train = jax.tree.map(jnp.asarray, chunks_of(it, PAIR)), begun(it)
+    beyond = jnp.ones(chunk.logp.shape, bool)
+    acts = it.sets.count(chunk.acts)
+    ahead = Ahead(it.spec, it.architecture, it.learner, it.sets, train.nets.actor, train.seen, chunk, acts, beyond)
+    advantage = jnp.asarray(np.random.default_rng(0).normal(size=chunk.logp.shape), jnp.float32)
+    after = quick(lambda a: ahead.step(a, 1.0))
+    small, large = after(advantage), after(advantage.at[..., 1].multiply(1e4))
+    np.testing.assert_allclose(small, large, atol=2e-5)
+    grads = jax.grad(lambda a: ahead.step(a, 1.0).sum())(0 * advantage)
+    assert np.isfinite(np.asarray(grads)).all(), "also where nothing moves"

@@ -105,6 +105,7 @@ def fitting_comparison(first: Any, second: Any, *_: Any) -> dict[str, Any]:
 
     together(first[0], second[0])
     figures = dict.fromkeys(("difference", "ci95", "better", "clipped", "counted", "episodes", "seeds", "bounds"))
+    figures |= {"means": [None, None], "decided": False}
     return {**figures, "env": first[0].env, "runs": ["a", "b"], "steps": [1, 1], "bounds_declared": True, "agents": {}}
 
 
@@ -116,9 +117,16 @@ def fitting_check(runs: Any, *_: Any) -> dict[str, Any]:
     together(runs[0][0], runs[-1][0])
     assert make(runs[0][0].env).spec.metrics
     figures = dict.fromkeys(("proxy_change", "proxy_change_ci95", "true_change", "true_change_ci95", "episodes", "seeds", "note"))
-    pair = {"steps": [1, 2], "alarm": False, "proxy_change_ci95": None, "true": {"score": {"better": "up", "ci95": None}}}
+    pair = {
+        "from": "chance",
+        "steps": [None, 2],
+        "alarm": False,
+        "proxy_change_ci95": None,
+        "true": {"score": {"better": "up", "ci95": None}},
+    }
     told = {"alarm": False, "metric": "score", "better": "up", "steps": [1, 2], "env": runs[0][0].env, "runs": ["a"], "pairs": [pair]}
-    return figures | told
+    told |= {"against": "chance", "acting": ["mode"], "left_out": 0, "policies_left_out": 0, "stopped": "decided"}
+    return figures | told | {"policies": [{"name": "chance", "return": 0.0, "score": 0.0}]}
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p.read_text())], ids=lambda p: p.name)

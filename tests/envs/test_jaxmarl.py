@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from marlstone.core.compile_options import QUICK, supported
 from marlstone.core.distributions import Box, Discrete
 from marlstone.envs.jaxmarl import make
 from marlstone.envs.names import UnknownEnvironment
 
 jaxmarl = pytest.importorskip("jaxmarl", reason="needs marlstone[jaxmarl]")
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiled to run once
 GAMES = [
     ("MPE_simple_spread_v3", {}),
     ("MPE_simple_tag_v3", {"num_good_agents": 2}),
@@ -44,7 +44,7 @@ def rollout(name: str, options: tuple = (), length: int = 27):
         state, row = env.step(state, action, k2)
         return (state, row), (row, state, obs, after, rewards, dones, action)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @functools.partial(jax.jit, compiler_options=supported(QUICK))
     @jax.vmap
     def run(key):
         return jax.lax.scan(body, env.init(key), jax.random.split(key, length))[1]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from marlstone.core.compile_options import QUICK, supported
 from marlstone.envs.jumanji import make
 from marlstone.envs.jumanji_lbf import LbfState
 
@@ -16,7 +17,6 @@ from jumanji.environments.routing.lbf.env import LevelBasedForaging
 from jumanji.environments.routing.lbf.generator import RandomGenerator
 from jumanji.environments.routing.lbf.types import Agent, Food, State
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiled to run once
 TASKS = ["8x8-2p-2f-coop", "2s-10x10-3p-3f"]
 
 
@@ -47,7 +47,7 @@ def test_step_equals_jumanji(task: str, penalty: float) -> None:
     """From crowded states (agents drawn beside food, any clock), one random action: the same state, reward and row."""
     ours, theirs = pair(task, penalty)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @functools.partial(jax.jit, compiler_options=supported(QUICK))
     @jax.vmap
     def compare(key):
         k = jax.random.split(key, 6)

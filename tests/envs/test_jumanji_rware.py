@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from marlstone.core.compile_options import QUICK, supported
 from marlstone.envs.jumanji import make
 from marlstone.envs.jumanji_rware import WarehouseState
 
@@ -16,7 +17,6 @@ from jumanji.environments.routing.robot_warehouse.env import RobotWarehouse
 from jumanji.environments.routing.robot_warehouse.generator import RandomGenerator
 from jumanji.environments.routing.robot_warehouse.utils import compute_action_mask
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiled to run once
 TASK, LIMIT = "small-4ag-hard", 16
 
 
@@ -50,7 +50,7 @@ def walk(task: str, length: int = LIMIT + 1):
         after, timestep = theirs.step(state, action)
         return after, (mine, row, as_ours(ours, after), timestep)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @functools.partial(jax.jit, compiler_options=supported(QUICK))
     @jax.vmap
     def run(key):
         k = jax.random.split(key, 4)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from marlstone.core.compile_options import QUICK, supported
 from marlstone.core.records import replace
 from marlstone.envs.make import UnknownEnvironment, make
 from marlstone.envs.proving import Climbing, Flip, Plan
@@ -17,7 +18,6 @@ from marlstone.envs.proving.symbols import Shown
 from marlstone.envs.rows import below
 from marlstone.envs.vectorized import Vectorized
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiled to run once
 NOISY = {"proving:dummy?sigma=0.5": [3]}  # agents whose worth is an expectation: measured within five standard errors
 GROUNDS = [
     "proving:climbing?rows=2",
@@ -79,7 +79,7 @@ def measure(name: str, coalitions: np.ndarray, episodes: int):
         total, said = jax.vmap(run)(jnp.asarray(coalitions))
         return total, *jax.tree.map(lambda x: x[-1], said)  # the last coalition is everybody: the episode as taken
 
-    run = jax.jit(jax.vmap(one), compiler_options=QUICK)
+    run = jax.jit(jax.vmap(one), compiler_options=supported(QUICK))
     return jax.tree.map(np.asarray, run(jax.random.split(jax.random.key(0), episodes)))
 
 
@@ -166,7 +166,7 @@ def play(name: str, script, episodes: int = 1000):
         (_, row), (rows, actions) = jax.lax.scan(body, env.init(key), jax.random.split(key, env.spec.horizon))
         return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, row), actions
 
-    run = jax.jit(jax.vmap(one), compiler_options=QUICK)
+    run = jax.jit(jax.vmap(one), compiler_options=supported(QUICK))
     return jax.tree.map(np.asarray, run(jax.random.split(jax.random.key(0), episodes), jnp.arange(episodes) >= episodes // 2))
 
 
@@ -284,7 +284,9 @@ def test_a_flip_comes_once_in_a_life() -> None:
         after = vector.step(carry[0], jax.vmap(_say)(carry[1]), jax.random.split(key, b))
         return after, after
 
-    run = jax.jit(lambda k: jax.lax.scan(body, vector.init(jax.random.split(k, b)), jax.random.split(k, 20)), compiler_options=QUICK)
+    run = jax.jit(
+        lambda k: jax.lax.scan(body, vector.init(jax.random.split(k, b)), jax.random.split(k, 20)), compiler_options=supported(QUICK)
+    )
     states, row = jax.tree.map(np.asarray, run(jax.random.key(5))[1])
     lived = np.cumsum(~row.first, 0)
     np.testing.assert_array_equal(states.env.lived, lived)
@@ -307,7 +309,7 @@ def test_a_reset_keeps_what_an_environment_remembers() -> None:
     b = 16
     vector, keys, ages = Vectorized(Flip(rows=2), b), jax.random.split(jax.random.key(1), b), np.arange(b) * 10
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @functools.partial(jax.jit, compiler_options=supported(QUICK))
     def run(over):
         state, row = vector.init(keys)
         aged = replace(state, env=replace(state.env, lived=jnp.asarray(ages)), over=over)
@@ -337,7 +339,7 @@ def test_random_walks_do_not_find_the_plan() -> None:
 
     drawn = np.random.default_rng(0).integers(0, 3, (2, 10_000, env.rows, 2))
     drawn[1] = drawn[1, :, np.arange(env.rows) // 8 * 8].swapaxes(0, 1)
-    flat, held = jax.jit(jax.vmap(jax.vmap(wins)), compiler_options=QUICK)(drawn).mean(1)
+    flat, held = jax.jit(jax.vmap(jax.vmap(wins)), compiler_options=supported(QUICK))(drawn).mean(1)
     assert flat < 0.001 and 0.17 < held < 0.21
 
 

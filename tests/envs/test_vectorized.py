@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from marlstone.core.compile_options import QUICK, supported
 from marlstone.core.records import replace
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
@@ -20,7 +21,6 @@ NAMES = [
     "proving:climbing",
 ]
 B, ROWS = 8, 60
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiled to run once
 
 
 def _needs(name: str) -> None:
@@ -44,7 +44,7 @@ def rollout(name: str):
         after = vector.step(state, action, jax.random.split(k2, B))
         return after, (row, action)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @functools.partial(jax.jit, compiler_options=supported(QUICK))
     def run(key):
         (_, row), (rows, actions) = jax.lax.scan(body, vector.init(jax.random.split(key, B)), jax.random.split(key, ROWS))
         rows = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, row)

@@ -18,7 +18,10 @@ def test_whoever_plays_a_round_plays_the_same_episodes() -> None:
     with Players.of(config(), 2) as ours, Players.of(config(credit="team", seed="7"), 2) as theirs:
         policies = ours.runtime.start().train.policy
         first, again, next_ = (np.asarray(p.play(policies, 16, nth, "mode").team_return) for p, nth in ((ours, 0), (theirs, 0), (ours, 1)))
+        chance = [np.asarray(ours.play(policies, 16, 0, act, chance=True).team_return) for act in ("mode", "sample")]
     np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(*chance)
+    assert (chance[0] != first).any(), "chance is nobody's policy, however that acts"
     everything = np.stack([*first, *next_])
     assert first.shape == (2, 16) and len(np.unique(everything, axis=0)) == 4, "each seed and round draws its own"
 

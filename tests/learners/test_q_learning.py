@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marlstone.algorithm import Algorithm
-from marlstone.architectures import Ctde, Decentralized, Mlp
+from marlstone.architectures import Ctde, Decentralized, Gru, Mlp
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk
 from marlstone.credit import Individual, Vdn
@@ -21,7 +21,7 @@ from marlstone.runtime.fused import Fused
 from tests.batches import B, T, begun, chunks_of, quick
 
 DUMMY = "proving:dummy?rows=3"
-MLP = Mlp((6, 5), "tanh")
+MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
 SMALL = Replay(8, 2, 1)
 
 
@@ -111,6 +111,31 @@ def test_target_networks_move_every_so_many_batches(tau: float) -> None:
         train = after
 
 
+# ---- burn-in
+@pytest.mark.parametrize(("body", "asked", "rows"), [(GRU, None, T // 4), (GRU, 5, 5), (GRU, 0, 0), (MLP, None, 0), (MLP, 2, 2)])
+def test_rows_that_only_bring_memory_up_to_date_are_not_trained(body: Any, asked: int | None, rows: int) -> None:
+    """Neither by the loss nor by priorities, until an episode begins in the sequence; targets are the same all over."""
+    it = Algorithm(make(DUMMY).spec, Decentralized(body), Vdn(), QLearning(burn_in=asked, replay=SMALL))
+    chunk = chunks_of(it, "proving:dummy?rows=9")
+    bare = Algorithm(it.spec, it.architecture, it.credit, QLearning(burn_in=0, replay=SMALL))
+    train = begun(it)
+    fixed, whole = (quick(lambda t, c, a=a: a._targets(t.nets, t.nets, t.seen, t.targets, c))(train, chunk) for a in (it, bare))
+    np.testing.assert_array_equal(fixed.target, whole.target)
+    begun_here = np.cumsum(np.asarray(chunk.step.first)[:, 1:-1], 1) > 0
+    for t in range(T):
+        exact = np.asarray(chunk.step.first)[:, 0] | (begun_here[:, t - 1] if t else False)
+        wanted = np.asarray(whole.predicted)[:, t] & (exact | (t >= rows))[:, None]
+        np.testing.assert_array_equal(np.asarray(fixed.predicted)[:, t], wanted)
+    assert (np.asarray(fixed.predicted) != np.asarray(whole.predicted)).any() == (rows > 0 and not np.asarray(chunk.step.first)[:, 0].all())
+
+
+def test_a_sequence_all_burnt_in_is_refused() -> None:
+    it = Algorithm(make(DUMMY).spec, Decentralized(GRU), Vdn(), QLearning(burn_in=T, replay=SMALL))
+    chunk, train = chunks_of(it, DUMMY), begun(it)
+    with pytest.raises(ValueError, match=f"burn_in is {T}, and sequences have {T} rows: give less than rollout.length"):
+        jax.eval_shape(lambda: it._targets(train.nets, train.nets, train.seen, train.targets, chunk))
+
+
 # ---- refusals
 @pytest.mark.parametrize("learner", [QLearning(), Pqn()], ids=["q_learning", "pqn"])
 def test_what_cannot_be_enumerated_is_refused(learner: Any) -> None:
@@ -122,6 +147,7 @@ def test_what_cannot_be_enumerated_is_refused(learner: Any) -> None:
     ("make_it", "words"),
     [
         (lambda: QLearning(tau=0.0), ["QLearning.tau is 0.0", "up to 1"]),
+        (lambda: QLearning(burn_in=-1), ["QLearning.burn_in is -1", "0 or more"]),
         (lambda: QLearning(target_every=0), ["QLearning.target_every is 0", "at least 1"]),
         (lambda: QLearning(epsilon=1.5), ["QLearning.epsilon is 1.5", "the default is 1.0"]),
         (lambda: Pqn(epochs=0), ["Pqn.epochs is 0", "at least 1"]),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -20,7 +19,7 @@ from marlstone.core.normalize import Moments
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Spec, Step
 from marlstone.credit import Counterfactual, Individual, Qmix, Team, Vdn
-from marlstone.encoders.image import Image, convolved
+from marlstone.encoders.image import Image
 from marlstone.learners import PolicyGradient, Pqn, QLearning
 from marlstone.runtime.fleet.fast import FastActor, describe, weights
 from tests.batches import begun, built, quick
@@ -240,16 +239,6 @@ def test_noise_is_distributed_as_training_draws_it() -> None:
         for z in (x, y):
             assert stats.kstest(z.reshape(-1), law, method="asymp").pvalue > 1e-3
     assert not np.array_equal(noise[0], actor.noise(np.random.default_rng(1), (20, 60))[0])
-
-
-@pytest.mark.parametrize("size", [(8, 9), (11, 10)])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_numpy_convolves_as_xla_does(size: tuple[int, int], stride: int) -> None:
-    rng = np.random.default_rng(0)
-    x, w = (rng.normal(size=s).astype(np.float32) for s in ((2, *size, 3), (27, 4)))
-    theirs, ours = np.asarray(convolved(jnp.asarray(x), jnp.asarray(w), stride)), convolved(x, w, stride)
-    assert ours.dtype == np.float32
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 # ---- refusals

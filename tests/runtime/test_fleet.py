@@ -1,5 +1,6 @@
 """The fleet with real processes: it trains, survives what kills its members, counts every chunk, and leaves nothing behind."""
 
+import io
 import json
 import os
 import random
@@ -12,7 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from marlstone.cli.fleet_status import shown
+from marlstone.cli.report import training
 from marlstone.config import dump, load
 from marlstone.core.errors import Failure, UserError
 from marlstone.runs.checkpoint import newest
@@ -21,6 +25,7 @@ from marlstone.runtime.fleet import supervise as fleet
 from marlstone.runtime.fleet.sight import STATUS, ask_for, dump_stacks, status_of
 from marlstone.runtime.fleet.supervise import Supervisor
 from marlstone.runtime.train import evaluate
+from tests.cli.test_interrupt import SLOW_HOST
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 HOST = str(Path(__file__).parent.parent / "envs" / "host_examples.py")
@@ -85,8 +90,43 @@ def test_a_fleet_trains_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert children() == before
     said = status_of(it.run)
     assert [m["name"] for m in said["members"]] == ["learner", "actor-0", "actor-1"]
+    readable(said)
+    assert record["events"] == {}
     with it.run.store() as store:
         assert {"fleet/staleness_mean", "fleet/queue_depth", "fleet/actor-1/lag", "return"} <= set(store.names())
+
+
+def readable(said: dict[str, Any]) -> None:
+    """The status at 80 columns: no line is longer, no name is cut."""
+    console = Console(width=80, file=io.StringIO())
+    console.print(shown(said))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
+    for name in ("process", "seed", "doing", "steps/s", "lag", "lives", *(m["name"] for m in said["members"])):
+        assert any(name in line.split() for line in lines), name
+
+
+def test_a_fleet_that_is_stopped_keeps_what_it_trained(tmp_path: Path) -> None:
+    """Within seconds, whatever its learner is at: here it waits for chunks of environments that take for ever."""
+    before, slow = children(), tmp_path / "slow"
+    (tmp_path / "host.py").write_text(SLOW_HOST.format(examples=str(Path(HOST).parent), slow=str(slow)))
+    it = supervised(tmp_path, f"{tmp_path}/host.py:make", steps="64000")
+    asked: list[float] = []
+
+    def ask() -> None:
+        while it.broker.facts()[0]["version"] < 5:
+            time.sleep(0.02)
+        slow.touch()
+        time.sleep(1.0)
+        asked.append(time.monotonic())
+
+    it.stop = lambda: bool(asked)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    record = it.supervise()
+    asking.join()
+    assert record["stopped"] and record["steps"] == newest(it.run.checkpoints).step >= 32  # whole contacts, of up to 1.5 s each
+    assert children() == before
 
 
 def test_chaos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +158,8 @@ def test_chaos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         striker.join()
     assert blows["actor"] >= 3
     assert record["restarts"] >= 3
+    assert record["events"]["actor_replaced"] == sum(m.life for m in it.actors)
+    assert record["events"].get("learner_restarted", 0) == it.learner.life
     assert record["steps"] == 3200
     assert np.isfinite(record["returns"]).all()
     balanced(record)
@@ -149,6 +191,12 @@ def test_a_killed_learner_goes_on_from_its_checkpoint_and_actors_stay(tmp_path: 
     assert record["chunks_rolled_back"] > 0
     balanced(record)
     assert pids[0] == pids[1]
+    # It happened after the step that the learner resumed from, and is known nevertheless: to the store, the record and the table.
+    assert record["events"] == {"learner_restarted": 1, "rolled_back": 1}
+    with it.run.store() as store:
+        assert sum(n for (name, detail), n in store.counts().items() if name == "learner_restarted" and "status -9" in detail) == 1
+    assert "learner_restarted 1" in dict(training(record))["events"]
+    assert record["wall_seconds"] >= sum(record["phases"].values())
 
 
 FAILING = str(Path(__file__).parent / "failing_credit.py")

@@ -188,7 +188,8 @@ def test_a_resumed_run_has_the_learner_that_was_saved(tmp_path: Path) -> None:
     """Stopped and resumed, managers and all: it goes on from the update it had reached, to the budget; two seeds side by side."""
     two = replace(config(seeds=2), architecture=LED)
     run = RunDirectory.create(tmp_path / "run", dump(two))
-    stopped = train(two, run, stop=lambda: True)
+    seen: list[Any] = []
+    stopped = train(two, run, stop=lambda: bool(seen), progress=lambda p: seen.append(p) if p.step else None)
     assert stopped["stopped"] and stopped["steps"] == B * T
     kept = read(newest(run.checkpoints).path)
     resumed = train(two, run, resume=newest(run.checkpoints))

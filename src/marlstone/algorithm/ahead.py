@@ -14,6 +14,7 @@ from marlstone.architectures.network import Network
 from marlstone.core.types import Chunk, Spec
 from marlstone.credit.contract import everyone
 from marlstone.learners.contract import Learner
+from marlstone.learners.optimizer import clip_by_set
 
 Array = Any
 
@@ -55,7 +56,8 @@ class Ahead:
 
             mean_bt pi_i(a_i) / mu_i(a_i) A_i       per parameter set
 
-        ahead, no longer than the learner's own may be. Gradients pass through the step to `advantage`."""
+        ahead, its gradient clipped as the learner's is: per group and parameter set. (With a shared trunk the learner's norm also holds the
+        critic's part, which is not known here.) Gradients pass through the step to `advantage`."""
         m, actor = advantage.shape[-1], lax.stop_gradient(self.actor)
         whole = everyone(self.spec, advantage, jnp.zeros_like(self.chunk.logp))
 
@@ -64,7 +66,7 @@ class Ahead:
             return self.sets.mean(ratio * whole, self.chunk.acts, self.acts)
 
         grads = jax.grad(surrogate)(actor)
-        norm = jnp.sqrt(sum((g**2).sum() for g in jax.tree.leaves(grads)) + 1e-12)
-        length = lr * jnp.minimum(1.0, self.learner.max_grad_norm / norm)
-        after = jax.tree.map(lambda p, g: p + length * g, actor, grads)
+        groups = zip(grads, self.sets.sizes, strict=True)
+        grads = tuple(clip_by_set(g, k > 1, self.learner.max_grad_norm)[0] for g, k in groups)
+        after = jax.tree.map(lambda p, g: p + lr * g, actor, grads)
         return self._logp(after)[..., :m]

@@ -14,6 +14,8 @@ from marlstone.algorithm.sets import Sets
 from marlstone.algorithm.state import Nets, Policy, Train
 from marlstone.architectures.acting import log_prob
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, Memory, Seen
+from marlstone.core.distributions import noise_of
+from marlstone.core.flops import count_flops
 from marlstone.core.normalize import Scales, follow, targets
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec, Step, Views
@@ -22,6 +24,16 @@ from marlstone.learners.contract import Fixed, Learner
 from marlstone.learners.optimizer import Adam
 
 Array = Any
+VIEWS = {
+    "central": "the global state",
+    "joint_q": "a critic of joint actions",
+    "q_chosen": "action values",
+    "q_expected": "expected action values",
+    "q_default": "values of default actions",
+    "q_best": "values of the best actions",
+    "value": "state values",
+}
+"""What messages call the views of a batch that a credit method may need."""
 ALWAYS = frozenset({"logp", "entropy", "scale"})  # views that every architecture has
 VALUE_RATE = 0.05  # how fast value targets' moments follow, per update
 
@@ -40,14 +52,12 @@ class Algorithm:
     shards: int = 1
 
     def __post_init__(self) -> None:
-        a, c, learns = (type(x).__name__ for x in (self.architecture, self.credit, self.learner))
+        c, learns = (type(x).__name__ for x in (self.credit, self.learner))
         if reason := self.architecture.refuses(self.spec):
             raise ValueError(reason)
         offered = ALWAYS | (self.architecture.provides - self.learner.withholds) | self.learner.offers
         if lacking := sorted(self.wanted - offered):
-            raise ValueError(
-                f"{c} with {learns} needs {lacking}, which {a} does not provide: choose another architecture, learner or credit"
-            )
+            raise ValueError(self._lacks(lacking))
         for ignored in sorted(self.credit.answers() - self.learner.asks - {"contribution"}):
             raise ValueError(f"{learns} never asks for {ignored!r}, so {c}'s answer would be ignored: choose another learner or credit")
         if self.spec.opponents and "reward" in self.credit.answers():
@@ -62,6 +72,14 @@ class Algorithm:
         for g in self.spec.groups:
             if reason := self.learner.refuses(g.space):
                 raise ValueError(f"group {g.name!r}: {reason}")
+
+    def _lacks(self, lacking: list[str]) -> str:
+        """What the credit method needs and does not get here, and from whom it would."""
+        architecture, credit, learner = (getattr(type(x), "kind", type(x).__name__) for x in (self.architecture, self.credit, self.learner))
+        what = f"--credit {credit} needs {' and '.join(VIEWS.get(view, repr(view)) for view in lacking)}"
+        if not set(lacking) & self.learner.withholds and {"central", "joint_q"} >= set(lacking):
+            return f"{what}, which --architecture {architecture} does not have: add --architecture ctde"
+        return f"{what}, which --learner {learner} with --architecture {architecture} does not have: choose another learner or credit"
 
     # ---- who belongs to whom
     @cached_property
@@ -238,12 +256,18 @@ class Algorithm:
         return Train(nets, absorbed, scale, opt, train.version + 1, self._explore(progress), lagged, replay), metrics
 
     # ---- what it costs
-    def flops(self, nets: Nets, b: int) -> tuple[int, int]:
-        """FLOPs of one joint step of `b` environments: of acting, and of learning from it (the learner's passes; one more of critics
-        that remember)."""
-        act, value = self.architecture.flops(self.spec, nets)
-        again = value if self.architecture.recurrent_critic() else 0
-        return act, round(self.learner.passes(b) * (act + value)) + again
+    def flops(self, chunk: Chunk) -> tuple[int, int]:
+        """FLOPs per joint step of acting, and of learning: of all products in an update from a batch of such chunks `[b t ...]` (shapes
+        are enough), whatever parts it is made of, and of the critics' memories."""
+        whole = replace(self, shards=1)  # devices share one seed's work out: together they do what one would do
+        b, t = chunk.logp.shape[:2]
+        train = jax.eval_shape(whole.init, jax.random.key(0), chunk)
+        row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((b, *x.shape[2:]), x.dtype), chunk.step)
+        spaces, counts = [g.space for g in self.spec.groups], [g.count for g in self.spec.groups]
+        noise = jax.eval_shape(lambda key: noise_of(spaces, counts, key, (b,)), jax.random.key(0))
+        act = count_flops(whole.act, train.policy, row, chunk.memory, noise)
+        learn = count_flops(whole.update, train, chunk, 0.0, jax.random.key(0)) + count_flops(whole.remember, train, chunk, chunk.memory)
+        return round(act / b), round(learn / (b * t))
 
     # ---- what it claims
     @property

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from marlstone.architectures.body import Body
-from marlstone.architectures.network import Network, network, network_flops
+from marlstone.architectures.network import Network, network
 from marlstone.core.distributions import Sampled, enumerable
 from marlstone.core.layers import activate, dense, lookup, product, stacked
 from marlstone.core.records import record
@@ -113,13 +113,3 @@ class ActionValues:
             out.append(Said(g, q, dense(q.network.head, z, owners) if enumerable(g.space) else z, owners, self.body))
             after.append(h)
         return tuple(out), tuple(after)
-
-    def flops(self, p: tuple[Joint, ...]) -> int:
-        """Of one forward pass for one row of one environment."""
-        count = 0
-        for g, q, fuse in zip(self.spec.groups, p, self.fuses, strict=True):
-            count += network_flops(q.network, fuse, g.count)
-            count += sum(2 * w.size for w in q.others or ())
-            if q.mine is not None:
-                count += 9 * g.count * 2 * (q.mine.shape[-1] * q.mine.shape[-2] + q.mine.shape[-1])
-        return count

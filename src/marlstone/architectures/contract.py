@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from marlstone.architectures.acting import Actor, speak
 from marlstone.architectures.action_values import ActionValues, Joint, Said
 from marlstone.architectures.body import Body, Mlp
-from marlstone.architectures.network import Network, network, network_flops
+from marlstone.architectures.network import Network, network
 from marlstone.core.layers import dense, lookup
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record, replace
@@ -171,12 +171,6 @@ class Architecture:
 
     def _state(self, seen: Seen, step: Step) -> Array:
         return step.state if seen.state is None else normalized(seen.state, step.state)
-
-    def flops(self, spec: Spec, nets: Any) -> tuple[int, int]:
-        """FLOPs of one forward pass for one row of one environment: of all actors and of all critics."""
-        act = sum(network_flops(p, self._actor_fuse(g)) for g, p in zip(spec.groups, nets.actor, strict=True))
-        value = sum(network_flops(p, self._critic_fuse(g, spec)) for g, p in zip(spec.groups, nets.critic, strict=False))
-        return act, value + (self.action_values(spec).flops(nets.q) if nets.q else 0)
 
     def recurrent_critic(self) -> bool:
         return self.trunk == "separate" and self.body.memory(1) is not None

@@ -4,8 +4,9 @@
     managers   G_t ~ mu(o_t of its workers, g_t), t = 0, every, 2 every ...    paid the team's reward, summed between decisions
 
 x is the leaf's feature f that worker i's goal names, as networks see it, dir(g) = 1 to raise it and -1 to lower it. A goal
-held from row s to row e therefore pays goal_pay (x_e - x_s) dir(g) in all, however the worker went there: nothing is earned
-by going back and forth. Returns stay the environment's own: this pay exists only where workers learn.
+held from row s to row e therefore pays goal_pay (x_e - x_s) dir(g) in all, undiscounted, however the worker went there. Discounted,
+going forth and back k rows later earns 1 - gamma^k of what the way forth paid: little within `every` rows, and not 0, which would take
+gamma x_t+1 - x_t (Ng et al. 1999). Returns stay the environment's own: this pay exists only where workers learn.
 
 Values start at 0, not at what a random critic says: before the team earns anything managers have no other reason to
 prefer a goal, and workers learn to follow from a pay that is small beside such noise.

@@ -4,7 +4,6 @@ from typing import Any
 
 from marlstone.architectures.body import Body
 from marlstone.core.layers import Dense, dense_init
-from marlstone.core.ledger import products_flops
 from marlstone.core.records import record
 from marlstone.encoders.fuse import Fuse
 
@@ -29,9 +28,3 @@ def network(body: Body, fuse: Fuse, out: int, scale: float, key: Array, whole: b
     core, after = body.init(k2, fuse.sets)
     head = dense_init(k3, body.end, out, fuse.sets, scale)
     return Network(fuse.init(k1) if whole else None, core if whole else None, after, head)
-
-
-def network_flops(p: Network, fuse: Fuse, rows: int | None = None) -> int:
-    """Of one forward pass for one row of one environment; behind the first layer for `rows` agents (as many as it tells apart)."""
-    first = 0 if p.fuse is None else fuse.flops(p.fuse)
-    return first + products_flops((p.core, p.after, p.head), rows or fuse.rows, fuse.sets > 1)

@@ -1,9 +1,11 @@
 """The command line: `marlstone COMMAND ...`, one file a command, imported only when it is called."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
+from marlstone.cli.interrupt import ended_at_once
 from marlstone.cli.outcome import conclude
 from marlstone.core.errors import UserError, suggest
 
@@ -15,16 +17,20 @@ COMMANDS = {
     "check-hacking": "did the reward rise while what is really wanted fell?",
     "audit-credit": "check what a credit method says of each agent against the truth",
     "check-credit": "run a credit method, yours too, through the laws that every one keeps",
-    "fleet": "many actors, one learner: what such a fleet would do",
+    "fleet": "many actors, one learner: inspect, resize or simulate a fleet",
     "envs": "list the environments, and what each needs installed",
 }
+
+ORDERLY = ("train", "select")
+"""Those that keep what was done when Ctrl-C or SIGTERM ends them; see to it themselves."""
 
 USAGE = """usage: marlstone COMMAND [options]
 
 {commands}
 
 marlstone COMMAND --help explains a command. Every command takes --json: one line of JSON on stdout, everything else on stderr.
-Exit codes: 0 done, 2 a mistake in what was asked, 3 a check that did not hold, 1 anything else."""
+Exit codes: 0 done, 2 a mistake in what was asked, 3 a check that did not hold, 130 or 143 ended by Ctrl-C
+or SIGTERM, 1 anything else."""
 
 
 def _dispatch(words: list[str]) -> int:
@@ -39,7 +45,8 @@ def _dispatch(words: list[str]) -> int:
     command, *rest = words
     if command not in COMMANDS:
         raise UserError(f"there is no command {command!r}; {suggest(command, COMMANDS)}")
-    return importlib.import_module(f"marlstone.cli.{command.replace('-', '_')}").main(rest)
+    run = importlib.import_module(f"marlstone.cli.{command.replace('-', '_')}").main
+    return run(rest) if command in ORDERLY else ended_at_once(lambda: run(rest))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,4 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The `marlstone` program."""
-    sys.exit(main())
+    code = main()
+    if code > 128:  # ended by a signal: a thread may still be in compiled code, which Python cannot end
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    sys.exit(code)

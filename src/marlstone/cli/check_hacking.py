@@ -1,46 +1,57 @@
-"""`marlstone check-hacking`: did what is paid rise while what is really wanted fell?"""
+"""`marlstone check-hacking`: did the reward rise while what is really wanted fell?"""
 
+import sys
 from typing import Any
 
 from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
 from marlstone.cli.outcome import CHECK, DONE
 from marlstone.core.errors import UserError
 
-EPISODES = 256
+EPISODES, BUDGET = 256, "8m"
 
 
 def main(words: list[str]) -> int:
     """Check; returns the exit code: 3 on an alarm."""
     about = (
-        "Raise an alarm where the return rose and a declared true metric became worse, both beyond chance: from an earlier policy of RUN to "
-        "its newest, or from the first RUN to the second. Exit code 3 on alarm."
+        "Raise an alarm where the team's return is proven better and a declared true metric proven worse: of RUN's newest policy against "
+        "chance, its own earlier policies and a baseline; or of the second RUN against the first and chance. Exit code 3 on alarm."
     )
     parser = Parser("check-hacking", about)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="one run, over its training; or two of one environment, before and after")
-    parser.add_argument(
-        "--episodes", type=int, default=EPISODES, metavar="N", help=f"episodes of each policy per training seed; default: {EPISODES}"
-    )
-    parser.add_argument(*ACTING, **ACTING_HELP)
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="one run, over its training; or two of one environment, before and after")
+    add("--baseline", metavar="RUN", help="another run of the environment, whose policy the newest is held against too")
+    add("--episodes", type=int, default=EPISODES, metavar="N", help=f"of each policy per training seed, at most; default: {EPISODES}")
+    add("--budget", default=BUDGET, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {BUDGET}")
+    add(*ACTING, **ACTING_HELP)
+    add("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
     if len(flags.runs) > 2:
-        raise UserError(f"check-hacking was given {len(flags.runs)} runs: give one, or two to compare")
+        raise UserError(f"check-hacking was given {len(flags.runs)} runs: give one, or two to compare; a third as --baseline")
     if flags.episodes < 2:
         raise UserError(f"--episodes is {flags.episodes}: give at least 2")
+    from marlstone.evaluate.pace import seconds_of
 
+    budget = seconds_of(flags.budget)
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
     from marlstone.cli.find import find_policies, reopened
     from marlstone.runs.directory import one_line
 
-    found = [find_policies(where) for where in flags.runs]
     changes = {} if flags.acting is None else {"acting": flags.acting}
-    opened = [reopened(run, changes) for run, _ in found]
-    sides = [(config, run, checkpoint) for (config, _), (run, checkpoint) in zip(opened, found, strict=True)]
-    record = check()(sides, flags.episodes)
-    record["changed_files"] = [f"{run.path}: {file}" for (run, _), (_, changed) in zip(found, opened, strict=True) for file in changed]
-    found[-1][0].write("hacking.json", one_line(record) + "\n")
+    changed_files: list[str] = []
+
+    def side(where: str) -> Any:
+        run, checkpoint = find_policies(where)
+        config, changed = reopened(run, changes)
+        changed_files.extend(f"{run.path}: {file}" for file in changed)
+        return config, run, checkpoint
+
+    sides = [side(where) for where in flags.runs]
+    baseline = None if flags.baseline is None else side(flags.baseline)
+    record = check()(sides, flags.episodes, budget, baseline, lambda line: print(f"check-hacking: {line}", file=sys.stderr, flush=True))
+    record["changed_files"] = changed_files
+    sides[-1][1].write("hacking.json", one_line(record) + "\n")
     if flags.json:
         print(one_line(record))
     else:

@@ -1,12 +1,13 @@
 """`marlstone compare RUN RUN`: which of two runs' final policies earns more, on the same episodes."""
 
 import argparse
+import sys
 from typing import Any
 
 from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
 from marlstone.core.errors import UserError
 
-EPISODES = 256
+EPISODES, BUDGET = 256, "8m"
 
 
 def _parser() -> Parser:
@@ -17,8 +18,9 @@ def _parser() -> Parser:
     add("--episodes", type=int, default=EPISODES, metavar="N", help=f"at most so many per training seed; default: {EPISODES}")
     add(
         "--bounds", nargs=2, type=float, metavar=("LO", "HI"),
-        help="the least and the greatest team return an episode can have; default: as the first round shows, which then is no evidence",
+        help="the least and the greatest team return an episode can have; default: estimated from the first 32 episodes, then not counted",
     )  # fmt: skip
+    add("--budget", default=BUDGET, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {BUDGET}")
     add("--env", metavar="NAME", help="the runs' environment, where it lies in another place now")
     add(*ACTING, **ACTING_HELP)
     add("--json", action="store_true", help="one line of JSON on stdout")
@@ -29,7 +31,9 @@ def main(words: list[str]) -> int:
     """Compare; returns the exit code."""
     flags = _parser().read(words)
     check(flags)
+    from marlstone.evaluate.pace import seconds_of
 
+    budget = seconds_of(flags.budget)
     from marlstone.runtime.spread import prepare
 
     prepare()  # before anything asks JAX for its devices
@@ -40,7 +44,8 @@ def main(words: list[str]) -> int:
     changes = {} if flags.acting is None else {"acting": flags.acting}
     opened = [reopened(run, changes, flags.env) for run, _ in found]
     sides = [(config, checkpoint) for (config, _), (_, checkpoint) in zip(opened, found, strict=True)]
-    record = comparison()(*sides, flags.episodes, flags.bounds)
+    tell = lambda line: print(f"compare: {line}", file=sys.stderr, flush=True)
+    record = comparison()(*sides, flags.episodes, flags.bounds, budget, tell)
     record["changed_files"] = [f"{run.path}: {file}" for (run, _), (_, changed) in zip(found, opened, strict=True) for file in changed]
     found[0][0].write("comparison.json", one_line(record) + "\n")
     if flags.json:

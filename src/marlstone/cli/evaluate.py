@@ -67,13 +67,16 @@ def main(words: list[str]) -> int:
     if flags.json:
         print(one_line(record))
         return 0
-    from marlstone.cli.report import audited, edge_cases, returns, show, warn_of_acting
+    from marlstone.cli.report import audited, edge_cases, faults, returns, show, warn_of_acting
 
     warn_of_acting(record)
 
     kept = [("log", record["log"])] if flags.log is not None else []
     kept += [("changed since it was trained", ", ".join(changed))] if changed else []
-    show("evaluated", [*returns(record), ("episodes per seed", str(config.evaluate.episodes)), ("run", str(run.path)), *kept])
+    show(
+        "evaluated",
+        [*returns(record), ("episodes per seed", str(config.evaluate.episodes)), *faults(record), ("run", str(run.path)), *kept],
+    )
     if "cases" in record:
         edge_cases(record)
     if "credit" in record:

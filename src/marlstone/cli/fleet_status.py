@@ -4,6 +4,7 @@ import sys
 import time
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -12,6 +13,8 @@ from rich.text import Text
 from marlstone.cli.arguments import Parser
 from marlstone.cli.display import duration
 from marlstone.cli.outcome import DONE
+
+LONG = 2.0  # seconds from which being at one thing, or silent, is worth a word
 
 
 def main(words: list[str]) -> int:
@@ -43,47 +46,51 @@ def main(words: list[str]) -> int:
 
 
 def shown(said: dict[str, Any]) -> Group:
-    """The status as tables."""
-    members = Table(title=f"fleet, {duration(said['seconds'])}" + ("" if said["alive"] else ", ended"))
-    for head in (
-        "process", "seed", "doing", "since", "heartbeat", "steps/s", "policy version", "lag", "steps", "lives", "environment, episode seed",
-    ):  # fmt: skip
-        members.add_column(head, justify="left" if head in ("process", "doing") else "right")
+    """The status, readable at 80 columns: a line for each process; then chunks, locks and what happened, in words."""
+    members = Table(title=f"fleet, {duration(said['seconds'])}" + ("" if said["alive"] else ", ended"), title_justify="left", box=SIMPLE)
+    for head in ("process", "seed", "doing", "for", "steps/s", "steps", "lag", "lives"):
+        members.add_column(head, justify="left" if head in ("process", "doing") else "right", no_wrap=head not in ("process", "doing"))
     for m in said["members"]:
-        where = f"{m['environment']}, {m['episode_seed']}" if m["episode_seed"] >= 0 else "-"
         name = m["name"] + (f" on {m['node']}" if m["node"] else "")
         members.add_row(
-            name, "-" if m["seed"] is None else str(m["seed"]), m["doing"] + (" (stopped by a signal)" if m["held"] else ""),
-            f"{m['since_seconds']:.1f} s", f"{m['heartbeat_seconds']:.1f} s", f"{m['steps_per_second']:,.0f}", str(m["version"]),
-            "-" if m["lag"] is None else str(m["lag"]), f"{m['steps']:,}", str(m["lives"]), where,
+            name, "-" if m["seed"] is None else str(m["seed"]), _doing(m), f"{m['since_seconds']:.1f} s", f"{m['steps_per_second']:,.0f}",
+            f"{m['steps']:,}", "-" if m["lag"] is None else str(m["lag"]), str(m["lives"]),
         )  # fmt: skip
-    queues = Table(title="chunks, per seed")
-    heads = (
-        "waiting",
-        "oldest",
-        "accepted",
-        "in hand",
-        "trained",
-        "dropped",
-        "rolled back",
-        "refused",
-        "actors waiting for room",
-        "learner waits",
-    )
-    for head in heads:
-        queues.add_column(head, justify="right")
-    for f in said["seeds"]:
-        waits = "-" if f["learner_waiting_seconds"] is None else f"{f['learner_waiting_seconds']:.1f} s"
-        counts = (f["in_hand"], f["trained"] + f["unsaved"], f["dropped"], f["rolled_back"], f["refused"], f["actors_waiting_for_room"])
-        queues.add_row(f"{f['depth']} of {f['capacity']}", f"{f['oldest_seconds']:.1f} s", f"{f['accepted']:,}", *map(str, counts), waits)
-    locks = Table(title="locks")
-    for head in ("of", "holder", "since", "waiters", "longest wait", "waited so far"):
-        locks.add_column(head, justify="left" if head in ("of", "holder", "waiters") else "right")
-    for x in said["locks"]:
-        since, waiters = (f"{x['held_seconds']:.1f} s", ", ".join(w["name"] for w in x["waiters"])) if x["holder"] else ("-", "")
-        longest = max((w["seconds"] for w in x["waiters"]), default=0.0)
-        locks.add_row(x["name"], x["holder"] or "-", since, waiters or "-", f"{longest:.1f} s", f"{x['waited_seconds']:.2f} s")
-    lines = [f"straggler ratio (p99 over median seconds per step): {said['straggler_ratio']:.2f}; restarts: {said['restarts']}"]
+    lines = [line for i, f in enumerate(said["seeds"]) for line in _chunks(f, f"seed {_seed(said, i)}")]
+    lines += [_lock(x) for x in said["locks"] if x["holder"] or x["waited_seconds"] >= 0.005]
+    lines += [f"straggler ratio (p99 over median seconds per step): {said['straggler_ratio']:.2f}; restarts: {said['restarts']}"]
     lines += [f"in quarantine: episode seed {q['scenario']} ({q['deaths']} deaths; {q['last']})" for q in said["quarantined"]]
     lines += [said["because"]] if said["because"] else []
-    return Group(members, queues, locks, *(Text(line) for line in lines), *(Text(n, style="dim") for n in said["news"][-5:]))
+    return Group(members, *(Text(line) for line in lines), *(Text(n, style="dim") for n in said["news"][-5:]))
+
+
+def _doing(m: dict[str, Any]) -> str:
+    """What a process is at, where, and whether it is silent."""
+    where = f" environment {m['environment']}" if m["doing"] in ("stepping", "resetting") and m["environment"] >= 0 else ""
+    episode = f", episode seed {m['episode_seed']}" if m["since_seconds"] > LONG and m["episode_seed"] >= 0 else ""
+    silent = f", silent for {m['heartbeat_seconds']:.0f} s" if m["heartbeat_seconds"] > LONG else ""
+    return m["doing"] + where + episode + silent + (" (stopped by a signal)" if m["held"] else "")
+
+
+def _seed(said: dict[str, Any], index: int) -> int:
+    """The training seed that has this place."""
+    seeds = sorted({m["seed"] for m in said["members"] if m["seed"] is not None})
+    return seeds[index] if index < len(seeds) else index
+
+
+def _chunks(f: dict[str, Any], name: str) -> list[str]:
+    """What became of a seed's chunks."""
+    waits = "" if f["learner_waiting_seconds"] is None else f"; the learner waits for {f['learner_waiting_seconds']:.1f} s"
+    room = f"; {f['actors_waiting_for_room']} actors wait for room" if f["actors_waiting_for_room"] else ""
+    lost = ", ".join(f"{f[k]:,} {k.replace('_', ' ')}" for k in ("dropped", "rolled_back", "refused") if f[k])
+    return [
+        f"chunks of {name}: {f['depth']} of {f['capacity']} wait, the oldest for {f['oldest_seconds']:.1f} s{room}{waits}",
+        f"  {f['accepted']:,} accepted, {f['trained'] + f['unsaved']:,} trained, {f['in_hand']:,} in hand; {lost or 'none lost'}",
+    ]
+
+
+def _lock(x: dict[str, Any]) -> str:
+    """Who holds a lock, and who waits for it."""
+    held = f"held by {x['holder']} for {x['held_seconds']:.1f} s" if x["holder"] else "free"
+    waiters = ", ".join(w["name"] for w in x["waiters"])
+    return f"lock of {x['name']}: {held}{f', {waiters} wait' if waiters else ''}; waited for {x['waited_seconds']:.2f} s so far"

@@ -1,9 +1,11 @@
 """How a command ends: an exit code, and one message where it failed."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
+from marlstone.cli.interrupt import Interrupted
 from marlstone.core.errors import Failure, refused
 
 DONE, FAILED, MISTAKE, CHECK = 0, 1, 2, 3
@@ -28,8 +30,10 @@ def conclude(command: Callable[[], int], as_json: bool) -> int:
         return ended("error", " ".join(str(error).split()), MISTAKE)
     except Failure as error:
         return ended("marlstone", str(error), FAILED)
+    except Interrupted as error:
+        return ended("marlstone", str(error), error.code)
     except KeyboardInterrupt:
-        return ended("marlstone", "interrupted", FAILED)
+        return ended("marlstone", "interrupted", 128 + signal.SIGINT)
     except BrokenPipeError:  # the reader of our output is gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

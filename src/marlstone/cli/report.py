@@ -44,6 +44,33 @@ def returns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows + [(f"{name} (true metric)", number(value)) for name, value in (record.get("true_metrics") or {}).items()]
 
 
+def faults(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The rows of what went wrong: faults of environments in training and evaluation, events of a fleet."""
+    totals: dict[str, int] = {}
+    for counts in record.get("faults") or []:
+        for name, count in counts.items():
+            totals[name] = totals.get(name, 0) + count
+    words = lambda counts: ", ".join(f"{k}: {n:,}" for k, n in counts.items() if n)
+    steps = sum(ledger["rows"] for ledger in record.get("ledger") or [])
+    rows = []
+    if said := words(totals):
+        rows.append(("faults", f"{said}" + (f" (in {steps:,} steps)" if steps else "")))
+    elif "faults" in record:
+        rows.append(("faults", "none"))
+    if "evaluation_faults" in record:
+        rows.append(("faults in evaluation", words(record["evaluation_faults"]) or "none"))
+    if "events" in record:
+        rows.append(("events", ", ".join(f"{k} {n:,}" for k, n in record["events"].items() if n) or "none"))
+    return rows
+
+
+def share(of_limit: float, is_estimate: bool) -> str:
+    """A run's share of the limit. More than all of it is never shown: older records divide by limits measured too low."""
+    if of_limit >= 1:
+        return "at the limit (estimate)"
+    return f"{of_limit:.0%}" + (" (estimate)" if is_estimate else "")
+
+
 def warn_of_acting(record: Mapping[str, Any]) -> None:
     """Where the policy relies on its randomness, one line on stderr."""
     if record.get("acting_warning"):
@@ -57,14 +84,15 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     asked = record.get("steps_asked", record.get("steps"))
     more = f" ({number(asked)} asked, rounded up to whole updates)" if asked != record.get("steps") else ""
     rows += [("steps per seed", number(record.get("steps")) + more), *returns(record)]
-    rows += [("training steps/s, all seeds", number(record.get("steps_per_second")))]
+    rows += [("training steps/s, all seeds", number(record.get("steps_per_second") or None))]
     if record.get("share_of_limit") is not None:
-        rows.append(("share of the machine's limit", f"{record['share_of_limit']:.0%}"))
+        rows.append(("share of the machine's limit", share(record["share_of_limit"], bool(record.get("limit_is_estimate")))))
     rows += [(f"time: {PHASES.get(name, name)}", f"{seconds:.1f} s") for name, seconds in (record.get("phases") or {}).items()]
     if not record.get("phases") and record.get("compile_seconds") is not None:
         rows.append(("time: compiling", f"{record['compile_seconds']:.1f} s"))
     if record.get("wall_seconds") is not None:
         rows.append(("time: all", f"{record['wall_seconds']:.1f} s"))
+    rows += faults(record)
     if record.get("curve"):
         rows.append(("learning curve", str(record["curve"])))
     if record.get("changed_files"):
@@ -198,51 +226,73 @@ def selected(record: Mapping[str, Any], wide: bool = False) -> None:
 
 
 def compared(record: Mapping[str, Any]) -> None:
-    """Two runs on the same episodes: which returns more, and agent by agent."""
+    """Two runs on the same episodes: which one's policies return more, the true metrics beside it, and agent by agent."""
     better = record["better"]
     words = "not shown" if better is None else f"the {('first', 'second')[better]} run's policies return more"
     bounds = "declared" if record["bounds_declared"] else "estimated from the first episodes, which then are not counted"
+    acts = record.get("acting") or ["-", "-"]
     rows = [
         ("environment", str(record["env"])),
         *[
-            (name, f"{run}, step {number(step)}")
-            for name, run, step in zip(("first", "second"), record["runs"], record["steps"], strict=True)
+            (name, f"{run}, step {number(step)}, acting: {act}")
+            for name, run, step, act in zip(("first", "second"), record["runs"], record["steps"], acts, strict=True)
         ],
-        ("return of the first less the second", number(record["difference"])),
-        ("95% confidence sequence", between(record["ci95"])),
-        ("decided", words),
+        ("return", words),
         ("episodes per training seed", f"{number(record['counted'])} counted of {number(record['episodes'])}, {record['seeds']} seeds"),
         ("differences within", f"{between(record['bounds'])}, {bounds}; {record['clipped']} clipped"),
+        ("stopped", STOPPED[record.get("stopped", "episodes")]),
         ("speaks of", "these policies, not of those another training would give"),
     ]
     show("compared", rows)
-    which = lambda a: "not shown" if not a["decided"] else "first" if a["ci95"][0] > 0 else "second"
-    cells = [(name, number(a["difference"]), between(a["ci95"]), which(a)) for name, a in record["agents"].items()]
-    title = f"agents' own returns; intervals of {1 - 0.05 / max(len(record['agents']), 1):.1%} hold for all of them together"
-    show_columns(title, ("agent", "first less second", "interval", "higher"), cells)
+    line = lambda name, a, verdict: (name, *(number(x) for x in (*a["means"], a["difference"])), between(a["ci95"]), verdict)
+    side = lambda which: "not shown" if which is None else ("first", "second")[which]
+    more = lambda a: side(None if not a["decided"] else 0 if a["ci95"][0] > 0 else 1)
+    cells = [
+        line("team return", record, more(record)),
+        *(line(f"{k} ({m['direction']} is better)", m, side(m["better"])) for k, m in record.get("true_metrics", {}).items()),
+        *(line(f"return of {k}", a, more(a)) for k, a in record["agents"].items()),
+    ]
+    show_columns("means per episode, and the first less the second", ("", "first", "second", "difference", "interval", "better"), cells)
+    say("Intervals hold together: of the return, of all true metrics, of all agents' returns.")
+
+
+STOPPED = {
+    "decided": "it was decided",
+    "episodes": "the episodes were used up",
+    "time": "the time budget was used up: give a longer --budget for more",
+}
 
 
 def suspected(record: Mapping[str, Any]) -> None:
     """A check for reward hacking: the pair of policies that looks worst, then all of them."""
     better = f"{record['metric']} ({record['better']} is better)"
-    from_, to = (number(step) for step in record["steps"])
-    what = f"from step {from_} to step {to}" if len(record["runs"]) == 1 else "from the first run to the second"
+    what = f"newest less {record['against']}"
     rows = [
-        ("alarm", f"YES: the reward rose, and {better} became worse, {what}" if record["alarm"] else _no_alarm(record)),
+        (
+            "alarm",
+            f"YES: the reward became better and {better} worse, against {record['against']}" if record["alarm"] else _no_alarm(record),
+        ),
         ("environment", str(record["env"])),
         *[("run", run) for run in record["runs"]],
+        ("acting", ", ".join(record["acting"])),
         (f"team return, {what}", f"{number(record['proxy_change'])} [{between(record['proxy_change_ci95'])}]"),
-        (better, f"{number(record['true_change'])} [{between(record['true_change_ci95'])}]"),
+        (f"{better}, {what}", f"{number(record['true_change'])} [{between(record['true_change_ci95'])}]"),
         ("episodes of each policy", f"{number(record['episodes'])} per training seed, {record['seeds']} seeds"),
+        *([("left out", f"{record['left_out']} episodes that did not end")] if record["left_out"] else []),
+        *([("left out for time", f"{record['policies_left_out']} earlier policies")] if record["policies_left_out"] else []),
+        ("stopped", STOPPED[record["stopped"]]),
         ("evidence", f"{record['note']}; all intervals hold together with 95%"),
     ]
     show("reward hacking", rows)
-    metrics = (f"{k} ({t['better']} is better)" for k, t in record["pairs"][0]["true"].items())
-    cells = []
-    for p in record["pairs"]:
-        true = [between(t["ci95"]) for t in p["true"].values()]
-        cells.append((*(number(x) for x in p["steps"]), between(p["proxy_change_ci95"]), *true, "YES" if p["alarm"] else "not shown"))
-    show_columns("change on the same episodes", ("from step", "to step", "team return", *metrics, "alarm"), cells)
+    names = list(record["pairs"][0]["true"])
+    heads = tuple(f"{k} ({record['pairs'][0]['true'][k]['better']} is better)" for k in names)
+    cells = [(p["name"], number(p["return"]), *(number(p[k]) for k in names)) for p in record["policies"]]
+    show_columns("policies: means per episode", ("policy", "team return", *heads), cells)
+    cells = [
+        (p["from"], between(p["proxy_change_ci95"]), *(between(p["true"][k]["ci95"]) for k in names), "YES" if p["alarm"] else "not shown")
+        for p in record["pairs"]
+    ]
+    show_columns("newest policy less each other, on the same episodes", ("against", "team return", *names, "alarm"), cells)
 
 
 def _no_alarm(record: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser, settings
-from marlstone.core.errors import UserError
+from marlstone.core.errors import Failure, UserError
 from marlstone.core.seeds import REPORTING
 
 if TYPE_CHECKING:
@@ -131,16 +131,21 @@ def _spent(folder: Path) -> float:
 @contextlib.contextmanager
 def _executor(flags: argparse.Namespace, question: "Question") -> Iterator[Callable[..., None]]:
     from marlstone.cli.display import Display
-    from marlstone.cli.interrupt import orderly
+    from marlstone.cli.interrupt import Interrupted, orderly
     from marlstone.evaluate.select.executors import Beside, Here, OnRay
 
     with orderly() as stop:
-        if flags.fleet == "ray":
-            yield OnRay(_say, flags.address, stop)
-        elif (lanes := _lanes(question)) > 1:
-            yield Beside(_say, Display, stop, lanes)
-        else:
-            yield Here(_say, Display, stop)
+        try:
+            if flags.fleet == "ray":
+                yield OnRay(_say, flags.address, stop)
+            elif (lanes := _lanes(question)) > 1:
+                yield Beside(_say, Display, stop, lanes)
+            else:
+                yield Here(_say, Display, stop)
+        except Failure as error:
+            if stop():
+                raise Interrupted(stop.code, str(error)) from error
+            raise
 
 
 def _lanes(question: "Question") -> int:

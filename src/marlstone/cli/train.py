@@ -135,14 +135,17 @@ def main(words: list[str]) -> int:
             with run.store() as store:
                 store.event(resume.step, config.seed, "changed_files", ", ".join(changed), len(changed))
         try:
-            record = _train(config, run, resume, initial)
+            record, code = _train(config, run, resume, initial)
         except BaseException as error:
             if resume is None and (isinstance(error, ValueError | ModuleNotFoundError) or not run.metrics.is_file()):
                 run.abandon()  # it never began: what was asked leaves nothing behind
             raise
-        record |= {"steps_asked": config.steps, "changed_files": _changed(run)}
-        run.finish(record)
-    return _conclude(record, run, flags.json)
+        if not record.get("stopped"):
+            record |= {"steps_asked": config.steps, "changed_files": _changed(run)}
+            run.finish(record)
+        elif not record["steps"]:
+            run.abandon()
+    return _conclude(record, run, flags.json, code)
 
 
 def _changed(run: "RunDirectory") -> list[str]:
@@ -162,7 +165,8 @@ def notes(config: "RunConfig") -> list[str]:
     return found
 
 
-def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) -> dict[str, Any]:
+def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) -> tuple[dict[str, Any], int]:
+    """The record, and the exit code of the signal that stopped it, if one did."""
     from marlstone.cli.display import Display
     from marlstone.cli.interrupt import orderly
 
@@ -177,7 +181,21 @@ def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) 
             display(progress)
 
         record = runtime(config)(config, run, resume=resume, initial=initial, progress=report, stop=stop, **more)
-    return record if checks is None else {**record, "alerts": checks.alerts}
+    if not record.get("stopped") and (text := never_ended(record)):
+        print(f"warning: {text}", file=sys.stderr)
+    code = stop.code if record.get("stopped") and stop() else 0
+    return record if checks is None else {**record, "alerts": checks.alerts}, code
+
+
+def never_ended(record: dict[str, Any]) -> str | None:
+    """A warning where no episode of some seed ended while it trained: then nothing shows whether it learned."""
+    seeds = [seed for seed, ledger in zip(record["seeds"], record.get("ledger") or [], strict=False) if not ledger["episodes"]]
+    if not seeds:
+        return None
+    return (
+        f"no training episode ended in {record['steps']:,} steps of {len(seeds)} of {len(record['seeds'])} seeds: "
+        "there is no learning curve; give more --steps, or shorter episodes"
+    )
 
 
 def checking(config: "RunConfig", run: "RunDirectory", since: int) -> Any:
@@ -198,18 +216,21 @@ def runtime(config: "RunConfig") -> Callable[..., dict[str, Any]]:
     return train
 
 
-def _conclude(record: dict[str, Any], run: "RunDirectory", as_json: bool) -> int:
+def _conclude(record: dict[str, Any], run: "RunDirectory", as_json: bool, interrupted: int) -> int:
     from marlstone.cli.outcome import CHECK, DONE
     from marlstone.runs.directory import one_line
 
-    code = CHECK if record.get("alerts") else DONE
+    code = interrupted or (CHECK if record.get("alerts") else DONE)
     if as_json:
         print(one_line(record))
         return code
     from marlstone.cli.report import show, training, warn_of_acting
 
     if record.get("stopped"):
-        print(f"stopped at step {record.get('steps', 0):,}; continue with: marlstone train --resume {run.path}")
+        if record["steps"]:
+            print(f"stopped at step {record['steps']:,}; continue with: marlstone train --resume {run.path}")
+        else:
+            print("stopped before the first checkpoint, so nothing is kept: start it again with the same command")
         return code
     shown = {**record, **({"curve": run.curve} if run.curve.is_file() else {})}
     show("trained", training(shown))

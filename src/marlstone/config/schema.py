@@ -1,15 +1,18 @@
 """What a run is asked to do. Each part is its own configuration; this names the parts and the budget."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from math import lcm
 from typing import Literal
 
 from marlstone.architectures import Architecture, Decentralized
 from marlstone.config.case import Case
 from marlstone.core.acting import Acting
+from marlstone.core.machine import cores
 from marlstone.core.seeds import REPORTING, Purpose, purpose_of, seeds_of
 from marlstone.credit import Credit, Individual
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import Guards
+from marlstone.envs.make import is_jax, one_per_process
 from marlstone.learners import Learner, PolicyGradient
 
 
@@ -21,19 +24,33 @@ def _at_least(part: str, values: dict[str, int | None], least: int = 1) -> None:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What is gathered for one update, per seed: `length` rows from each of `envs` environments.
+    """What is gathered for one update, per seed: `length` rows from each of `envs` environments. `envs` 0: 32, or for environments that
+    only Python can step what the cores bear (`default_envs`); a run's own configuration holds the number.
 
     `workers`: processes that step an environment only Python can step, per seed; one written in JAX needs none.
     `shards`: devices (on a CPU: cores) that share each seed's environments, if written in JAX: for fewer seeds than cores.
     """
 
-    envs: int = 32
+    envs: int = 0
     length: int = 128
     workers: int = 2
     shards: int = 1
 
     def __post_init__(self) -> None:
-        _at_least("rollout", {"envs": self.envs, "length": self.length, "workers": self.workers, "shards": self.shards})
+        _at_least("rollout", {"envs": self.envs}, 0)
+        _at_least("rollout", {"length": self.length, "workers": self.workers, "shards": self.shards})
+
+
+def default_envs(env: str, multiple: int) -> int:
+    """Environments of each seed where none are asked for. JAX environments: 32. Python's: two a core, at least 8; one a core, if each
+    needs a process of its own; rounded up to a multiple of `multiple`."""
+    try:
+        if is_jax(env):
+            return 32
+        wanted = len(cores()) if one_per_process(env) else max(8, 2 * len(cores()))
+    except ValueError:
+        return 32  # no such environment: whoever makes it says so
+    return -(-wanted // multiple) * multiple
 
 
 @dataclass(frozen=True)
@@ -168,6 +185,10 @@ class RunConfig:
         if not self.env.strip():
             raise ValueError("run.env is empty: name an environment, such as jumanji:LevelBasedForaging?task=8x8-2p-2f-coop")
         seeds_of(self.seed, self.seeds)
+        if not self.rollout.envs:
+            own = self.fleet.envs or (self.fleet.actors if self.fleet.kind != "none" and self.fleet.actors <= 32 else 1)
+            envs = default_envs(self.env, lcm(self.learner.minibatches, own))
+            object.__setattr__(self, "rollout", replace(self.rollout, envs=envs))
         if self.fleet.kind != "none":
             if self.evaluate.every is not None:
                 remedy = "leave it out, and run marlstone evaluate RUN --suite edge-cases"

@@ -31,7 +31,8 @@ def activate(x: Array, kind: Activation) -> Array:
 
 
 def gain(kind: Activation) -> float:
-    """The orthogonal gain that keeps activations' variance (Saxe et al. 2014): sqrt 2 for relu, 5/3 for tanh."""
+    """The gain of orthogonal matrices: sqrt 2 keeps relu's second moment (He et al. 2015); 5/3 for tanh is PyTorch's
+    `nn.init.calculate_gain`, a convention that lets signals neither fade nor saturate."""
     return math.sqrt(2) if kind == "relu" else 5 / 3
 
 

@@ -177,4 +177,4 @@ def _finder(path: str) -> FileFinder:
     """Finds modules in users' folders, and in packages there."""
     if _owner(path) is None:
         raise ImportError(path)
-    return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_Loader, [".py"]))  # type: ignore[arg-type]
+    return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_Loader, [".py"]))

@@ -74,8 +74,12 @@ class Qmix(Vdn):
 
 @dataclass(frozen=True)
 class Qplex(Vdn):
-    """`hidden`: units of the networks that make its weights. Departure: actions reach `l` through their (detached) advantages, so that
-    the mixer never sees an action space."""
+    """`hidden`: units of the networks that make its weights.
+
+    As in the authors' code, advantages are detached: agents' values learn by `w_i q_i` alone, and what a joint action adds beyond that
+    moves `l`. Departure from the paper: actions reach `l` through their (detached) advantages, so that the mixer never sees an action
+    space.
+    """
 
     kind: ClassVar[str] = "qplex"
     hidden: int = 64
@@ -92,6 +96,6 @@ class Qplex(Vdn):
     def mix(self, p: Any, chosen: Array, best: Array, state: Array) -> Array:
         n = chosen.shape[-1]
         said = _said(p["scale"], state)
-        w, gap = jax.nn.softplus(said[..., :n]), chosen - best
-        duel = jax.nn.softplus(_said(p["duel"], jnp.concatenate([state, jax.lax.stop_gradient(gap)], -1)))
-        return (w * (best + duel * gap)).sum(-1) + said[..., n]
+        w, gap = jax.nn.softplus(said[..., :n]), jax.lax.stop_gradient(chosen - best)
+        duel = jax.nn.softplus(_said(p["duel"], jnp.concatenate([state, gap], -1)))
+        return (w * chosen + (duel - 1) * jax.lax.stop_gradient(w) * gap).sum(-1) + said[..., n]

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from marlstone.core.layers import Dense, lookup, orthogonal, own, product, stacked
-from marlstone.core.ledger import products_flops
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record
 from marlstone.core.types import Group, Leaf
@@ -112,12 +111,6 @@ class Fuse:
             h = h + (p.agent if p.agent.ndim == 2 else p.agent[np.array(self.owners), np.arange(self.group.count)])
         h = h + own(p.b, owners, 1)
         return h if h.shape[-2] == self.rows else h.__array_namespace__().broadcast_to(h, (*h.shape[:-2], self.rows, self.width))
-
-    def flops(self, p: FuseParameters) -> int:
-        """FLOPs of this layer's products and convolutions for one row of one environment. Identities are looked up."""
-        n, stacked = self.group.count, self.sets > 1
-        pictures = sum(self.image.flops(leaf) for name in self.leaves if (leaf := self.group.observation[name]).kind == "image")
-        return n * pictures + products_flops(p.leaves, n, stacked) + products_flops(p.state, n if stacked else 1, stacked)
 
     def _encode(self, p: tuple[Dense, ...], leaf: Leaf, x: Array, owners: np.ndarray | None) -> Array:
         if self.sets == 1:

@@ -1,5 +1,6 @@
 """Images to features: a small convolutional encoder, strided, channels last."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,20 +12,33 @@ from marlstone.core.types import Leaf
 Array = Any
 
 
+BLOCK = 2**18  # numbers in the windows of the pictures that are convolved at once on CPUs: 1 MiB, which stays in a core's cache
+
+
 def convolved(x: Array, filters: Array, stride: int) -> Array:
     """`[b h w i]` with 3x3 filters `[9 i, o]` -> `[b h/stride w/stride o]`, padded with zeros as XLA's "SAME" does.
 
-    JAX has kernels for it; in NumPy it is one product with every window, rows in the order of the filters'.
+    Nine strided slices and one product, in JAX as in NumPy: inside loops XLA's own convolution on CPUs is some twenty times slower, and
+    compiles for minutes. Accelerators have kernels for it.
     """
-    if x.__array_namespace__() is not np:
+    xp = x.__array_namespace__()
+    if xp is not np and not _on_cpu():
         from jax import lax
 
         filters = filters.reshape(3, 3, x.shape[-1], -1)
         return lax.conv_general_dilated(x, filters, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    lacking = [max((-(-n // stride) - 1) * stride + 3 - n, 0) for n in x.shape[1:3]]
-    x = np.pad(x, [(0, 0), *((n // 2, n - n // 2) for n in lacking), (0, 0)])
-    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))[:, ::stride, ::stride]
-    return product(np.moveaxis(windows, 3, 5).reshape(*windows.shape[:3], -1), filters)
+    h, w = (-(-n // stride) for n in x.shape[1:3])
+    lacking = [max((after - 1) * stride + 3 - n, 0) for after, n in zip((h, w), x.shape[1:3], strict=True)]
+    x = xp.pad(x, [(0, 0), *((n // 2, n - n // 2) for n in lacking), (0, 0)])
+    along = lambda k, n: slice(k, k + (n - 1) * stride + 1, stride)
+    windows = xp.concatenate([x[:, along(i, h), along(j, w)] for i in range(3) for j in range(3)], -1)
+    return product(windows, filters)
+
+
+def _on_cpu() -> bool:
+    import jax
+
+    return jax.default_backend() == "cpu"
 
 
 @dataclass(frozen=True)
@@ -51,14 +65,6 @@ class Image:
             h, w = -(-h // s), -(-w // s)
         return h * w * self.channels[-1]
 
-    def flops(self, leaf: Leaf) -> int:
-        """FLOPs of one picture's convolutions: two per weight and output position."""
-        (h, w, before), out = leaf.shape, 0
-        for c, s in zip(self.channels, self._strides(leaf), strict=True):
-            h, w = -(-h // s), -(-w // s)
-            out, before = out + 2 * h * w * 9 * before * c, c
-        return out
-
     def init(self, leaf: Leaf, key: Array) -> tuple[Dense, ...]:
         """Filters as `[9 c_in, c_out]` products, one per layer."""
         import jax
@@ -71,10 +77,42 @@ class Image:
     def apply(self, p: tuple[Dense, ...], leaf: Leaf, x: Array) -> Array:
         """`[... h w c] -> [... f]`; uint8 pictures are scaled to 0..1."""
         lead = x.shape[:-3]
-        xp = x.__array_namespace__()
-        y = x.reshape(-1, *leaf.shape).astype(np.float32)
-        y = y / 255 if leaf.dtype == "uint8" else y
+        y = x.reshape(-1, *leaf.shape)
+        if (size := self._block(leaf)) < len(y) and y.__array_namespace__() is not np and _on_cpu():
+            y = in_blocks(lambda y: self._features(p, leaf, y), y, size)
+        else:
+            y = self._features(p, leaf, y)
+        return y.reshape(*lead, -1)
+
+    def _features(self, p: tuple[Dense, ...], leaf: Leaf, y: Array) -> Array:
+        xp = y.__array_namespace__()
+        y = y.astype(np.float32) / 255 if leaf.dtype == "uint8" else y.astype(np.float32)
         for q, s in zip(p, self._strides(leaf), strict=True):
             y = convolved(y, q.w, s) + q.b
             y = xp.where(y <= 0, 0, y)  # no slope at 0 itself, where all of a black picture lies
-        return y.reshape(*lead, -1)
+        return y.reshape(len(y), -1)
+
+    def _block(self, leaf: Leaf) -> int:
+        """How many pictures are convolved at once on CPUs."""
+        (h, w, before), most = leaf.shape, 1
+        for c, s in zip(self.channels, self._strides(leaf), strict=True):
+            h, w = -(-h // s), -(-w // s)
+            most, before = max(most, 9 * h * w * before), c
+        return max(1, BLOCK // most)
+
+
+def in_blocks(f: Callable[[Array], Array], x: Array, size: int) -> Array:
+    """`f(x)` of `[b ...]`, computed for about `size` entries at a time, so that what lies between stays in a core's cache.
+
+    For the gradient only products are kept; what lies between them is computed again.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    b = len(x)
+    count = -(-b // size)
+    each = -(-b // count)
+    x = jnp.pad(x, [(0, count * each - b), *[(0, 0)] * (x.ndim - 1)])
+    f = jax.checkpoint(f, prevent_cse=False, policy=jax.checkpoint_policies.dots_saveable)
+    y = jax.lax.map(f, x.reshape(count, each, *x.shape[1:]))
+    return y.reshape(count * each, *y.shape[2:])[:b]

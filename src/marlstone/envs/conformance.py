@@ -79,7 +79,7 @@ def five(got: Any, env: Any, names: str) -> tuple[Any, Any, Any, Any, Any]:
     if not isinstance(got, tuple | list) or len(got) != 5:
         what = f"{len(got)} values" if isinstance(got, tuple | list) else type(got).__name__
         raise NonConforming(f"{place(env, 'step')}: returned {what}: return ({names})")
-    return tuple(got)  # type: ignore[return-value]
+    return tuple(got)
 
 
 def by_agent(value: Any, env: Any, method: str, field: str) -> Mapping[str, Any]:

@@ -52,6 +52,8 @@ class Guards:
       timeout: seconds one environment may take for one step before its process is ended and started anew.
       start_timeout: seconds one environment may take to be built, or to be reset.
       restarts: how many processes may be started anew, and how many episodes given up, before training stops.
+      most_bad: the share of the latest steps that may be faulty, or of the latest episodes that may be broken off by faults, before the
+        environment counts as broken and training stops; judged over 500 steps, and 20 episodes. 1: never.
     """
 
     on_bad: Literal["survive", "refuse"] = "survive"
@@ -59,6 +61,7 @@ class Guards:
     timeout: float = 60.0
     start_timeout: float = 120.0
     restarts: int = 1000
+    most_bad: float = 0.5
 
     def __post_init__(self) -> None:
         if self.on_bad not in ("survive", "refuse"):
@@ -66,6 +69,8 @@ class Guards:
         for field in ("timeout", "start_timeout"):
             if not 0 < getattr(self, field) <= LONGEST:
                 raise ValueError(f"Guards.{field} is {getattr(self, field)}: give a positive number of seconds, up to {LONGEST:g}")
+        if not 0 <= self.most_bad <= 1:
+            raise ValueError(f"Guards.most_bad is {self.most_bad}: give a share, from 0 to 1")
         if self.restarts < 0:
             raise ValueError(f"Guards.restarts is {self.restarts}: give 0 or more")
         if self.reward_bounds is not None and not self.reward_bounds[0] <= self.reward_bounds[1]:

@@ -112,15 +112,15 @@ class JaxMarl:
         """Which actions exist for each agent of a group, and which the game allows now; None if all of them always."""
         sizes = [_size(self.env.action_space(a)) for a in group.agents]
         exists = np.arange(group.space.width) < np.array(sizes)[:, None]
-        numbers = sum(group.space.sizes) if isinstance(group.space, MultiDiscrete) else 0
-        fits = isinstance(group.space, Discrete) or all(avail and np.size(avail[a]) == numbers for a in group.agents)
-        if avail is None or isinstance(group.space, Box) or not fits:
+        space = group.space
+        choices = (space.size,) if isinstance(space, Discrete) else space.sizes if isinstance(space, MultiDiscrete) else ()
+        if avail is None or not choices or (len(choices) > 1 and any(np.size(avail[a]) != sum(choices) for a in group.agents)):
             return None if exists.all() else jnp.asarray(exists)
         rows = [
             jnp.pad(jnp.asarray(avail[a], bool).reshape(-1), (0, group.space.width - s)) for a, s in zip(group.agents, sizes, strict=True)
         ]
         legal, at, out = jnp.stack(rows), 0, []
-        for size in (group.space.size,) if isinstance(group.space, Discrete) else group.space.sizes:
+        for size in choices:
             part = legal[:, at : at + size]
             default = np.arange(size) == 0  # of a choice that has no legal option, it is the only one
             out.append(jnp.where(part.any(-1, keepdims=True), part, default))

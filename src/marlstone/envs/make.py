@@ -170,6 +170,11 @@ def is_jax(name: str) -> bool:
     return _source(parse(name)[0]).jax
 
 
+def one_per_process(name: str) -> bool:
+    """Whether an environment cannot share its process with another (SUMO)."""
+    return _source(parse(name)[0]).module.endswith(".sumo")
+
+
 def make(name: str, extra: Mapping[str, Any] | None = None) -> Env | HostEnv:
     """The environment called `name`; `extra` adds options that are not written in it.
 

@@ -184,12 +184,12 @@ class Actuator:
             mask = mask.astype(bool)
         at = read = free = 0
         for size, room in zip(self.sizes, padded, strict=True):
-            allowed = True if mask is None else mask[read : read + size]
-            if mask is not None and not allowed.any():
-                out[at] = True
-            else:
+            allowed = np.ones(size, bool) if mask is None else mask[read : read + size]
+            if allowed.any():
                 out[at : at + size] = allowed
                 free += 1
+            else:
+                out[at] = True
             at, read = at + room, read + size
         return out, free > 0
 
@@ -230,8 +230,8 @@ def actuate(space: gs.Space | None, agent: str) -> Actuator:
 
 def _compound(space: gs.Tuple | gs.Dict, agent: str) -> Actuator:
     """A Tuple or Dict of choices as one MultiDiscrete, of Boxes as one Box. Raises `UnsupportedSpace` for a mixture."""
-    named = isinstance(space, gs.Dict)
-    keys, spaces = zip(*space.spaces.items(), strict=True) if named else (range(len(space.spaces)), space.spaces)
+    keys = list(space.spaces) if isinstance(space, gs.Dict) else None
+    spaces = list(space.spaces.values()) if isinstance(space, gs.Dict) else space.spaces
     inner = [actuate(s, agent) for s in spaces]
     boxes = [x.kind == "Box" for x in inner]
     if any(boxes) and not all(boxes):
@@ -243,7 +243,7 @@ def _compound(space: gs.Tuple | gs.Dict, agent: str) -> Actuator:
     def act(a: Array) -> Any:
         a = np.asarray(a)
         each = [f(a[low] if one else a[low:high]) for f, low, high, one in pieces]
-        return dict(zip(keys, each, strict=True)) if named else tuple(each)
+        return tuple(each) if keys is None else dict(zip(keys, each, strict=True))
 
     if all(boxes):
         return Actuator("Box", (int(sum(widths)),), act)

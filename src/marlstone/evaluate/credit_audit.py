@@ -282,7 +282,7 @@ def audit(runtime: Any, state: Any, config: RunConfig, decisions: int) -> dict[s
         auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions)
     else:
         length = max(length, decisions, min(EPISODES * (horizon + 1), ROWS) if horizon else ROWS)
-        auditor = Auditor(revisited(config.env), algorithm, length, decisions)
+        auditor = Auditor(revisited(config.env, config.architecture.central), algorithm, length, decisions)
     agents = [algorithm.spec.team.agents[i] for i in auditor.who]
     one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], train), component_key(seed, "audit"))
     try:

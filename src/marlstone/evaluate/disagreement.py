@@ -25,12 +25,13 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.acting import Act
+from marlstone.core.compile_options import SELDOM, supported
 from marlstone.core.distributions import ActionSpace, Box, Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk
 from marlstone.runtime.episode_log import difference, open_log, write
-from marlstone.runtime.episodes import SELDOM, together
+from marlstone.runtime.episodes import together
 
 Array = Any
 Probes = dict[int, Chunk]
@@ -108,8 +109,7 @@ def action_disagreement(runtime: Any, state: Any, probes: Probes | None = None) 
     probes = probes_of(runtime, state) if probes is None else probes
     algorithm, count = runtime.algorithm, len(runtime.seeds)
     policies = runtime.spread.trim(state.train.policy)
-    options = SELDOM if jax.default_backend() == "cpu" else None
-    between = jax.jit(lambda a, b, chunk: disagreement(algorithm, a, b, chunk), compiler_options=options)
+    between = jax.jit(lambda a, b, chunk: disagreement(algorithm, a, b, chunk), compiler_options=supported(SELDOM))
     of = lambda i: jax.tree.map(lambda x: x[i], policies)
     out = np.zeros((count, count))
     for i in range(count):

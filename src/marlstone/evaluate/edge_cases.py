@@ -205,6 +205,7 @@ def evaluate_cases(config: RunConfig, checkpoint: Checkpoint, episodes: int, tel
             "graceful_bound": config.evaluate.graceful,
             "cases": edge_cases(runtime, state, config, episodes, act, nominal=judged.episodes.ended_only(), chance=chance, tell=tell),
             "ood": _gated(runtime, state, config, run, episodes, act, tell),
+            "evaluation_faults": dict(runtime.judged.counts),
         }
 
 

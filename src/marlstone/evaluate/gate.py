@@ -18,12 +18,13 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.acting import Act
+from marlstone.core.compile_options import SELDOM, supported
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk
 from marlstone.runs.arrays import manifest_of, placed, prepared, read
 from marlstone.runs.leaves import mismatch, rebuild
-from marlstone.runtime.episodes import SELDOM, together
+from marlstone.runtime.episodes import together
 from marlstone.runtime.gated import CORE, VALUES, Familiar, Gate, blank, features, readings, score, strangeness, width
 
 Array = Any
@@ -70,7 +71,7 @@ def scorer(algorithm: Algorithm) -> Callable[..., list[Any]]:
         return *strangeness(known, x), score(known, x, still)
 
     rows = lambda known, x, still: jax.lax.map(lambda row: one(known, *row), (x, still), batch_size=AT_ONCE)
-    return jax.jit(rows, compiler_options=SELDOM if jax.default_backend() == "cpu" else None)
+    return jax.jit(rows, compiler_options=supported(SELDOM))
 
 
 def fitted(algorithm: Algorithm, policy: Policy, chunks: Chunk, rate: float, scored: Callable[..., Any]) -> Gate:

@@ -58,13 +58,16 @@ class Revisited:
         return jax.tree.map(lambda x: np.asarray(x)[None], row)
 
 
-def revisited(name: str) -> Revisited:
-    """The environment called `name`, seen to come back bit for bit. Raises ValueError with the reason where it does not."""
+def revisited(name: str, state: bool = True) -> Revisited:
+    """The environment called `name`, seen to come back bit for bit; `state`: whether anybody reads its own `state()`. Raises ValueError
+    with the reason where it does not."""
     refused = f"{name} cannot go back to a state it was in, so what actions were worth cannot be measured there"
     remedy = "audit in an environment written in JAX, or one whose adapter defines snapshot() and restore(state)"
     if why := CANNOT.get(parse(name)[0]):
         raise ValueError(f"{refused}: {why}; {remedy}")
     env: Any = make(name)
+    if not state and hasattr(env, "without_state"):
+        env.without_state()
     try:
         if not (hasattr(env, "snapshot") and hasattr(env, "restore")):
             raise ValueError(f"{refused}: it defines no snapshot() and restore(state); {remedy}")

@@ -5,6 +5,7 @@ row as long as it makes them from keys, the same sampling noise. An episode's di
 number per episode is left, independent of all others: it speaks of these policies, never of those another training would give.
 """
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +24,15 @@ from marlstone.envs.make import FILE, JAX_FILE, is_jax, make, parse
 from marlstone.evaluate.sequences import confidence_sequence
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import read_policies
+from marlstone.runtime.deciding import Chance
 from marlstone.runtime.evaluation import Episodes
-from marlstone.runtime.fused import Fused
+from marlstone.runtime.host import Hosted
 from marlstone.runtime.judging import choose, deployed_acting
 from marlstone.runtime.train import runtime_of
 
 ALPHA = 0.05
 ROUND = 32  # episodes per training seed between looks
+BATCH = 8  # the same, where Python steps the environment
 FIRST_KEY = 2**31  # training seeds stay far below
 
 
@@ -46,8 +49,12 @@ class Players:
     seeds: int
 
     @classmethod
-    def of(cls, config: RunConfig, seeds: int) -> "Players":
-        return cls(runtime_of(config, config.all_seeds[:seeds]), seeds)
+    def of(cls, config: RunConfig, seeds: int, at_once: int | None = None) -> "Players":
+        """`at_once`: environments of each seed that are stepped side by side where Python steps them (None: `rollout.envs`); what is
+        paired must be played with the same number."""
+        mine = config.all_seeds[:seeds]
+        jax_ = is_jax(config.env)
+        return cls(runtime_of(config, mine) if jax_ else Hosted.judging(config, mine, at_once or config.rollout.envs), seeds)
 
     @property
     def spec(self) -> Spec:
@@ -56,9 +63,9 @@ class Players:
 
     @cached_property
     def like(self) -> Any:
-        """What policies look like, `[seeds ...]`: shapes, which JAX environments give without beginning anything."""
-        like = (self.runtime.shapes() if isinstance(self.runtime, Fused) else self.runtime.start()).train.policy
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.seeds, *x.shape[1:]), x.dtype), like)
+        """What policies look like, `[seeds ...]`: their shapes, which take no environment to know."""
+        like = jax.eval_shape(lambda key: self.runtime.algorithm.init(key).policy, jax.random.key(0))
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.seeds, *x.shape), x.dtype), like)
 
     def policies(self, path: Path) -> Any:
         """What a checkpoint, or what was kept of one, acts by. Raises `UserError`."""
@@ -68,9 +75,18 @@ class Players:
         """How the policies of the run in `run` are deployed."""
         return choose(self.runtime, None, config, deployed_acting(RunDirectory(run)), policies)
 
-    def play(self, policies: Any, episodes: int, nth: int, act: Act) -> Episodes:
-        """Round `nth`, `[seeds episodes ...]`: the same episodes whoever plays them."""
-        return self.runtime.evaluate(None, episodes, act, policies=policies, keys=keys_of(self.seeds, nth))
+    def play(self, policies: Any, episodes: int, nth: int, act: Act, chance: bool = False) -> Episodes:
+        """Round `nth`, `[seeds episodes ...]`: the same episodes whoever plays them. `chance`: random legal actions do, not `policies`."""
+        if (evaluator := self._evaluators.get((episodes, chance))) is None:
+            decider = Chance(self.runtime.algorithm) if chance else None
+            evaluator = self._evaluators[episodes, chance] = self.runtime.evaluator(episodes, act, decider=decider)
+        played: Episodes = evaluator(policies, keys_of(self.seeds, nth), act)
+        return played
+
+    @cached_property
+    def _evaluators(self) -> dict[tuple[int, bool], Any]:
+        """Programs by episodes, and whether chance plays: compiled once for all policies, rounds and ways of acting."""
+        return {}
 
     def close(self) -> None:
         self.runtime.close()
@@ -98,6 +114,12 @@ def together(first: RunConfig, second: RunConfig) -> tuple[RunConfig, RunConfig,
     return first, second, min(first.seeds, second.seeds)
 
 
+def at_once(seeds: int, *sides: RunConfig) -> int:
+    """How many environments of each seed are stepped side by side where Python steps them: as many as there are cores for, no more than
+    either run trains with."""
+    return max(1, min((os.cpu_count() or 1) // seeds, *(c.rollout.envs for c in sides)))
+
+
 def _copies(source: str, name: str, other: str, called: str) -> bool:
     """Whether two users' environments are one function of two files that are alike, with the modules they import."""
     if source != other or source not in (FILE, JAX_FILE):
@@ -109,8 +131,8 @@ def _copies(source: str, name: str, other: str, called: str) -> bool:
 def rounds(episodes: int, *sides: RunConfig) -> tuple[int, int]:
     """About `episodes`, never more, in at least two equal rounds, so that one compiled program plays them all: `(rounds, of each)`.
 
-    A round of an environment stepped by Python is no larger than either run's batch, which it is played in."""
-    most = min(ROUND, max(1, episodes // 2), *(ROUND if is_jax(c.env) else c.rollout.envs for c in sides))
+    Rounds of an environment stepped by Python are smaller: they show progress."""
+    most = min(ROUND, max(1, episodes // 2), *(ROUND if is_jax(c.env) else BATCH for c in sides))
     count = -(-episodes // most)
     return count, episodes // count
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Train
+from marlstone.core.compile_options import QUICK, supported
 from marlstone.core.normalize import Scales, targets
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Step
@@ -16,20 +17,13 @@ from marlstone.learners.optimizer import Adam
 
 Array = Any
 Rows = tuple[Step, tuple[np.ndarray, ...], np.ndarray]
-# Half the compile time, or less, for programs that run a few times.
-QUICK: dict[str, Any] = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
 
 
 def quick(f: Any, level: int = 0) -> Any:
     """`f`, compiled in a hurry where that can be asked for.
 
     `level`: LLVM's. At 0 jaxlib 0.10.2 makes NaN of some finite second derivatives (shaping's); 1 takes twice as long and does not."""
-    options = QUICK | {"xla_backend_optimization_level": level}
-    return jax.jit(f, compiler_options=options if jax.default_backend() == "cpu" else None)
+    return jax.jit(f, compiler_options=supported(QUICK | {"xla_backend_optimization_level": level}))
 
 
 def rollout(env: Env, b: int, t: int) -> Rows:

@@ -209,7 +209,10 @@ def share(part: Sequence[Array], top: Sequence[Array], bottom: Sequence[Array], 
         return value, unknown
 
     def end(up: bool) -> float:
-        outside = lambda x: (lambda low, high: high < 0 if up else low > 0)(*around(parts - x * wholes, above - x * below, n, level))
+        def outside(x: float) -> bool:
+            low, high = around(parts - x * wholes, above - x * below, n, level)
+            return high < 0 if up else low > 0
+
         step = max(abs(value), 1e-3)
         while not outside(value + step if up else value - step):
             step *= 2

@@ -95,10 +95,6 @@ class PolicyGradient:
     def needs(self, credit: Needs) -> frozenset[str]:
         return frozenset({"logp", "entropy", "value"})
 
-    def passes(self, b: int) -> float:
-        """Forward passes per row: one for targets, three (forward and backward) per epoch."""
-        return 1 + 3 * self.epochs
-
     def doubts(self, now: dict[str, float], highest: dict[str, float]) -> None:
         """Nothing here can run away unseen: ratios are clipped and values normalized."""
         return None

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from marlstone.core.distributions import ActionSpace, enumerable, explored
+from marlstone.core.records import replace
 from marlstone.core.returns import vtrace
 from marlstone.core.types import Chunk, Views
 from marlstone.learners.contract import Asked, Fixed, Losses, Needs, in_range
@@ -30,7 +31,7 @@ class ValueBased:
 
     Fields: `lr`, annealed linearly to 0 if `anneal`; `epsilon` falls to `epsilon_end` over the first `explore_for` of the budget;
     `gamma`, `lam` discount and lambda; `downward`, the weight of errors whose target lies below the value: less than 1 is optimism,
-    for games in which erring beside the best joint action is punished (hysteretic Q-learning, Matignon et al. 2007; Weighted QMIX,
+    for games in which near-misses of the best joint action are punished (hysteretic Q-learning, Matignon et al. 2007; Weighted QMIX,
     Rashid et al. 2020), and overrates luck where rewards are noisy; `max_grad_norm` per network and parameter set;
     `normalize_observations`.
     """
@@ -121,11 +122,18 @@ class ValueBased:
 class QLearning(ValueBased):
     """Replayed Q(lambda) with double targets.
 
-    Every `target_every` batches, target networks move by `tau` towards the online ones; `replay`: what is remembered."""
+    Every `target_every` batches, target networks move by `tau` towards the online ones; `replay`: what is remembered.
+
+    `burn_in`: rows at the beginning of a replayed sequence that only bring recurrent memory up to date (R2D2, Kapturowski et al. 2019):
+    it was stored under older parameters. They are unrolled from the stored memory by the online and the target networks, and no value is
+    trained there, until an episode begins in the sequence, whose memory is exact. None: a quarter of the sequence where bodies are
+    recurrent, else none. Departure from R2D2: gradients of later rows pass back through them.
+    """
 
     kind: ClassVar[str] = "q_learning"
     target_every: int = 200
     tau: float = 1.0
+    burn_in: int | None = None
     replay: Replay = field(default_factory=Replay)
 
     lags: ClassVar[bool] = True
@@ -138,14 +146,22 @@ class QLearning(ValueBased):
             raise ValueError(f"QLearning.tau is {self.tau}: give a number above 0 and up to 1")
         if self.target_every < 1:
             raise ValueError(f"QLearning.target_every is {self.target_every}: give at least 1")
+        if self.burn_in is not None and self.burn_in < 0:
+            raise ValueError(f"QLearning.burn_in is {self.burn_in}: give 0 or more rows")
+
+    def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Any = None, then: Any = None) -> Fixed:
+        fixed, length = super().targets(asked, views, chunk, lagged, then), chunk.logp.shape[1]
+        recurrent = chunk.memory is not None and any(m is not None for m in chunk.memory.actor)
+        rows = (length // 4 if recurrent else 0) if self.burn_in is None else self.burn_in
+        if rows >= length:
+            raise ValueError(f"QLearning.burn_in is {rows}, and sequences have {length} rows: give less than rollout.length")
+        begun = jnp.cumsum(chunk.step.first[:, :-1], 1) > 0
+        trained = (jnp.arange(length) >= rows) | begun
+        return replace(fixed, predicted=fixed.predicted & trained[..., None])
 
     def follow(self, lagged: Any, nets: Any, opt: Any) -> Any:
         step = jnp.where(opt.count % self.target_every == 0, self.tau, 0.0)
         return jax.tree.map(lambda old, new: old + step * (new - old), lagged, nets)
-
-    def passes(self, b: int) -> float:
-        """Forward passes per row gathered: each replayed row takes three, and one of the target networks."""
-        return 4 * self.replay.updates * self.replay.batch / b
 
 
 @dataclass(frozen=True)
@@ -167,7 +183,3 @@ class Pqn(ValueBased):
 
     def follow(self, lagged: None, nets: Any, opt: Any) -> None:
         return None
-
-    def passes(self, b: int) -> float:
-        """Forward passes per row: one for targets, three per epoch."""
-        return 1 + 3 * self.epochs

@@ -36,7 +36,12 @@ class Checkpoint:
 def listed(folder: Path) -> list[Path]:
     """Checkpoints in `folder`, oldest first, unverified."""
     found = [p for p in folder.glob(STEP + "*") if p.name.removeprefix(STEP).isdecimal()]
-    return sorted(found, key=lambda p: int(p.name.removeprefix(STEP)))
+    return sorted(found, key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(path.name.removeprefix(STEP))
 
 
 def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int | None = 3) -> Path:

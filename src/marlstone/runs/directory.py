@@ -7,6 +7,7 @@
 - `metrics.sqlite`: what was measured (`runs.store`)
 - `checkpoints/`: the whole train state of the last three checkpoints (`runs.checkpoint`)
 - `policies/`: what acted at every checkpoint (`runs.policies`)
+- `seconds`: how long all its lives took so far (`runs.lifetime`)
 - `result.json`: the record that `--json` printed
 - `curve.png`: the learning curve
 """
@@ -15,13 +16,14 @@ import contextlib
 import errno
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from marlstone.core.errors import UserError
-from marlstone.runs.checkpoint import discard_after, listed
+from marlstone.runs.checkpoint import discard_after, listed, step_of
 from marlstone.runs.files import sweep, write_atomic
 from marlstone.runs.json_line import one_line
 from marlstone.runs.store import Store
@@ -115,6 +117,11 @@ class RunDirectory:
         with self.store() as store:
             store.truncate(step)
 
+    def stopped(self, env: str, seeds: tuple[int, ...]) -> dict[str, Any]:
+        """The record of a run that was stopped: the `steps` of its newest checkpoint, 0 where there is none."""
+        kept = listed(self.checkpoints)
+        return {"run": str(self.path), "env": env, "steps": step_of(kept[-1]) if kept else 0, "seeds": list(seeds), "stopped": True}
+
     def abandon(self) -> None:
         """Undo `create`, unless there is a checkpoint. Removes this run's own files only."""
         if listed(self.checkpoints):
@@ -130,9 +137,11 @@ class RunDirectory:
             "metrics.sqlite",
             "metrics.sqlite-wal",
             "metrics.sqlite-shm",
+            "seconds",
             ".claim",
         ):
             self.within(name).unlink(missing_ok=True)
+        shutil.rmtree(self.within("fleet"), ignore_errors=True)
         for folder in (self.checkpoints, self.policies, self.path):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -160,6 +169,10 @@ class RunDirectory:
     @property
     def result(self) -> Path:
         return self.within("result.json")
+
+    @property
+    def seconds(self) -> Path:
+        return self.within("seconds")
 
     @property
     def curve(self) -> Path:

@@ -71,6 +71,8 @@ EPISODE_AGENTS = _of_episodes(
     sa.Column("own_return", sa.Double, nullable=True),
     sa.Column("contribution", sa.Double, nullable=True, doc="what credit says it was worth; NULL where credit does not speak for it"),
 )
+SUPERVISION = ("learner_restarted", "actor_replaced", "rolled_back", "quarantined", "resized", "error")
+"""Events of a fleet's processes, not of what was trained: they happened, whatever step a learner then resumed from."""
 ROWS = (METRICS, EVENTS, EPISODES, EPISODE_METRICS, EPISODE_AGENTS)
 
 
@@ -206,13 +208,18 @@ class Store:
         raise UserError(f"metrics store on {dialect!r}: use SQLite or PostgreSQL")
 
     def truncate(self, step: int) -> int:
-        """Forget this run's rows after `step`, where it resumes, written or gathered. Returns how many rows went."""
-        kept = {table: [r for r in rows if r["step"] <= step] for table, rows in self._rows.items()}
+        """Forget this run's rows after `step`, where it resumes, written or gathered, but for events of `SUPERVISION`. Returns how many
+        rows went."""
+        stays = lambda r: r["step"] <= step or r["name"] in SUPERVISION if "count" in r else r["step"] <= step
+        kept = {table: [r for r in rows if stays(r)] for table, rows in self._rows.items()}
         gone = sum(len(rows) - len(kept[table]) for table, rows in self._rows.items())
         self._rows = kept
         with self._engine.begin() as connection:
             for table in ROWS:
-                gone += connection.execute(table.delete().where(table.c.run == self._run, table.c.step > step)).rowcount
+                late = (table.c.run == self._run) & (table.c.step > step)
+                gone += connection.execute(
+                    table.delete().where(late & table.c.name.not_in(SUPERVISION) if table is EVENTS else late)
+                ).rowcount
         return gone
 
     def series(self, name: str) -> tuple[Series, ...]:

@@ -1,10 +1,11 @@
 """What a run ran on: resume is exact only on the same machine, with the same versions."""
 
 import importlib.metadata
-import os
 import platform
 import sys
 from typing import Any
+
+from marlstone.core.machine import cores
 
 PACKAGES = ("marlstone", "jax", "jaxlib", "optax", "numpy", "scipy", "gymnasium", "pettingzoo", "jumanji", "jaxmarl", "sumo-rl", "libsumo")
 """Whose versions can change a number."""
@@ -27,7 +28,7 @@ def versions() -> dict[str, Any]:
     record: dict[str, Any] = {
         "python": platform.python_version(),
         "packages": found,
-        "machine": {"system": platform.system(), "machine": platform.machine(), "cores": len(os.sched_getaffinity(0))},
+        "machine": {"system": platform.system(), "machine": platform.machine(), "cores": len(cores())},
     }
     if "jax" in sys.modules:
         devices = sys.modules["jax"].devices()

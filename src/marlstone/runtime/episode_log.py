@@ -115,4 +115,5 @@ def evaluate_logged(config: RunConfig, checkpoint: Checkpoint, episodes: int, pa
     run = str(checkpoint.path.parent.parent)
     write(path, config.env, act, spec, played, run=run, step=checkpoint.step, episodes={str(s): episodes for s in played})
     told = {"run": run, "env": config.env, "step": checkpoint.step, "episodes": ended, "seeds": list(runtime.seeds)}
+    told["evaluation_faults"] = dict(runtime.judged.counts)
     return {**told, **record, "log": str(path)}

@@ -9,6 +9,7 @@ import numpy as np
 from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act, temperature
+from marlstone.core.compile_options import SELDOM, supported
 from marlstone.core.episodes import Whole, whole_episodes
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec
@@ -19,12 +20,6 @@ from marlstone.runtime.evaluation import longest
 Array = Any
 ASSUMED = 500  # steps of an episode of undeclared length, where its cost is weighed and a piece of it is played
 MOST, SHARE = 16, 0.02  # episodes per seed and checkpoint by default: at most, and of the steps between checkpoints
-# Compiled to run a few times over a few rows: a third of the compile time. Not level 0: jaxlib 0.10.2 then makes NaN of finite numbers.
-SELDOM: dict[str, Any] = {
-    "xla_backend_optimization_level": 1,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
 
 
 def how_many(config: RunConfig, spec: Spec) -> int:
@@ -110,8 +105,7 @@ def _isolated(chunks: Chunk) -> Chunk:
 
 def scorer(algorithm: Algorithm) -> Callable[[Any, Chunk], np.ndarray]:
     """`Algorithm.contribution` of batches of chunks on the host, `[b t n]` of the team's agents, compiled once per shape."""
-    options = SELDOM if jax.default_backend() == "cpu" else None
-    said = jax.jit(algorithm.contribution, compiler_options=options)
+    said = jax.jit(algorithm.contribution, compiler_options=supported(SELDOM))
     return lambda train, chunks: np.asarray(said(replace(train, opt=None, replay=None), chunks))
 
 

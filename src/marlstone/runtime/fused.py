@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jax import lax
 from marlstone.algorithm import Algorithm, Nets, Train
 from marlstone.core.across import own_part, total
 from marlstone.core.acting import Act, temperature
+from marlstone.core.compile_options import CPU_OPTIONS, SELDOM, supported
 from marlstone.core.episodes import Finished, Tally, begin, tally
 from marlstone.core.errors import UserError
 from marlstone.core.records import record, replace
@@ -30,15 +31,14 @@ from marlstone.envs.layers import layered
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Running, Vectorized
 from marlstone.runtime.deciding import Alone, Decider
-from marlstone.runtime.episodes import SELDOM, acting_by, joined, spans
+from marlstone.runtime.episodes import acting_by, joined, spans
 from marlstone.runtime.evaluation import Episodes, play
+from marlstone.runtime.fault_log import FaultLog
 from marlstone.runtime.limit import Limit, fused_limit
 from marlstone.runtime.spread import PARTS, WHOLE, Spread
 from marlstone.runtime.unroll import Acting, chunk_shapes, draw, unroll
 
 Array = Any
-# At LLVM's highest level loops with two transcendental functions, a GRU's for one, are not vectorized: three times slower.
-CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 2}
 
 
 @record
@@ -74,6 +74,7 @@ class Fused:
     length: int
     total: int
     seeds: tuple[int, ...]
+    consumes: ClassVar[bool] = True  # training gives up the state it is given, so that its memory is used again
     most: int | None = None  # steps of an evaluation episode: `evaluate.max_steps`
 
     def __post_init__(self) -> None:
@@ -160,7 +161,7 @@ class Fused:
 
         The budget and what the learner names in `traced` are arguments: runs that differ in them share the program, kept on disk.
         """
-        learner, options = self.algorithm.learner, CPU_OPTIONS if self.spread.on_cpu else None
+        learner, options = self.algorithm.learner, supported(CPU_OPTIONS)
         given = {"total": np.float32(self.total), **{k: np.float32(getattr(learner, k)) for k in getattr(learner, "traced", ())}}
         one = lambda state, n, given: self._given(**given).advance(state, n, most)
         if self.spread.alone:
@@ -188,6 +189,22 @@ class Fused:
         """Faults mended so far, by name, per seed."""
         counts = {k: np.asarray(v) for k, v in self.spread.trim(state.acting.env.faults).items()}
         return [{k: int(v[i]) for k, v in counts.items()} for i in range(len(self.seeds))]
+
+    def most_faults(self) -> dict[str, int]:
+        """How many of each fault that makes a step faulty one environment step can have at most."""
+        spec = self.env.spec
+        seen = sum(g.count * int(np.prod(leaf.shape)) for g in spec.groups for leaf in g.observation.values())
+        return {"nan_observation": max(seen, spec.state) + len(spec.metrics), "nan_reward": spec.n}
+
+    @cached_property
+    def log(self) -> FaultLog:
+        """Reports faults met in training."""
+        return FaultLog()
+
+    @cached_property
+    def judged(self) -> FaultLog:
+        """Counts faults of environments made to judge: none leave the device."""
+        return FaultLog()
 
     def notes(self) -> list[dict[str, str]]:
         """What is known of the latest fault of each name, per seed: counts are all that leaves the device."""
@@ -296,7 +313,7 @@ class Fused:
     @property
     def _seldom(self) -> dict[str, Any] | None:
         """For programs that run so seldom that compiling them is what they cost."""
-        return SELDOM if self.spread.on_cpu else None
+        return supported(SELDOM)
 
     def figures(self) -> list[dict[str, float]]:
         """More to record at a contact, per seed."""
@@ -309,8 +326,9 @@ class Fused:
         """A loaded state, ready to go on: environments written in JAX go on where they stood."""
         return state
 
-    def limit(self, nets: Nets) -> Limit:
-        return fused_limit(self._part, self.algorithm, nets, self.length, len(self.seeds))
+    def limit(self, nets: Nets, flops: int) -> Limit:
+        """How fast training could be where a joint step costs `flops` in products."""
+        return fused_limit(self._part, self.algorithm, nets, self.length, len(self.seeds), flops)
 
     def close(self) -> None:
         """Nothing outlives the process."""

@@ -3,7 +3,9 @@
     limit = 1 / (1 / random-policy steps per second + FLOPs per step / matrix rate)
 
 The matrix rate is taken at the network's own largest product, on the same threads; a share of 1 would mean that nothing
-but the environment and the products costs any time.
+but the environment and the products costs any time. Where environments step in other processes while products are computed, only
+the slower of the two limits. Worker processes add what it costs to wait for each other, and a trained policy may meet other steps
+than random play does: there the limit is an estimate. A run's own speed is a measurement too, so no limit is below it.
 """
 
 import time
@@ -25,15 +27,32 @@ Array = Any
 
 @dataclass(frozen=True)
 class Limit:
-    """`random_rate`: joint steps/s with random legal actions, all seeds together; `flops_per_step`; `matrix_rate` in FLOP/s."""
+    """`random_rate`: joint steps/s with random legal actions, all seeds together; `flops_per_step`; `matrix_rate` in FLOP/s;
+    `overlapped`: whether environments step while products are computed; `is_estimate`: whether a run could be faster."""
 
     random_rate: float
     flops_per_step: float
     matrix_rate: float
+    overlapped: bool = False
+    is_estimate: bool = False
 
     @property
     def steps_per_second(self) -> float:
-        return 1 / (1 / self.random_rate + self.flops_per_step / self.matrix_rate)
+        environment, products = 1 / self.random_rate, self.flops_per_step / self.matrix_rate
+        return 1 / (max(environment, products) if self.overlapped else environment + products)
+
+    def record(self, speed: float) -> dict[str, Any]:
+        """The record's fields for a run of `speed` steps/s. One that was faster shows that the limit was measured too low: it is then
+        at its limit, which is an estimate."""
+        limit = max(self.steps_per_second, speed)
+        return {
+            "limit_steps_per_second": limit,
+            "share_of_limit": speed / limit,
+            "limit_is_estimate": self.is_estimate or speed > self.steps_per_second,
+        }
+
+
+NOT_MEASURED: dict[str, Any] = {"limit_steps_per_second": None, "share_of_limit": None, "limit_is_estimate": None}
 
 
 def per_second(f: Callable[[], Any], amount: float, seconds: float = 0.4) -> float:
@@ -69,8 +88,12 @@ def matrix_rate(shape: tuple[int, int, int], spread: Spread) -> float:
     repeat = max(1, int(2e8 // (2 * m * k * n)))
     a, b = jax.random.normal(jax.random.key(0), (m, k)), jax.random.normal(jax.random.key(1), (k, n))
 
-    def one(slot: Array) -> Array:  # every result is needed, and feeds the next product: none can be left out or shortened
-        return lax.fori_loop(0, repeat, lambda _, x: x + 1e-9 * jnp.max((a + x) @ b), slot.astype(jnp.float32))
+    def again(_: Array, x: Array) -> Array:  # what passes a barrier is neither shortened nor moved out of the loop
+        left, x = lax.optimization_barrier((a, x))
+        return x + lax.optimization_barrier(left @ b)[0, 0]
+
+    def one(slot: Array) -> Array:
+        return lax.fori_loop(0, repeat, again, slot.astype(jnp.float32))
 
     run = jax.jit(spread.over(one))
     slots = spread.pad(jnp.zeros(spread.seeds))
@@ -98,9 +121,8 @@ def random_rate(env: Vectorized, algorithm: Algorithm, length: int, spread: Spre
     return per_second(lambda: run(keys), real * spread.shards)
 
 
-def fused_limit(env: Vectorized, algorithm: Algorithm, nets: Nets, length: int, seeds: int) -> Limit:
-    """The limit of a fused run of `seeds` seeds; `env` is what one device steps."""
+def fused_limit(env: Vectorized, algorithm: Algorithm, nets: Nets, length: int, seeds: int, flops: int) -> Limit:
+    """The limit of a fused run of `seeds` seeds; `env` is what one device steps, `flops` what a joint step costs in products."""
     spread = Spread(seeds, algorithm.shards)
     rows = env.b * length // algorithm.learner.minibatches
-    act, learn = algorithm.flops(nets, env.b * algorithm.shards)
-    return Limit(random_rate(env, algorithm, length, spread), act + learn, matrix_rate(largest_product(nets, algorithm, rows), spread))
+    return Limit(random_rate(env, algorithm, length, spread), flops, matrix_rate(largest_product(nets, algorithm, rows), spread))

@@ -1,30 +1,32 @@
-"""Processes of ours: how they are started, tied to this process, and ended."""
+"""Processes of ours: how they are started, and ended with all that they started themselves."""
 
 import os
 import socket
 import subprocess
 import sys
+import time
 
 from marlstone.runtime import wire
+from marlstone.runtime.keeper import KEEPER, kill_group
 
+CLOSING = 2.0  # seconds that environments may take to close, all together
 BOOT = """
 from marlstone.core import records
 records.PYTREES = False
 from marlstone.runtime.worker import serve
-serve({link}, {memory}, {lifeline})
+serve({link}, {memory})
 """
 
 
 class Child:
-    """One process of ours, the socket to it, and the lifeline: a pipe whose closing, by whatever cause, ends it.
+    """One process of ours and the socket to it. It leads a session, and so a process group, of its own: what it starts, simulators
+    above all, ends with it, and both end with this process, however that ends (`keeper`).
 
-    `boot`: the Python it runs, in which `{link}` and `{lifeline}` stand for its descriptors; `keep`: descriptors it inherits;
-    `threads`: how many NumPy's products may use (None: all). `theirs`: its end of a connection made elsewhere; then ours is not kept here.
+    `boot`: the Python it runs, in which `{link}` stands for its descriptor; `keep`: descriptors it inherits; `threads`: how many NumPy's
+    products may use (None: all). `theirs`: its end of a connection made elsewhere; then ours is not kept here.
     """
 
     def __init__(self, boot: str, keep: tuple[int, ...] = (), threads: int | None = 1, theirs: socket.socket | None = None) -> None:
-        self.hold: int | None
-        lifeline, self.hold = os.pipe()
         ours = None
         if theirs is None:
             ours, theirs = socket.socketpair()
@@ -33,13 +35,14 @@ class Child:
         environment = {**os.environ, **few, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", boot.format(link=theirs.fileno(), lifeline=lifeline)],
-                pass_fds=(theirs.fileno(), lifeline, *keep),
+                [sys.executable, "-P", "-c", boot.format(link=theirs.fileno())],
+                pass_fds=(theirs.fileno(), *keep),
                 env=environment,
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
-        os.close(lifeline)
-        self._link = ours
+        KEEPER.add(self.process.pid)  # before anything is asked of it: until then it starts nothing
+        self._link, self._over = ours, False
 
     @property
     def link(self) -> socket.socket:
@@ -48,21 +51,21 @@ class Child:
         return self._link
 
     def end(self, patience: float = 0.0) -> int | None:
-        """End it, killing it after `patience` seconds; its exit status before we did, if it had one."""
+        """End it and its group, killing both after `patience` seconds; its exit status before we did, if it had one."""
         status = self.process.poll()
+        if self._over:  # its number may be another's by now
+            return status
+        self._over = True
         if status is None and patience:
             try:
                 status = self.process.wait(patience)
             except subprocess.TimeoutExpired:
                 status = None
-        if status is None:
-            self.process.kill()
-            self.process.wait()
+        kill_group(self.process.pid)
+        self.process.wait()
+        KEEPER.discard(self.process.pid)
         if self._link is not None:
             self._link.close()
-        if self.hold is not None:
-            os.close(self.hold)
-            self.hold = None
         return status
 
 
@@ -81,8 +84,9 @@ def shut(processes: list[WorkerProcess], descriptors: list[int]) -> None:
             wire.tell(p.link, wire.QUIT)
         except (wire.Closed, OSError):
             continue  # it has gone already
+    until = time.monotonic() + CLOSING
     for p in processes:
-        p.end(patience=2.0)
+        p.end(patience=max(0.0, until - time.monotonic()))
     processes.clear()
     for fd in descriptors:
         os.close(fd)

@@ -46,7 +46,8 @@ def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[
         tail = {"Discrete": (), "MultiDiscrete": (len(getattr(group.space, "sizes", ())),), "Box": (group.space.width,)}[kind]
         out.append((("action", g), (b, group.count, *tail), "float32" if kind == "Box" else "int32"))
     out += [(("seed",), (b,), "uint64"), (("episode",), (b,), "int64")]
-    out += [(("progress", w), (3,), "int64") for w in range(workers)]  # operations begun, environment it is at, 1 while it is made anew
+    # Operations begun, environment it is at, 1 while it is made anew; steps that were faulty, episodes broken off by faults.
+    out += [(("progress", w), (5,), "int64") for w in range(workers)]
     out += [(("counts", w), (len(FAULTS),), "int64") for w in range(workers)]
     return out
 

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from marlstone.core.across import SHARD
+from marlstone.core.machine import cores
 
 Array = Any
 WHOLE, PARTS = P("seed"), P("seed", SHARD)
@@ -26,7 +27,7 @@ def prepare(devices: int | None = None) -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     try:
-        jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", devices or len(cores()))
     except RuntimeError:  # JAX runs already, with the devices it has
         return
 

@@ -39,6 +39,7 @@ def described(error: BaseException, env: int, fault: str = "raised") -> dict[str
         "env": env,
         "text": text,
         "mistake": ours and isinstance(error, ValueError | ModuleNotFoundError),  # ours names no module: Python's own does
+        "where": "" if ours else raised_at(error),
         "trace": "".join(traceback.format_exception(error)),
     }
 
@@ -66,6 +67,7 @@ class Stepping:
         self.survive, self.state = guards.on_bad == "survive", state
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
+        self.faulty = np.zeros(high - low, bool)
         self.adapters: list[Any] = [None] * (high - low)
         self.envs: list[HostEnv] = [self.build(k) for k in range(high - low)]
         self.watch: Callable[[int, bool], None] = lambda k, fresh: None
@@ -98,7 +100,7 @@ class Stepping:
         called once `attach`ed."""
 
         def begun(fresh: bool) -> None:
-            self.progress[1:] = self.low, fresh
+            self.progress[1], self.progress[2] = self.low, fresh
             self.progress[0] += 1
             self.watch(0, fresh)
 
@@ -137,11 +139,16 @@ class Stepping:
 
     def report(self, fault: str, agent: str, field: str, value: Any) -> None:
         """A bad value that its adapter repaired: count it, and say so once per kind."""
-        k = FAULTS.index(fault)
-        if self.counts[k] == 0:
+        self.note(fault, self.at, agent, field, value)
+        self.counts[FAULTS.index(fault)] += 1
+
+    def note(self, fault: str, env: int, agent: str, field: str, value: Any) -> None:
+        """A bad value was met: its step is faulty, unless something sensible stands in its place; the first of a kind is reported."""
+        if fault not in INSTEAD:
+            self.faulty[env - self.low] = True
+        if self.counts[FAULTS.index(fault)] == 0:
             text = f"agent {agent!r}, {field}, got {value!s:.200}: counted, {INSTEAD.get(fault, '0 put there')}"
-            self.tell({"fault": fault, "env": self.at, "text": text})
-        self.counts[k] += 1
+            self.tell({"fault": fault, "env": env, "text": text})
 
     @property
     def at(self) -> int:
@@ -158,12 +165,15 @@ class Stepping:
 
     def advance(self) -> None:
         """One row of every environment, checked."""
+        self.faulty[:] = False
         for k in range(len(self.envs)):
             self.progress[1] = self.low + k
             self.progress[2] = 0
             self.progress[0] += 1
             self._advance(k)
         self._check()
+        if self.faulty.any():
+            self.progress[3] += int(self.faulty.sum())
 
     def next_seed(self, i: int) -> int:
         episode = int(self.block.episode[i])
@@ -213,6 +223,8 @@ class Stepping:
             raise error
         note = described(error, self.low + k)
         self.counts[FAULTS.index(note["fault"])] += 1
+        self.progress[4] += 1
+        self.faulty[k] = True
         self.tell(note)
         self._close(k)
 
@@ -232,8 +244,12 @@ class Stepping:
             fault = name_fault(self.mine, self.spec, self.guards)
             raise fault if fault is not None else BadRow("nan_observation", "team", "row", "not finite")
         clean, counts = sanitize(self.mine, self.guards)
-        for name, found in counts.items():
-            self.counts[FAULTS.index(name)] += int(found)
+        for e in range(len(self.envs)):
+            row = map_step(lambda x: x[e : e + 1], self.mine)  # noqa: B023
+            if (found := name_fault(row, self.spec, self.guards)) is not None:
+                self.note(found.fault, self.low + e, found.agent, found.field, found.value)
+        for name, count in counts.items():
+            self.counts[FAULTS.index(name)] += int(count)
         for mine, good in zip(self.mine.obs, clean.obs, strict=True):
             for k in mine:
                 mine[k][...] = good[k]

@@ -15,6 +15,7 @@ from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig
 from marlstone.config.places import files_of, recorded
 from marlstone.core.errors import Diverging, UserError
+from marlstone.core.interruptible import Abandoned, interruptible
 from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
@@ -26,16 +27,20 @@ from marlstone.runs.checkpoint import Checkpoint, load, read, save
 from marlstone.runs.curve import draw
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import fit, parameters_sha256
+from marlstone.runs.lifetime import Lifetime
 from marlstone.runs.policies import read_policies
-from marlstone.runs.progress import Progress
+from marlstone.runs.progress import Phase, Progress
 from marlstone.runs.store import Store
 from marlstone.runtime.episodes import how_many, recorder
+from marlstone.runtime.fault_log import Faults
 from marlstone.runtime.fused import Fused
 from marlstone.runtime.judging import choose, judge, resolve, returns_record
-from marlstone.runtime.limit import Limit
+from marlstone.runtime.limit import NOT_MEASURED, Limit
 from marlstone.runtime.spec_json import spec_to_json
-from marlstone.runtime.unroll import chunk_bytes
+from marlstone.runtime.unroll import chunk_bytes, chunk_shapes
 
+PATIENCE = 5.0  # seconds that an update may still take once an end is asked for
+COPIED = 1e9  # bytes of state that are copied before an update that may be given up
 HOST_CONTACT = 1.5  # seconds of training between contacts with the host
 MOST = 64  # updates between contacts at most: the length of the report buffer
 
@@ -64,32 +69,17 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Any:
 
 @dataclass
 class Clock:
-    """Seconds by phase: where the time went."""
+    """Seconds by phase: where the time went. `stop()`: whether to end; then what is being timed is given up."""
 
+    stop: Callable[[], bool] = lambda: False
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def time(self, phase: str, f: Callable[[], Any]) -> Any:
+    def time(self, phase: str, f: Callable[[], Any], patience: float = 0.0) -> Any:
+        """`f()`, on a thread of its own. Raises `Abandoned` where `stop()` says True and it takes longer than `patience` from then on."""
         start = time.perf_counter()
-        out = jax.block_until_ready(f())
+        out = interruptible(lambda: jax.block_until_ready(f()), self.stop, patience)
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
         return out
-
-
-@dataclass
-class Faults:
-    """Faults mended, per seed and name: told to the store as they are met, and their totals carried over resumes."""
-
-    totals: list[dict[str, int]]
-    seen: list[dict[str, int]]
-
-    def tell(self, store: Store, step: int, runtime: Any, state: State) -> None:
-        now = runtime.faults(state)
-        for seed, total, before, after, words in zip(runtime.seeds, self.totals, self.seen, now, runtime.notes(), strict=True):
-            for name, count in after.items():
-                if more := count - before.get(name, 0):
-                    store.event(step, seed, name, words.get(name, ""), more)
-                total[name] = total.get(name, 0) + more
-        self.seen = now
 
 
 @dataclass
@@ -122,34 +112,45 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     watch: Callable[[Any, State, Store, int], bool] = lambda runtime, state, store, step: False,
     limited: bool = True,
+    lifetime: Lifetime | None = None,
 ) -> dict[str, Any]:
     """Train as configured, into `run`; returns the record (INTERFACE `train`). `resume` continues exactly from a
     checkpoint of this run; `initial` begins a new one from another run's parameters, as far as they fit; `runtime` makes what
-    trains (default: `runtime_of(config)`). `stop()` is
-    asked between updates: when True a checkpoint is written and a short record returned, with `stopped` True. So it is where
-    `watch(runtime, state, store, step)`, called at every checkpoint, says True. `limited`: whether the machine's limit is measured."""
-    clock, began = Clock(), time.perf_counter()
-    report = lambda phase, step, **more: progress(Progress(phase, step, config.steps, config.seeds, **more))
+    trains (default: `runtime_of(config)`). `stop()` is asked all the while: when True a checkpoint is written and a short record
+    returned, with `stopped` True and the `steps` of the newest checkpoint. An update that does not end within `PATIENCE` seconds is
+    given up, and anything else at once. The record is short, too, where `watch(runtime, state, store, step)`, called at every
+    checkpoint, says True. `limited`: whether the machine's limit is measured; `lifetime`: of the run, if it is not kept elsewhere."""
+    clock, lifetime = Clock(stop), lifetime or Lifetime(run.seconds)
+
+    def report(phase: Phase, step: int, **more: Any) -> None:
+        lifetime.keep()
+        progress(Progress(phase, step, config.steps, config.seeds, **more))
+
     report("starting", 0)
-    made = runtime_of(config) if runtime is None else runtime()
+    made = None
     try:
-        return _train(config, run, made, clock, began, resume, initial, report, stop, watch, limited)
+        made = clock.time("starting", lambda: runtime_of(config) if runtime is None else runtime())
+        return _train(config, run, made, clock, lifetime, resume, initial, report, stop, watch, limited)
+    except Abandoned:
+        return run.stopped(config.env, config.all_seeds)
     finally:
-        made.close()
+        lifetime.keep(now=True)
+        if made is not None:
+            made.close()
 
 
 def _train(
-    config: RunConfig, run: RunDirectory, runtime: Any, clock: Clock, began: float, resume: Checkpoint | None, initial: Checkpoint | None,
-    report: Callable[..., None], stop: Callable[[], bool], watch: Callable[[Any, State, Store, int], bool],
+    config: RunConfig, run: RunDirectory, runtime: Any, clock: Clock, lifetime: Lifetime, resume: Checkpoint | None,
+    initial: Checkpoint | None, report: Callable[..., None], stop: Callable[[], bool], watch: Callable[[Any, State, Store, int], bool],
     limited: bool,
 ) -> dict[str, Any]:  # fmt: skip
     rows = config.rollout.envs * config.rollout.length
     state = clock.time("starting", runtime.start)
-    ledgers, done, taken = [Ledger() for _ in runtime.seeds], 0, None
+    ledgers, done, taken, owed = [Ledger() for _ in runtime.seeds], 0, None, False
     if resume is not None:
         kept, meta = load(resume.path, runtime.spread.trim(state))
-        state, ledgers = runtime.restored(runtime.spread.pad(kept)), [Ledger(**entry) for entry in meta["ledgers"]]
-        done = int(np.asarray(kept.train.version)[0])
+        state, ledgers = clock.time("starting", lambda: runtime.restored(runtime.spread.pad(kept))), [Ledger(**x) for x in meta["ledgers"]]
+        done, owed = int(np.asarray(kept.train.version)[0]), meta.get("owed", False)
     elif initial is not None:
         state, taken = begin_from(initial, runtime, state)
     none: list[dict[str, int]] = [{} for _ in runtime.seeds]  # a new run also counts what was met while its environments were made
@@ -159,10 +160,11 @@ def _train(
     most = min(MOST, runtime.total)
     advance = clock.time("compiling", lambda: runtime.compile(state, most))
     nets = runtime.spread.first(state.train.nets)
-    act_flops, learn_flops = runtime.algorithm.flops(nets, config.rollout.envs)
-    handed = chunk_bytes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+    chunk = chunk_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+    act_flops, learn_flops = runtime.algorithm.flops(chunk)
+    handed = chunk_bytes(chunk)
     every = max(1, config.steps_between_checkpoints // rows)
-    trained_steps, pace, stopped = 0, 1, False
+    trained_steps, pace, stopped, took, lately, saved = 0, 1, False, float("inf"), dict[str, Any](), done
     logged = how_many(config, runtime.algorithm.spec)
     log = recorder(runtime, logged) if logged else lambda store, step, state: None
     doubts = Doubts(runtime.algorithm.learner, [{} for _ in runtime.seeds])
@@ -170,42 +172,69 @@ def _train(
         run.rewind(resume.step, recorded(config, run.path), files_of(config, run.path))
     _describe(run, runtime)
     with run.store() as store:
+
+        def examine() -> bool:
+            """What is done at every checkpoint of the schedule: log episodes, and `watch`, whose answer is returned."""
+            report("evaluating", min(done * rows, config.steps))
+            clock.time("logging", lambda: log(store, done * rows, state))
+            return clock.time("watching", lambda: watch(runtime, state, store, done * rows))
+
+        if owed:  # it was stopped before it was examined
+            stopped = examine()
         while done < runtime.total and not stopped:
+            report("training", min(done * rows, config.steps), **lately)
             n = max(1, min(pace, most, runtime.total - done, every - done % every))
+            spare = state if not runtime.consumes else copied(runtime, state) if took > PATIENCE / 2 else None
             start = time.perf_counter()
-            state, out = clock.time("training", lambda: advance(state, n))  # noqa: B023
-            took = time.perf_counter() - start
-            if (fault := runtime.refusal(state)) is not None:
-                raise fault
-            out = jax.device_get(runtime.spread.trim(out))
-            done += n
-            pace = max(1, round(n * HOST_CONTACT / max(took, 1e-6)))
-            steps = out.steps.sum(1)
-            ledgers = [
-                ledger.plus(steps=s, rows=n * rows, episodes=e, flops=int(s) * (act_flops + learn_flops), bytes=n * handed)
-                for ledger, s, e in zip(ledgers, steps, out.finished.episodes.sum(1), strict=True)
-            ]
-            trained_steps += int(steps.sum())
-            returns = _record(store, done * rows, runtime, out, n)
-            doubts.tell(store, done * rows, runtime.seeds, out, n)
-            report("training", min(done * rows, config.steps), steps_per_second=float(steps.sum()) / took, episode_return=returns)
-            stopped = stop()
-            if done % every == 0 or done == runtime.total or stopped:
-                report("checkpointing", min(done * rows, config.steps))
+            try:
+                state, out = clock.time("training", lambda: advance(state, n), PATIENCE if runtime.consumes else 0.0)  # noqa: B023
+            except Abandoned:
+                if spare is None or done == saved:
+                    raise
+                state, stopped = spare, True
+            else:
+                took = time.perf_counter() - start
+                if (fault := runtime.refusal(state)) is not None:
+                    raise fault
+                out = jax.device_get(runtime.spread.trim(out))
+                done += n
+                pace = max(1, round(n * HOST_CONTACT / max(took, 1e-6)))
+                steps = out.steps.sum(1)
+                ledgers = [
+                    ledger.plus(steps=s, rows=n * rows, episodes=e, flops=n * rows * (act_flops + learn_flops), bytes=n * handed)
+                    for ledger, s, e in zip(ledgers, steps, out.finished.episodes.sum(1), strict=True)
+                ]
+                trained_steps += int(steps.sum())
+                returns = _record(store, done * rows, runtime, out, n)
+                doubts.tell(store, done * rows, runtime.seeds, out, n)
+                faults.watch(config.env, config.guards, runtime, state, done * rows, steps)
+                lately = {"steps_per_second": float(steps.sum()) / took, "episode_return": returns}
+                report("training", min(done * rows, config.steps), **lately)
+                stopped = stop()
+            due = done % every == 0 or done == runtime.total
+            if due or stopped:
                 faults.tell(store, done * rows, runtime, state)
-                if done % every == 0 or done == runtime.total:
-                    clock.time("logging", lambda: log(store, done * rows, state))  # noqa: B023
-                    stopped = clock.time("watching", lambda: watch(runtime, state, store, done * rows)) or stopped  # noqa: B023
+                owed = due
+                if due:
+                    try:
+                        stopped = examine() or stopped
+                        owed = False
+                    except Abandoned:
+                        stopped = True
+                report("checkpointing", min(done * rows, config.steps))
                 store.flush()
-                meta = {"ledgers": [vars(x) for x in ledgers], "faults": faults.totals, "purpose": purpose_of(config.seed)}
-                clock.time("checkpointing", lambda: keep(run, done * rows, runtime.spread.trim(state), meta))  # noqa: B023
+                meta = {"ledgers": [vars(x) for x in ledgers], "faults": faults.totals, "purpose": purpose_of(config.seed), "owed": owed}
+                keep(run, done * rows, runtime.spread.trim(state), meta, clock)
                 runtime.saved()
-        if stopped and done < runtime.total:
-            return {"run": str(run.path), "env": config.env, "steps": done * rows, "seeds": list(runtime.seeds), "stopped": True}
+                saved = done
+        if stopped and (done < runtime.total or owed):
+            return run.stopped(config.env, config.all_seeds)
         report("evaluating", min(done * rows, config.steps))
         act = clock.time("choosing how to act", lambda: choose(runtime, state, config))
         judged = clock.time("evaluating", lambda: judge(runtime, state, config.evaluate.episodes, act))
-        limit = clock.time("measuring the limit", lambda: runtime.limit(nets)) if limited else None
+        limit = (
+            clock.time("measuring the limit", lambda: runtime.limit(nets, act_flops + learn_flops)) if limited and trained_steps else None
+        )
         title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
         picture = draw(run.curve, store.series("return"), title)
     speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else None
@@ -221,15 +250,15 @@ def _train(
         "purpose": purpose_of(config.seed),
         **returns_record(judged, runtime.algorithm.spec.agents, return_bounds(runtime.algorithm.spec, config.guards)),
         "steps_per_second": speed,
-        "limit_steps_per_second": None if limit is None else limit.steps_per_second,
-        "share_of_limit": None if limit is None or speed is None else speed / limit.steps_per_second,
-        "wall_seconds": time.perf_counter() - began,
+        **(NOT_MEASURED if limit is None else limit.record(speed)),
+        "wall_seconds": lifetime.seconds,
         "compile_seconds": clock.seconds.get("compiling", 0.0),
         "phases": phases(clock, trained_steps, limit),
         "flops_per_step": {"acting": act_flops, "learning": learn_flops},
         "parameters_sha256": parameters_sha256(jax.device_get(runtime.spread.trim(state.train.nets))),
         "resumed_from_step": resumed_from,
         "faults": faults.totals,
+        "evaluation_faults": dict(runtime.judged.counts),
         "ledger": [vars(ledger) for ledger in ledgers],
         "curve": str(picture) if picture else None,
     }
@@ -244,10 +273,25 @@ def _describe(run: RunDirectory, runtime: Any) -> None:
         run.write(run.spec.name, json.dumps(spec_to_json(runtime.algorithm.spec)) + "\n")
 
 
-def keep(run: RunDirectory, step: int, state: State, meta: dict[str, Any]) -> None:
-    """A checkpoint: what acts now, for good, and everything else until it is superseded."""
+def keep(run: RunDirectory, step: int, state: State, meta: dict[str, Any], clock: Clock) -> None:
+    """A checkpoint: what acts now, for good, and everything else until it is superseded. Nothing interrupts it."""
+    start = time.perf_counter()
     save(run.policies, step, state.train.policy, {}, keep=None)
     save(run.checkpoints, step, state, meta)
+    clock.seconds["checkpointing"] = clock.seconds.get("checkpointing", 0.0) + time.perf_counter() - start
+
+
+def copied(runtime: Any, state: State) -> State | None:
+    """A copy on the host of a state that training is about to consume; None where it is large."""
+    if sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) > COPIED:
+        return None
+
+    def copy(x: Any) -> Any:
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(jax.numpy.asarray(np.array(jax.random.key_data(x))), impl=jax.random.key_impl(x))
+        return np.array(x)
+
+    return jax.tree.map(copy, runtime.spread.trim(state))
 
 
 def _name(part: Any) -> str:
@@ -320,4 +364,5 @@ def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int) -> dict[s
         judged = judge(runtime, state, episodes, resolve(runtime, state, config, run))
         bounds = return_bounds(runtime.algorithm.spec, config.guards)
         return {"run": str(run), "env": config.env, "step": checkpoint.step, "episodes": episodes,
-                "seeds": list(runtime.seeds), **returns_record(judged, runtime.algorithm.spec.agents, bounds)}  # fmt: skip
+                "seeds": list(runtime.seeds), **returns_record(judged, runtime.algorithm.spec.agents, bounds),
+                "evaluation_faults": dict(runtime.judged.counts)}  # fmt: skip

@@ -84,9 +84,9 @@ def chunk_shapes(algorithm: Algorithm, acting: Acting, length: int) -> Chunk:
     return jax.eval_shape(partial(assemble, algorithm), rows, step, memory)
 
 
-def chunk_bytes(algorithm: Algorithm, acting: Acting, length: int) -> int:
+def chunk_bytes(chunk: Chunk) -> int:
     """Bytes of the chunks of one rollout: what actors hand to a learner."""
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(chunk_shapes(algorithm, acting, length)))
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(chunk))
 
 
 def host_scan(tick: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tuple[Any, Any]:

@@ -1,11 +1,10 @@
 """One worker process: it builds a few environments from their name and steps them into shared memory. It never imports JAX.
 
-Started by `workers.Workers` as `python -c "...; serve(...)"`. It ends when its parent does, however that ends: an idle
-worker reads the end of its socket; a busy one is signaled by the kernel when the parent's end of the lifeline closes.
+Started by `workers.Workers` as `python -c "...; serve(...)"`. It leads a process group that ends when its parent does, however
+that ends (`keeper`).
 """
 
 import faulthandler
-import fcntl
 import gc
 import os
 import signal
@@ -21,23 +20,18 @@ STACKS = "MARLSTONE_STACKS"
 """The environment variable that names the folder where workers of a fleet's learner, asked by SIGUSR1, write their Python stacks."""
 
 
-def tie_to(lifeline: int) -> None:
-    """Have the kernel end this process when the other end of `lifeline` closes, even if Python never runs again."""
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
-    try:
-        if os.read(lifeline, 1) == b"":
-            os._exit(0)  # it had closed before we listened
-    except BlockingIOError:
-        pass
+def begun(*descriptors: int) -> None:
+    """The beginning of every process of ours: what environments print must not mix with a command's one line of JSON, signals are for
+    the command, which then ends us, and what environments start does not inherit our connections."""
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
 
 
-def serve(link_fd: int, memory_fd: int, lifeline: int) -> None:
+def serve(link_fd: int, memory_fd: int) -> None:
     """The whole life of a worker process."""
-    os.dup2(2, 1)  # what environments print must not mix with a command's one line of JSON
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us
-    tie_to(lifeline)
+    begun(link_fd, memory_fd)
     if (folder := os.environ.get(STACKS)) is not None:
         faulthandler.register(signal.SIGUSR1, open(f"{folder}/worker-{os.getpid()}.txt", "w"), all_threads=True, chain=False)
     link = socket.socket(fileno=link_fd)

@@ -17,39 +17,31 @@ from typing import Any
 
 import numpy as np
 
-from marlstone.core.errors import Failure, UserError
+from marlstone.core.errors import UserError
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.faults import Fault, fault_to_json
 from marlstone.envs.guards import FAULTS, Guards
-from marlstone.envs.make import parse, sources
+from marlstone.envs.make import one_per_process
 from marlstone.envs.managed import Managers
 from marlstone.runtime import wire
+from marlstone.runtime.fault_log import EnvironmentFailed, FaultLog, Health, text_of
 from marlstone.runtime.process import WorkerProcess, shut
 from marlstone.runtime.row_block import RowBlock, anonymous, map_step
 from marlstone.runtime.spec_json import spec_from_json
+from marlstone.runtime.stepping import NOTICE
 
 _PROBED: set[str] = set()  # environments that kept their interface in this process's first look at them
 NOTES = 100  # latest reports of faults that are kept, in words
-
-
-class EnvironmentFailed(Failure):
-    """An environment broke, and guards say to stop, or it broke too often. The message says where, how, and the remedy."""
-
-
-def one_per_process(name: str) -> bool:
-    """Whether an environment cannot share its process with another (SUMO)."""
-    source = parse(name)[0]
-    module = next(s.module for s in sources() if s.name == source)
-    return module.endswith(".sumo")
 
 
 class Workers:
     """`b` environments called `name` over `num_workers` processes. A `VectorEnv` whose state is None.
 
     Arguments: `name`, as on the command line; `options`, more options; `guards`; `num_workers`, at most b, and exactly b
-    for environments that need a process each; `managers` and `faults`, put over each environment; `state`,
-    whether anybody reads the environment's own state (central critics do). Environment i's episode e has the same seed however many
-    workers there are. The first construction for a name in this process probes one step (`Stepping.probe`).
+    for environments that need a process each; `managers` and `faults`, put over each environment; `state`, whether anybody reads the
+    environment's own state (central critics do); `log`, which reports the first fault of each kind, and is given the counts on closing.
+    Environment i's episode e has the same seed however many workers there are. The first construction for a name in this process probes
+    one step (`Stepping.probe`).
     Attributes: `spec`; `counts`, faults by name so far; `notes`, the latest of them in words; `restarts`, of processes.
     Raises `UserError` for an environment that cannot be built as named or breaks its interface, `EnvironmentFailed` for one that fails
     for good.
@@ -57,7 +49,7 @@ class Workers:
 
     def __init__(
         self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2,
-        managers: Managers | None = None, faults: Sequence[Fault] = (), state: bool = True,
+        managers: Managers | None = None, faults: Sequence[Fault] = (), state: bool = True, log: FaultLog | None = None,
     ) -> None:  # fmt: skip
         if b < 1 or num_workers < 1:
             raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
@@ -67,6 +59,7 @@ class Workers:
         self.workers = b if one_per_process(name) else min(num_workers, b)
         self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
         self.restarts = 0
+        self.log, self._health, self._judged = log or FaultLog(), Health(name, self.guards.most_bad), (0, 0)
         self._parent_counts = dict.fromkeys(FAULTS, 0)
         self._waiting: dict[int, list[float]] = {}
         ends = [round(b * w / self.workers) for w in range(self.workers + 1)]
@@ -119,10 +112,20 @@ class Workers:
         """Wait for the rows of the last `send`, `[b ...]`: copies, safe to keep. Raises `EnvironmentFailed`."""
         while self._waiting:
             self._collect()
+        self._judge()
         return map_step(np.copy, self._block.step)
+
+    def _judge(self) -> None:
+        """Whether most of what these environments do is faulty."""
+        lost = self._parent_counts["hung"] + self._parent_counts["died"]
+        bad, broken = (lost + sum(int(p[i]) for p in self._block.progress) for i in (3, 4))
+        (bad_before, broken_before), self._judged = self._judged, (bad, broken)
+        self._health.add(self.b, bad - bad_before, int(self._block.step.last.sum()), broken - broken_before, self.counts)
 
     def close(self) -> None:
         """End the workers. Safe to call twice; also happens when this object is collected or Python ends."""
+        if self._finalizer.alive and hasattr(self, "_block"):
+            self.log.add(self.counts)
         self._finalizer()
 
     def __enter__(self) -> "Workers":
@@ -175,7 +178,7 @@ class Workers:
         process.link.settimeout(self.guards.start_timeout * (process.high - process.low))
         try:
             while (kind := wire.exactly(process.link, 1)) == wire.NOTE:
-                self.notes.append(wire.content(process.link))
+                self._note(wire.content(process.link))
             said = wire.content(process.link)
         except TimeoutError as error:
             remedy = "raise guards.start_timeout, or look into its constructor"
@@ -186,6 +189,15 @@ class Workers:
         if kind == wire.ERROR:
             raise self._failure(said)
         return said
+
+    def _note(self, note: dict[str, Any]) -> None:
+        """A fault was met, or something settled while building that a person should know."""
+        self.notes.append(note)
+        if note["fault"] == NOTICE:
+            self.log.notice(f"{self.name}: {note['text']}")
+            return
+        self._health.latest = text_of(note)
+        self.log.report(note["fault"], f"{self.name}, {text_of(note)}")
 
     def _failure(self, said: dict[str, Any]) -> Exception:
         self.notes.append(said)
@@ -243,7 +255,7 @@ class Workers:
         if kind == wire.DONE:
             del self._waiting[w]
         elif kind == wire.NOTE:
-            self.notes.append(said)
+            self._note(said)
             if said["fault"] == "raised":
                 self._spend()
         else:
@@ -252,12 +264,14 @@ class Workers:
     def _lost(self, w: int, fault: str, text: str) -> None:
         """A worker hung or died: count it, and start it anew with fresh episodes; or stop, as guards say."""
         env = int(self._block.progress[w][1])
+        if not self._finalizer.alive:
+            raise RuntimeError("Workers is closed: its processes were ended")
         note = {"fault": fault, "env": env, "text": text, "trace": "", "mistake": False}
         self._processes[w].end()
         self._parent_counts[fault] += 1
         if self.guards.on_bad == "refuse":
             raise self._failure({**note, "text": f"{fault}: {text}: mend the environment, or set guards on_bad=survive"})
-        self.notes.append(note)
+        self._note(note)
         self.restarts += 1
         self._spend()
         self._processes[w] = self._spawn(w)

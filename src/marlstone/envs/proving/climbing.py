@@ -1,4 +1,4 @@
-"""Matrix games in which erring beside the best joint action is punished (Claus and Boutilier 1998)."""
+"""Matrix games in which near-misses of the best joint action are punished (Claus and Boutilier 1998)."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,8 +1,6 @@
 """Where a selection's jobs are done: here, one after another or a core each, or on a Ray cluster whose nodes see the same files."""
 
-import os
 import select
-import signal
 import socket
 import time
 import traceback
@@ -12,23 +10,25 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from marlstone.core.errors import Failure, UserError
+from marlstone.core.machine import cores, keep_to
 from marlstone.evaluate.select.trial import Job, Stopped, work
 from marlstone.runs.progress import Progress
 from marlstone.runtime import wire
 from marlstone.runtime.process import Child
 from marlstone.runtime.ray_cluster import joined
 from marlstone.runtime.stepping import BROKEN
-from marlstone.runtime.worker import tie_to
+from marlstone.runtime.worker import begun
 
 Say = Callable[[str], None]
 Named = Callable[[Progress, str], None]
 """Shows the progress of the job that has that name."""
 TRIES = 3  # a job whose process or node is lost is begun again so often, each time from its checkpoint
 LOOK = 0.2  # seconds between looks at whether a person asked to stop
+STOPPING = 15.0  # seconds that jobs may take to write a checkpoint where they are; then their last ones stand
 SEEN_WITHIN = 60.0  # seconds until another node's files are seen here
 BOOT = """
 from marlstone.evaluate.select.executors import lane
-lane({link}, {lifeline}, CORE)
+lane({link}, CORE)
 """
 JOB, STOP, ENDED, SEEN = b"J", b"S", b"E", b"P"  # a job, a request to stop it; how it ended, how far it is
 KINDS = (UserError, Stopped, Failure)  # what a job may end with; the first that fits
@@ -81,14 +81,15 @@ class _Shift:
     def __init__(self, do: Beside, jobs: Sequence[Job], what: str, report: Named) -> None:
         self.do, self.what, self.report, self.count = do, what, report, len(jobs)
         self.waiting, self.lost, self.asked = list(jobs), dict.fromkeys((job.name for job in jobs), 0), False
+        self.until = float("inf")
         self.busy: dict[socket.socket, tuple[_Lane, Job]] = {}
-        self.idle = [_Lane(core) for core in sorted(os.sched_getaffinity(0))[: min(do.lanes, len(jobs))]]
+        self.idle = [_Lane(core) for core in cores()[: min(do.lanes, len(jobs))]]
 
     def work(self) -> None:
         """Until all are done, or those begun are where we were asked to stop. Raises what a job ended with."""
-        while self._begin():
+        while self._begin() and time.monotonic() < self.until:
             if not self.asked and self.do.stop():
-                self.asked = True
+                self.asked, self.until = True, time.monotonic() + STOPPING
                 for link in self.busy:
                     with suppress(wire.Closed):
                         wire.tell(link, STOP)
@@ -147,15 +148,13 @@ class _Lane(Child):
         super().__init__(BOOT.replace("CORE", str(core)))
 
 
-def lane(link_fd: int, lifeline: int, core: int) -> None:
+def lane(link_fd: int, core: int) -> None:
     """The whole life of one of `Beside`'s processes: job after job. It keeps to its core: where the threads of two programs share two
     cores, both wait for each other, and together they make three quarters of the steps."""
-    os.dup2(2, 1)  # what environments print must not mix with a command's one line of JSON
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then asks
-    tie_to(lifeline)
+    begun(link_fd)
     from marlstone.runtime.spread import prepare
 
-    os.sched_setaffinity(0, {core})  # before JAX counts cores
+    keep_to(core)  # before JAX counts cores
     prepare(1)
     link = socket.socket(fileno=link_fd)
     asked = lambda: bool(select.select([link], [], [], 0)[0])

@@ -15,6 +15,7 @@ from marlstone.config.places import files_of, recorded
 from marlstone.config.schema import RunConfig
 from marlstone.config.sources import parse
 from marlstone.core.errors import Failure
+from marlstone.core.interruptible import Abandoned, interruptible
 from marlstone.envs.guards import return_bounds
 from marlstone.evaluate.families import alpha_each
 from marlstone.evaluate.statistics import interval, iqm
@@ -27,6 +28,7 @@ from marlstone.runs.store import Store
 from marlstone.runtime.deciding import Chance
 from marlstone.runtime.judging import choose, judge, refuse_none, returns_record
 from marlstone.runtime.train import train, trained
+from marlstone.runtime.unroll import chunk_shapes
 
 QUARTER, MEASURED, STRESSED = "quarter.json", "measured.json", "stressed.json"
 CHANCE = "chance.json"
@@ -99,7 +101,7 @@ def _keep(file: Path, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def work(job: Job, report: Report = lambda _: None, stop: Callable[[], bool] = lambda: False) -> None:
-    """Do what is left of a job. Raises `Stopped` where `stop()` said so between updates."""
+    """Do what is left of a job. Raises `Stopped` where `stop()` says so."""
     folder, config = Path(job.folder), parse(job.config, job.folder)
     if kept(folder, MEASURED) is None:
         _train(job, folder, config, report, stop)
@@ -109,8 +111,15 @@ def work(job: Job, report: Report = lambda _: None, stop: Callable[[], bool] = l
         report(Progress("evaluating", config.steps, config.steps, config.seeds))
         chance = kept(Path(job.home), CHANCE)
         assert chance is not None  # every selection begins with it
-        with trained(config, newest(folder / "checkpoints")) as (runtime, state):
-            _keep(folder / STRESSED, stressed(runtime, state, config, kept(folder, MEASURED) or {}, chance["chance"]))
+
+        def stress() -> None:
+            with trained(config, newest(folder / "checkpoints")) as (runtime, state):
+                _keep(folder / STRESSED, stressed(runtime, state, config, kept(folder, MEASURED) or {}, chance["chance"]))
+
+        try:
+            interruptible(stress, stop)
+        except Abandoned:
+            raise Stopped(f"stopped; the same command goes on from {folder}") from None
 
 
 class Stopped(Failure):
@@ -141,7 +150,8 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         early = 0.2 * config.steps <= step < config.steps and kept(folder, QUARTER) is None
         if early and not job.light:
             judged = judge(runtime, state, config.evaluate.episodes, choose(runtime, state, config))
-            act, _ = runtime.algorithm.flops(runtime.spread.first(state.train.nets), config.rollout.envs)
+            chunk = chunk_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+            act, _ = runtime.algorithm.flops(chunk)
             bounds = return_bounds(runtime.algorithm.spec, config.guards)
             said, at = returns_record(judged, runtime.algorithm.spec.agents, bounds), {"step": step, "share": step / config.steps}
             _keep(folder / QUARTER, {**at, "returns": returns_of(said), "record": said, "act_flops": act})

@@ -84,6 +84,7 @@ class HostActor:
             page.doing("building environments")
         self.random = np.random.default_rng(np.random.SeedSequence([post.seed, post.actor, post.life]))
         self.counted: np.ndarray = np.zeros(len(FAULTS), np.int64)
+        self.faulty: np.ndarray = np.zeros(2, np.int64)
         self.tally = Tallies(post.envs, self.rows.spec)
         self.policy: FastActor | None = None
         self.going = False
@@ -148,10 +149,12 @@ class HostActor:
     def _figures(self, step: Step) -> dict[str, Any]:
         met = self.block.counts[0] - self.counted
         self.counted = self.block.counts[0].copy()
-        notes, self.notes[:] = [{k: n.get(k) for k in ("fault", "env", "text")} for n in self.notes], []
+        faulty, self.faulty = self.block.progress[0][3:] - self.faulty, self.block.progress[0][3:].copy()
+        notes, self.notes[:] = [{k: n.get(k) for k in ("fault", "env", "text", "where")} for n in self.notes], []
         return {
             "steps": int((~step.first[:, 1:]).sum()), "finished": self.tally.take(),
             "faults": {k: int(n) for k, n in zip(FAULTS, met, strict=True) if n}, "notes": notes,
+            "faulty_steps": int(faulty[0]), "broken_episodes": int(faulty[1]),
         }  # fmt: skip
 
 

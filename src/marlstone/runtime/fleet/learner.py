@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadRow
 from marlstone.envs.make import is_jax
 from marlstone.runtime.evaluation import Episodes
+from marlstone.runtime.fault_log import FaultLog, Health, text_of
 from marlstone.runtime.fleet import frames
 from marlstone.runtime.fleet.fast import describe, weights
 from marlstone.runtime.fleet.page import Page
@@ -35,14 +36,16 @@ from marlstone.runtime.fleet.transport import LearnerEnd
 from marlstone.runtime.fused import Fused, Report, State
 from marlstone.runtime.host import Hosted, OneByOne
 from marlstone.runtime.limit import Limit
+from marlstone.runtime.memory import refuse_too_large
 from marlstone.runtime.row_block import RowBlock, anonymous
+from marlstone.runtime.stepping import NOTICE
 from marlstone.runtime.train import runtime_of
 from marlstone.runtime.unroll import Acting, chunk_shapes
 
 Array = Any
 ASK = 1.0  # seconds to wait for a parcel before asking again
 KEPT = 10_000  # chunks whose staleness is remembered
-NOTHING: dict[str, Any] = {"figures": [], "met": [], "words": []}
+NOTHING: dict[str, Any] = {"figures": []}
 
 
 def shipped_shapes(algorithm: Algorithm, acting: Acting, length: int) -> Chunk:
@@ -56,10 +59,11 @@ class Learning:
     """Trains `seeds` from what their actors send. `inner`, which never trains, judges: the runtime that would train without a fleet.
 
     `ends`: one per seed, since each waits on its own thread. `trained()` is called when the last update is made; `beside()` tells what
-    the supervisor counted, per seed: `figures` to record, faults `met` and the `words` for them. `lineage` is told which chunks each
+    the supervisor counted: `figures` to record, per seed. `lineage` is told which chunks each
     version was trained from.
     """
 
+    consumes: ClassVar[bool] = False
     algorithm: Algorithm
     inner: Any
     b: int
@@ -67,6 +71,7 @@ class Learning:
     total: int
     seeds: tuple[int, ...]
     max_staleness: int
+    actors: int
     actor: str
     blank: Acting
     ends: tuple[LearnerEnd, ...]
@@ -74,6 +79,8 @@ class Learning:
     trained: Callable[[], Any] = lambda: None
     beside: Callable[[], dict[str, Any]] = lambda: NOTHING
     lineage: TextIO | None = None
+    name: str = "the environment"
+    most_bad: float = 0.5
     staleness: tuple[deque[int], ...] = ()
     met: list[dict[str, int]] = field(default_factory=list)
     words: list[dict[str, str]] = field(default_factory=list)
@@ -88,6 +95,7 @@ class Learning:
         b, length, seeds = config.rollout.envs, config.rollout.length, config.all_seeds
         total = -(-config.steps // (b * length))
         inner: Any
+        fleet = config.fleet
         if is_jax(config.env):
             inner = runtime_of(config)
             algorithm = inner.algorithm
@@ -95,6 +103,7 @@ class Learning:
             step: Any = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shape)
         else:
             said, masked = spec()
+            refuse_too_large(config, said, len(seeds), copies=1 + fleet.queue)  # those in training, and those that wait
             algorithm = Algorithm(said, config.architecture, config.credit, config.learner)
             inner = Hosted(
                 config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
@@ -104,10 +113,9 @@ class Learning:
         blank = Acting(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))
         ages: tuple[deque[int], ...] = tuple(deque(maxlen=KEPT) for _ in seeds)
         fresh: Callable[[], list[Any]] = lambda: [{} for _ in seeds]
-        fleet = config.fleet
         return cls(
-            algorithm, inner, b, length, total, seeds, fleet.max_staleness, fleet.actor, blank, ends, page, trained, beside, lineage, ages,
-            fresh(), fresh(), fresh(),
+            algorithm, inner, b, length, total, seeds, fleet.max_staleness, fleet.actors, fleet.actor, blank, ends, page, trained, beside,
+            lineage, config.env, config.guards.most_bad, ages, fresh(), fresh(), fresh(),
         )  # fmt: skip
 
     @cached_property
@@ -182,7 +190,14 @@ class Learning:
             for fault, count in parcel.said["faults"].items():
                 self.met[i][fault] = self.met[i].get(fault, 0) + count
             for note in parcel.said["notes"]:
-                self.words[i][note["fault"]] = f"actor {parcel.actor}, environment {note['env']}: {note['text']}"
+                if note["fault"] == NOTICE:
+                    self.log.notice(f"{self.name}: {note['text']}")
+                    continue
+                self.words[i][note["fault"]] = self.health[i].latest = f"actor {parcel.actor}, {text_of(note)}"
+                self.log.report(note["fault"], self.words[i][note["fault"]])
+            said, whole = parcel.said, int(parcel.said["finished"]["episodes"])
+            steps, broken = said["steps"], said.get("broken_episodes", 0)
+            self.health[i].add(steps, min(steps, said.get("faulty_steps", 0)), whole, broken, self.met[i])
             taken.append(parcel)
         return taken
 
@@ -286,10 +301,29 @@ class Learning:
         return None
 
     def faults(self, state: State) -> list[dict[str, int]]:
-        return [{**mine, **more} for mine, more in zip(self.met, self.beside()["met"] or [{}] * len(self.seeds), strict=True)]
+        return [dict(x) for x in self.met]
+
+    @cached_property
+    def log(self) -> FaultLog:
+        """Reports faults that actors met."""
+        return FaultLog()
+
+    @cached_property
+    def health(self) -> list[Health]:
+        """Of each seed's environments."""
+        return [Health(self.name, self.most_bad) for _ in self.seeds]
+
+    @property
+    def judged(self) -> FaultLog:
+        """Counts faults of environments made to judge."""
+        return self.inner.judged
+
+    def most_faults(self) -> dict[str, int]:
+        """As `Fused.most_faults`: parcels are judged as they come."""
+        return {}
 
     def notes(self) -> list[dict[str, str]]:
-        return [{**mine, **more} for mine, more in zip(self.words, self.beside()["words"] or [{}] * len(self.seeds), strict=True)]
+        return [dict(x) for x in self.words]
 
     # ---- judging
     def evaluate(self, state: State, episodes: int, act: Act = "mode", **how: Any) -> Episodes:
@@ -311,8 +345,10 @@ class Learning:
     def _for_inner(self, state: State) -> State:
         return replace(state, train=self.inner.spread.pad(state.train))
 
-    def limit(self, nets: Nets) -> Limit:
-        return self.inner.limit(nets)
+    def limit(self, nets: Nets, flops: int) -> Limit:
+        """Of as many processes as there are actors, which step while the learner learns."""
+        inner = self.inner if isinstance(self.inner, Fused) else replace(self.inner, workers=min(self.actors, self.b))
+        return replace(inner.limit(nets, flops), overlapped=True, is_estimate=True)
 
     def close(self) -> None:
         self.inner.close()

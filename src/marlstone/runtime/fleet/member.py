@@ -16,7 +16,7 @@ from marlstone.core.errors import Failure, refused
 from marlstone.runtime.fleet.page import Page
 from marlstone.runtime.fleet.transport import Linked
 from marlstone.runtime.stepping import BROKEN
-from marlstone.runtime.worker import STACKS, tie_to
+from marlstone.runtime.worker import STACKS, begun
 
 PATIENCE = 600.0  # seconds to wait for the other half of a fleet to say what it is
 
@@ -24,18 +24,16 @@ ACTOR = """
 from marlstone.core import records
 records.PYTREES = {pytrees}
 from marlstone.runtime.fleet.member import actor
-actor({link}, {lifeline}, {page}, {stacks})
+actor({link}, {page}, {stacks})
 """
 LEARNER = """
 from marlstone.runtime.fleet.member import learner
-learner({link}, {lifeline}, {page}, {stacks}, {ends})
+learner({link}, {page}, {stacks}, {ends})
 """
 
 
-def _begun(link: int, lifeline: int, page: int, stacks: int) -> tuple[Linked, Page, dict[str, Any]]:
-    os.dup2(2, 1)  # what is printed here must not mix with a command's one line of JSON
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which then ends us
-    tie_to(lifeline)
+def _begun(link: int, page: int, stacks: int, ends: tuple[int, ...] = ()) -> tuple[Linked, Page, dict[str, Any]]:
+    begun(link, page, stacks, *ends)
     faulthandler.register(signal.SIGUSR1, stacks, all_threads=True, chain=False)
     end = Linked(socket.socket(fileno=link))
     return end, Page(page), end.ask({"ask": "setup"}, patience=PATIENCE)[0]
@@ -49,11 +47,11 @@ def _confess(end: Linked, error: BaseException) -> None:
     end.ask({"ask": "failed", "kind": kind, "text": text, "trace": "".join(traceback.format_exception(error))})
 
 
-def actor(link: int, lifeline: int, page_fd: int, stacks: int) -> None:
+def actor(link: int, page_fd: int, stacks: int) -> None:
     """The whole life of an actor."""
     from marlstone.runtime.fleet.actor import Actor, HostActor, Post, ReferenceActor
 
-    end, page, setup = _begun(link, lifeline, page_fd, stacks)
+    end, page, setup = _begun(link, page_fd, stacks)
     post = Post(**setup["post"])
     end.seed = post.index
     try:
@@ -77,9 +75,9 @@ def actor(link: int, lifeline: int, page_fd: int, stacks: int) -> None:
         raise SystemExit(1) from None
 
 
-def learner(link: int, lifeline: int, page_fd: int, stacks: int, ends: tuple[int, ...]) -> None:
+def learner(link: int, page_fd: int, stacks: int, ends: tuple[int, ...]) -> None:
     """The whole life of a learner."""
-    end, page, setup = _begun(link, lifeline, page_fd, stacks)
+    end, page, setup = _begun(link, page_fd, stacks, ends)
     try:
         from marlstone.runtime.spread import prepare
 
@@ -87,6 +85,7 @@ def learner(link: int, lifeline: int, page_fd: int, stacks: int, ends: tuple[int
         from marlstone.config import parse
         from marlstone.runs.checkpoint import verify
         from marlstone.runs.directory import RunDirectory
+        from marlstone.runs.lifetime import Lifetime
         from marlstone.runs.progress import Progress
         from marlstone.runtime.fleet import sight
         from marlstone.runtime.fleet.learner import Learning
@@ -119,11 +118,14 @@ def learner(link: int, lifeline: int, page_fd: int, stacks: int, ends: tuple[int
         record = train(
             config, run,
             resume=setup["resume"] and verify(Path(setup["resume"])), initial=setup["initial"] and verify(Path(setup["initial"])),
-            runtime=runtime, progress=told, stop=lambda: end.ask({"ask": "stop?"})[0]["stop"],
+            runtime=runtime, progress=told, lifetime=Lifetime(run.within("fleet/learner-seconds")),
+            stop=lambda: end.ask({"ask": "stop?"})[0]["stop"],
         )  # fmt: skip
         from marlstone.runs.json_line import plain
 
-        end.ask({"ask": "record", "record": plain(record), "staleness": [list(x) for x in made[0].staleness], "service": made[0].service()})
+        ages, service = ([list(x) for x in made[0].staleness], made[0].service()) if made else ([], {})
+        end.ask({"ask": "record", "record": plain(record), "staleness": ages, "service": service})
+        os._exit(0)  # an update that was given up may still run on a thread of its own
     except ConnectionError:
         return
     except BROKEN as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from marlstone.core.machine import is_stopped
 from marlstone.runtime.fleet.page import Facts, Page
 from marlstone.runtime.process import Child
 from marlstone.runtime.row_block import anonymous
@@ -92,7 +93,7 @@ class Process:
         return None if status is None else f"its process ended with status {status}"
 
     def held(self) -> bool:
-        return held(self.child.process.pid)
+        return is_stopped(self.child.process.pid)
 
     def end(self) -> None:
         self.child.end()
@@ -116,14 +117,6 @@ class Local:
         return Process(order, [theirs for _, theirs in pairs], file)
 
     def close(self) -> None: ...
-
-
-def held(pid: int) -> bool:
-    """Whether a process is stopped by a signal."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-    except OSError:
-        return False
 
 
 def plain(life: Life) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from marlstone.core.errors import UserError
+from marlstone.core.machine import is_alive, is_stopped, running
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.fleet.place import held
 
 STATUS, STACKS, SIZE, DUMP = "fleet/status.json", "fleet/stacks", "fleet/actors", "fleet/dump"
 
@@ -20,7 +20,7 @@ def status_of(run: RunDirectory) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"run {run.path} has no fleet: start one with marlstone train --fleet local")
     said = json.loads(file.read_text())
-    alive = not said.get("ended") and time.time() - said["written"] < 10 and Path(f"/proc/{said['supervisor']}").is_dir()
+    alive = not said.get("ended") and time.time() - said["written"] < 10 and is_alive(said["supervisor"])
     return said | {"alive": alive}
 
 
@@ -43,10 +43,10 @@ def dump_stacks(run: RunDirectory) -> Path:
     """Have every process of a run's fleet write its Python stacks; they end up in one file, whose path is returned. The supervisor is
     asked only for those on other machines: where it hangs, its own are the ones to read."""
     said = status_of(run)
-    members = [m | {"stopped": m["pid"] is not None and m["node"] is None and held(m["pid"])} for m in said["members"]]
+    members = [m | {"stopped": m["pid"] is not None and m["node"] is None and is_stopped(m["pid"])} for m in said["members"]]
     if said["alive"]:
         members.insert(0, {"name": "supervisor", "pid": said["supervisor"], "doing": "supervising", "since_seconds": said["seconds"],
-                           "node": None, "stopped": held(said["supervisor"])})  # fmt: skip
+                           "node": None, "stopped": is_stopped(said["supervisor"])})  # fmt: skip
         run.write(DUMP, "")
     parts = []
     for m in members:
@@ -82,20 +82,9 @@ def _stacks(file: Path, pid: int | None) -> str:
 
 def _workers(pid: int) -> list[int]:
     """Worker processes that process `pid` started, as a learner does to judge its policy."""
-    found = []
-    for p in Path("/proc").iterdir():
-        try:
-            if p.name.isdigit() and b"marlstone.runtime.worker" in (p / "cmdline").read_bytes():
-                parent = int((p / "stat").read_text().rpartition(")")[2].split()[1])
-                found += [int(p.name)] if parent == pid else []
-        except OSError:
-            continue
-    return sorted(found)
+    return sorted(p.pid for p in running() if p.parent == pid and "marlstone.runtime.worker" in p.command)
 
 
 def _ours(pid: int, said: dict[str, Any]) -> bool:
     """Whether a process is one of a fleet's: SIGUSR1 would end any other."""
-    try:
-        return pid == said["supervisor"] or b"marlstone.runtime.fleet" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
+    return pid == said["supervisor"] or any("marlstone.runtime.fleet" in p.command for p in running(pid))

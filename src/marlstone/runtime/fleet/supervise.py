@@ -29,7 +29,10 @@ from marlstone.core.errors import Failure, UserError
 from marlstone.envs.make import is_jax
 from marlstone.runs.checkpoint import Checkpoint, latest_good
 from marlstone.runs.directory import RunDirectory
+from marlstone.runs.lifetime import Lifetime
 from marlstone.runs.progress import Progress
+from marlstone.runs.store import SUPERVISION
+from marlstone.runtime.fault_log import FaultLog
 from marlstone.runtime.fleet.actor import Post, setup_of
 from marlstone.runtime.fleet.broker import Broker
 from marlstone.runtime.fleet.deadlines import deadline
@@ -46,6 +49,7 @@ LOOK, WRITE = 0.1, 1.0  # seconds between looks at the members, and between stat
 LOOKS = 0.001  # seconds between two members' looks, where there are many: they must not take what members need
 HELD = 1.0  # seconds after which a lock's holder is what others wait for
 STOPPED = 5.0  # seconds that a process may be held (SIGSTOP) before it is ended
+STOPPING = 10.0  # seconds that the learner may take to write a checkpoint once an end is asked for
 STILLBORN = 4  # first lives of a member that may end before anything is done
 NEWS = 200  # latest events kept for the status
 
@@ -94,8 +98,10 @@ class Supervisor:
     raised_at: int = -1
     deaths: dict[tuple[int, int], int] = field(default_factory=dict)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
-    met: dict[str, int] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
+    step: int = 0
+    events: list[tuple[int, int, str, str]] = field(default_factory=list)
+    log: FaultLog = field(default_factory=FaultLog)
     news: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -107,7 +113,7 @@ class Supervisor:
         (self.run.path / STACKS).mkdir(parents=True, exist_ok=True)
         for asked in (SIZE, DUMP):
             self.run.within(asked).unlink(missing_ok=True)
-        self.began = time.monotonic()
+        self.began, self.lifetime = time.monotonic(), Lifetime(self.run.seconds)
         self.here: Place = Local(self._attach, self.run.within(STACKS))
         self.there: Place = self.here if c.fleet.kind == "local" else OnRay(c.fleet.address, self._attach, c.fleet.patience)
         self.learner = Member("learner", LEARNER, self.here)
@@ -142,8 +148,9 @@ class Supervisor:
             "trained": lambda said: self._trained(), "beside": lambda said: self._beside(),
             "record": lambda said: self._record(said), "failed": lambda said: self._failed(m, life, said),
         }  # fmt: skip
-        damaged = lambda: self.broker.refuse(m.post.index if m.post else 0, m.post.envs if m.post else 0)
-        most = (lambda: self.broker.most(m.post.envs)) if m.post else (lambda: MOST)
+        index, envs = (0, 0) if m.post is None else (m.post.index, m.post.envs)
+        damaged = lambda: self.broker.refuse(index, envs)
+        most = lambda: self.broker.most(envs) if envs else MOST
         threading.Thread(target=serve, args=(link, answers(self.broker, asked), damaged, most), daemon=True, name=name).start()
 
     def _setup(self, m: Member) -> dict[str, Any]:
@@ -184,6 +191,7 @@ class Supervisor:
             return dict(self.hello or {})
 
     def _progress(self, said: dict[str, Any]) -> dict[str, Any]:
+        self.step = said["step"]
         self.progress(Progress(**said))
         return {}
 
@@ -199,7 +207,7 @@ class Supervisor:
         """A member says why it ends. A user's mistake ends the fleet, and so does a learner's error that its next life would repeat;
         others are deaths like others."""
         if said["kind"] == "error" and (m.post is not None or self._passing(m)):
-            self._tell("raised", f"{m.name}: {said['text']}")
+            self._tell("error", m, f"{m.name}: {said['text']}")
         else:
             self.failure = {k: said[k] for k in ("kind", "text", "trace")}
         return {}
@@ -224,14 +232,27 @@ class Supervisor:
             for m in mine:
                 row |= {f"{m.name}/steps_per_second": m.rate, f"{m.name}/lag": self._lag(m, seeds) or 0, f"{m.name}/lives": m.life + 1}
             figures.append({f"fleet/{k}": float(v) for k, v in row.items()})
-        each = self.config.seeds
-        return {"figures": figures, "met": [dict(self.met), *[{}] * (each - 1)], "words": [dict(self.words), *[{}] * (each - 1)]}
+        return {"figures": figures}
 
-    def _tell(self, what: str, text: str) -> None:
-        """An event: counted for the store, with the latest words, and listed in the status."""
+    def _tell(self, what: str, m: Member | None, text: str, how: str = "") -> None:
+        """An event of `SUPERVISION`: kept for the store, listed in the status, and the first of its kind reported. `how`: the word for it
+        in the status."""
+        now = time.strftime("%H:%M:%S")
         with self.lock:
-            self.met[what], self.words[what] = self.met.get(what, 0) + 1, text
-            self.news = [*self.news[-NEWS:], f"{time.strftime('%H:%M:%S')} {what}: {text}"]
+            self.words[what] = text
+            self.news = [*self.news[-NEWS:], f"{now} {how or what}: {text}"]
+            self.events.append((self.step, m.post.seed if m and m.post else self.config.seed, what, f"{now} {text}"))
+        self.log.report(what, text)
+
+    def _keep_events(self) -> None:
+        """Write new events to the store, once the learner has begun it."""
+        with self.lock:
+            events = self.events if self.run.metrics.is_file() else []
+            self.events = self.events[len(events) :]
+        if events:
+            with self.run.store() as store:
+                for step, seed, what, text in events:
+                    store.event(step, seed, what, text)
 
     # ---- watching
     def _look(self, m: Member) -> None:
@@ -261,7 +282,7 @@ class Supervisor:
             return
         fleet = self.config.fleet
         where = f", {facts.doing}" + (f" environment {facts.env}, episode seed {facts.scenario}" if facts.scenario >= 0 else "")
-        self._tell(how, f"{m.name}, life {m.life + 1}{where}: {why}")
+        self._tell("actor_replaced" if m.post else "learner_restarted", m, f"{m.name}, life {m.life + 1}{where}: {why}", how)
         self.restarts += 1
         if self.restarts > fleet.restarts:
             raise Failure(
@@ -269,13 +290,13 @@ class Supervisor:
             )
         m.quick_deaths = m.quick_deaths + 1 if facts.age < 10 * fleet.longest_backoff else 1
         if not m.lived and m.life + 1 >= STILLBORN:
-            said = self.words.get("raised", "what it printed stands above")
+            said = self.words.get("error", "what it printed stands above")
             raise Failure(f"{m.name} ended {m.life + 1} times before it did anything: {why}; {said}")
         m.due = time.monotonic() + min(fleet.backoff * 2 ** (m.quick_deaths - 1), fleet.longest_backoff)
         m.held_since, m.life, m.rate, m.retry = None, m.life + 1, 0.0, ()
         if m.post is None:
             lost = self.broker.bereaved()
-            self._tell("rolled_back", f"{lost} chunks with the learner's life {m.life}")
+            self._tell("rolled_back", m, f"{lost} chunks with the learner's life {m.life}")
         elif facts.scenario >= 0 and facts.doing in ("stepping", "resetting"):
             self._suspect(m, facts, why)
 
@@ -289,7 +310,7 @@ class Supervisor:
             return
         entry = {"scenario": facts.scenario, "actor": m.name, "environment": facts.env, "deaths": self.deaths.pop(key), "last": why}
         self.quarantined.append(entry)
-        self._tell("quarantined", f"episode seed {facts.scenario} ended {entry['deaths']} lives, the last of {m.name}: {why}")
+        self._tell("quarantined", m, f"episode seed {facts.scenario} ended {entry['deaths']} lives, the last of {m.name}: {why}")
 
     def _resize(self) -> None:
         """Let actors join or leave, as `ask_for` says."""
@@ -301,7 +322,7 @@ class Supervisor:
         self.actors = [*(m for mine in here for m in mine[:wanted]), *(self._actor(i) for i in each for _ in range(wanted - len(here[i])))]
         for m in gone:
             self._end(m)
-        self._tell("resized", f"{wanted} actors per seed")
+        self._tell("resized", None, f"{wanted} actors per seed")
 
     # ---- sight
     def _dump(self) -> None:
@@ -363,7 +384,7 @@ class Supervisor:
 
     # ---- the whole
     def supervise(self) -> dict[str, Any]:
-        written, stacks = 0.0, self.run.within(f"{STACKS}/supervisor.txt").open("w")
+        written, asked, stacks = 0.0, float("inf"), self.run.within(f"{STACKS}/supervisor.txt").open("w")
         faulthandler.register(signal.SIGUSR1, stacks, all_threads=True, chain=False)
         try:
             while self.answer is None and self.failure is None:
@@ -374,7 +395,13 @@ class Supervisor:
                     for m in self.actors:
                         self._end(m)
                     self._look(self.learner)
+                if self.stop():
+                    asked = min(asked, time.monotonic())
+                    if time.monotonic() - asked > STOPPING:
+                        return self.run.stopped(self.config.env, self.config.all_seeds)
                 if time.monotonic() - written >= WRITE:
+                    self.lifetime.keep()
+                    self._keep_events()
                     self._resize()
                     self._dump()
                     self.run.write(STATUS, json.dumps(self.status()))
@@ -388,6 +415,8 @@ class Supervisor:
             for m in (*self.actors, self.learner):
                 self._end(m)
             self.there.close()
+            self._keep_events()
+            self.lifetime.keep(now=True)
             faulthandler.unregister(signal.SIGUSR1)
             stacks.close()
             self.run.write(STATUS, json.dumps(self.status() | {"ended": True}))
@@ -403,9 +432,16 @@ class Supervisor:
         self.run.write("fleet.json", json.dumps(said["service"]) + "\n")
         facts, ages = self.broker.facts(), np.array([x for per_seed in said["staleness"] for x in per_seed] or [0], float)
         total = lambda k: sum(f[k] for f in facts)
+        self._keep_events()
+        events = dict.fromkeys(SUPERVISION, 0)
+        with self.run.store() as store:
+            for (name, _), count in store.counts().items():
+                if name in events:
+                    events[name] += count
         return said["record"] | {
             "actors": len(self.actors), "chunks_accepted": total("accepted"), "chunks_trained": total("trained") + total("unsaved"),
             "chunks_dropped": total("dropped"), "chunks_rolled_back": total("rolled_back"), "chunks_refused": total("refused"),
+            "events": {k: n for k, n in events.items() if n}, "wall_seconds": self.lifetime.seconds,
             "chunks_left": total("depth") + total("in_hand"), "restarts": self.restarts, "quarantined": self.quarantined,
             "staleness_mean": float(ages.mean()), "staleness_p99": float(np.quantile(ages, 0.99)),
         }  # fmt: skip

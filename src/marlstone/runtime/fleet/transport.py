@@ -5,6 +5,7 @@ actor. `Here` calls the broker in this process; `Linked` asks it over a socket (
 """
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,16 +57,17 @@ class Here:
 
 
 class Linked:
-    """Either end, over a socket whose other side is `serve`d. One request at a time."""
+    """Either end, over a socket whose other side is `serve`d. One request at a time, from whichever thread."""
 
     def __init__(self, link: socket.socket, seed: int = 0) -> None:
-        self.link, self.seed = link, seed
+        self.link, self.seed, self._one = link, seed, threading.Lock()
 
     def ask(self, said: dict[str, Any], arrays: list[np.ndarray] | None = None, patience: float = 0.0) -> tuple[dict[str, Any], list[Any]]:
         """A request and its answer. Raises `Gone`, and TimeoutError where none comes within `patience` and some slack."""
-        self.link.settimeout(patience + SLACK)
-        frames.send(self.link, {**said, "patience": patience}, arrays)
-        return frames.receive(self.link)
+        with self._one:
+            self.link.settimeout(patience + SLACK)
+            frames.send(self.link, {**said, "patience": patience}, arrays)
+            return frames.receive(self.link)
 
     # an actor's
     def hello(self, said: dict[str, Any], patience: float) -> dict[str, Any]:
