@@ -81,7 +81,10 @@ def test_an_audit_and_the_same_of_the_run_it_kept(marlstone: Command, tmp_path: 
         (("--env", "proving:dummy", "--credit", "team", "--from-log", "log"), ["--from-log log", "needs the RUN whose credit is asked"]),
         (("run", "--from-log", "log", "--decisions", "9"), ["--from-log log scores whole episodes", "leave out --decisions"]),
         ((*WORDS[:-1], "0"), ["--decisions is 0", "at least 1"]),
-        (("--env", "proving:dummy", "--credit", "counterfactual", "--architecture", "decentralized"), ["joint_q", "choose another"]),
+        (
+            ("--env", "proving:dummy", "--credit", "counterfactual", "--architecture", "decentralized"),
+            ["a critic of joint actions", "add --architecture ctde"],
+        ),
     ],
 )
 def test_what_cannot_be_audited_is_refused(marlstone: Command, words: tuple[str, ...], says: list[str]) -> None:

@@ -69,23 +69,27 @@ def log() -> dict[str, Any]:
 
 
 def comparison() -> dict[str, Any]:
-    agent = {"difference": 0.12345, "ci95": CI, "decided": False}
+    figures = {"difference": 0.12345, "ci95": CI, "means": [0.5, -1234.5678]}
+    metric = {**figures, "direction": "down", "better": None}
     return {
-        "env": LONG, "runs": [RUN, RUN], "steps": [1_000_000, 2_000_000], "difference": 0.12345, "ci95": CI, "better": None, "counted": 224,
-        "episodes": 256, "seeds": 5, "bounds": [-1.5, 1.5], "bounds_declared": False, "clipped": 3, "agents": each(agent),
+        "env": LONG, "runs": [RUN, RUN], "steps": [1_000_000, 2_000_000], "acting": ["sample", "temperature=0.25"], **figures,
+        "better": None,
+        "decided": False, "counted": 224, "episodes": 256, "seeds": 5, "bounds": [-1.5, 1.5], "bounds_declared": False, "clipped": 3,
+        "stopped": "time", "agents": each({**figures, "decided": False}),
+        "true_metrics": dict.fromkeys(("mean_waiting_time", "emergency_brakes"), metric),
     }  # fmt: skip
 
 
 def hacking() -> dict[str, Any]:
+    names = ("mean_waiting_time", "stopped_vehicles", "emergency_brakes", "delivered")
     metric = {"better": "down", "change": 12.345, "ci95": CI, "alarm": True}
-    pair = {
-        "steps": [1_000_000, 20_000_000], "alarm": False, "proxy_change_ci95": CI,
-        "true": dict.fromkeys(("mean_waiting_time", "stopped_vehicles", "emergency_brakes", "delivered"), metric),
-    }  # fmt: skip
+    pair = {"from": "step 1,000,000", "alarm": False, "proxy_change_ci95": CI, "true": dict.fromkeys(names, metric)}
+    policy = {"name": "step 20,000,000", "return": -1234.5678, **dict.fromkeys(names, 81.512345)}
     return {
-        "alarm": False, "metric": "mean_waiting_time", "better": "down", "steps": [1_000_000, 20_000_000], "runs": [RUN], "env": LONG,
-        "proxy_change": 0.5, "proxy_change_ci95": CI, "true_change": 3.0, "true_change_ci95": CI, "episodes": 256, "seeds": 5,
-        "note": "5 seeds, 256 episodes each", "pairs": [pair] * 3,
+        "alarm": False, "metric": "mean_waiting_time", "better": "down", "against": "step 1,000,000", "runs": [RUN], "env": LONG,
+        "acting": ["temperature=0.25"], "proxy_change": 0.5, "proxy_change_ci95": CI, "true_change": 3.0, "true_change_ci95": CI,
+        "episodes": 256, "seeds": 5, "left_out": 3, "policies_left_out": 2, "stopped": "time", "note": "5 seeds, 256 episodes each",
+        "pairs": [pair] * 3, "policies": [policy] * 3,
     }  # fmt: skip
 
 
@@ -178,5 +182,6 @@ def test_no_alarm_is_not_yet_proof_of_no_hacking(capsys: pytest.CaptureFixture[s
     shown.suspected(record)
     assert "not shown" in capsys.readouterr().out
     fine = {"better": "down", "change": -1.0, "ci95": [-2.0, -0.5], "alarm": False}
-    shown.suspected({**record, "pairs": [{**record["pairs"][0], "true": {"mean_waiting_time": fine}}]})
+    pairs = [{**record["pairs"][0], "true": {"mean_waiting_time": fine}}]
+    shown.suspected({**record, "pairs": pairs})
     assert re.search(r"alarm\s+\S?\s*no", capsys.readouterr().out)

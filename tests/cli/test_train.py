@@ -36,7 +36,7 @@ def test_tables_and_progress(marlstone: Command) -> None:
     code, out, err = marlstone("train", *ENV, "--steps", "1e3")
     assert code == 0 and "return, IQM of 5 seeds" in out and "runs/" in out
     assert "ETA" in err and "step 100 of 1,000 x 5 seeds" in err
-    code, out, _ = marlstone("evaluate", next(w for w in out.split() if "/runs/" in w))
+    code, out, _ = marlstone("evaluate", next(w for w in out.split() if w.startswith("runs/")))
     assert code == 0 and "return, one seed" in out
 
 

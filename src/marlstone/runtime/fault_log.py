@@ -7,14 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from scipy.special import bdtrc
+
 from marlstone.core.errors import Failure
 from marlstone.envs.guards import FAULTS, Guards
 
 if TYPE_CHECKING:
     from marlstone.runs.store import Store
 
-STEPS, EPISODES = 500, 20
-"""The latest environment steps, and episodes that ended or were broken off, of which a share is judged: at least so many."""
+STEPS, EPISODES = 500, 200
+"""The latest environment steps, at least so many, and episodes that ended or were broken off, up to so many, whose share is judged."""
+CHANCE = 1e-6
+"""Episodes are few: their share must be above what is tolerated by more than chance (a binomial test at this level, looked at often)."""
 
 
 class EnvironmentFailed(Failure):
@@ -83,11 +87,16 @@ class Health:
         message. Raises `EnvironmentFailed`."""
         self.steps, self.bad, self.ended, self.broken = self.steps + steps, self.bad + bad, self.ended + ended, self.broken + broken
         episodes = self.ended + self.broken
-        for what, share, number, of in (
-            ("steps were faulty", self.bad / max(self.steps, STEPS), self.bad, self.steps),
-            ("episodes were broken off by faults", self.broken / max(episodes, EPISODES), self.broken, episodes),
+        for what, too_many, number, of in (
+            ("steps were faulty", self.bad / max(self.steps, STEPS) > self.most, self.bad, self.steps),
+            (
+                "episodes were broken off by faults",
+                self.broken > 0 and bdtrc(self.broken - 1, episodes, self.most) < CHANCE,
+                self.broken,
+                episodes,
+            ),
         ):
-            if share > self.most:
+            if too_many:
                 met = ", ".join(f"{k}: {n:,}" for k, n in counts.items() if n)
                 last = f"; the last one: {self.latest}" if self.latest else ""
                 raise EnvironmentFailed(
