@@ -1,6 +1,7 @@
 """A crossing in Python, `crossing.py:make`: two lights choose the main road (1) or the side road (0), and the reward counts main-road cars.
 
-What is wanted is the side road's waiting time, `waited`: it grows while nobody lets the side road go. `honest`: the reward is its negative.
+What is wanted is a short wait on the side road, `waited`: it grows while nobody lets the side road go. `honest`: the reward is its negative,
+and `flow`, the cars on the main road, is no metric.
 """
 
 from typing import Any
@@ -17,7 +18,8 @@ LENGTH = 6
 class Crossing:
     def __init__(self, honest: bool) -> None:
         group = Group("lights", ("north", "south"), {"queue": Leaf("vector", (2,))}, Discrete(2))
-        self.spec, self.honest = Spec((group,), 1, LENGTH, {"waited": Metric("down", "mean"), "flow": Metric("up", "sum")}), honest
+        metrics = {"waited": Metric("down", "mean"), "flow": Metric("up", "sum")}
+        self.spec, self.honest = Spec((group,), 1, LENGTH, {k: m for k, m in metrics.items() if k == "waited" or not honest}), honest
 
     def reset(self, seed: int) -> Step:
         self.random, self.t, self.waited = np.random.default_rng(seed), 0, 0.0
@@ -32,7 +34,7 @@ class Crossing:
 
     def _row(self, reward: np.ndarray, flow: float, first: bool = False) -> Step:
         obs = np.array([[self.waited, i] for i in range(2)], np.float32)
-        metrics = {"waited": self.waited, "flow": flow}
+        metrics = {k: x for k, x in (("waited", self.waited), ("flow", flow)) if k in self.spec.metrics}
         row = {"first": first, "last": self.t >= LENGTH, "metrics": metrics}
         return host_row(({"queue": obs},), np.array([self.waited], np.float32), (None,), reward.astype(np.float32), **row)
 

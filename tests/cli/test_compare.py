@@ -26,8 +26,8 @@ HOST = {
     "seeds": 1,
 }
 SLOW = {
-    "rollout.envs": 8, "rollout.length": 7, "rollout.workers": 1, "learner.minibatches": 1, "learner.lr": "0.03", "steps": 840,
-    "checkpoint_every": 280, "seeds": 1, "credit": "individual", "learner.entropy": 0.0,
+    "rollout.envs": 8, "rollout.length": 7, "rollout.workers": 1, "learner.minibatches": 1, "learner.lr": "0.1", "steps": 336,
+    "checkpoint_every": 56, "seeds": 1, "credit": "individual", "learner.entropy": 0.0,
 }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_a_planted_exploit_is_caught(marlstone: Command, runs: Path) -> None:
     assert found["metric"] == "score" and found["proxy_change_ci95"][0] > 0 > found["true_change_ci95"][1] and found["steps"][1] == 12288
     assert [p["step"] for p in found["policies"]] == [None, *(2048 * k for k in range(1, 7))]
     assert [p["from"] for p in found["pairs"]] == ["chance", *(f"step {2048 * k:,}" for k in range(1, 6))]
-    assert found["policies_left_out"] == found["left_out"] == 0 and "episodes of each policy" not in err
+    assert found["policies_left_out"] == found["left_out"] == 0
     assert "check-hacking: " in err and "s an episode" in err and "to the first 256 of each, at most 8:00 (--budget)" in err
     assert json.loads((runs / "bad" / "hacking.json").read_text()) == found
     before = runs / "bad" / "policies" / f"step-{found['steps'][0]:012d}"
@@ -92,8 +92,8 @@ def test_a_slow_simulator_is_checked_early_and_no_longer_than_it_takes(marlstone
     assert code == 3 and (found["episodes"], found["stopped"], found["metric"], found["better"]) == (32, "decided", "waited", "down"), err
     by = {p["from"]: p for p in found["pairs"]}
     assert by["chance"]["alarm"] and by["chance"]["true"]["waited"]["ci95"][0] > 0 and not by["chance"]["true"]["flow"]["alarm"]
-    assert found["seconds"] < 480 and "the first 8 show how long that takes" in err and " left" in err
-    code, out, _ = marlstone("check-hacking", str(runs / "slow"), "--baseline", str(runs / "slow" / "policies" / "step-000000000280"))
+    assert found["seconds"] < 480 and "the first 16 show how long that takes" in err and " left" in err
+    code, out, _ = marlstone("check-hacking", str(runs / "slow"), "--baseline", str(runs / "slow" / "policies" / "step-000000000056"))
     assert code == 3 and "baseline" in out and "waited" in out and "flow" in out
     assert max(len(line) for line in out.splitlines() if str(runs) not in line) <= 80
 
@@ -105,7 +105,7 @@ def test_a_reward_that_is_what_is_wanted_raises_no_alarm(marlstone: Command, run
 
 def test_true_metrics_are_compared_beside_the_return(marlstone: Command, runs: Path) -> None:
     """The newest policy returns more and is worse by `waited`; with less time than the first rounds take, it says so."""
-    first, last = str(runs / "slow" / "policies" / "step-000000000280"), str(runs / "slow")
+    first, last = str(runs / "slow" / "policies" / "step-000000000056"), str(runs / "slow")
     code, out, err = marlstone("compare", last, first, "--json")
     told = json.loads(out)
     waited, flow = told["true_metrics"]["waited"], told["true_metrics"]["flow"]
@@ -141,7 +141,7 @@ def test_a_trained_policy_beats_an_untrained_one(marlstone: Command, runs: Path)
     back = record(marlstone("compare", first, last, "--json", "--bounds", "0", "1"))
     assert back["better"] == 1 and back["difference"] == pytest.approx(-told["difference"]) and back["counted"] == back["episodes"]
     code, out, _ = marlstone("compare", last, first)
-    assert code == 0 and "the first run's policies earn more" in out and "partner" in out
+    assert code == 0 and "the first run's policies return more" in out and "partner" in out
 
 
 def test_what_cannot_be_compared_is_refused(marlstone: Command, runs: Path) -> None:

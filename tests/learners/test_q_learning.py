@@ -133,7 +133,7 @@ def test_a_sequence_all_burnt_in_is_refused() -> None:
     it = Algorithm(make(DUMMY).spec, Decentralized(GRU), Vdn(), QLearning(burn_in=T, replay=SMALL))
     chunk, train = chunks_of(it, DUMMY), begun(it)
     with pytest.raises(ValueError, match=f"burn_in is {T}, and sequences have {T} rows: give less than rollout.length"):
-        jax.eval_shape(lambda: it._targets(train.nets, train.nets, train.seen, train.targets, chunk))
+        jax.eval_shape(lambda t, c: it._targets(t.nets, t.nets, t.seen, t.targets, c), train, chunk)
 
 
 # ---- refusals

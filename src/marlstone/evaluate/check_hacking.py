@@ -29,6 +29,7 @@ from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import Kept, kept
 
+FEW = 8  # episodes at the first look, where training seeds are what varies
 MOST = 10  # earlier policies that a newest one is held against
 CHANCE, RETURN = "chance", "return"
 Side = tuple[RunConfig, RunDirectory, Checkpoint]
@@ -66,7 +67,7 @@ def looks(config: RunConfig, seeds: int, episodes: int) -> tuple[list[int], int]
     if is_jax(config.env):
         count = -(-episodes // ROUND)
         return [episodes // count * count], episodes // count
-    at = [min(BATCH if seeds >= SEEDS else EPISODES, episodes)]
+    at = [min(FEW if seeds >= SEEDS else EPISODES, episodes)]
     while at[-1] < episodes:
         at.append(min(2 * at[-1], episodes))
     return at, BATCH
@@ -82,10 +83,21 @@ def check_hacking(
     """
     config, run, newest = runs[-1]
     others = [*runs[:-1], *([] if baseline is None else [baseline])]
+<<<<<<< HEAD
+    configs: list[RunConfig] = []
+    seeds = config.seeds
+    if len(runs) == 2:
+        before, config, seeds = together(runs[0][0], config)
+        configs.append(before)
+    if baseline is not None:
+        _, theirs_, both = together(config, baseline[0])
+        configs, seeds = [*configs, theirs_], min(seeds, both)
+=======
     configs, seeds = list[RunConfig](), config.seeds
     for other, _, _ in others:
         _, second, both = together(config, other)
         configs, seeds = [*configs, second], min(seeds, both)
+>>>>>>> main
     if seeds < SEEDS and episodes < EPISODES:
         raise UserError(f"{episodes} episodes of {seeds} training seeds allow no interval: give at least --episodes {EPISODES}")
     side_by_side = at_once(seeds, config, *configs)
@@ -174,10 +186,11 @@ class _Check:
     def run(self, earlier: list[Kept], own: Any, batch: int) -> None:
         """Play and look. `own`: a policy of this run as an entrant; `batch`: episodes at once."""
         first, pace = self.looks[0], self.pace
-        pace.tell(f"playing up to {self.looks[-1]} episodes of each policy; the first {min(batch, first)} show how long that takes")
+        shown = min(batch if len(self.looks) > 1 else 2 * batch, first)  # the first batch holds compiling
+        pace.tell(f"playing up to {self.looks[-1]} episodes of each policy; the first {shown} show how long that takes")
         for at, size in _batches(0, first, batch):
             self._play(self.last, size, at)
-            if at == 0:
+            if at + size == shown:
                 self._fits(first * (1 + len(self.rivals) + bool(earlier)))
                 self._plan(first * (1 + len(self.rivals) + min(MOST, len(earlier))), first)
         fit = pace.room() // first - len(self.rivals)
@@ -219,11 +232,12 @@ class _Check:
 
     def _fits(self, least: int) -> None:
         """Raises `UserError` where not even `least` episodes fit the budget."""
-        if least > self.pace.played + self.pace.room():
-            needed = clock(60 * np.ceil(least * self.pace.each / 60))
+        pace = self.pace
+        if least > pace.played + pace.room():
+            minutes = int((pace.spent + (least - pace.played) * pace.each) / 60) + 1
             raise UserError(
-                f"an episode takes {self.pace.each:.2g} s, and {least} are the least that show anything: they take longer than --budget "
-                f"{clock(self.pace.budget)}; give --budget {needed.split(':')[0]}m or more, or make episodes shorter"
+                f"an episode takes {pace.each:.2g} s, and {least} are the least that show anything: they take longer than --budget "
+                f"{clock(pace.budget)}; give --budget {minutes}m or more, or make episodes shorter"
             )
 
     def _play(self, entrant: Entrant, episodes: int, at: int) -> None:

@@ -32,7 +32,7 @@ from marlstone.runtime.train import runtime_of
 
 ALPHA = 0.05
 ROUND = 32  # episodes per training seed between looks
-BATCH = 8  # the same, where Python steps the environment
+BATCH = 16  # the same, where Python steps the environment
 FIRST_KEY = 2**31  # training seeds stay far below
 
 
