@@ -83,7 +83,6 @@ def check_hacking(
     """
     config, run, newest = runs[-1]
     others = [*runs[:-1], *([] if baseline is None else [baseline])]
-<<<<<<< HEAD
     configs: list[RunConfig] = []
     seeds = config.seeds
     if len(runs) == 2:
@@ -92,12 +91,6 @@ def check_hacking(
     if baseline is not None:
         _, theirs_, both = together(config, baseline[0])
         configs, seeds = [*configs, theirs_], min(seeds, both)
-=======
-    configs, seeds = list[RunConfig](), config.seeds
-    for other, _, _ in others:
-        _, second, both = together(config, other)
-        configs, seeds = [*configs, second], min(seeds, both)
->>>>>>> main
     if seeds < SEEDS and episodes < EPISODES:
         raise UserError(f"{episodes} episodes of {seeds} training seeds allow no interval: give at least --episodes {EPISODES}")
     side_by_side = at_once(seeds, config, *configs)

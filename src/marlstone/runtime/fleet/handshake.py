@@ -29,18 +29,8 @@ def admit(link: socket.socket, token: str) -> dict[str, Any]:
     mine = _nonce()
     frames.send(link, {"nonce": mine})
     said = _small(link)
-<<<<<<< HEAD
     theirs, who = _nonce_in(said), said.get("who")
     if not isinstance(who, dict) or not _proves(said, token, "client", mine, theirs, who):
-=======
-    theirs, who = said.get("nonce"), said.get("who")
-    if (
-        not isinstance(who, dict)
-        or not isinstance(theirs, str)
-        or not _is_nonce(theirs)
-        or not _proves(said, token, "client", mine, theirs, who)
-    ):
->>>>>>> main
         raise Stranger("a connection that does not know this fleet's token")
     frames.send(link, {"digest": _digest(token, "server", mine, theirs, who)})
     return who
@@ -48,13 +38,7 @@ def admit(link: socket.socket, token: str) -> dict[str, Any]:
 
 def introduce(link: socket.socket, token: str, who: dict[str, Any]) -> None:
     """The client's side: be admitted as `who` by a server that knows `token` too. Raises `Stranger`, and what `frames` raises."""
-<<<<<<< HEAD
     theirs, mine = _nonce_in(_small(link)), _nonce()
-=======
-    theirs, mine = _small(link).get("nonce"), _nonce()
-    if not isinstance(theirs, str) or not _is_nonce(theirs):
-        raise Stranger("no fleet of ours listens at this address")
->>>>>>> main
     frames.send(link, {"nonce": mine, "who": who, "digest": _digest(token, "client", theirs, mine, who)})
     if not _proves(_small(link), token, "server", theirs, mine, who):
         raise Stranger("what listens at the fleet's address does not know its token")

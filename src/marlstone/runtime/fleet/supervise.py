@@ -148,15 +148,9 @@ class Supervisor:
             "trained": lambda said: self._trained(), "beside": lambda said: self._beside(),
             "record": lambda said: self._record(said), "failed": lambda said: self._failed(m, life, said),
         }  # fmt: skip
-<<<<<<< HEAD
-        damaged = lambda: self.broker.refuse(m.post.index if m.post else 0, m.post.envs if m.post else 0)
-        envs = None if m.post is None else m.post.envs
-        most = lambda: MOST if envs is None else self.broker.most(envs)
-=======
         index, envs = (0, 0) if m.post is None else (m.post.index, m.post.envs)
         damaged = lambda: self.broker.refuse(index, envs)
         most = lambda: self.broker.most(envs) if envs else MOST
->>>>>>> main
         threading.Thread(target=serve, args=(link, answers(self.broker, asked), damaged, most), daemon=True, name=name).start()
 
     def _setup(self, m: Member) -> dict[str, Any]:
