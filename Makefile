@@ -4,7 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test newest check soak docs clean
+TARGETS := help demo test newest check soak docs clean
+.PHONY: $(TARGETS)
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
@@ -21,10 +22,11 @@ NEWEST ?= 3.12 3.13
 BARE := tests/core tests/encoders tests/learners tests/runs tests/test_compile_options.py tests/test_algorithm.py tests/cli/test_train.py \
         tests/runtime/test_fused.py tests/runtime/test_evaluation.py tests/runtime/test_fast_actor.py tests/runtime/test_workers.py
 
-# `make test -k x`: make itself takes -k, and x would be a target of its own.
-ifneq (,$(filter-out help demo test check docs clean newest,$(MAKECMDGOALS)))
-ifneq (,$(filter help demo test check docs clean newest,$(MAKECMDGOALS)))
-$(error $(filter-out help demo test check docs clean newest,$(MAKECMDGOALS)) is no target: pass arguments on as in make test ARGS="-k name")
+# `make test -k x`: make itself takes -k, and x would be a target of its own, looked for after all tests have run.
+STRAY := $(filter-out $(TARGETS),$(MAKECMDGOALS))
+ifneq ($(STRAY),)
+ifneq ($(filter $(TARGETS),$(MAKECMDGOALS)),)
+$(error $(STRAY) is no target: pass arguments on as in make test ARGS="-k name")
 endif
 endif
 

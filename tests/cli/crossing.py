@@ -1,7 +1,7 @@
 """A crossing in Python, `crossing.py:make`: two lights choose the main road (1) or the side road (0), and the reward counts main-road cars.
 
-What is wanted is a short wait on the side road, `waited`: it grows while nobody lets the side road go. `honest`: the reward is its
-negative, and `flow`, the cars on the main road, is no metric.
+What is wanted is a short wait on the side road, `waited`: it grows while no light lets the side road go. `honest`: the reward is minus it,
+and `flow`, the cars on the main road, is no metric.
 """
 
 from typing import Any

@@ -6,9 +6,15 @@ import sys
 
 import pytest
 
+from marlstone.architectures import Architecture
+from marlstone.architectures.body import Body
 from marlstone.cli import COMMANDS, main
+from marlstone.cli.arguments import KINDS
 from marlstone.cli.outcome import conclude
+from marlstone.config import kinds
 from marlstone.config.schema import Rollout
+from marlstone.credit import Credit
+from marlstone.learners import Learner
 
 HELP = """
 import sys
@@ -45,6 +51,23 @@ def test_envs(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"jumanji", "pettingzoo", "sumo"} <= {e["name"] for e in listed} and all(e["examples"] for e in listed)
     assert main(["envs"]) == 0
     assert "jumanji:LevelBasedForaging?task=8x8-2p-2f-coop" in capsys.readouterr().out
+
+
+def test_a_name_is_shown_as_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["envs", "my.py:make_env?a=1&b=007&c:=[1]", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["options"] == {"a": 1, "b": "007", "c": [1]} and len(shown["notes"]) == 1
+    assert main(["envs", "my.py:make_env?b=007"]) == 0
+    assert "'007' (str)" in capsys.readouterr().out
+    assert main(["envs", "my.py"]) == 2
+
+
+def test_help_lists_every_kind_of_part() -> None:
+    """Help imports no part: its lists are held against the parts here."""
+    contracts = {"architecture": Architecture, "credit": Credit, "learner": Learner, "body": Body}
+    assert {part: kinds.names(contract).keys() for part, contract in contracts.items()} == {
+        k: dict.fromkeys(v).keys() for k, v in KINDS.items()
+    }
 
 
 def _elsewhere() -> int:

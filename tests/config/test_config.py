@@ -13,6 +13,7 @@ from marlstone.core.errors import UserError
 from marlstone.credit import Individual, Team
 from marlstone.envs.faults import ActionLoss, Death, Noise, Skew, Volatile
 from marlstone.envs.guards import Guards
+from marlstone.envs.make import parse as names
 from marlstone.learners import PolicyGradient
 
 widths = st.lists(st.integers(1, 512), min_size=1, max_size=3).map(tuple)
@@ -239,6 +240,45 @@ def test_mangled_toml(data: st.DataObject) -> None:
         assert str(error).strip() and len(str(error)) < 2000
     else:
         assert parse(dump(config)) == config
+
+
+def test_an_environments_options_as_a_table(tmp_path: Path) -> None:
+    """Their types are TOML's; the text that stands for them reads back the same; flags change one, or all."""
+    file = tmp_path / "run.toml"
+    file.write_text('[env]\nname = "my.py:make_env?a=1"\n[env.options]\nlevel = "007"\ngrid = [1, 2]\nspeed = 1.0\ndeep = {x = true}\n')
+    (tmp_path / "my.py").touch()
+    config = load(file)
+    wanted = {"a": 1, "level": "007", "grid": [1, 2], "speed": 1.0, "deep": {"x": True}}
+    assert repr(names(config.env)[2]) == repr(wanted) and names(config.env)[1] == f"{tmp_path}/my.py:make_env"
+    assert parse(dump(config)) == config
+    assert names(load(file, {"env.options.grid": "[3]", "env.options.level": "7"}).env)[2] == {**wanted, "grid": [3], "level": 7}
+    assert load(file, {"env": "a:b?x=1"}).env == "a:b?x=1"
+    assert names(load(None, {"env": "a.py:b?x=1&y=2", "env.options.x": "[1]"}).env)[2] == {"x": [1], "y": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[env]\nnme = 'a:b'", "unknown key 'env.nme'; did you mean 'name'?"),
+        ("[env.options]\nx = 1", "env.name is missing"),
+        ("[env]\nname = 'a:b'\noptions = 3", "expected a table"),
+        ("[env]\nname = 'a:b?x=1'\noptions = {x = 2}", "give it once"),
+        ("[env]\nname = 'a:b'\noptions = {x = 2026-01-01}", "option 'x' is a date"),
+        ("env = 3", "expected a text"),
+    ],
+)
+def test_an_environments_table_that_does_not_read(text: str, says: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse(text)
+    assert says in str(error.value)
+
+
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('env = "a:b"\nsteps = = 3\n')
+    with pytest.raises(UserError, match=r"run\.toml line 2: not valid TOML: .*column 9"):
+        load(tmp_path / "run.toml")
+    with pytest.raises(UserError, match="configuration line 3: not valid TOML"):
+        parse('env = "a:b"\nsteps = [\n1,')
 
 
 def test_another_kind_of_part_keeps_the_fields_it_has_too(tmp_path: Path) -> None:

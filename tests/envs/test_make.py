@@ -4,8 +4,11 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from marlstone.envs.make import FILE, UnknownEnvironment, is_jax, make, parse, sources
+from marlstone.envs.names import doubtful, with_options
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,41 @@ from marlstone.envs.make import FILE, UnknownEnvironment, is_jax, make, parse, s
 def test_names_read(name: str, expected: tuple) -> None:
     assert parse(name) == expected
     assert [type(v) for v in parse(name)[2].values()] == [type(v) for v in expected[2].values()]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "noted"),
+    [
+        ("3", 3, False), ("-3", -3, False), ("0.5", 0.5, False), (".5", 0.5, False), ("1e3", 1000.0, False), ("True", True, False),
+        ("007", "007", True), ("nan", "nan", True), ("inf", "inf", True), ("[1,2]", "[1,2]", True), ("{}", "{}", True),
+        ("1_000", "1_000", True), ("+1", "+1", True), ("0x10", "0x10", True), ("none", "none", True),
+        ("1e999", "1e999", True), ("\u0663", "\u0663", True),
+        ("", "", False), ("8x8-2p-2f", "8x8-2p-2f", False), ("-", "-", False), ("truely", "truely", False),
+    ],
+)  # fmt: skip
+def test_how_an_option_reads(text: str, value: object, noted: bool) -> None:
+    """Only what can mean one thing is converted; what might have been meant otherwise is noted."""
+    read = parse(f"a.py:f?x={text}")[2]["x"]
+    assert read == value and type(read) is type(value)
+    notes = doubtful(f"a.py:f?x={text}")
+    assert bool(notes) == noted and all("taken as text" in note and "x:=" in note for note in notes)
+
+
+plain = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"))
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), st.recursive(plain, st.lists, max_leaves=4), max_size=3))
+def test_typed_options_read_back(options: dict) -> None:
+    """Whatever a table of options holds, the name that stands for it gives the same, with the same types, and leaves nothing to note."""
+    name = with_options("a.py:f", options)
+    assert repr(parse(name)[2]) == repr(options) and not doubtful(name)
+
+
+@pytest.mark.parametrize(("name", "says"), [("a.py:f?x:=[1", "no JSON"), ("a.py:f?x:=abc", "write x=... for text"), ("a.py:f?:=1", "read")])
+def test_typed_options_that_do_not_read(name: str, says: str) -> None:
+    with pytest.raises(UnknownEnvironment) as error:
+        parse(name)
+    assert says in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +107,7 @@ def test_missing_package_says_how_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_sources_list_themselves() -> None:
     for source in sources():
-        assert source.about and source.examples
+        assert source.about and source.examples and source.state
         for example in source.examples:
             assert parse(example)[0] == source.name and is_jax(example) == source.jax
         assert source.installed == (not source.missing)
@@ -83,3 +121,31 @@ def test_a_users_own_jax_environment_is_named_as_such() -> None:
         make(name)
     with pytest.raises(UnknownEnvironment, match="stepped by Python"):
         make(f"jax:{name.replace('jax_env', 'toy')}")
+
+
+def test_examples_whose_packages_are_absent_are_not_called_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in ("mpe2", "lbforaging") else real(name, *a))
+    states = {source.name: source.state for source in sources()}
+    assert states["pettingzoo"] == "ready, but the example needs mpe2: pip install marlstone[mpe]"
+    assert "lbforaging" in states["gymnasium"] and states["proving"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("make?b=1", "does not take these options: there is no 'b' (given 1): choose one of: a"),
+        ("make", "needs the option 'a': write "),
+        ("free?b=1", r"line 6: TypeError: make() got an unexpected keyword argument 'b' (in free(b=1))"),
+        ("broken", "line 8: RuntimeError: license server not reachable (in broken())"),
+        ("leaves", "line 10: SystemExit: 4"),
+    ],
+)
+def test_what_a_users_factory_does_wrong_is_one_message_with_its_line(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import sys\n\ndef make(a):\n    return a\ndef free(**options):\n    return make(**options)\n"
+        "def broken():\n    raise RuntimeError('license server not reachable')\ndef leaves():\n    sys.exit(4)\n"
+    )
+    with pytest.raises(ValueError) as error:
+        make(f"{tmp_path}/mine.py:{name}")
+    assert says in str(error.value) and "mine.py" in str(error.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from marlstone.cli.find import find
 from marlstone.core.errors import UserError
 from marlstone.runs.checkpoint import save
 from marlstone.runs.directory import RunDirectory, one_line
@@ -76,6 +77,20 @@ def test_one_writer(tmp_path: Path) -> None:
             pass
     with run.claimed():
         assert not (run.path / ".partial-1-left").exists()
+
+
+def test_a_run_that_is_being_written_is_not_called_ended(tmp_path: Path) -> None:
+    """Young or not: its own process holds it, and nobody is told to remove it."""
+    run = RunDirectory.create(tmp_path / "run", "")
+    with run.store(), run.claimed():
+        assert run.claimed_elsewhere
+        with pytest.raises(UserError, match="another process is training: leave it alone"):
+            RunDirectory.create(tmp_path / "run", "")
+        with pytest.raises(UserError, match="has no checkpoint yet: wait"):
+            find(str(tmp_path / "run"))
+    assert not run.claimed_elsewhere
+    with pytest.raises(UserError, match="before its first checkpoint"):
+        RunDirectory.create(tmp_path / "run", "")
 
 
 def test_one_line() -> None:

@@ -147,7 +147,9 @@ def test_evaluation_says_the_same_as_the_fused_one(host: Hosted, played: Any) ->
     state, _, _ = played
     stacked = jax.tree.map(lambda x: x[None], state)
     hosted = host.evaluate(stacked, 5)
-    same = jax.device_get(play(Vectorized(Twin(host.spec), 2), 2, Alone(host.algorithm), state.train.policy, jax.random.key(1)))
+    same = jax.device_get(
+        play(Vectorized(Twin(host.spec), 2), 2, Alone(host.algorithm), state.train.policy, jax.random.key(1), np.float32(0))
+    )
     assert hosted.team_return.shape == (1, 5) and hosted.ended.all() and (hosted.length == LENGTH).all()
     np.testing.assert_allclose(hosted.team_return[0], np.repeat(same.team_return[:1], 5), rtol=1e-4)
     np.testing.assert_allclose(hosted.agent_return[0].sum(-1), hosted.team_return[0], rtol=1e-4)

@@ -72,7 +72,8 @@ class Twin:
 
         (leaf,) = self.spec.groups[0].observation
         seen = jnp.stack([jnp.stack([x, t / LENGTH, jnp.float32(i)]) for i in range(2)])
-        return team_row(({leaf: seen},), jnp.stack([x, t / LENGTH]), pay, (None,), truncated=t >= LENGTH, first=first)
+        legal = (jnp.ones((2, 3), bool),)  # as PettingZoo's choices always have it
+        return team_row(({leaf: seen},), jnp.stack([x, t / LENGTH]), pay, legal, truncated=t >= LENGTH, first=first)
 
     def init(self, key: Any) -> Any:
         import jax.numpy as jnp

@@ -127,8 +127,8 @@ def not_toml(source: str | Path, text: str, error: Exception) -> UserError:
     said = str(error)
     if place := re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", said):
         line = place[1] or max(1, len(text.splitlines()))
-        return UserError(f"{source} line {line}: no TOML: {said[: place.start()]}{f' (column {place[2]})' if place[2] else ''}")
-    return UserError(f"{source}: no TOML: {said}")
+        return UserError(f"{source} line {line}: not valid TOML: {said[: place.start()]}{f' (column {place[2]})' if place[2] else ''}")
+    return UserError(f"{source}: not valid TOML: {said}")
 
 
 def _lay(values: dict[str, Any], path: str, word: Any) -> None:

@@ -33,7 +33,7 @@ class BadRow(ValueError):
 
     def __init__(self, fault: str, agent: str, field: str, value: Any, remedy: str = "") -> None:
         self.fault, self.agent, self.field, self.value = fault, agent, field, value
-        end = f": {remedy}" if remedy else ": mend the environment, or set guards on_bad=survive to put 0 there and count it"
+        end = f": {remedy}" if remedy else ": mend the environment, or set guards on_bad=survive to repair and count it"
         super().__init__(f"{fault}: agent {agent!r}, {field}, got {value!s:.200}{end}")
 
 
