@@ -48,12 +48,12 @@ def shapes(name: str, architecture: Architecture) -> Any:
 @pytest.mark.parametrize("parts", ALL, ids=named)
 def test_a_combination_is_refused_with_a_remedy_or_works(parts: tuple[Any, ...], name: str) -> None:
     """An update keeps what it carries, shape by shape and type by type; contributions are one number per decision of the team's."""
-    spec, words = built(name, parts[0]).spec, [type(p).__name__ for p in parts]
+    spec, words = built(name, parts[0]).spec, [word for p in parts for word in (type(p).__name__, type(p).kind)]
     try:
         it = Algorithm(spec, *parts)
     except ValueError as refusal:
         said = str(refusal)
-        assert any(w in said for w in words) and any(w in said for w in ("choose another", ": use "))
+        assert any(w in said for w in words) and any(w in said for w in ("choose another", ": use ", ": add --architecture "))
         return
     chunks = Chunk(*shapes(name, parts[0]), jax.eval_shape(lambda: it.memory(B)))
     train = jax.eval_shape(it.init, jax.random.key(0), chunks)

@@ -65,7 +65,7 @@ def test_the_command_says_what_holds(capsys: pytest.CaptureFixture[str], monkeyp
     assert record["broken"] == [title(cheap[1])] and [x["held"] for x in record["laws"]] == [True, False, None]
     assert (record["env"], record["architecture"], record["learner"]) == ("proving:pair", "ctde", "policy_gradient")
     assert main(["check-credit", f"{BROKEN}:OnePayForAll"]) == 3
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
     assert "BROKEN: discount has shape [14] where [14, 4] is asked" in shown and shown.count("it cannot be asked") == 2
     assert main(["check-credit", "individual", "--architecture", "decentralized", "--set", "learner.lr=1e-3"]) == 0
     assert "skipped: it claims no shares" in capsys.readouterr().out
@@ -76,7 +76,7 @@ def test_the_command_says_what_holds(capsys: pytest.CaptureFixture[str], monkeyp
     [
         (["atention"], "did you mean 'attention'"),
         (["qplex", "--env", "proving:pair"], "choose another"),
-        (["counterfactual", "--architecture", "decentralized"], "choose another"),
+        (["counterfactual", "--architecture", "decentralized"], "add --architecture ctde"),
         (["team", "--architecture", "hierarchical"], "leave out --architecture"),
         (["team", "--env", "pettingzoo:mpe2.simple_spread_v3"], "written in JAX"),
     ],

@@ -309,7 +309,7 @@ def test_actors_join_and_leave_while_training_runs(tmp_path: Path) -> None:
 def test_mistakes_and_hopeless_fleets_end_with_one_message(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         supervised(tmp_path / "a", f"{HOST}:nowhere").supervise()
-    with pytest.raises(Failure, match=r"4 times .* licence server"):
+    with pytest.raises(UserError, match="licence server"):
         supervised(tmp_path / "c", f"{Path(__file__).parent / 'poisoned.py'}:make?how=unbuildable").supervise()
     with pytest.raises(Failure, match=r"fleet\.restarts = 1"):
         supervised(tmp_path / "b", f"{HOST}:toy?length=6&fault=exit&at=2", **{"fleet.restarts": "1"}).supervise()

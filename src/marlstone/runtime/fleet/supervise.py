@@ -205,8 +205,9 @@ class Supervisor:
 
     def _failed(self, m: Member, life: int, said: dict[str, Any]) -> dict[str, Any]:
         """A member says why it ends. A user's mistake ends the fleet, and so does a learner's error that its next life would repeat;
-        others are deaths like others."""
-        if said["kind"] == "error" and (m.post is not None or self._passing(m)):
+        others are deaths like others, also an environment that was built before and cannot be built now."""
+        again = said["kind"] == "mistake" and m.post is not None and life > 0
+        if again or (said["kind"] == "error" and (m.post is not None or self._passing(m))):
             self._tell("error", m, f"{m.name}: {said['text']}")
         else:
             self.failure = {k: said[k] for k in ("kind", "text", "trace")}
