@@ -12,7 +12,7 @@ import pytest
 
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Ctde, Decentralized, Mlp
-from marlstone.config import RunConfig, load
+from marlstone.config import RunConfig, dump, load
 from marlstone.config.sources import parse
 from marlstone.core.acting import Acting, temperature
 from marlstone.core.distributions import Box, Discrete, MultiDiscrete
@@ -22,9 +22,10 @@ from marlstone.credit import Individual, Qmix
 from marlstone.envs.rows import team_row
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient, QLearning
+from marlstone.runs.directory import RunDirectory
 from marlstone.runtime.fused import Fused
 from marlstone.runtime.judging import choose, judge, returns_record
-from marlstone.runtime.train import runtime_of
+from marlstone.runtime.train import runtime_of, train
 from tests.runtime.conftest import compiled_once  # noqa: F401
 from tests.standing import always, by_chance, runtime, standing
 
@@ -171,3 +172,19 @@ def test_episodes_that_the_environment_broke_off_are_replayed_and_counted() -> N
     record = hosted("raises.py:make_env?mode=some")
     assert record["returns"] == [10.0] and record["unfinished"] == 0 and 0 < record["broken"] < record["episodes_asked"] == 12
     assert set(record["episode_returns"][0]) == {10.0}
+
+
+def test_training_episodes_that_outlive_what_is_declared_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = {
+        "rollout.envs": "4",
+        "rollout.length": "8",
+        "rollout.workers": "1",
+        "learner.minibatches": "1",
+        "architecture.body.hidden": "[4]",
+    }
+    asked = load(
+        None, {"env": f"{CASES / 'horizon.py'}:make_offbyone", "seeds": "1", "seed": "3", "steps": "96", "evaluate.episodes": "2", **small}
+    )
+    record = train(asked, RunDirectory.create(tmp_path / "run", dump(asked)), limited=False)
+    assert record["return_iqm"] == 2.0 and record["episode_length"] == 11
+    assert capsys.readouterr().err.count("warning: training episodes outlive the 10 steps that the environment declares") == 1

@@ -53,13 +53,13 @@ class FaultLog:
         if first:
             self.tell(f"fault: {fault}: {text}; the next ones are only counted")
 
-    def notice(self, text: str) -> None:
+    def notice(self, text: str, kind: str = "note") -> None:
         """Tell what is no fault, once."""
         with self.lock:
             first = text not in self.reported
             self.reported.add(text)
         if first:
-            self.tell(f"note: {text}")
+            self.tell(f"{kind}: {text}")
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Count faults of environments that are closed."""

@@ -308,6 +308,12 @@ def _record(store: Store, step: int, runtime: Any, out: Any, n: int) -> float | 
             values |= {"return": sums.team_return / sums.episodes, "length": sums.length / sums.episodes}
             values |= {f"metric/{k}": v / sums.episodes for k, v in sums.metrics.items()}
             said.append(values["return"])
+            if (declared := runtime.algorithm.spec.horizon) is not None and values["length"] > declared:
+                runtime.log.notice(
+                    f"training episodes outlive the {declared} steps that the environment declares; nothing is cut short: correct what it "
+                    "declares (max_cycles or the like) if that is meant to be a limit",
+                    "warning",
+                )
         store.add(step, seed, values | more | {"episodes": sums.episodes})
     return float(np.mean(said)) if said else None
 
