@@ -109,7 +109,7 @@ def _read(file: Path, env: str | None = None) -> dict[str, Any]:
     try:
         text = file.read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is no TOML: it is not UTF-8 text (byte {error.start})") from error
+        raise UserError(f"{file} is not valid TOML: it is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}; give a TOML file, or flags alone") from error
     return found(_parsed(text, str(file)), file.parent, env)

@@ -232,9 +232,8 @@ def _train(
         report("evaluating", min(done * rows, config.steps))
         act = clock.time("choosing how to act", lambda: choose(runtime, state, config))
         judged = clock.time("evaluating", lambda: judge(runtime, state, config.evaluate.episodes, act))
-        limit = (
-            clock.time("measuring the limit", lambda: runtime.limit(nets, act_flops + learn_flops)) if limited and trained_steps else None
-        )
+        measured = limited and trained_steps > 0
+        limit = clock.time("measuring the limit", lambda: runtime.limit(nets, act_flops + learn_flops)) if measured else None
         title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
         picture = draw(run.curve, store.series("return"), title)
     speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else None
