@@ -177,5 +177,5 @@ def test_climbing_settles_on_an_equilibrium_and_optimists_on_the_best(learner: A
     runtime = Fused(env, algorithm, 4, 60, (0,))
     state, report = quick(lambda s: runtime.advance(runtime.begin(s), 60, 60))(0)
     assert np.isfinite(np.concatenate([np.ravel(x) for x in jax.tree.leaves((state.train.nets, report.losses))])).all()
-    judged = quick(lambda policy: play(Vectorized(env.env, 8), 8, Alone(algorithm), policy, jax.random.key(1)).team_return.mean())
+    judged = quick(lambda policy: play(Vectorized(env.env, 8), 8, Alone(algorithm), policy, jax.random.key(1), 0.0).team_return.mean())
     assert judged(state.train.policy) >= least

@@ -180,12 +180,12 @@ def test_environments_of_python_default_to_what_the_cores_bear(monkeypatch: Any)
     from marlstone.config import parse, schema
 
     for cores, envs, simulations in ((1, 8, 4), (2, 8, 4), (6, 12, 8), (64, 128, 64)):
-        monkeypatch.setattr(schema, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(schema, "cores", lambda cores=cores: list(range(cores)))
         it = RunConfig(env=toy())
         assert it.rollout.envs == envs and RunConfig(env="sumo:cologne3").rollout.envs == simulations
         assert RunConfig(env="proving:climbing").rollout.envs == 32 and RunConfig(env=toy(), rollout=Rollout(envs=5)).rollout.envs == 5
         kept = dump(it)
-        monkeypatch.setattr(schema, "cores", lambda: 3)
+        monkeypatch.setattr(schema, "cores", lambda: [0, 1, 2])
         assert f"envs = {envs}" in kept and parse(kept).rollout.envs == envs  # resumed elsewhere: the same
     assert RunConfig(env=toy(), learner=PolicyGradient(minibatches=3)).rollout.envs % 3 == 0
 

@@ -27,7 +27,9 @@ def learned(name: str, architecture: Any, credit: Any, updates: int, length: int
     env = Vectorized(make(name), 32)
     algorithm = Algorithm(env.spec, architecture, credit, LEARNER)
     runtime = Fused(env, algorithm, length, updates, (seed,))
-    judged = quick(lambda policy: play(Vectorized(make(name), 200), 200, Alone(algorithm), policy, jax.random.key(1)).team_return.mean())
+    judged = quick(
+        lambda policy: play(Vectorized(make(name), 200), 200, Alone(algorithm), policy, jax.random.key(1), 0.0).team_return.mean()
+    )
     state = quick(runtime.begin)(seed)
     before = float(judged(state.train.policy))
     state, _ = quick(lambda s: runtime.advance(s, updates, 1))(state)
