@@ -65,8 +65,9 @@ def test_simulators_end_with_the_command(simulators, state, how) -> None:
     code = f"""
         import time, numpy as np
         from marlstone.runtime.workers import Workers
-        w = Workers({name(fault="none" if state == "idle" else state, at=1)!r}, 2)
+        w = Workers({name(fault="none" if state == "idle" else state, at=2)!r}, 2)  # the first step is the probe's too
         w.init([1, 2])
+        w.step(None, (np.zeros((2, 2), np.int32),))
         w.send((np.zeros((2, 2), np.int32),))
         print("begun", flush=True)
         time.sleep(60)
