@@ -5,7 +5,7 @@ import pytest
 
 from marlstone.config import load
 from marlstone.core.errors import UserError
-from marlstone.evaluate.paired import ROUND, Evidence, Players, keys_of, rounds, together
+from marlstone.evaluate.paired import BATCH, ROUND, Evidence, Players, keys_of, rounds, together
 
 ENV = "proving:dummy?rows=2&sigma=9"
 
@@ -35,7 +35,7 @@ def test_no_two_rounds_share_a_key() -> None:
 def test_rounds_are_equal_and_never_more_than_asked(episodes: int) -> None:
     for side in (config(), config("pettingzoo:mpe2.simple_spread_v3", **{"rollout.envs": "8"})):
         count, each = rounds(episodes, side)
-        assert count >= 2 and episodes - count < count * each <= episodes and each <= (ROUND if side.env == ENV else 8)
+        assert count >= 2 and episodes - count < count * each <= episodes and each <= (ROUND if side.env == ENV else BATCH)
 
 
 def test_bounds_nobody_declared_are_shown_by_a_round_that_is_no_evidence() -> None:
