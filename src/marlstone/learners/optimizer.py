@@ -13,7 +13,7 @@ Array = Any
 def clip_by_set(grads: Any, stacked: bool, limit: float) -> tuple[Any, Array]:
     """Scale each set's gradient to at most `limit` in norm. Leaves carry a leading set axis if `stacked`. Returns norms too."""
     axes = lambda g: tuple(range(int(stacked), g.ndim))
-    square = sum((g.astype(jnp.float32) ** 2).sum(axes(g)) for g in jax.tree.leaves(grads))
+    square = sum((g.astype(jnp.promote_types(g.dtype, jnp.float32)) ** 2).sum(axes(g)) for g in jax.tree.leaves(grads))
     norm = jnp.sqrt(square + 1e-24)  # where nothing moves, this too can be differentiated
     scale = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-8))
     fit = lambda g: scale.reshape(scale.shape + (1,) * (g.ndim - scale.ndim)) if stacked else scale
