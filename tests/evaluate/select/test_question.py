@@ -53,7 +53,7 @@ def test_prices_are_of_what_was_counted() -> None:
         ("[[candidates]]\nname = '../x'", "has the name '../x'"),
         ("[[candidates]]\nname = 'a'\nsteps = 5", "says steps, which the question says for all"),
         ("[[candidate]]\nname = 'a'", "did you mean 'candidates'"),
-        ("x =", "is not valid TOML"),
+        ("x =", "line 1: not valid TOML"),
     ],
 )
 def test_a_file_of_candidates_that_does_not_read_says_where(tmp_path: Path, text: str, says: str) -> None:
