@@ -145,15 +145,14 @@ def test_acting_reads_as_people_write_it() -> None:
         load(None, {"env": "proving:pair", "acting.kind": "temperature"})
 
 
+SMALL = {
+    "seeds": "1", "seed": "3", "rollout.envs": "4", "rollout.length": "8", "rollout.workers": "1", "learner.minibatches": "1",
+    "architecture.body.hidden": "[4]",
+}  # fmt: skip
+
+
 def hosted(env: str, episodes: int = 12) -> dict[str, Any]:
-    small = {
-        "rollout.envs": "4",
-        "rollout.length": "8",
-        "rollout.workers": "1",
-        "learner.minibatches": "1",
-        "architecture.body.hidden": "[4]",
-    }
-    it = runtime_of(load(None, {"env": f"{CASES / env}", "seeds": "1", "seed": "3", "steps": "32", **small}))
+    it = runtime_of(load(None, {"env": f"{CASES / env}", "steps": "32", **SMALL}))
     try:
         return returns_record(judge(it, it.start(), episodes, "mode"), it.algorithm.spec.agents)
     finally:
@@ -175,16 +174,7 @@ def test_episodes_that_the_environment_broke_off_are_replayed_and_counted() -> N
 
 
 def test_training_episodes_that_outlive_what_is_declared_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = {
-        "rollout.envs": "4",
-        "rollout.length": "8",
-        "rollout.workers": "1",
-        "learner.minibatches": "1",
-        "architecture.body.hidden": "[4]",
-    }
-    asked = load(
-        None, {"env": f"{CASES / 'horizon.py'}:make_offbyone", "seeds": "1", "seed": "3", "steps": "96", "evaluate.episodes": "2", **small}
-    )
+    asked = load(None, {"env": f"{CASES / 'horizon.py'}:make_offbyone", "steps": "96", "evaluate.episodes": "2", **SMALL})
     record = train(asked, RunDirectory.create(tmp_path / "run", dump(asked)), limited=False)
     assert record["return_iqm"] == 2.0 and record["episode_length"] == 11
     assert capsys.readouterr().err.count("warning: training episodes outlive the 10 steps that the environment declares") == 1

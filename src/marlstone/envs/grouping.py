@@ -128,6 +128,24 @@ class Arrangement:
         ]
         return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
+    @cached_property
+    def _mask_paths(self) -> dict[str, tuple[Any, ...]]:
+        return {s.agent: s.mask for s in self.seats if s.mask is not None}
+
+    def read_masks(self, observations: Mapping[str, Any], masks: dict[str, tuple[str, Any]], report: Report) -> None:
+        """Add to `masks`, name and mask by agent, those that observation spaces hold, in place of others. One that is missing is reported,
+        unless the agent has another."""
+        for agent, path in self._mask_paths.items():
+            x = observations.get(agent)
+            try:
+                for key in path:
+                    x = x[key]  # type: ignore[index]
+            except (KeyError, IndexError, TypeError):
+                if x is not None and agent not in masks:
+                    report("wrong_shape", agent, "/".join(map(str, path)), "nothing (its observation space holds a mask there)")
+                continue
+            masks[agent] = path[-1], x
+
     def legal(self, masks: Mapping[str, tuple[str, Any]], report: Report) -> tuple[tuple[np.ndarray | None, ...], list[int]]:
         """Per group `[n_g a]` or None, and the agent-axis places of agents whose mask allows nothing: they wait, and all they may do is
         their default action.

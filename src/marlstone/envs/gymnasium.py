@@ -54,7 +54,6 @@ class GymnasiumEnv:
             remedy = f"give a Tuple with one space for each of the {len(actions)} agents of the action space"
             raise UnsupportedSpace("agent_0", f"observation space of {where}", observation, remedy)
         self._arranged = arrange(self._names, dict(zip(self._names, observations)), dict(zip(self._names, actions)))
-        self._mask_paths = {s.agent: s.mask for s in self._arranged.seats if s.mask is not None}
         self._order = [self._names.index(a) for a in self._arranged.agents]
         self._straight = self._order == list(range(len(self._order)))
         self._spec = Spec(self._arranged.groups, self._arranged.state, _horizon(env))
@@ -172,16 +171,7 @@ class GymnasiumEnv:
                     if own.get(name) is not None:
                         masks[agent] = name, own[name]
                         break
-        for agent, path in self._mask_paths.items():
-            x = each.get(agent)
-            try:
-                for key in path:
-                    x = x[key]  # type: ignore[index]
-            except (KeyError, IndexError, TypeError):
-                if x is not None and agent not in masks:
-                    self.report("wrong_shape", agent, "/".join(map(str, path)), "nothing (its observation space holds a mask there)")
-                continue
-            masks[agent] = path[-1], x
+        self._arranged.read_masks(each, masks, self.report)
         return masks
 
     def _by_agent(self, masks: Any, name: str) -> dict[str, Any]:

@@ -71,7 +71,6 @@ class PettingZooEnv:
             names, {a: self._space("observation", a) for a in names}, {a: self._space("action", a) for a in names}
         )  # fmt: skip
         self._index = {a: i for i, a in enumerate(self._arranged.agents)}
-        self._mask_paths = {s.agent: s.mask for s in self._arranged.seats if s.mask is not None}
         self._live: set[str] = set()
         self._gone: set[str] = set()
         self._state: OwnState | None = None  # not asked while building
@@ -240,16 +239,7 @@ class PettingZooEnv:
                     if info.get(name) is not None:
                         masks[agent] = name, info[name]
                         break
-        for agent, path in self._mask_paths.items():
-            x = seen.get(agent)
-            try:
-                for key in path:
-                    x = x[key]  # type: ignore[index]
-            except (KeyError, IndexError, TypeError):
-                if x is not None and agent not in masks:
-                    self.report("wrong_shape", agent, "/".join(map(str, path)), "nothing (its observation space holds a mask there)")
-                continue
-            masks[agent] = path[-1], x
+        self._arranged.read_masks(seen, masks, self.report)
         return masks
 
 

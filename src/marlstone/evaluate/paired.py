@@ -22,12 +22,11 @@ from marlstone.core.records import replace
 from marlstone.core.types import Spec
 from marlstone.envs.make import FILE, JAX_FILE, is_jax, make, parse
 from marlstone.evaluate.sequences import confidence_sequence
-from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import read_policies
 from marlstone.runtime.deciding import Chance
 from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.host import Hosted
-from marlstone.runtime.judging import choose, deployed_acting
+from marlstone.runtime.judging import resolve
 from marlstone.runtime.train import runtime_of
 
 ALPHA = 0.05
@@ -73,7 +72,7 @@ class Players:
 
     def acting(self, config: RunConfig, run: Path, policies: Any) -> Act:
         """How the policies of the run in `run` are deployed."""
-        return choose(self.runtime, None, config, deployed_acting(RunDirectory(run)), policies)
+        return resolve(self.runtime, None, config, run, policies)
 
     def play(self, policies: Any, episodes: int, nth: int, act: Act, chance: bool = False) -> Episodes:
         """Round `nth`, `[seeds episodes ...]`: the same episodes whoever plays them. `chance`: random legal actions do, not `policies`."""

@@ -146,6 +146,6 @@ def warning(judged: Judged) -> str | None:
     )
 
 
-def resolve(runtime: Any, state: Any, config: RunConfig, run: Path) -> Act:
+def resolve(runtime: Any, state: Any, config: RunConfig, run: Path, policies: Any = None) -> Act:
     """`choose`, for the policies of the run in `run`, which may have chosen already."""
-    return choose(runtime, state, config, deployed_acting(RunDirectory(run)))
+    return choose(runtime, state, config, deployed_acting(RunDirectory(run)), policies)
