@@ -13,13 +13,16 @@ RESULTS = HERE / "results"
 
 
 def machine() -> str:
-    """The processor and its cores, in words; no host name, no path."""
+    """The processor, its cores and the accelerator that JAX uses, in words; no host name, no path."""
+    import jax
+
     model = "unknown processor"
     info = Path("/proc/cpuinfo")
     if info.exists():
         names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
         model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    used = "" if jax.default_backend() == "cpu" else f"{jax.devices()[0].device_kind}, "
+    return f"{used}{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 def commit() -> str:
