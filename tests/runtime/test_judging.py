@@ -23,8 +23,9 @@ from marlstone.envs.rows import team_row
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient, QLearning
 from marlstone.runs.directory import RunDirectory
+from marlstone.runtime.evaluation import Episodes
 from marlstone.runtime.fused import Fused
-from marlstone.runtime.judging import choose, judge, returns_record
+from marlstone.runtime.judging import Judged, choose, judge, returns_record, warning
 from marlstone.runtime.train import runtime_of, train
 from tests.runtime.conftest import compiled_once  # noqa: F401
 from tests.standing import always, by_chance, runtime, standing
@@ -94,6 +95,17 @@ def test_policies_that_pass_each_other_only_by_chance_are_deployed_sampled_and_t
     assert ways["mode"]["return_iqm"] == 0 and 0.8 < ways["sample"]["return_iqm"] == record["return_iqm"]
     assert "relies on its randomness: by mode 0, sample 0.9" in record["acting_warning"]
     assert record["broken"] == record["unfinished"] == 0 and record["episodes_asked"] == 5 * 64
+
+
+def test_the_warning_is_of_these_policies_though_only_some_of_them_are_stuck_and_unequally() -> None:
+    """As on a city network: by mode two of five controllers jam, one of them badly, so intervals over training seeds say nothing."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 5, 8))
+    stuck = np.array([0.0, 0.0, 0.0, -2.0, -60.0])[:, None]
+    played = lambda returns: Episodes(returns, np.zeros((5, 8, 1)), np.ones((5, 8)), {}, np.ones((5, 8), bool), np.zeros((5, 8), int), {})
+    parted = Judged("sample", {"sample": played(-1 + noise[0]), "mode": played(-1 + noise[1] + stuck)})
+    assert "relies on its randomness" in (warning(parted) or "")
+    alike = Judged("sample", {"sample": played(-1 + noise[0]), "mode": played(-1 + noise[1])})
+    assert warning(alike) is None
 
 
 def test_the_configured_way_of_acting_is_kept_and_a_tie_goes_to_the_mode() -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.errors import Failure
 from marlstone.envs.make import is_jax
-from marlstone.evaluate.statistics import Bounds, difference, interval, worst_seed
+from marlstone.evaluate.statistics import Bounds, interval, worst_seed
 from marlstone.runs.directory import RunDirectory
 from marlstone.runtime.evaluation import Episodes
 
@@ -129,16 +130,20 @@ def refuse_none(played: Episodes) -> None:
 
 
 def warning(judged: Judged) -> str | None:
-    """One sentence where the policy sampled and the policy by mode return different things, beyond chance; else None."""
+    """One sentence where these very policies return more sampled than by mode, beyond the chance of the episodes; else None.
+
+    Episodes are paired (equal keys) and are the unit, not training seeds: another training's policies may differ, these are deployed.
+    """
     mode, sample = (judged.played.get(way) for way in WAYS)
     if mode is None or sample is None or judged.act == "mode":
         return None
     a, b = sample.per_seed(), mode.per_seed()
     if not all(r.size for r in (*a, *b)):
         return None if all(r.size for r in b) else "this policy relies on its randomness: by mode, not one episode of some seed ended"
-    gap, (low, _) = difference(a, b, paired=True)
-    scale = max(abs(interval(a)[0]), abs(interval(b)[0]))
-    if gap <= PARTED * scale or (np.isfinite(low) and low <= 0):
+    gaps = sample.ended_only() - mode.ended_only()
+    gaps = gaps[np.isfinite(gaps)]
+    scale = max(abs(float(np.concatenate(x).mean())) for x in (a, b))
+    if gaps.size < 2 or gaps.mean() <= PARTED * scale or gaps.mean() <= stats.t.ppf(0.975, gaps.size - 1) * stats.sem(gaps):
         return None
     return (
         f"this policy relies on its randomness: by mode {interval(b)[0]:.3g}, {judged.act} {interval(judged.episodes.per_seed())[0]:.3g}. "
