@@ -1,30 +1,40 @@
 """Faults reach a person: the first of each kind when it happens, with its place; counts in the record; a broken environment stops."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from marlstone.algorithm import Algorithm
 from marlstone.architectures import Decentralized, Mlp
 from marlstone.cli.report import faults, training
 from marlstone.config import RunConfig, dump
 from marlstone.config.schema import Evaluation, Rollout
+from marlstone.core.distributions import Discrete
 from marlstone.core.errors import UserError
+from marlstone.core.types import Group, Leaf, Spec, Step
+from marlstone.credit import Individual
 from marlstone.envs.guards import Guards
 from marlstone.envs.make import make
+from marlstone.envs.rows import team_row
+from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient, QLearning
 from marlstone.runs.checkpoint import newest
 from marlstone.runs.directory import RunDirectory
 from marlstone.runtime.fault_log import CHANCE, EPISODES, STEPS, EnvironmentFailed, Health
+from marlstone.runtime.fused import Fused
 from marlstone.runtime.memory import needed, refuse_too_large
 from marlstone.runtime.train import evaluate, train
 from marlstone.runtime.workers import Workers
 from tests.runtime.test_workers import EXAMPLES, roll, toy
+from tests.standing import always, standing
 
 CASES = Path(__file__).parents[1] / "cases"
 
@@ -172,7 +182,38 @@ def test_environments_in_jax_are_judged_at_the_hosts_contacts(tmp_path: Path, ca
         train(always, begun(tmp_path / "always", always), limited=False)
     rare = replace(always, env=f"jax:{tmp_path}/nan.py:make?every=3")
     record = train(rare, begun(tmp_path / "rare", rare), limited=False)
+    assert record["evaluation_faults"]["nan_reward"] > 0
     assert record["faults"][0]["nan_reward"] > 0 and capfd.readouterr().err.count("fault: nan_reward: ") == 2  # one a run
+
+
+@dataclass(frozen=True)
+class Uneven:
+    """Episodes of one to six steps; the first step's rewards are NaN, and so is whatever an episode is made to give after its end."""
+
+    spec = Spec((Group("walkers", ("a", "b"), {"x": Leaf("vector", (1,))}, Discrete(2)),), state=1, horizon=None)
+
+    def _row(self, t: Any, end: Any, first: bool = False) -> Step:
+        rewards = jnp.where(((t == 1) | (t > end)) & (not first), jnp.nan, jnp.ones(2))
+        return team_row(({"x": jnp.ones((2, 1))},), jnp.ones(1), rewards, (None,), terminated=(t == end), first=first)
+
+    def init(self, key: Any) -> Any:
+        end = jax.random.randint(key, (), 1, 7)
+        return (jnp.zeros((), jnp.int32), end), self._row(jnp.zeros((), jnp.int32), end, True)
+
+    def step(self, state: Any, action: Any, key: Any) -> Any:
+        t, end = state[0] + 1, state[1]
+        return (t, end), self._row(t, end)
+
+
+@pytest.mark.usefixtures("compiled_once")
+def test_faults_of_evaluation_in_jax_are_counted_up_to_each_episodes_end(capfd: Any) -> None:
+    it = Algorithm(Uneven.spec, Decentralized(Mlp((4,))), Individual(), PolicyGradient(epochs=1, minibatches=1))
+    runtime = Fused(Vectorized(Uneven(), 4), it, 4, 1, (5, 6))
+    state = standing(always(it, [0.0, 0.1]), always(it, [0.1, 0.0]))
+    played = runtime.evaluate(state, 16)
+    assert len(np.unique(played.length)) > 3 and runtime.judged.counts == {"nan_reward": 2 * 16 * 2}  # seeds, episodes, agents
+    runtime.evaluate(state, 16, "sample")
+    assert runtime.judged.counts == {"nan_reward": 2 * 2 * 16 * 2} and capfd.readouterr().err.count("fault: nan_reward: ") == 1
 
 
 # ---- defaults and memory

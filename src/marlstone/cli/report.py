@@ -241,6 +241,7 @@ def compared(record: Mapping[str, Any]) -> None:
         ("episodes per training seed", f"{number(record['counted'])} counted of {number(record['episodes'])}, {record['seeds']} seeds"),
         ("differences within", f"{between(record['bounds'])}, {bounds}; {record['clipped']} clipped"),
         ("stopped", STOPPED[record.get("stopped", "episodes")]),
+        *faults(record),
         ("speaks of", "these policies, not of those another training would give"),
     ]
     show("compared", rows)
@@ -281,6 +282,7 @@ def suspected(record: Mapping[str, Any]) -> None:
         *([("left out", f"{record['left_out']} episodes that did not end")] if record["left_out"] else []),
         *([("left out for time", f"{record['policies_left_out']} earlier policies")] if record["policies_left_out"] else []),
         ("stopped", STOPPED[record["stopped"]]),
+        *faults(record),
         ("evidence", f"{record['note']}; all intervals hold together with 95%"),
     ]
     show("reward hacking", rows)

@@ -17,7 +17,7 @@ FEW = 8  # up to b / FEW resets on a row are made as a batch of that size
 
 @record
 class Running:
-    """Environment states `[b ...]`; which of them ended on the previous row, `over` `[b]`; faults mended so far, by name;
+    """Environment states `[b ...]`; which of them ended on the previous row (without resets: on any), `over` `[b]`; faults mended so far;
     and, where faults are refused, the rows `[b ...]` in which the first one stood."""
 
     env: Any
@@ -55,7 +55,7 @@ class Vectorized:
         self._check(keys)
         env, row = jax.vmap(self.env.init)(keys)
         bad = row if self.guards.on_bad == "refuse" else None
-        return self._guarded(Running(env, row.last, {name: jnp.zeros((), jnp.int32) for name in VALUES}, bad), env, row)
+        return self._guarded(Running(env, jnp.zeros_like(row.last), {name: jnp.zeros((), jnp.int32) for name in VALUES}, bad), env, row)
 
     def step(self, state: Running, action: tuple[Array, ...], keys: Array) -> tuple[Running, Step]:
         self._check(keys)
@@ -100,12 +100,17 @@ class Vectorized:
 
     def _guarded(self, before: Running, env: Any, row: Step) -> tuple[Running, Step]:
         clean, counts = sanitize(row, self.guards)
+        over = clean.last
+        if not self.resets:  # faults after an episode's end are not counted
+            over = before.over | clean.last
+            kept = lambda x, y: jnp.where(before.over.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
+            _, counts = sanitize(jax.tree.map(kept, clean, row), self.guards)
         faults = {name: before.faults[name] + counts[name] for name in VALUES}
         bad = before.bad
         if bad is not None:  # keep the first bad row as it was
             met = sum(before.faults.values()) > 0
             bad = jax.tree.map(lambda old, new: jnp.where(met, old, new), bad, row)
-        return Running(env, clean.last, faults, bad), clean
+        return Running(env, over, faults, bad), clean
 
     def _check(self, keys: Array) -> None:
         if keys.shape[0] != self.b:

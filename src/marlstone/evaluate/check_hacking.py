@@ -28,6 +28,7 @@ from marlstone.evaluate.paired import BATCH, ROUND, Players, at_once, together
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import Kept, kept
+from marlstone.runtime.fault_log import total_of
 
 FEW = 8  # episodes at the first look, where training seeds are what varies
 MOST = 10  # earlier policies that a newest one is held against
@@ -95,7 +96,12 @@ def check_hacking(
         raise UserError(f"{episodes} episodes of {seeds} training seeds allow no interval: give at least --episodes {EPISODES}")
     side_by_side = at_once(seeds, config, *configs)
     with ExitStack() as stack:
-        opened = lambda c: stack.enter_context(Players.of(c, seeds, side_by_side))
+        all_players: list[Players] = []
+
+        def opened(c: RunConfig) -> Players:
+            all_players.append(stack.enter_context(Players.of(c, seeds, side_by_side)))
+            return all_players[-1]
+
         players = opened(config)
         metrics = declared(config, players)
         earlier = _earlier(run, newest) if len(runs) == 1 else []
@@ -130,6 +136,7 @@ def check_hacking(
         "policies_left_out": found.left_out,
         "stopped": found.stopped,
         "seconds": found.pace.spent,
+        "evaluation_faults": total_of([p.faults for p in all_players]),
         "note": worst["note"],
         "pairs": [{k: v for k, v in p.items() if k not in ("case", "note", "left_out", "clear")} for p in found.pairs],
         "policies": [e.means() for e in (*found.rivals, last)],

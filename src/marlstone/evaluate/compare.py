@@ -21,6 +21,7 @@ from marlstone.evaluate.pace import Pace, Tell, clock
 from marlstone.evaluate.paired import ALPHA, Evidence, Players, at_once, rounds, together
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runtime.evaluation import Episodes
+from marlstone.runtime.fault_log import total_of
 
 Side = tuple[RunConfig, Checkpoint]
 
@@ -105,6 +106,7 @@ def compare(
         "counted": int(evidence.all.size),
         "stopped": stopped,
         "seconds": pace.spent,
+        "evaluation_faults": total_of([ours.faults, theirs.faults]),
         **team.record(),
         "better": 0 if low > 0 else 1 if high < 0 else None,
         "bounds": [-float(evidence.span or 0), float(evidence.span or 0)],

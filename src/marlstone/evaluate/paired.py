@@ -87,6 +87,11 @@ class Players:
         """Programs by episodes, and whether chance plays: compiled once for all policies, rounds and ways of acting."""
         return {}
 
+    @property
+    def faults(self) -> dict[str, int]:
+        """Faults of the environment in all that was played, by name."""
+        return dict(self.runtime.judged.counts)
+
     def close(self) -> None:
         self.runtime.close()
 

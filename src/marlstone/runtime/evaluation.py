@@ -11,7 +11,7 @@ from jax import lax
 
 from marlstone.core.records import record, replace
 from marlstone.core.types import Metric, Spec, Step
-from marlstone.envs.protocol import VectorEnv
+from marlstone.envs.vectorized import Vectorized
 from marlstone.runtime.deciding import Decider, told
 from marlstone.runtime.unroll import Acting
 
@@ -87,9 +87,11 @@ def finish(e: Episodes, declared: dict[str, Metric]) -> Episodes:
     return replace(e, metrics={k: mean(k, x) for k, x in e.metrics.items()})
 
 
-def play(env: VectorEnv, b: int, decider: Decider, policy: Any, key: Array, temperature: Array, most: int | None = None) -> Episodes:
-    """One episode of each of `b` JAX environments, in one compiled loop, to its end or for `longest` steps. The same key meets every
-    decider, at every temperature of sampling, with the same environments."""
+def play(
+    env: Vectorized, b: int, decider: Decider, policy: Any, key: Array, temperature: Array, most: int | None = None
+) -> tuple[Episodes, dict[str, Array]]:
+    """One episode of each of `b` JAX environments, in one compiled loop, to its end or for `longest` steps; and the faults met in them,
+    by name. The same key meets every decider, at every temperature of sampling, with the same environments."""
     k1, k2, k3 = jax.random.split(key, 3)
     state, step = env.init(jax.random.split(k1, b))
     metrics, limit = env.spec.metrics, longest(env.spec, most)
@@ -104,4 +106,5 @@ def play(env: VectorEnv, b: int, decider: Decider, policy: Any, key: Array, temp
         return i + 1, Acting(state, row, memory), add(so_far, row, metrics, told(decider, memory))
 
     going = lambda carry: (carry[0] < limit) & ~over(carry[2]).all()
-    return finish(lax.while_loop(going, tick, begin)[2], metrics)
+    _, now, played = lax.while_loop(going, tick, begin)
+    return finish(played, metrics), now.env.faults

@@ -6,7 +6,7 @@ runs its seeds one after another (on CPUs vmapping seeds buys nothing; a core to
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, cast
 
@@ -76,6 +76,8 @@ class Fused:
     seeds: tuple[int, ...]
     consumes: ClassVar[bool] = True  # training gives up the state it is given, so that its memory is used again
     most: int | None = None  # steps of an evaluation episode: `evaluate.max_steps`
+    log: FaultLog = field(default_factory=FaultLog, compare=False)  # of faults in training
+    judged: FaultLog = field(default_factory=FaultLog, compare=False)  # of faults in evaluation
 
     def __post_init__(self) -> None:
         b, m, k = self.env.b, self.algorithm.learner.minibatches, self.algorithm.shards
@@ -196,16 +198,6 @@ class Fused:
         seen = sum(g.count * int(np.prod(leaf.shape)) for g in spec.groups for leaf in g.observation.values())
         return {"nan_observation": max(seen, spec.state) + len(spec.metrics), "nan_reward": spec.n}
 
-    @cached_property
-    def log(self) -> FaultLog:
-        """Reports faults met in training."""
-        return FaultLog()
-
-    @cached_property
-    def judged(self) -> FaultLog:
-        """Counts faults of environments made to judge: none leave the device."""
-        return FaultLog()
-
     def notes(self) -> list[dict[str, str]]:
         """What is known of the latest fault of each name, per seed: counts are all that leaves the device."""
         return [{} for _ in self.seeds]
@@ -241,16 +233,28 @@ class Fused:
 
         def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default) -> Episodes:
             seeds = np.array(self.seeds if keys is None else keys, np.uint32)
-            return jax.device_get(self.spread.trim(compiled(policies, *map(self.spread.pad, (seeds, self._temperatures(act))))))
+            played = compiled(policies, *map(self.spread.pad, (seeds, self._temperatures(act))))
+            episodes, met = jax.device_get(self.spread.trim(played))
+            if not faults:  # else they are what was asked for
+                self._count(met)
+            return episodes
 
         return judged
+
+    def _count(self, met: dict[str, Array]) -> None:
+        """Report and count faults met in evaluation, by name, `[seeds]`."""
+        counts = {k: int(np.sum(n)) for k, n in met.items()}
+        for fault, n in counts.items():
+            if n:
+                self.judged.report(fault, f"{n:,} values in evaluation (guards.on_bad = 'refuse' names agent and field)")
+        self.judged.add(counts)
 
     def _temperatures(self, act: Act) -> np.ndarray:
         return np.full(len(self.seeds), temperature(act), np.float32)
 
     def _play(
         self, episodes: int, decider: Decider | None, faults: tuple[Fault, ...], policy: Any, seed: Array, temperature: Array
-    ) -> Episodes:
+    ) -> tuple[Episodes, dict[str, Array]]:
         env = replace(self.env, env=under(faults, self.env.env), b=episodes, resets=False)
         decider, key = decider or Alone(self.algorithm), component_key(seed, "evaluation")
         return play(env, episodes, decider, policy, key, temperature, self.most)
@@ -261,7 +265,8 @@ class Fused:
         played = jax.jit(self.spread.over(one), compiler_options=self._seldom)
         for which in range(len(faults)):
             numbers = (np.array(self.seeds, np.uint32), self._temperatures(act), np.full(len(self.seeds), which, np.int32))
-            yield jax.device_get(self.spread.trim(played(state.train.policy, *map(self.spread.pad, numbers))))
+            episodes, _ = played(state.train.policy, *map(self.spread.pad, numbers))  # faults are what was asked for
+            yield jax.device_get(self.spread.trim(episodes))
 
     def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Fused":
         """The same policies in the environment `name` with `options`, for judging, under this runtime's own managers and faults.

@@ -63,8 +63,11 @@ class Judged:
 
 
 def judge(runtime: Any, state: Any, episodes: int, act: Act) -> Judged:
-    """Every seed's policy on fresh episodes: as deployed, by mode, and sampled."""
-    return Judged(act, {way: runtime.evaluate(state, episodes, way) for way in dict.fromkeys((act, *WAYS))})
+    """Every seed's policy on fresh episodes: as deployed, by mode, and sampled. Value-based learners, always greedy, play once."""
+    ways = tuple(dict.fromkeys((act, *WAYS)))
+    if runtime.algorithm.learner.values_are_heads:
+        return Judged(act, dict.fromkeys(ways, runtime.evaluate(state, episodes, act)))
+    return Judged(act, {way: runtime.evaluate(state, episodes, way) for way in ways})
 
 
 def returns_record(judged: Judged, agents: tuple[str, ...], bounds: Bounds | None = None) -> dict[str, Any]:

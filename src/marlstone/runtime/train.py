@@ -32,7 +32,7 @@ from marlstone.runs.policies import read_policies
 from marlstone.runs.progress import Phase, Progress
 from marlstone.runs.store import Store
 from marlstone.runtime.episodes import how_many, recorder
-from marlstone.runtime.fault_log import Faults
+from marlstone.runtime.fault_log import FaultLog, Faults
 from marlstone.runtime.fused import Fused
 from marlstone.runtime.judging import choose, judge, resolve, returns_record
 from marlstone.runtime.limit import NOT_MEASURED, Limit
@@ -59,7 +59,9 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Any:
         env = layered(make(config.env), config.architecture.managers(), config.faults)
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
         many = Vectorized(env, config.rollout.envs, config.guards)
-        return Fused(many, algorithm, config.rollout.length, total, seeds, config.evaluate.max_steps)
+        log = FaultLog()
+        most = config.evaluate.max_steps
+        return Fused(many, algorithm, config.rollout.length, total, seeds, most, log, FaultLog(log.reported))
     if config.rollout.shards > 1:
         raise ValueError(f"rollout.shards is {config.rollout.shards}, but {config.env} is stepped in worker processes: set rollout.workers")
     from marlstone.runtime.host import Hosted
