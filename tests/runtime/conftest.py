@@ -1,5 +1,6 @@
 """What whole training runs in tests share: programs compiled once."""
 
+import os
 from collections.abc import Iterator
 
 import jax
@@ -9,8 +10,9 @@ from jax.experimental.compilation_cache import compilation_cache
 
 @pytest.fixture(scope="module")
 def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Programs are kept between runs and processes, as the command line keeps them; and made in a hurry."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
+    """Programs are kept between runs, modules and the processes of one pytest, as the command line keeps them; and made in a hurry."""
+    base = tmp_path_factory.getbasetemp()
+    folder = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled")
     wanted = {
         "jax_compilation_cache_dir": folder,
         "jax_persistent_cache_min_compile_time_secs": 0.2,
