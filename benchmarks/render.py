@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from grid_table import grid
-from hacking_table import hacking
+from hacking_table import city, hacking
 from record import HERE, RESULTS, read
 from select_table import families, folklore, reliability, seeds, selections
 from tables import CORRELATION, number, possible, table, within
@@ -65,6 +65,7 @@ def learning() -> str:
                 number(x["wall_seconds"]),
                 number(x["steps_per_second"]),
                 f"{x['share_of_limit']:.2f}",
+                r["machine"].partition(", Linux")[0].replace("(R)", "").replace(" Processor", ""),
                 f"[curve](assets/results/{name}.png)",
                 f"{r['date'][:10]} `{r['commit']}`",
             ]
@@ -85,6 +86,7 @@ def learning() -> str:
         "wall s, all seeds",
         "steps/s, all seeds",
         "share of limit",
+        "machine",
         "picture",
         "measured",
     ]
@@ -498,7 +500,10 @@ def page() -> str:
             "reporting seeds, then `marlstone check-hacking` with 256 episodes of each kept policy per seed. Intervals hold together over "
             "all pairs of a run.\n",
             hacking(),
-            "Repeat with `python benchmarks/hacking.py`.\n",
+            "Repeat with `python benchmarks/hacking.py`. In city traffic, cologne8 with lights that are paid for the speed of the cars they "
+            "see (`reward=average-speed`), one seed:\n",
+            city(),
+            "Repeat with `python benchmarks/city_hacking.py`.\n",
             "## How noisy the policy gradient is\n",
             "One untrained policy held still, critics and what methods learn fitted to it, then the gradient of many independent batches: "
             "the trace of its covariance over its mean's squared length, IQM over seeds. `exact` is told who can change whom. "
