@@ -500,8 +500,8 @@ def page() -> str:
             "reporting seeds, then `marlstone check-hacking` with 256 episodes of each kept policy per seed. Intervals hold together over "
             "all pairs of a run.\n",
             hacking(),
-            "Repeat with `python benchmarks/hacking.py`. In city traffic, cologne8 with lights that are paid for the speed of the cars they "
-            "see (`reward=average-speed`), one seed:\n",
+            "Repeat with `python benchmarks/hacking.py`. In city traffic, cologne8 with lights that are paid for the speed of the cars "
+            "they see (`reward=average-speed`), one seed:\n",
             city(),
             "Repeat with `python benchmarks/city_hacking.py`.\n",
             "## How noisy the policy gradient is\n",
