@@ -176,14 +176,13 @@ def ours(name: str, rounds: int, shards: int) -> dict[str, Any]:
         began = time.perf_counter()
         run = runtime.compile(state, race.updates)
         compile_seconds, rates = time.perf_counter() - began, []
-        nets = jax.tree.map(lambda x: np.asarray(x[0]), state.train.nets)
         state, _ = run(state, max(1, race.updates // 10))
         for _ in range(rounds):
             began = time.perf_counter()
             state, report = jax.block_until_ready(run(state, race.updates))
             rates.append(float(np.asarray(report.steps)[0].sum()) / (time.perf_counter() - began))
         acting = runtime.spread.first(state.acting)
-        limit = runtime.limit(nets, sum(runtime.algorithm.flops(chunk_shapes(runtime.algorithm, acting, race.length))))
+        limit = runtime.limit(runtime.algorithm.flops(chunk_shapes(runtime.algorithm, acting, race.length)))
     finally:
         runtime.close()
     return {

@@ -383,7 +383,7 @@ def test_flops_are_those_of_the_program(architecture: Any, name: str) -> None:
 def learning(credit: Credit, learner: Any = LEARNER, name: str = "proving:climbing") -> int:
     """FLOPs of learning from one joint step."""
     it = Algorithm(make(name).spec, Ctde(MLP), credit, learner)
-    return it.flops(shapes(it, name))[1]
+    return it.flops(shapes(it, name)).learning
 
 
 def shapes(it: Algorithm, name: str) -> Chunk:
@@ -400,7 +400,8 @@ def test_learning_is_counted_as_by_hand() -> None:
     seen = sum(leaf.shape[0] for leaf in group.observation.values())
     forward = [2 * n * rows * 32 * (seen + out) for out in (group.space.head, 1)]
     backward = [2 * n * rows * 32 * (seen + 2 * out) for out in (group.space.head, 1)]
-    acting, learns = it.flops(chunk)
+    counted = it.flops(chunk)
+    acting, learns = counted.acting, counted.learning
     assert acting == 2 * n * 32 * (seen + group.space.head)
     assert learns == pytest.approx((2 * sum(forward) + sum(backward)) / (B * T), rel=1e-3)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from marlstone.core.flops import count_flops
+from marlstone.core.flops import Flops, count_flops, count_products
 
 B, I, H, O = 7, 5, 6, 3  # noqa: E741
 LAYERS = jax.ShapeDtypeStruct((I, H), jnp.float32), jax.ShapeDtypeStruct((H, O), jnp.float32)
@@ -53,7 +53,26 @@ def test_convolutions_and_their_gradients(stride: int) -> None:
         y = jax.lax.conv_general_dilated(x, filters, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return jnp.square(y).sum()
 
+    places = 2 * (8 // stride) ** 2
+    assert count_products(convolved, x, filters) == {(places, 27, 4): 2 * places * 27 * 4}
     once = 2 * 2 * (8 // stride) ** 2 * 27 * 4
     assert count_flops(convolved, x, filters) == once
     assert count_flops(jax.grad(convolved, 1), x, filters) == 2 * once
     assert count_flops(jax.grad(convolved, (0, 1)), x, filters) == 3 * once
+
+
+def test_products_are_told_apart_by_their_shapes() -> None:
+    """Of what is mapped over, each product has its own shape; loops and branches count as in the total."""
+    assert count_products(loss, LAYERS, X) == {(B, I, H): 2 * B * I * H, (B, H, O): 2 * B * H * O}
+    mapped = lambda p, x: jax.vmap(lambda w: x @ w)(p[0]).sum()
+    layers = (jax.ShapeDtypeStruct((4, I, H), jnp.float32),)
+    assert sum(count_products(mapped, layers, X).values()) == 4 * 2 * B * I * H
+    own = lambda p, x: jnp.einsum("abi,aio->abo", jnp.stack([x] * 4), p[0]).sum()
+    assert count_products(own, layers, X) == {(B, I, H): 4 * 2 * B * I * H}
+    assert sum(count_products(descended, LAYERS, X).values()) == 11 * GRADIENT
+
+
+def test_few_shapes_stand_for_most_of_the_work() -> None:
+    counted = Flops(1, 2, {(1, 1, k): float(2**-k) for k in range(30)})
+    chosen = counted.heaviest
+    assert len(chosen) <= 5 and sum(chosen.values()) >= 0.9 * sum(counted.by_shape.values()) and max(chosen.values()) == 1

@@ -15,7 +15,7 @@ from marlstone.algorithm.state import Nets, Policy, Train
 from marlstone.architectures.acting import log_prob
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, Memory, Seen
 from marlstone.core.distributions import noise_of
-from marlstone.core.flops import count_flops
+from marlstone.core.flops import Flops, count_products
 from marlstone.core.normalize import Scales, follow, targets
 from marlstone.core.records import replace
 from marlstone.core.types import Chunk, Spec, Step, Views
@@ -256,18 +256,20 @@ class Algorithm:
         return Train(nets, absorbed, scale, opt, train.version + 1, self._explore(progress), lagged, replay), metrics
 
     # ---- what it costs
-    def flops(self, chunk: Chunk) -> tuple[int, int]:
-        """FLOPs per joint step of acting, and of learning: of all products in an update from a batch of such chunks `[b t ...]` (shapes
-        are enough), whatever parts it is made of, and of the critics' memories."""
+    def flops(self, chunk: Chunk) -> Flops:
+        """What acting, and an update from a batch of such chunks `[b t ...]` (shapes are enough), cost in products, whatever parts they are
+        made of, and the critics' memories."""
         whole = replace(self, shards=1)  # devices share one seed's work out: together they do what one would do
         b, t = chunk.logp.shape[:2]
         train = jax.eval_shape(whole.init, jax.random.key(0), chunk)
         row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((b, *x.shape[2:]), x.dtype), chunk.step)
         spaces, counts = [g.space for g in self.spec.groups], [g.count for g in self.spec.groups]
         noise = jax.eval_shape(lambda key: noise_of(spaces, counts, key, (b,)), jax.random.key(0))
-        act = count_flops(whole.act, train.policy, row, chunk.memory, noise)
-        learn = count_flops(whole.update, train, chunk, 0.0, jax.random.key(0)) + count_flops(whole.remember, train, chunk, chunk.memory)
-        return round(act / b), round(learn / (b * t))
+        act = count_products(whole.act, train.policy, row, chunk.memory, noise)
+        learn = count_products(whole.update, train, chunk, 0.0, jax.random.key(0))
+        learn += count_products(whole.remember, train, chunk, chunk.memory)
+        per_step = {shape: (act[shape] * t + learn[shape]) / (b * t) for shape in act | learn}
+        return Flops(round(act.total() / b), round(learn.total() / (b * t)), per_step)
 
     # ---- what it claims
     @property

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from marlstone.core.errors import UserError, suggest
 
@@ -15,11 +15,6 @@ KINDS = {
     "body": ("mlp", "gru"),
 }  # fmt: skip
 """The kinds of each part, for help, which imports none of them; a test holds them against the parts themselves."""
-ACTING = ("--acting",)
-ACTING_HELP: dict[str, Any] = {
-    "metavar": "HOW",
-    "help": "how policies act when they are judged: mode, sample, temperature=T, or auto: the better of mode and sample",
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +23,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, command: str, about: str) -> None:
         wide = lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=120)
         super().__init__(prog=f"marlstone {command}", description=about, allow_abbrev=False, formatter_class=wide)
+
+    def add_acting(self) -> None:
+        """`--acting`, as every command that judges policies has it."""
+        text = "how policies act when they are judged: mode, sample, temperature=T, or auto: the better of mode and sample"
+        self.add_argument("--acting", metavar="HOW", help=text)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
+from marlstone.cli.arguments import Parser
 from marlstone.cli.outcome import CHECK, DONE
 from marlstone.core.errors import UserError
 
@@ -22,7 +22,7 @@ def main(words: list[str]) -> int:
     add("--baseline", metavar="RUN", help="another run of the environment, whose policy the newest is held against too")
     add("--episodes", type=int, default=EPISODES, metavar="N", help=f"of each policy per training seed, at most; default: {EPISODES}")
     add("--budget", default=BUDGET, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {BUDGET}")
-    add(*ACTING, **ACTING_HELP)
+    parser.add_acting()
     add("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
     if len(flags.runs) > 2:

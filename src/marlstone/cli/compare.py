@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
+from marlstone.cli.arguments import Parser
 from marlstone.core.errors import UserError
 
 EPISODES, BUDGET = 256, "8m"
@@ -22,7 +22,7 @@ def _parser() -> Parser:
     )  # fmt: skip
     add("--budget", default=BUDGET, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {BUDGET}")
     add("--env", metavar="NAME", help="the runs' environment, where it lies in another place now")
-    add(*ACTING, **ACTING_HELP)
+    parser.add_acting()
     add("--json", action="store_true", help="one line of JSON on stdout")
     return parser
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser
+from marlstone.cli.arguments import Parser
 from marlstone.cli.audit_credit import DECISIONS
 from marlstone.core.errors import UserError, suggest
 
@@ -17,7 +17,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the run's directory, or one of its checkpoints or kept policies")
     parser.add_argument("--env", metavar="NAME", help="the run's environment, where it lies in another place now")
     parser.add_argument("--episodes", metavar="N", help="episodes per seed; default: as the run was configured")
-    parser.add_argument(*ACTING, **ACTING_HELP)
+    parser.add_acting()
     parser.add_argument("--log", metavar="DIR", help="also write the episodes here, row by row: a new directory")
     parser.add_argument(
         "--suite",

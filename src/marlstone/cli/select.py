@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import ACTING, ACTING_HELP, Parser, settings
+from marlstone.cli.arguments import Parser, settings
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.seeds import REPORTING
 
@@ -41,7 +41,7 @@ def parser() -> Parser:
         metavar="DIR",
         help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/",
     )
-    add(*ACTING, **ACTING_HELP)
+    flags.add_acting()
     add("--wide", action="store_true", help="every column of the table, as wide as it takes; the report has them too")
     add("--json", action="store_true", help="one line of JSON on stdout")
     return flags

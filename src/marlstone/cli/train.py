@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import ACTING, ACTING_HELP, KINDS, Parser, settings
+from marlstone.cli.arguments import KINDS, Parser, settings
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 
@@ -44,7 +44,7 @@ def _parser() -> Parser:
     )
     add("--actors", metavar="N", help="of a fleet, per seed: fleet.actors")
     add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
-    add(*ACTING, **ACTING_HELP)
+    parser.add_acting()
     add("--out", metavar="DIR", help="the run's directory, new or empty; default: a new one under runs/")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, such as learner.lr=1e-3; may be repeated")
     add("--resume", metavar="RUN", help="continue a run exactly, from its newest checkpoint or from the one named")

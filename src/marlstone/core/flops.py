@@ -5,8 +5,40 @@ minibatches, gradients, critics, mixers and target networks. A multiplication an
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+Shape = tuple[int, int, int]
+"""Of a product `[m k] [k n]`; what is mapped over counts in the FLOPs, not in the shape."""
+SHAPES, MOST = 5, 0.9
+"""So many shapes of products stand for all others, fewer where they make up this share of the FLOPs."""
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Of products, per joint step: of `acting`, of `learning`, and of both together by the products' shapes."""
+
+    acting: int
+    learning: int
+    by_shape: Mapping[Shape, float]
+
+    @property
+    def total(self) -> int:
+        return self.acting + self.learning
+
+    @property
+    def heaviest(self) -> dict[Shape, float]:
+        """The shapes that cost most, up to `SHAPES` of them or `MOST` of all FLOPs; with what each costs."""
+        chosen, left = {}, (1 - MOST) * sum(self.by_shape.values())
+        missing = sum(self.by_shape.values())
+        for shape, flops in sorted(self.by_shape.items(), key=lambda x: -x[1])[:SHAPES]:
+            if missing <= left:
+                break
+            chosen[shape] = flops
+            missing -= flops
+        return chosen
 
 
 def count_flops(f: Callable[..., Any], *args: Any) -> int:
@@ -14,13 +46,21 @@ def count_flops(f: Callable[..., Any], *args: Any) -> int:
 
     Of a conditional's branches the most expensive one counts. A loop whose number of passes the trace does not know counts once.
     """
+    return sum(count_products(f, *args).values())
+
+
+def count_products(f: Callable[..., Any], *args: Any) -> Counter[Shape]:
+    """As `count_flops`, by the shapes of the products; a convolution counts as the product of its windows and its filters."""
     import jax
 
     return _of(jax.make_jaxpr(f)(*args).jaxpr)
 
 
-def _of(jaxpr: Any) -> int:
-    return sum(_of_equation(e) for e in _needed(jaxpr))
+def _of(jaxpr: Any) -> Counter[Shape]:
+    counted: Counter[Shape] = Counter()
+    for equation in _needed(jaxpr):
+        counted.update(_of_equation(equation))
+    return counted
 
 
 def _needed(jaxpr: Any) -> Iterator[Any]:
@@ -34,19 +74,26 @@ def _needed(jaxpr: Any) -> Iterator[Any]:
             yield equation
 
 
-def _of_equation(equation: Any) -> int:
+def _of_equation(equation: Any) -> Counter[Shape]:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
-        (contracted, _), _ = params["dimension_numbers"]
-        left = equation.invars[0].aval.shape
-        return 2 * equation.outvars[0].aval.size * math.prod(left[i] for i in contracted)
+        (contracted, _), (batched, _) = params["dimension_numbers"]
+        left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.size
+        k = math.prod(left[i] for i in contracted)
+        times = math.prod(left[i] for i in batched)
+        m = math.prod(left) // max(1, k * times)
+        return Counter({(m, k, out // max(1, m * times)): 2 * out * k})
     if name == "conv_general_dilated":
         shape, at = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
-        each = 2 * math.prod(shape[i] for i in at[1:])  # input features of a group, and the window
-        return equation.outvars[0].aval.size * each // math.prod(params["lhs_dilation"])  # dilation puts zeros between
+        k, n = math.prod(shape[i] for i in at[1:]), shape[at[0]]  # input features of a group, and the window
+        out = equation.outvars[0].aval.size
+        return Counter({(out // n, k, n): out * 2 * k // math.prod(params["lhs_dilation"])})  # dilation puts zeros between
     if name == "cond":
-        return max(_of(branch.jaxpr) for branch in params["branches"])
-    return params.get("length", 1) * sum(_of(inner) for inner in _inner(params))
+        return max((_of(branch.jaxpr) for branch in params["branches"]), key=Counter.total)
+    times, counted = params.get("length", 1), Counter[Shape]()
+    for inner in _inner(params):
+        counted.update(_of(inner))
+    return Counter({shape: times * n for shape, n in counted.items()})
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Any]:

@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from marlstone.algorithm import Algorithm, Nets, Train
+from marlstone.algorithm import Algorithm, Train
 from marlstone.core.across import own_part, total
 from marlstone.core.acting import Act, temperature
 from marlstone.core.compile_options import CPU_OPTIONS, SELDOM, supported
 from marlstone.core.episodes import Finished, Tally, begin, tally
 from marlstone.core.errors import UserError
+from marlstone.core.flops import Flops
 from marlstone.core.records import record, replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, difference
@@ -331,9 +332,9 @@ class Fused:
         """A loaded state, ready to go on: environments written in JAX go on where they stood."""
         return state
 
-    def limit(self, nets: Nets, flops: int) -> Limit:
+    def limit(self, flops: Flops) -> Limit:
         """How fast training could be where a joint step costs `flops` in products."""
-        return fused_limit(self._part, self.algorithm, nets, self.length, len(self.seeds), flops)
+        return fused_limit(self._part, self.algorithm, self.length, len(self.seeds), flops)
 
     def close(self) -> None:
         """Nothing outlives the process."""

@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marlstone.algorithm import Algorithm, Nets, Policy, Train
+from marlstone.algorithm import Algorithm, Policy, Train
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act, temperature
 from marlstone.core.distributions import noise_of
 from marlstone.core.episodes import begin, tally
 from marlstone.core.errors import UserError
+from marlstone.core.flops import Flops
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, Spec, Step, difference
@@ -31,7 +32,7 @@ from marlstone.runtime.episodes import acting_by, joined, spans
 from marlstone.runtime.evaluation import Episodes, add, finish, longest, nothing_yet, over
 from marlstone.runtime.fault_log import FaultLog, text_of
 from marlstone.runtime.fused import Report, State
-from marlstone.runtime.limit import Limit, largest_product, matrix_rate
+from marlstone.runtime.limit import Limit, matrix_rate
 from marlstone.runtime.memory import refuse_too_large
 from marlstone.runtime.spread import Spread
 from marlstone.runtime.unroll import Acting, assemble, chunk_shapes, draw, host_scan, unroll
@@ -343,7 +344,7 @@ class Hosted:
 
         return lambda state, nth=0: self.spread.apart(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
 
-    def limit(self, nets: Nets, flops: int) -> Limit:
+    def limit(self, flops: Flops) -> Limit:
         """Random legal actions through as many workers, all seeds at once, by the best of three measurements of the time that stepping
         takes; products as in the fused runtime."""
         groups, keys = self.spec.groups, jax.random.split(jax.random.key(0), len(self.seeds))
@@ -367,9 +368,8 @@ class Hosted:
                 best = max(best, real / stepping)
             return best
 
-        shape = largest_product(nets, self.algorithm, self.b * self.length // self.algorithm.learner.minibatches)
         rate = sum(self.spread.apart(one, keys))
-        return Limit(rate, flops, matrix_rate(shape, Spread(1)), overlapped=len(self.seeds) > 1, is_estimate=True)
+        return Limit(rate, flops.total, matrix_rate(flops.heaviest, Spread(1)), overlapped=len(self.seeds) > 1, is_estimate=True)
 
     def close(self) -> None:
         for pool in (*self.pools, *self.spare):

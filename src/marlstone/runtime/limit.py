@@ -2,14 +2,14 @@
 
     limit = 1 / (1 / random-policy steps per second + FLOPs per step / matrix rate)
 
-The matrix rate is taken at the network's own largest product, on the same threads; a share of 1 would mean that nothing
-but the environment and the products costs any time. Where environments step in other processes while products are computed, only
+The matrix rate is taken at the shapes of the run's own products that cost most, on the same threads; a share of 1 would mean that
+nothing but the environment and the products costs any time. Where environments step in other processes while products are computed, only
 the slower of the two limits. Worker processes add what it costs to wait for each other, and a trained policy may meet other steps
 than random play does: there the limit is an estimate. A run's own speed is a measurement too, so no limit is below it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.algorithm import Algorithm, Nets
+from marlstone.algorithm import Algorithm
+from marlstone.core.flops import Flops, Shape
 from marlstone.envs.vectorized import Vectorized
 from marlstone.runtime.spread import Spread
 from marlstone.runtime.unroll import draw
@@ -68,21 +69,14 @@ def per_second(f: Callable[[], Any], amount: float, seconds: float = 0.4) -> flo
     return best
 
 
-def largest_product(nets: Nets, algorithm: Algorithm, rows: int) -> tuple[int, int, int]:
-    """`(m, k, n)` of the largest matrix product of a minibatch of `rows` environment rows."""
-    best = (1, 1, 1)
-    for networks in (nets.actor, nets.critic, tuple(j.network for j in nets.q)):
-        for p, g, k in zip(networks, algorithm.spec.groups, algorithm.sets.sizes, strict=False):
-            for w in jax.tree.leaves(p):
-                if w.ndim == 2 + (k > 1):
-                    m = rows * g.count // k
-                    if m * w.shape[-1] * w.shape[-2] > best[0] * best[1] * best[2]:
-                        best = (m, w.shape[-2], w.shape[-1])
-    return best
+def matrix_rate(products: Mapping[Shape, float], spread: Spread) -> float:
+    """FLOP/s of float32 products, of which so many FLOPs are of each shape `(m, k, n)`, run on all devices at once, as training is."""
+    seconds = sum(flops / _rate(shape, spread) for shape, flops in products.items())
+    return sum(products.values()) / seconds if seconds else float("inf")
 
 
-def matrix_rate(shape: tuple[int, int, int], spread: Spread) -> float:
-    """FLOP/s of a float32 product of this shape, run on all devices at once, as training is."""
+def _rate(shape: Shape, spread: Spread) -> float:
+    """FLOP/s of products of one shape."""
     m, k, n = shape
     everywhere = spread.seeds * spread.shards  # devices that share a seed do the same thing each: a part's work
     repeat = max(1, int(2e8 // (2 * m * k * n)))
@@ -121,8 +115,7 @@ def random_rate(env: Vectorized, algorithm: Algorithm, length: int, spread: Spre
     return per_second(lambda: run(keys), real * spread.shards)
 
 
-def fused_limit(env: Vectorized, algorithm: Algorithm, nets: Nets, length: int, seeds: int, flops: int) -> Limit:
+def fused_limit(env: Vectorized, algorithm: Algorithm, length: int, seeds: int, flops: Flops) -> Limit:
     """The limit of a fused run of `seeds` seeds; `env` is what one device steps, `flops` what a joint step costs in products."""
     spread = Spread(seeds, algorithm.shards)
-    rows = env.b * length // algorithm.learner.minibatches
-    return Limit(random_rate(env, algorithm, length, spread), flops, matrix_rate(largest_product(nets, algorithm, rows), spread))
+    return Limit(random_rate(env, algorithm, length, spread), flops.total, matrix_rate(flops.heaviest, spread))

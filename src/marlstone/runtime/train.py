@@ -161,9 +161,8 @@ def _train(
     report("compiling", resumed_from)
     most = min(MOST, runtime.total)
     advance = clock.time("compiling", lambda: runtime.compile(state, most))
-    nets = runtime.spread.first(state.train.nets)
     chunk = chunk_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
-    act_flops, learn_flops = runtime.algorithm.flops(chunk)
+    flops = runtime.algorithm.flops(chunk)
     handed = chunk_bytes(chunk)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped, took, lately, saved = 0, 1, False, float("inf"), dict[str, Any](), done
@@ -203,7 +202,7 @@ def _train(
                 pace = max(1, round(n * HOST_CONTACT / max(took, 1e-6)))
                 steps = out.steps.sum(1)
                 ledgers = [
-                    ledger.plus(steps=s, rows=n * rows, episodes=e, flops=n * rows * (act_flops + learn_flops), bytes=n * handed)
+                    ledger.plus(steps=s, rows=n * rows, episodes=e, flops=n * rows * flops.total, bytes=n * handed)
                     for ledger, s, e in zip(ledgers, steps, out.finished.episodes.sum(1), strict=True)
                 ]
                 trained_steps += int(steps.sum())
@@ -235,7 +234,7 @@ def _train(
         act = clock.time("choosing how to act", lambda: choose(runtime, state, config))
         judged = clock.time("evaluating", lambda: judge(runtime, state, config.evaluate.episodes, act))
         measured = limited and trained_steps > 0
-        limit = clock.time("measuring the limit", lambda: runtime.limit(nets, act_flops + learn_flops)) if measured else None
+        limit = clock.time("measuring the limit", lambda: runtime.limit(flops)) if measured else None
         title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
         picture = draw(run.curve, store.series("return"), title)
     speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else None
@@ -255,7 +254,7 @@ def _train(
         "wall_seconds": lifetime.seconds,
         "compile_seconds": clock.seconds.get("compiling", 0.0),
         "phases": phases(clock, trained_steps, limit),
-        "flops_per_step": {"acting": act_flops, "learning": learn_flops},
+        "flops_per_step": {"acting": flops.acting, "learning": flops.learning},
         "parameters_sha256": parameters_sha256(jax.device_get(runtime.spread.trim(state.train.nets))),
         "resumed_from_step": resumed_from,
         "faults": faults.totals,

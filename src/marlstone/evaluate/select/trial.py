@@ -151,10 +151,9 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         if early and not job.light:
             judged = judge(runtime, state, config.evaluate.episodes, choose(runtime, state, config))
             chunk = chunk_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
-            act, _ = runtime.algorithm.flops(chunk)
             bounds = return_bounds(runtime.algorithm.spec, config.guards)
             said, at = returns_record(judged, runtime.algorithm.spec.agents, bounds), {"step": step, "share": step / config.steps}
-            _keep(folder / QUARTER, {**at, "returns": returns_of(said), "record": said, "act_flops": act})
+            _keep(folder / QUARTER, {**at, "returns": returns_of(said), "record": said, "act_flops": runtime.algorithm.flops(chunk).acting})
             return condemned()
         return False
 

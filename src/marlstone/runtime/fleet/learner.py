@@ -16,10 +16,11 @@ from typing import Any, ClassVar, TextIO
 import jax
 import numpy as np
 
-from marlstone.algorithm import Algorithm, Nets
+from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.episodes import Finished, begin
+from marlstone.core.flops import Flops
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Chunk, Spec
@@ -345,10 +346,10 @@ class Learning:
     def _for_inner(self, state: State) -> State:
         return replace(state, train=self.inner.spread.pad(state.train))
 
-    def limit(self, nets: Nets, flops: int) -> Limit:
+    def limit(self, flops: Flops) -> Limit:
         """Of as many processes as there are actors, which step while the learner learns."""
         inner = self.inner if isinstance(self.inner, Fused) else replace(self.inner, workers=min(self.actors, self.b))
-        return replace(inner.limit(nets, flops), overlapped=True, is_estimate=True)
+        return replace(inner.limit(flops), overlapped=True, is_estimate=True)
 
     def close(self) -> None:
         self.inner.close()
