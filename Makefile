@@ -20,7 +20,7 @@ TOGETHER ?= -n 2 --dist loadfile
 NEWEST ?= 3.12 3.13
 # Run once more without the optional parts, which hold JAX back: what trains, evaluates and acts.
 BARE := tests/core tests/encoders tests/learners tests/runs tests/test_compile_options.py tests/test_algorithm.py tests/cli/test_train.py \
-        tests/runtime/test_fused.py tests/runtime/test_evaluation.py tests/runtime/test_fast_actor.py tests/runtime/test_workers.py
+        tests/training/test_fused.py tests/play/test_evaluation.py tests/fleet/test_fast_actor.py tests/rollout/test_workers.py
 
 # `make test -k x`: make itself takes -k, and x would be a target of its own, looked for after all tests have run.
 STRAY := $(filter-out $(TARGETS),$(MAKECMDGOALS))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from record import RESULTS, stamp, write
 
-from marlstone.evaluate.statistics import interval, worst_seed
+from marlstone.stats.intervals import interval, worst_seed
 
 DRIVER = """
 import sys, types, os, json, importlib

@@ -4,7 +4,7 @@
 
 Every blow is a kill -9 or a SIGSTOP of a random member; every tenth, on average, hits the learner, and on Ray every twentieth
 kills the supervisor of the node with all that lives there. Beside the blows, environments raise. Kept: what became of every
-chunk, whether any version was trained twice from the same one, what was left of processes and memory, and the final returns.
+trajectory, whether any version was trained twice from the same one, what was left of processes and memory, and the final returns.
 """
 
 import argparse
@@ -24,8 +24,8 @@ import numpy as np
 from record import HERE, stamp, write
 
 from marlstone.config import dump, load
+from marlstone.fleet.supervisor import Supervisor
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.fleet.supervise import Supervisor
 
 FIELDS = {
     "architecture": "ctde", "credit": "team", "rollout.envs": "8", "rollout.length": "25",
@@ -100,8 +100,8 @@ def train(kind: str, steps: int, blows: int, every: float) -> dict[str, Any]:
         lineage: dict[tuple[int, int], list[list[int]]] = {}
         for line in run.within("fleet/lineage.jsonl").read_text().splitlines():
             said = json.loads(line)
-            lineage[said["seed"], said["version"]] = said["chunks"]
-        used = Counter((seed, *c) for (seed, _), chunks in lineage.items() for c in chunks)
+            lineage[said["seed"], said["version"]] = said["trajectories"]
+        used = Counter((seed, *c) for (seed, _), trajectories in lineage.items() for c in trajectories)
         with run.store() as store:
             finite = all(np.isfinite(s.value).all() for name in store.names() for s in store.series(name))
     faults = sum((Counter(f) for f in record["faults"]), Counter[str]())

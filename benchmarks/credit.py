@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from marlstone.cli.display import Display
 from record import stamp, write
 
-from marlstone.cli.display import Display
 from marlstone.config import dump, load
-from marlstone.evaluate.statistics import interval
+from marlstone.rollout.placement import prepare
 from marlstone.runs.checkpoint import listed, verify
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.spread import prepare
+from marlstone.stats.intervals import interval
 
 FIELDS = {"architecture": "ctde", "architecture.body.hidden": "[64,64]", "seeds": "10", "rollout.envs": "32", "rollout.length": "36"}
 GROUNDS = {
@@ -56,8 +56,8 @@ def change(before: list[float], after: list[float]) -> dict[str, Any]:
 
 
 def measure(ground: str, method: str, fields: dict[str, str]) -> dict[str, Any]:
-    from marlstone.evaluate.credit_audit import audit_run
-    from marlstone.runtime.train import train
+    from marlstone.evaluation.credit.audit import audit_run
+    from marlstone.training.loop import train
 
     halves = {"checkpoint_every": str(int(GROUNDS[ground]["steps"]) // 2)}
     config = load(None, {**FIELDS, "env": f"proving:{ground}", "credit": method, **GROUNDS[ground], **halves, **fields})

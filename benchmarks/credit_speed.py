@@ -16,8 +16,8 @@ import jax
 from record import stamp, write
 
 from marlstone.config import load
-from marlstone.runtime.spread import prepare
-from marlstone.runtime.train import runtime_of
+from marlstone.rollout.placement import prepare
+from marlstone.training.loop import runtime_of
 
 ENVS = {"spread": ("jaxmarl:MPE_simple_spread_v3", "25"), "swarm-64": ("proving:swarm?agents=64", "18")}
 LEARNERS = {

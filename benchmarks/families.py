@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from record import stamp, write
 
-from marlstone.evaluate.select.ranking import Standing, level, recommend, standings, verdict
-from marlstone.evaluate.statistics import difference, iqm
+from marlstone.evaluation.select.ranking import Standing, level, recommend, standings, verdict
+from marlstone.stats.intervals import difference, iqm
 
 EPISODES = 16
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]

@@ -26,9 +26,9 @@ from typing import Any
 from record import HERE, stamp, write
 
 from marlstone.config import dump, load
+from marlstone.fleet.inspection import STATUS
+from marlstone.fleet.supervisor import Supervisor
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.fleet.sight import STATUS
-from marlstone.runtime.fleet.supervise import Supervisor
 
 BARE = {
     "lbforaging": """
@@ -123,8 +123,8 @@ def hosted(name: str, seconds: float) -> float:
     env, fields = ENVS[name]
     fields = {k: v for k, v in fields.items() if not k.startswith("fleet")}
     code = (
-        "import sys, time\nfrom marlstone.runtime.spread import prepare; prepare()\nimport jax, numpy as np\n"
-        "from marlstone.config import load\nfrom marlstone.runtime.train import runtime_of\n"
+        "import sys, time\nfrom marlstone.rollout.placement import prepare; prepare()\nimport jax, numpy as np\n"
+        "from marlstone.config import load\nfrom marlstone.training.loop import runtime_of\n"
         f"r = runtime_of(load(None, { ({'env': env, **FIELDS, **fields})!r}))\ns = r.start(); run = r.compile(s, 4); s, _ = run(s, 2)\n"
         f"began, steps = time.perf_counter(), 0\nwhile time.perf_counter() - began < {seconds}:\n"
         "    s, out = jax.block_until_ready(run(s, 2)); steps += int(np.asarray(out.steps).sum())\n"

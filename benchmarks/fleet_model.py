@@ -2,7 +2,7 @@
 
     python benchmarks/fleet_model.py [--actors 2 8 32] [--seconds 20]
 
-The environment sleeps 20 ms a step, so that 32 actors fit on two cores; with few chunks to an update the actors are the limit,
+The environment sleeps 20 ms a step, so that 32 actors fit on two cores; with few trajectories to an update the actors are the limit,
 with a slow update the learner is. `error`: simulated over real steps/s, less 1.
 """
 
@@ -18,10 +18,10 @@ from typing import Any
 from record import HERE, stamp, write
 
 from marlstone.config import dump, load
+from marlstone.fleet.scenario import Scenario, Service
+from marlstone.fleet.simulate import simulate
+from marlstone.fleet.supervisor import Supervisor
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.fleet.scenario import Scenario, Service
-from marlstone.runtime.fleet.simulate import simulate
-from marlstone.runtime.fleet.supervise import Supervisor
 
 LENGTH, ENVS = 16, 1
 FIELDS = {
@@ -33,7 +33,7 @@ LIMITS = {"actors": {"learner.epochs": "1"}, "learner": {"learner.epochs": "200"
 
 
 def real(actors: int, batch: int, fields: dict[str, str], seconds: float) -> tuple[float, dict[str, Any], float]:
-    """Steps trained per second once the fleet runs, its service times, and how stale chunks were."""
+    """Steps trained per second once the fleet runs, its service times, and how stale trajectories were."""
     config = load(None, {**FIELDS, **fields, "fleet.actors": str(actors), "rollout.envs": str(batch)})
     found: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +41,7 @@ def real(actors: int, batch: int, fields: dict[str, str], seconds: float) -> tup
         it = Supervisor(config, run, None, None, lambda p: None, over.is_set)
 
         def watch() -> None:
-            while any(m.page.facts().chunks == 0 for m in it.actors) or it.broker.facts()[0]["version"] < 5:
+            while any(m.page.facts().trajectories == 0 for m in it.actors) or it.broker.facts()[0]["version"] < 5:
                 time.sleep(0.1)
             time.sleep(3.0)
             began, steps = time.perf_counter(), it.learner.page.facts().steps

@@ -28,9 +28,9 @@ from marlstone.config import kinds, load
 from marlstone.credit import Credit
 from marlstone.envs.layers import layered
 from marlstone.envs.make import make
-from marlstone.evaluate.random_play import quick, rollout
+from marlstone.evaluation.credit.random_play import quick, rollout
 from marlstone.learners import Learner
-from marlstone.runtime.train import runtime_of
+from marlstone.training.loop import runtime_of
 
 BEST = {"proving:additive": 1.0, "proving:pair": 11.0}
 STEPS = 20_000

@@ -18,9 +18,9 @@ from typing import Any
 from record import stamp, write
 
 from marlstone.config import dump, load
+from marlstone.rollout.placement import prepare
 from marlstone.runs.checkpoint import newest
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.spread import prepare
 
 FIELDS = {
     "architecture.body.hidden": "[32,32]",
@@ -51,8 +51,8 @@ EPISODES = 256
 
 
 def measure(ground: str, planted: bool, fields: dict[str, str]) -> dict[str, Any]:
-    from marlstone.evaluate.check_hacking import check_hacking
-    from marlstone.runtime.train import train
+    from marlstone.evaluation.paired.check_hacking import check_hacking
+    from marlstone.training.loop import train
 
     env = f"proving:{ground}{'&' if '?' in ground else '?'}exploit={str(planted).lower()}"
     config, began = load(None, {**FIELDS, "env": env, **fields}), time.perf_counter()

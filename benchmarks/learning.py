@@ -13,26 +13,26 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from marlstone.cli.display import Display
 from record import HERE, stamp, write
 
-from marlstone.cli.display import Display
 from marlstone.config import RunConfig, dump, load
+from marlstone.rollout.placement import prepare
 from marlstone.runs.curve import on_grid
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.spread import prepare
 
 POINTS = 40
 
 
 def trained(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
     """Train into `run`; what is kept of it: configuration, record and curve, without this machine's paths."""
-    from marlstone.runtime.train import train
+    from marlstone.training.loop import train
 
     with Display() as show:
         record = train(config, run, progress=show)
     with run.store() as store:
         steps, returns = on_grid(store.series("return"), POINTS)
-    for path in ("run", "curve"):
+    for path in ("run", "curve", "policy"):
         record.pop(path)
     return {
         "config": tomllib.loads(dump(config)),

@@ -26,10 +26,10 @@ import numpy as np
 from record import HERE, stamp, write
 
 from marlstone.config import dump, load
+from marlstone.fleet.broker import NOW, Broker
+from marlstone.fleet.payload import Parcel
+from marlstone.fleet.supervisor import Supervisor
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.fleet.broker import NOW, Broker
-from marlstone.runtime.fleet.parcel import Parcel
-from marlstone.runtime.fleet.supervise import Supervisor
 
 FIELDS = {
     "architecture": "ctde", "credit": "team", "seeds": "1", "steps": "1000000000", "checkpoint_every": "1000000000",
@@ -41,7 +41,7 @@ FIELDS = {
 
 
 class Barrier(Broker):
-    """Takes nobody's chunks before it has everybody's earlier ones."""
+    """Takes nobody's trajectories before it has everybody's earlier ones."""
 
     def __init__(self, capacity: int, actors: int) -> None:
         super().__init__(1, capacity)

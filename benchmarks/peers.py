@@ -156,8 +156,8 @@ def ours(name: str, rounds: int, shards: int) -> dict[str, Any]:
 
     from marlstone.config import Rollout, RunConfig
     from marlstone.envs.make import is_jax
-    from marlstone.runtime.train import runtime_of
-    from marlstone.runtime.unroll import chunk_shapes
+    from marlstone.rollout.unroll import trajectory_shapes
+    from marlstone.training.loop import runtime_of
 
     race = RACES[name]
     rows = race.envs * race.length
@@ -182,7 +182,7 @@ def ours(name: str, rounds: int, shards: int) -> dict[str, Any]:
             state, report = jax.block_until_ready(run(state, race.updates))
             rates.append(float(np.asarray(report.steps)[0].sum()) / (time.perf_counter() - began))
         acting = runtime.spread.first(state.acting)
-        limit = runtime.limit(runtime.algorithm.flops(chunk_shapes(runtime.algorithm, acting, race.length)))
+        limit = runtime.limit(runtime.algorithm.flops(trajectory_shapes(runtime.algorithm, acting, race.length)))
     finally:
         runtime.close()
     return {
@@ -201,7 +201,7 @@ def alone(name: str, rounds: int, shards: int) -> dict[str, Any]:
     """`ours` in a fresh process, so that neither side's threads or caches touch the other's."""
     code = (
         f"import sys, json; sys.path.insert(0, {str(HERE)!r})\n"
-        f"from marlstone.runtime.spread import prepare; prepare({shards})\n"
+        f"from marlstone.rollout.placement import prepare; prepare({shards})\n"
         f"from peers import ours; print(json.dumps(ours({name!r}, {rounds}, {shards})))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -16,9 +16,9 @@ from record import HERE, RESULTS, read
 from select_table import families, folklore, reliability, seeds, selections
 from tables import CORRELATION, number, possible, table, within
 
-from marlstone.evaluate.statistics import interval
 from marlstone.runs.curve import draw
 from marlstone.runs.store import Series
+from marlstone.stats.intervals import interval
 
 DOCS = HERE.parent / "docs"
 BEST = {"climbing": 44.0, "saboteur": 0.9}  # the best return of a ground where it is not 1
@@ -351,7 +351,7 @@ def chaos() -> str:
     head = [
         "fleet",
         "blows",
-        "chunks accepted",
+        "trajectories accepted",
         "trained twice, unaccounted, orphans, shared memory left",
         "seconds",
         "return, IQM of 3 seeds",
@@ -436,7 +436,7 @@ def fleet_model() -> str:
         ]
         for x in r["rows"]
     ]
-    head = ["what limits", "actors", "chunks an update", "real, steps/s", "simulated, steps/s", "error", "staleness, mean"]
+    head = ["what limits", "actors", "trajectories an update", "real, steps/s", "simulated, steps/s", "error", "staleness, mean"]
     return table(head, rows) + f"\nMeasured {r['date'][:10]} `{r['commit']}`.\n"
 
 
@@ -532,7 +532,7 @@ def page() -> str:
             traffic(),
             "## The fleet\n",
             "Two actors and a learner on two cores, beside processes that step the package alone with random actions, on the cores that "
-            "the learner leaves. Checked rows, networks and chunks are what the rest goes to: where a step takes 74 microseconds "
+            "the learner leaves. Checked rows, networks and trajectories are what the rest goes to: where a step takes 74 microseconds "
             "(`lbforaging`) they are two fifths of an actor's time, where it takes a quarter of a millisecond or more they hardly show. "
             "Above 1: our adapter to SUMO asks the simulator for less.\n",
             fleet(),

@@ -20,9 +20,9 @@ from record import stamp, write
 
 from marlstone.config import RunConfig, load
 from marlstone.core.compile_options import CPU_OPTIONS, supported
-from marlstone.runtime.fused import Fused
-from marlstone.runtime.spread import prepare
-from marlstone.runtime.train import runtime_of
+from marlstone.rollout.placement import prepare
+from marlstone.training.fused import Fused
+from marlstone.training.loop import runtime_of
 
 FIELDS = {"architecture": "ctde", "credit": "team", "rollout.envs": "32", "rollout.length": "64"}
 

@@ -136,7 +136,7 @@ def _roles(r: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _beside(x: dict[str, dict[str, Any]], a: str, b: str) -> str:
     """How the return of `a` lies to that of `b`: better, worse, level; the three together are one family of comparisons."""
-    from marlstone.evaluate.families import pairwise
+    from marlstone.stats.families import pairwise
 
     _, (low, high) = pairwise({k: [[y] for y in row["returns"]] for k, row in x.items()}).difference(a, b)
     return "better" if low > 0 else "worse" if high < 0 else "level"
@@ -144,7 +144,7 @@ def _beside(x: dict[str, dict[str, Any]], a: str, b: str) -> str:
 
 def _rating(row: dict[str, Any], axes: tuple[str, ...]) -> int | None:
     """The worst of these axes, 0 the best; None where one was not rated."""
-    from marlstone.evaluate.select.ranking import ORDER
+    from marlstone.evaluation.select.ranking import ORDER
 
     rated = [ORDER[row["stability"].get(k, {}).get("rating", "unrated")] for k in axes]
     return None if ORDER["unrated"] in rated else max(rated)

@@ -24,11 +24,11 @@ from typing import Any
 from record import HERE, stamp, write
 
 from marlstone.cli.select import asked, parser
-from marlstone.evaluate.select.executors import Beside
-from marlstone.evaluate.select.question import DEFAULTS, SHORTEST, Budget, Candidate, Question
-from marlstone.evaluate.select.study import Study
+from marlstone.evaluation.select.executors import Beside
+from marlstone.evaluation.select.question import DEFAULTS, SHORTEST, Budget, Candidate, Question
+from marlstone.evaluation.select.study import Study
+from marlstone.rollout.placement import prepare
 from marlstone.runs.json_line import plain
-from marlstone.runtime.spread import prepare
 
 LBF = "jumanji:LevelBasedForaging?task=8x8-2p-2f-coop"
 FAMILIES = {  # what is asked, in words of the command; small networks and short rollouts where the defaults would be slow

@@ -28,6 +28,6 @@ def possible(env: str) -> tuple[float, float] | None:
 
 def within(ci: list[float | None], center: float | None, bounds: tuple[float, float] | None) -> list[float | None]:
     """A recorded interval without what is impossible: some were recorded before intervals knew their bounds."""
-    from marlstone.evaluate.statistics import clipped
+    from marlstone.stats.intervals import clipped
 
     return ci if center is None or any(x is None for x in ci) else list(clipped((ci[0], ci[1]), bounds, center))

@@ -3,7 +3,7 @@
     python benchmarks/time_to.py [--targets -61 -47] [--seeds 3]
 
 On MPE simple_spread JaxMARL's IPPO script ends near -61 after 206 to 244 s and its MAPPO-GRU script near -47 after 350 to
-380 s on the project's kind of machine (PEERS, measured). Here our configuration of `benchmarks/learning/time-to-spread.toml`
+380 s on a machine with two cores, measured. Here our configuration of `benchmarks/learning/time-to-spread.toml`
 trains one seed at a time until the mean training return (actions sampled, as theirs are) of two consecutive reports passes
 the target.
 """
@@ -24,7 +24,7 @@ PEER_SECONDS = {-61.0: (206, 244), -47.0: (350, 380)}
 def one(seed: int, target: float) -> dict[str, float | None]:
     """In this process: seconds from here, JAX not yet started, to the target."""
     began = time.perf_counter()
-    from marlstone.runtime.spread import prepare
+    from marlstone.rollout.placement import prepare
 
     prepare(1)
     import jax
@@ -32,7 +32,7 @@ def one(seed: int, target: float) -> dict[str, float | None]:
 
     jax.config.update("jax_enable_compilation_cache", False)
     from marlstone.config import load
-    from marlstone.runtime.train import runtime_of
+    from marlstone.training.loop import runtime_of
 
     config = load(HERE / "learning" / "time-to-spread.toml", {"seeds": "1", "seed": str(seed)})
     runtime = runtime_of(config)

@@ -19,9 +19,9 @@ from learning import trained
 from record import HERE, stamp, write
 
 from marlstone.config import dump, load
-from marlstone.evaluate.statistics import interval
+from marlstone.rollout.placement import prepare
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.spread import prepare
+from marlstone.stats.intervals import interval
 
 JAM = 10.0
 
@@ -80,10 +80,10 @@ def figures(hours: np.ndarray) -> dict[str, Any]:
 def measure(name: str, episodes: int, greedy_episodes: int) -> tuple[dict[str, Any], dict[str, Any]]:
     import jax
 
+    from marlstone.play.judging import judge
     from marlstone.runs.checkpoint import load as load_checkpoint
     from marlstone.runs.checkpoint import newest
-    from marlstone.runtime.judging import judge
-    from marlstone.runtime.train import runtime_of
+    from marlstone.training.loop import runtime_of
 
     config = load(HERE / "learning" / f"{name}.toml", {"evaluate.episodes": str(episodes)})
     with tempfile.TemporaryDirectory() as folder:

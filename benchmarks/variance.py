@@ -30,10 +30,10 @@ from marlstone.core.seeds import REPORTING, component_key
 from marlstone.credit import Counterfactual, Credit, Decoupled, Individual, Team
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluate.statistics import interval
-from marlstone.evaluate.truth import gather
+from marlstone.evaluation.credit.truth import gather
 from marlstone.learners import PolicyGradient
-from marlstone.runtime.spread import prepare
+from marlstone.rollout.placement import prepare
+from marlstone.stats.intervals import interval
 
 Array = Any
 ENV = "proving:swarm?agents=64"
@@ -48,9 +48,9 @@ class Exact(Credit):
 
     kind: ClassVar[str] = "exact"
 
-    def reward(self, p: Any, views: Any, chunk: Any) -> tuple[Array, Array]:
-        own = chunk.step.reward[1:]
-        return own + jnp.roll(own, 1, -1), chunk.step.discount[1:]
+    def reward(self, p: Any, views: Any, trajectory: Any) -> tuple[Array, Array]:
+        own = trajectory.step.reward[1:]
+        return own + jnp.roll(own, 1, -1), trajectory.step.discount[1:]
 
 
 METHODS = {
@@ -77,8 +77,8 @@ class Probe:
 
         def one(train: Train, key: Array) -> tuple[Train, None]:
             k1, k2 = jax.random.split(key)
-            chunks = gather(self.env, self.algorithm, train.policy, k1, ROWS).chunks
-            after, _ = self.algorithm.update(train, chunks, jnp.zeros(()), k2)
+            trajectories = gather(self.env, self.algorithm, train.policy, k1, ROWS).trajectories
+            after, _ = self.algorithm.update(train, trajectories, jnp.zeros(()), k2)
             return replace(after, nets=replace(after.nets, actor=actor)), None
 
         return lax.scan(one, train, jax.random.split(k2, FIT))[0]
@@ -86,13 +86,13 @@ class Probe:
     def gradient(self, train: Train, key: Array) -> Array:
         """Of one batch, flat."""
         it, nets = self.algorithm, train.nets
-        chunks = gather(self.env, it, train.policy, key, ROWS).chunks
-        fixed = it._targets(nets, train.lagged, train.seen, train.targets, chunks)
-        advantage = it.sets.standardized(fixed.advantage, chunks.acts)
+        trajectories = gather(self.env, it, train.policy, key, ROWS).trajectories
+        fixed = it._targets(nets, train.target_params, train.seen, train.targets, trajectories)
+        advantage = it.sets.standardized(fixed.advantage, trajectories.acts)
 
         def gain(actor: Any) -> Array:
-            logp = it.views(replace(nets, actor=actor), train.seen, train.targets, chunks, frozenset({"logp"})).logp
-            return jnp.where(chunks.acts, advantage * logp, 0).sum() / chunks.acts.sum()
+            logp = it.views(replace(nets, actor=actor), train.seen, train.targets, trajectories, frozenset({"logp"})).logp
+            return jnp.where(trajectories.acts, advantage * logp, 0).sum() / trajectories.acts.sum()
 
         return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(jax.grad(gain)(nets.actor))])
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from marlstone.credit import Chunk, Credit, Spec, Views
+from marlstone.credit import Trajectory, Credit, Spec, Views
 
 Array = Any
 
@@ -33,23 +33,23 @@ class MyCredit(Credit):
         b, out = jnp.zeros(self.hidden), draw(k2, self.hidden, 1)[:, 0]
         return {"state": draw(k1, spec.state, self.hidden), "actions": actions, "b": b, "out": out, "c": jnp.zeros(())}
 
-    def _model(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
+    def _model(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
         """The team's reward with every action as taken, `[t]`, and with agent i's default in its place, `[t n]`."""
-        parts = list(zip(views.team.groups, chunk.action, p["actions"], strict=True))
-        says = lambda x: jnp.where(chunk.acts[..., None], jnp.concatenate(x, 1), 0)  # who does not act says nothing
+        parts = list(zip(views.team.groups, trajectory.action, p["actions"], strict=True))
+        says = lambda x: jnp.where(trajectory.acts[..., None], jnp.concatenate(x, 1), 0)  # who does not act says nothing
         taken = says([jnp.einsum("tna,nah->tnh", a, w) for _, a, w in parts])
         change = says([jnp.einsum("tna,nah->tnh", g.encoded_default - a, w) for g, a, w in parts])
-        inner = chunk.step.state[:-1] @ p["state"] + taken.sum(1) + p["b"]
+        inner = trajectory.step.state[:-1] @ p["state"] + taken.sum(1) + p["b"]
         reward = lambda x: views.scale.mean() * (jax.nn.relu(x) @ p["out"] + p["c"])
         return reward(inner), reward(inner[:, None] + change)
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
-        pay = chunk.step.team_reward[1:, None] - self._model(p, views, chunk)[1]
-        return jnp.where(chunk.acts, pay, 0), jnp.broadcast_to(chunk.step.team_discount[1:, None], pay.shape)
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
+        pay = trajectory.step.team_reward[1:, None] - self._model(p, views, trajectory)[1]
+        return jnp.where(trajectory.acts, pay, 0), jnp.broadcast_to(trajectory.step.team_discount[1:, None], pay.shape)
 
-    def loss(self, p: Any, views: Views, chunk: Chunk) -> Array:
-        return ((chunk.step.team_reward[1:] - self._model(p, views, chunk)[0]) / views.scale.mean()) ** 2
+    def loss(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
+        return ((trajectory.step.team_reward[1:] - self._model(p, views, trajectory)[0]) / views.scale.mean()) ** 2
 
-    def contribution(self, p: Any, views: Views, chunk: Chunk) -> Array:
-        taken, without = self._model(p, views, chunk)
+    def contribution(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
+        taken, without = self._model(p, views, trajectory)
         return taken[:, None] - without

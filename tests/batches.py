@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from marlstone.algorithm import Algorithm, Train
 from marlstone.core.compile_options import QUICK
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk, Views
+from marlstone.core.types import Trajectory, Views
 from marlstone.credit import Credit, Individual, Team
 from marlstone.envs.make import make
-from marlstone.evaluate import random_play
-from marlstone.evaluate.random_play import quick
+from marlstone.evaluation.credit import random_play
+from marlstone.evaluation.credit.random_play import quick
 from marlstone.learners.optimizer import Adam
 
-__all__ = ["B", "QUICK", "T", "Combination", "Either", "begun", "chunks_of", "combination", "quick", "rollout"]
+__all__ = ["B", "QUICK", "T", "Combination", "Either", "begun", "trajectories_of", "combination", "quick", "rollout"]
 
 B, T = 4, 14
 
@@ -31,8 +31,8 @@ class Either(Credit):
     def init(self, spec: Any, key: Any) -> Any:
         return jnp.zeros(())
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Any, Any]:
-        team, own = (credit.reward(None, views, chunk) for credit in (Team(), Individual()))
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Any, Any]:
+        team, own = (credit.reward(None, views, trajectory) for credit in (Team(), Individual()))
         return tuple(jnp.where(p > 0, a, b) for a, b in zip(team, own))
 
 
@@ -48,18 +48,18 @@ def rollout(name: str, b: int = B, t: int = T, managers: Any = None) -> random_p
     return random_play.rollout(make(name) if managers is None else managers.over(make(name)), b, t)
 
 
-def chunks_of(algorithm: Algorithm, name: str, b: int = B, t: int = T) -> Chunk:
-    """A batch of chunks for this algorithm, begun with a memory that is not zero."""
-    return random_play.chunks_of(algorithm, rollout(name, b, t, algorithm.architecture.managers()))
+def trajectories_of(algorithm: Algorithm, name: str, b: int = B, t: int = T) -> Trajectory:
+    """A batch of trajectories for this algorithm, begun with a memory that is not zero."""
+    return random_play.trajectories_of(algorithm, rollout(name, b, t, algorithm.architecture.managers()))
 
 
-def begun(algorithm: Algorithm, team: bool = False, like: Chunk | None = None) -> Train:
+def begun(algorithm: Algorithm, team: bool = False, like: Trajectory | None = None) -> Train:
     """A `Train` whose networks are random numbers everywhere; `team`: how `Either` pays."""
     train = random_play.drawn(algorithm, like)
     if not isinstance(algorithm.credit, Either):
         return train
     nets = replace(train.nets, credit=jnp.float32(team))
-    return replace(train, nets=nets, opt=Adam().init(nets), lagged=None if train.lagged is None else nets)
+    return replace(train, nets=nets, opt=Adam().init(nets), target_params=None if train.target_params is None else nets)
 
 
 class Combination:
@@ -67,16 +67,16 @@ class Combination:
 
     def __init__(self, name: str, *parts: Any) -> None:
         self.name, self.it = name, Algorithm(built(name, parts[0]).spec, *parts)
-        self._update = quick(lambda train, chunks: self.it.update(train, chunks, 0.25, jax.random.key(7))[0])
+        self._update = quick(lambda train, trajectories: self.it.update(train, trajectories, 0.25, jax.random.key(7))[0])
 
-    def chunks(self) -> Chunk:
-        return chunks_of(self.it, self.name)
+    def trajectories(self) -> Trajectory:
+        return trajectories_of(self.it, self.name)
 
-    def updated(self, chunks: Chunk, times: int = 1, team: bool = False) -> Train:
-        """After `times` updates on the same chunks."""
-        train = begun(self.it, team, chunks)
+    def updated(self, trajectories: Trajectory, times: int = 1, team: bool = False) -> Train:
+        """After `times` updates on the same trajectories."""
+        train = begun(self.it, team, trajectories)
         for _ in range(times):
-            train = self._update(train, chunks)
+            train = self._update(train, trajectories)
         return jax.device_get(train)
 
 

@@ -13,7 +13,8 @@ from marlstone.credit import Individual
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient
-from marlstone.runtime.fused import Fused, State
+from marlstone.rollout.state import State
+from marlstone.training.fused import Fused
 from tests.batches import begun
 
 LEARNER = PolicyGradient(epochs=1, minibatches=1)
@@ -43,6 +44,6 @@ def by_chance(algorithm: Algorithm, seed: int, scale: float = 1.0) -> Train:
 
 def standing(*trains: Train) -> State:
     """A state in which these policies are evaluated, one per seed."""
-    train = jax.tree.map(lambda *xs: jnp.stack(xs), *(replace(t, opt=None, replay=None, lagged=None) for t in trains))
+    train = jax.tree.map(lambda *xs: jnp.stack(xs), *(replace(t, opt=None, replay=None, target_params=None) for t in trains))
     nothing: Any = None
     return State(train, nothing, nothing, nothing, nothing)

@@ -11,15 +11,15 @@ import pytest
 from marlstone.algorithm import Algorithm, Train
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Mlp
 from marlstone.core.flops import count_flops
-from marlstone.core.normalize import Scales, Targets
+from marlstone.core.normalize import EmaMoments, Scales
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk, Views
+from marlstone.core.types import Trajectory, Views
 from marlstone.credit import Attention, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient, Pqn, QLearning
 from marlstone.learners.replay import Replay
-from marlstone.runtime.unroll import Acting, chunk_shapes
+from marlstone.rollout.unroll import Acting, trajectory_shapes
 from tests.batches import B, Combination, Either, T, begun, combination, quick, rollout
 
 PAIR = "proving:pair"
@@ -35,11 +35,11 @@ def same(a: Any, b: Any) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-def disturbed(chunks: Chunk, name: str, agent: int) -> Chunk:
+def disturbed(trajectories: Trajectory, name: str, agent: int) -> Trajectory:
     """The same batch in which all that concerns one agent is different: what it saw, did, got, and whether it was there."""
-    rng, spec, step = np.random.default_rng(11), make(name).spec, chunks.step
+    rng, spec, step = np.random.default_rng(11), make(name).spec, trajectories.step
     draw = lambda x: rng.normal(size=x.shape).astype(np.float32) * 3
-    obs, action, at = [dict(o) for o in step.obs], list(chunks.action), 0
+    obs, action, at = [dict(o) for o in step.obs], list(trajectories.action), 0
     for g, group in enumerate(spec.groups):
         if at <= agent < at + group.count:
             i = agent - at
@@ -60,7 +60,7 @@ def disturbed(chunks: Chunk, name: str, agent: int) -> Chunk:
         step, obs=tuple(obs), reward=column(step.reward, draw(step.reward[..., 0])), discount=column(step.discount, flags[0]),
         present=column(step.present, flags[1]),
     )  # fmt: skip
-    return replace(chunks, step=step, action=tuple(action), logp=column(chunks.logp, -np.abs(draw(chunks.logp[..., 0]))))
+    return replace(trajectories, step=step, action=tuple(action), logp=column(trajectories.logp, -np.abs(draw(trajectories.logp[..., 0]))))
 
 
 def parts_of(train: Train, algorithm: Algorithm) -> list[list[np.ndarray]]:
@@ -84,8 +84,8 @@ def parts_of(train: Train, algorithm: Algorithm) -> list[list[np.ndarray]]:
 def test_with_nothing_shared_an_update_depends_on_no_other_agents_data(body: Any, trunk: Any, agent: int) -> None:
     """Exactly: two updates, with every normalization on, leave all others' parameters and statistics the same to the bit."""
     it = combination(PAIR, Decentralized(body, "none", trunk=trunk), Either(), LEARNER)
-    chunks = it.chunks()
-    before, after = (parts_of(it.updated(c, 2), it.it) for c in (chunks, disturbed(chunks, PAIR, agent)))
+    trajectories = it.trajectories()
+    before, after = (parts_of(it.updated(c, 2), it.it) for c in (trajectories, disturbed(trajectories, PAIR, agent)))
     for n, (a, b) in enumerate(zip(before, after, strict=True)):
         moved = [not np.array_equal(x, y) for x, y in zip(a, b, strict=True)]
         assert all(moved) or n != agent or np.mean(moved) > 0.9, "the agent's own parameters must follow its own data"
@@ -95,8 +95,8 @@ def test_with_nothing_shared_an_update_depends_on_no_other_agents_data(body: Any
 @BODIES
 def test_the_law_of_independence_catches_sharing(body: Any) -> None:
     it = combination(PAIR, Decentralized(body, "all"), Either(), LEARNER)
-    chunks = it.chunks()
-    before, after = (parts_of(it.updated(c), it.it) for c in (chunks, disturbed(chunks, PAIR, 0)))
+    trajectories = it.trajectories()
+    before, after = (parts_of(it.updated(c), it.it) for c in (trajectories, disturbed(trajectories, PAIR, 0)))
     assert not same(before[1], after[1]), "player_1 shares player_0's parameters"
     assert same(before[2], after[2]) and same(before[3], after[3]), "other groups share nothing with them"
 
@@ -109,7 +109,7 @@ def test_the_law_of_independence_catches_sharing(body: Any) -> None:
 def test_every_parameter_learns(body: Any, architecture: Any, sharing: Any, team: bool) -> None:
     made = Decentralized(body, sharing, trunk="shared") if architecture == "shared trunk" else architecture(body, sharing)
     it = combination(PAIR, made, Either(), LEARNER)
-    start, end = begun(it.it, team), it.updated(it.chunks(), 2, team)
+    start, end = begun(it.it, team), it.updated(it.trajectories(), 2, team)
     for networks, after in ((start.nets.actor, end.nets.actor), (start.nets.critic, end.nets.critic)):
         for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(networks), jax.tree.leaves(after), strict=True):
             assert (np.asarray(x) != y).any(), f"{jax.tree_util.keystr(path)} did not move"
@@ -117,20 +117,20 @@ def test_every_parameter_learns(body: Any, architecture: Any, sharing: Any, team
 
 
 # ---- rows that must not teach
-def _moved(it: Combination, team: bool, chunks: Chunk, change: Any) -> bool:
+def _moved(it: Combination, team: bool, trajectories: Trajectory, change: Any) -> bool:
     """Whether the update differs where `change` made the batch differ."""
-    changed = change(chunks)
-    assert not same(chunks, changed), "the change must change something"
-    return not same(it.updated(chunks, 1, team).nets, it.updated(changed, 1, team).nets)
+    changed = change(trajectories)
+    assert not same(trajectories, changed), "the change must change something"
+    return not same(it.updated(trajectories, 1, team).nets, it.updated(changed, 1, team).nets)
 
 
 def _where(mask: np.ndarray, x: np.ndarray, by: float = 1.5) -> np.ndarray:
     return np.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim)), x + np.asarray(by, x.dtype), x)
 
 
-def _resets(chunks: Chunk) -> np.ndarray:
+def _resets(trajectories: Trajectory) -> np.ndarray:
     """`[b t+1]`: rows in which an episode begins anew."""
-    first = np.array(chunks.step.first)
+    first = np.array(trajectories.step.first)
     first[:, 0] = False
     return first
 
@@ -140,47 +140,49 @@ def _resets(chunks: Chunk) -> np.ndarray:
 def test_rows_without_a_decision_do_not_move_policies(body: Any, team: bool) -> None:
     """Log-probs and actions of the absent and of resets are noise; those of decisions are not."""
     it = combination(PAIR, Decentralized(body), Either(), PLAIN)
-    chunks = it.chunks()
-    acts = np.asarray(chunks.acts)
-    resets, absent = ~np.asarray(chunks.real)[..., None] & np.ones_like(acts), ~np.asarray(chunks.step.present)[:, :-1]
+    trajectories = it.trajectories()
+    acts = np.asarray(trajectories.acts)
+    resets, absent = ~np.asarray(trajectories.real)[..., None] & np.ones_like(acts), ~np.asarray(trajectories.step.present)[:, :-1]
     assert resets.any() and (absent & ~resets).any()
     for mask in (resets, absent):
-        assert not _moved(it, team, chunks, lambda c, m=mask: replace(c, logp=_where(m, c.logp)))
+        assert not _moved(it, team, trajectories, lambda c, m=mask: replace(c, logp=_where(m, c.logp)))
         arm = mask[..., 2:3]
         if arm.any():
-            assert not _moved(it, team, chunks, lambda c, m=arm: replace(c, action=(c.action[0], _where(m, c.action[1]), c.action[2])))
+            assert not _moved(
+                it, team, trajectories, lambda c, m=arm: replace(c, action=(c.action[0], _where(m, c.action[1]), c.action[2]))
+            )
     one = np.zeros_like(acts)
     one[tuple(np.argwhere(acts)[3])] = True
-    assert _moved(it, team, chunks, lambda c: replace(c, logp=_where(one, c.logp)))
+    assert _moved(it, team, trajectories, lambda c: replace(c, logp=_where(one, c.logp)))
 
 
 @BODIES
 @CREDITS
 def test_pay_of_a_reset_row_is_nobodys(body: Any, team: bool) -> None:
     it = combination(PAIR, Decentralized(body), Either(), PLAIN)
-    chunks = it.chunks()
+    trajectories = it.trajectories()
     pay = lambda mask: (
         lambda c: replace(c, step=replace(c.step, reward=_where(mask, c.step.reward), team_reward=_where(mask, c.step.team_reward)))
     )
-    resets = _resets(chunks)
-    assert not _moved(it, team, chunks, pay(resets)), "a reset row pays nobody"
-    assert _moved(it, team, chunks, pay(np.asarray(chunks.step.last))), "an end does"
+    resets = _resets(trajectories)
+    assert not _moved(it, team, trajectories, pay(resets)), "a reset row pays nobody"
+    assert _moved(it, team, trajectories, pay(np.asarray(trajectories.step.last))), "an end does"
 
 
 @BODIES
 def test_final_observations_count_only_where_an_episode_was_cut(body: Any) -> None:
     """The row an episode ended on is only bootstrapped from: after a truncation it matters, after a termination it does not."""
     it = combination(PAIR, Decentralized(body), Either(), PLAIN)
-    chunks = it.chunks()
-    last = np.array(chunks.step.last)
+    trajectories = it.trajectories()
+    last = np.array(trajectories.step.last)
     last[:, -1] = False
-    terminated = last & (np.asarray(chunks.step.team_discount) == 0)
+    terminated = last & (np.asarray(trajectories.step.team_discount) == 0)
     look = lambda mask: (
         lambda c: replace(c, step=replace(c.step, obs=tuple({k: _where(mask, x) for k, x in o.items()} for o in c.step.obs)))
     )
     assert terminated.any() and (last & ~terminated).any()
-    assert not _moved(it, False, chunks, look(terminated))
-    assert _moved(it, False, chunks, look(last & ~terminated))
+    assert not _moved(it, False, trajectories, look(terminated))
+    assert _moved(it, False, trajectories, look(last & ~terminated))
 
 
 @BODIES
@@ -188,16 +190,16 @@ def test_values_of_the_dead_are_trained_while_the_team_still_pays(body: Any) -> 
     """player_1's view after its death: nothing under its own pay, everything its value is made of under the team's."""
     it = combination(PAIR, Decentralized(body), Either(), PLAIN)
     for team in (False, True):
-        chunks = it.chunks()
-        dead = np.array(~chunks.step.present & (chunks.step.discount == 0))
+        trajectories = it.trajectories()
+        dead = np.array(~trajectories.step.present & (trajectories.step.discount == 0))
         dead[:, -1] = False
         dead[..., [0, 2, 3]] = False
-        dead &= ~np.asarray(chunks.step.last)[..., None]
+        dead &= ~np.asarray(trajectories.step.last)[..., None]
         assert dead.any()
         view = lambda c, m=dead[..., :2]: replace(
             c, step=replace(c.step, obs=({"view": _where(m, c.step.obs[0]["view"])}, *c.step.obs[1:]))
         )
-        before, after = (it.updated(c, 1, team).nets for c in (chunks, view(chunks)))
+        before, after = (it.updated(c, 1, team).nets for c in (trajectories, view(trajectories)))
         assert same(before.critic, after.critic) != team
         # A recurrent critic remembers the view until the end, from which earlier decisions are bootstrapped.
         assert same(before.actor, after.actor) or (team and body is GRU), "it does not act any more"
@@ -205,9 +207,9 @@ def test_values_of_the_dead_are_trained_while_the_team_still_pays(body: Any) -> 
 
 def test_absent_agents_do_not_count_in_moments() -> None:
     it = combination(PAIR, Decentralized(MLP, "all"), Either(), LEARNER)
-    chunks = it.chunks()
-    seen = it.updated(chunks).seen.obs
-    step = chunks.step
+    trajectories = it.trajectories()
+    seen = it.updated(trajectories).seen.obs
+    step = trajectories.step
     present = np.asarray(step.present)[:, :-1]
     for g, (low, high) in enumerate(((0, 2), (2, 3), (3, 4))):
         for name, m in seen[g].items():
@@ -223,10 +225,10 @@ def ends_obey(name: str, credit: Credit) -> bool:
     calls a termination is worth its pay alone, a truncation 100 more."""
     it = Algorithm(make(name).spec, Decentralized(MLP), credit, PolicyGradient(gamma=1.0, lam=1.0))
     step, action, logp = rollout(name)
-    chunks = Chunk(step, action, logp, it.memory(B))
+    trajectories = Trajectory(step, action, logp, it.memory(B))
     views = Views(logp, logp, jnp.full((B, T + 1, 4), 100.0))
-    fixed = it.learner.targets(it.asked(begun(it).nets), views, chunks)
-    pay, _ = it.asked(begun(it).nets).reward(views, chunks)
+    fixed = it.learner.targets(it.asked(begun(it).nets), views, trajectories)
+    pay, _ = it.asked(begun(it).nets).reward(views, trajectories)
     last = np.array(step.last)
     last[:, 0] = False
     rows = np.argwhere(last)
@@ -253,10 +255,10 @@ def test_an_agent_that_ends_alone_bootstraps_from_its_final_observation_if_it_wa
     present, discounts, reward = (np.array(x) for x in (step.present, step.discount, step.reward))
     present[b, t : t + 2, 0], present[b, t + 2 : t + 6, 0] = True, False
     discounts[b, t : t + 6, 0], reward[b, t : t + 6, 0] = [1, 1, discount, 0, 0, 0], 0.0
-    chunks = Chunk(replace(step, present=present, discount=discounts, reward=reward), action, logp, it.memory(B))
+    trajectories = Trajectory(replace(step, present=present, discount=discounts, reward=reward), action, logp, it.memory(B))
     value = np.full((B, T + 1, 4), 100.0, np.float32)
     value[b, t + 3 : t + 6, 0] = 0.0
-    fixed = it.learner.targets(it.asked(begun(it).nets), Views(logp, logp, jnp.asarray(value)), chunks)
+    fixed = it.learner.targets(it.asked(begun(it).nets), Views(logp, logp, jnp.asarray(value)), trajectories)
     np.testing.assert_allclose(fixed.target[b, t : t + 2, 0], worth, atol=1e-3)
 
 
@@ -266,12 +268,12 @@ def test_an_agent_that_ends_alone_bootstraps_from_its_final_observation_if_it_wa
 def test_rescaled_heads_predict_the_same_values(sharing: Any, trunk: Any) -> None:
     it = combination(PAIR, Decentralized(GRU, sharing, trunk=trunk), Either(), LEARNER)
     train, k, rng = begun(it.it), sum(it.it.sets.sizes), np.random.default_rng(1)
-    scale = lambda mean, spread: Targets(jnp.asarray(mean, jnp.float32), jnp.asarray(spread**2, jnp.float32), jnp.ones(k))
+    scale = lambda mean, spread: EmaMoments(jnp.asarray(mean, jnp.float32), jnp.asarray(spread**2, jnp.float32), jnp.ones(k))
     old, new = (Scales(scale(rng.normal(size=k) * 10, rng.uniform(0.5, 20, size=k)), train.targets.gap) for _ in range(2))
     critic = it.it.sets.preserved(train.nets, old, new).critic
     assert not same(critic, train.nets.critic)
-    compiled = quick(lambda critic, s, chunks: it.it.views(replace(train.nets, critic=critic), train.seen, s, chunks).value)
-    value = lambda critic, scale: compiled(critic, scale, it.chunks())
+    compiled = quick(lambda critic, s, trajectories: it.it.views(replace(train.nets, critic=critic), train.seen, s, trajectories).value)
+    value = lambda critic, scale: compiled(critic, scale, it.trajectories())
     before, after = value(train.nets.critic, old), value(critic, new)
     np.testing.assert_allclose(before, after, rtol=1e-4, atol=1e-3)
     assert np.abs(value(train.nets.critic, new) - before).max() > 0.5, "heads alone would have changed"
@@ -282,7 +284,7 @@ def test_rescaled_heads_predict_the_same_values(sharing: Any, trunk: Any) -> Non
 class Biased(Credit):
     kind: ClassVar[str] = "biased"
 
-    def advantage(self, p: Any, views: Any, chunk: Any, td: Any) -> Any:
+    def advantage(self, p: Any, views: Any, trajectory: Any, td: Any) -> Any:
         return td + 1
 
 
@@ -386,21 +388,21 @@ def learning(credit: Credit, learner: Any = LEARNER, name: str = "proving:climbi
     return it.flops(shapes(it, name)).learning
 
 
-def shapes(it: Algorithm, name: str) -> Chunk:
+def shapes(it: Algorithm, name: str) -> Trajectory:
     row = jax.eval_shape(lambda key: Vectorized(make(name), B).init(jax.random.split(key, B))[1], jax.random.key(0))
-    return chunk_shapes(it, Acting(None, row, it.memory(B)), T)
+    return trajectory_shapes(it, Acting(None, row, it.memory(B)), T)
 
 
 def test_learning_is_counted_as_by_hand() -> None:
-    """One layer apart for actor and critic: two forward passes for targets, and per epoch those and their gradients. Chunks hold a row
-    more than they have steps."""
+    """One layer apart for actor and critic: two forward passes for targets, and per epoch those and their gradients. Trajectories hold a
+    row more than they have steps."""
     it = Algorithm(make("proving:climbing").spec, Decentralized(Mlp((32,)), agent_ids=False), Individual(), PLAIN)
-    chunk = shapes(it, "proving:climbing")
+    trajectory = shapes(it, "proving:climbing")
     (group,), n, rows = it.spec.groups, it.spec.n, B * (T + 1)
     seen = sum(leaf.shape[0] for leaf in group.observation.values())
     forward = [2 * n * rows * 32 * (seen + out) for out in (group.space.head, 1)]
     backward = [2 * n * rows * 32 * (seen + 2 * out) for out in (group.space.head, 1)]
-    counted = it.flops(chunk)
+    counted = it.flops(trajectory)
     acting, learns = counted.acting, counted.learning
     assert acting == 2 * n * 32 * (seen + group.space.head)
     assert learns == pytest.approx((2 * sum(forward) + sum(backward)) / (B * T), rel=1e-3)

@@ -11,13 +11,13 @@ import pytest
 from marlstone import architectures, credit, learners
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hierarchical, Mlp
-from marlstone.core.normalize import Scales, Targets
+from marlstone.core.normalize import EmaMoments, Scales
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk
+from marlstone.core.types import Trajectory
 from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning, Replay
-from tests.batches import B, begun, built, chunks_of, combination, quick, rollout
+from tests.batches import B, begun, built, combination, quick, rollout, trajectories_of
 
 ADDITIVE, PAIR = "proving:additive?rows=2", "proving:pair"
 MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
@@ -55,15 +55,15 @@ def test_a_combination_is_refused_with_a_remedy_or_works(parts: tuple[Any, ...],
         said = str(refusal)
         assert any(w in said for w in words) and any(w in said for w in ("choose another", ": use ", ": add --architecture "))
         return
-    chunks = Chunk(*shapes(name, parts[0]), jax.eval_shape(lambda: it.memory(B)))
-    train = jax.eval_shape(it.init, jax.random.key(0), chunks)
+    trajectories = Trajectory(*shapes(name, parts[0]), jax.eval_shape(lambda: it.memory(B)))
+    train = jax.eval_shape(it.init, jax.random.key(0), trajectories)
     key = jax.random.key(0)
-    after, metrics = jax.eval_shape(lambda t, c: it.update(t, c, jnp.float32(0.5), key), train, chunks)
+    after, metrics = jax.eval_shape(lambda t, c: it.update(t, c, jnp.float32(0.5), key), train, trajectories)
     like = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
     assert like(after) == like(train)
     assert metrics and all(m.shape == () for m in metrics.values())
-    said = jax.eval_shape(it.contribution, train, chunks)
-    assert said.shape == (*chunks.logp.shape[:-1], spec.team.n)
+    said = jax.eval_shape(it.contribution, train, trajectories)
+    assert said.shape == (*trajectories.logp.shape[:-1], spec.team.n)
 
 
 def test_few_combinations_are_refused() -> None:
@@ -100,9 +100,9 @@ SAMPLE = [
 def test_every_parameter_learns_and_stays_finite(name: str, parts: list[Any]) -> None:
     """Networks, critics and mixers: every array, and of all numbers nine in ten; the others weigh what never varies."""
     it = combination(name, *parts)
-    chunks = it.chunks()
-    start, end = begun(it.it, like=chunks), it.updated(chunks)
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves((end.nets, end.opt, end.targets, end.lagged)))
+    trajectories = it.trajectories()
+    start, end = begun(it.it, like=trajectories), it.updated(trajectories)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((end.nets, end.opt, end.targets, end.target_params)))
     moved = jax.tree.map(lambda x, y: np.asarray(x) != y, start.nets, end.nets)
     alone = {f".q[{g}].others[{g}]" for g, group in enumerate(it.it.spec.groups) if group.count == 1}  # nobody else's action to look up
     for path, x in jax.tree_util.tree_leaves_with_path(moved):
@@ -119,22 +119,22 @@ def test_every_parameter_learns_and_stays_finite(name: str, parts: list[Any]) ->
 def test_rescaled_heads_say_the_same_action_values(sharing: Any) -> None:
     """In a Discrete, a Box and a MultiDiscrete group; were `real` values not restored by head, they would be others."""
     it = Algorithm(make(PAIR).spec, Ctde(GRU, sharing), Counterfactual(), LEARNERS[0])
-    train, chunks, k, rng = begun(it), chunks_of(it, PAIR), sum(it.sets.sizes), np.random.default_rng(1)
+    train, trajectories, k, rng = begun(it), trajectories_of(it, PAIR), sum(it.sets.sizes), np.random.default_rng(1)
 
-    def scale(mean: float) -> Targets:
-        return Targets(*(jnp.asarray(x, jnp.float32) for x in (mean * rng.normal(size=k), rng.uniform(0.5, 20, k) ** 2, np.ones(k))))
+    def scale(mean: float) -> EmaMoments:
+        return EmaMoments(*(jnp.asarray(x, jnp.float32) for x in (mean * rng.normal(size=k), rng.uniform(0.5, 20, k) ** 2, np.ones(k))))
 
     old, new = (Scales(scale(10), scale(5)) for _ in range(2))
     nets = it.sets.preserved(train.nets, old, new)
     asked = frozenset({"value", "q_chosen", "q_expected", "q_default"})
 
     @quick
-    def views(nets: Any, scale: Scales, chunks: Chunk) -> tuple[Any, ...]:
-        v = it.views(nets, train.seen, scale, chunks, asked)
+    def views(nets: Any, scale: Scales, trajectories: Trajectory) -> tuple[Any, ...]:
+        v = it.views(nets, train.seen, scale, trajectories, asked)
         return v.value, v.q_chosen, v.q_expected, v.q_default
 
     asks = (train.nets, old), (nets, new), (train.nets, new)
-    for before, after, heads_alone in zip(*(views(n, s, chunks) for n, s in asks), strict=True):
+    for before, after, heads_alone in zip(*(views(n, s, trajectories) for n, s in asks), strict=True):
         np.testing.assert_allclose(before, after, rtol=1e-4, atol=2e-3)
         assert np.abs(np.asarray(heads_alone) - before).max() > 0.5
     assert nets.actor is train.nets.actor and nets.q[0].others is train.nets.q[0].others

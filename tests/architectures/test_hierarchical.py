@@ -8,16 +8,16 @@ import pytest
 
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Ctde, Gru, Hierarchical, Mlp
-from marlstone.core.normalize import Targets
+from marlstone.core.normalize import EmaMoments
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk, Views
+from marlstone.core.types import Trajectory, Views
 from marlstone.credit import Counterfactual, Credit, Individual, Team, Vdn
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluate.truth import coalition_returns, decisions_worth, gather, play_on
+from marlstone.evaluation.credit.truth import coalition_returns, decisions_worth, gather, play_on
 from marlstone.learners import PolicyGradient, Pqn, QLearning, Replay
-from tests.batches import B, T, begun, built, chunks_of, quick
+from tests.batches import B, T, begun, built, quick, trajectories_of
 
 PLAN, ADDITIVE = "proving:plan?reach=1&rows=9", "proving:additive?rows=3"
 SMALL = Mlp((6, 5), "tanh")
@@ -30,42 +30,42 @@ def combined(architecture: Hierarchical = LED, credit: Credit = Team(), learner:
 
 
 # ---- pay
-def paid(it: Algorithm, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
+def paid(it: Algorithm, trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
     """What following is paid `[b t n]`, and the places `[b t+1 n]` as networks see them."""
 
-    def ask(chunk: Chunk) -> Any:
-        known = it._reading.known(it.sets.absorb(it.sets.unseen(), chunk), chunk)
-        return it.architecture.pay(it.spec, chunk, known), known.step.obs[0]["place"][..., 0]
+    def ask(trajectory: Trajectory) -> Any:
+        known = it._view_builder.known(it.sets.absorb(it.sets.unseen(), trajectory), trajectory)
+        return it.architecture.pay(it.spec, trajectory, known), known.step.obs[0]["place"][..., 0]
 
-    return jax.device_get(quick(ask)(chunk))
+    return jax.device_get(quick(ask)(trajectory))
 
 
 def test_workers_are_paid_for_the_way_they_went() -> None:
     """goal_pay times the change asked for, of an observation in standard deviations; nothing for the free, over a reset, for managers."""
     it = combined()
-    chunk = chunks_of(it, PLAN, t=30)
-    pay, place = paid(it, chunk)
-    goal = np.asarray(chunk.step.obs[0]["goal"]).argmax(-1)[:, :-1]
+    trajectory = trajectories_of(it, PLAN, t=30)
+    pay, place = paid(it, trajectory)
+    goal = np.asarray(trajectory.step.obs[0]["goal"]).argmax(-1)[:, :-1]
     direction = np.array([0, -1, 1])[goal]
-    expected = 0.5 * direction * np.diff(place, axis=1) * chunk.real[..., None]
+    expected = 0.5 * direction * np.diff(place, axis=1) * trajectory.real[..., None]
     np.testing.assert_allclose(pay[..., :2], expected, atol=1e-5)
     assert not pay[..., 2:].any() and set(goal.ravel()) == {0, 1, 2}
-    assert place.std() == pytest.approx(1, rel=0.1) and (np.diff(place, axis=1)[~chunk.real] != 0).any()
+    assert place.std() == pytest.approx(1, rel=0.1) and (np.diff(place, axis=1)[~trajectory.real] != 0).any()
     assert (expected > 0.1).any() and (expected < -0.1).any()
 
 
 def test_a_goal_held_pays_its_whole_way_however_it_went() -> None:
     """The undiscounted sum over rows of one goal is that of its ends."""
     it = combined()
-    chunk = chunks_of(it, PLAN, t=30)
-    pay, place = paid(it, chunk)
-    goal, met = np.asarray(chunk.step.obs[0]["goal"]).argmax(-1), 0
+    trajectory = trajectories_of(it, PLAN, t=30)
+    pay, place = paid(it, trajectory)
+    goal, met = np.asarray(trajectory.step.obs[0]["goal"]).argmax(-1), 0
     for b in range(B):
         for n in range(2):
             begin = 0
             for t in range(1, 31):
-                if t == 30 or goal[b, t, n] != goal[b, begin, n] or chunk.step.first[b, t]:
-                    end = t - 1 if chunk.step.first[b, t] else t
+                if t == 30 or goal[b, t, n] != goal[b, begin, n] or trajectory.step.first[b, t]:
+                    end = t - 1 if trajectory.step.first[b, t] else t
                     sign = (0, -1, 1)[goal[b, begin, n]]
                     np.testing.assert_allclose(pay[b, begin:end, n].sum(), 0.5 * sign * (place[b, end, n] - place[b, begin, n]), atol=1e-5)
                     met += end - begin > 2 and sign != 0
@@ -76,14 +76,14 @@ def test_a_goal_held_pays_its_whole_way_however_it_went() -> None:
 def test_going_forth_and_back_earns_what_the_discount_leaves() -> None:
     """Undiscounted nothing; discounted 1 - gamma^k of the way forth, k rows between the ways, as the docs state."""
     it = combined()
-    chunk = chunks_of(it, PLAN, t=8)
-    leaves, shape = dict(chunk.step.obs[0]), chunk.step.obs[0]["place"].shape
+    trajectory = trajectories_of(it, PLAN, t=8)
+    leaves, shape = dict(trajectory.step.obs[0]), trajectory.step.obs[0]["place"].shape
     path = np.array([0, 1, 1, 1, 0, 0, 0, 0, 0], np.float32)
     leaves["place"] = np.broadcast_to(path[None, :, None, None], shape).copy()
     leaves["goal"] = np.zeros_like(leaves["goal"])
     leaves["goal"][..., 2] = 1  # up
-    here, no = np.ones(chunk.step.present.shape, bool), np.zeros(chunk.step.first.shape, bool)
-    led = replace(chunk, step=replace(chunk.step, obs=(leaves, *chunk.step.obs[1:]), present=here, first=no))
+    here, no = np.ones(trajectory.step.present.shape, bool), np.zeros(trajectory.step.first.shape, bool)
+    led = replace(trajectory, step=replace(trajectory.step, obs=(leaves, *trajectory.step.obs[1:]), present=here, first=no))
     pay = np.asarray(it.architecture.pay(it.spec, led, led))[..., 0]
     np.testing.assert_allclose(pay.sum(-1), 0, atol=1e-6)
     np.testing.assert_allclose((0.9 ** np.arange(8) * pay).sum(-1), 0.5 * (1 - 0.9**3), rtol=1e-5)
@@ -92,34 +92,34 @@ def test_going_forth_and_back_earns_what_the_discount_leaves() -> None:
 def test_nothing_is_paid_on_the_way_in_or_out() -> None:
     """Where a worker is gone, its padded observation has not moved; without a leaf, or pay, there is nothing to ask."""
     it = combined()
-    chunk = chunks_of(it, PLAN, t=30)
-    before, present = paid(it, chunk)[0], np.array(chunk.step.present)
+    trajectory = trajectories_of(it, PLAN, t=30)
+    before, present = paid(it, trajectory)[0], np.array(trajectory.step.present)
     b, t = (int(x[0]) for x in np.nonzero((before[:, :-1, 1] != 0) & (before[:, 1:, 1] != 0)))
     present[b, t + 1, 1] = False
-    after = paid(it, replace(chunk, step=replace(chunk.step, present=present)))[0]
+    after = paid(it, replace(trajectory, step=replace(trajectory.step, present=present)))[0]
     assert not after[b, t : t + 2, 1].any()
     for none in (replace(LED, leaf=""), replace(LED, goal_pay=0.0), Ctde(SMALL)):
-        assert none.pay(it.spec, chunk, chunk) is None
+        assert none.pay(it.spec, trajectory, trajectory) is None
 
 
 @pytest.mark.parametrize("credit", [Individual(), Team()], ids=["individual", "team"])
 def test_goal_pay_comes_beside_credits_answer_and_managers_keep_their_own(credit: Credit) -> None:
     it = combined(credit=credit)
-    chunk = chunks_of(it, PLAN, t=30)
-    beside = np.random.default_rng(0).normal(size=chunk.logp.shape).astype(np.float32)
-    plain, until = it.asked(begun(it).nets).reward(Views(), chunk)
-    more, still = it.asked(begun(it).nets, beside).reward(Views(), chunk)
+    trajectory = trajectories_of(it, PLAN, t=30)
+    beside = np.random.default_rng(0).normal(size=trajectory.logp.shape).astype(np.float32)
+    plain, until = it.asked(begun(it).nets).reward(Views(), trajectory)
+    more, still = it.asked(begun(it).nets, beside).reward(Views(), trajectory)
     np.testing.assert_allclose(np.asarray(more), np.asarray(plain) + beside, atol=1e-6)
     np.testing.assert_array_equal(still, until)
-    np.testing.assert_array_equal(plain[..., 2:], chunk.step.reward[:, 1:, 2:])
-    np.testing.assert_array_equal(until[..., 2:], chunk.step.discount[:, 1:, 2:])
+    np.testing.assert_array_equal(plain[..., 2:], trajectory.step.reward[:, 1:, 2:])
+    np.testing.assert_array_equal(until[..., 2:], trajectory.step.discount[:, 1:, 2:])
 
 
 # ---- between decisions
-def between(it: Algorithm, chunk: Chunk, value: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray, int]:
+def between(it: Algorithm, trajectory: Trajectory, value: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray, int]:
     """For the manager at each decision, `[b t]`: sum_k gamma^k r + gamma^every value(next decision, or the row it was cut on) over the
     rows between, by hand; where; and how many of them saw an end."""
-    s, target, where, ended = chunk.step, np.zeros((B, T)), np.zeros((B, T), bool), 0
+    s, target, where, ended = trajectory.step, np.zeros((B, T)), np.zeros((B, T), bool), 0
     for b in range(B):
         for t in range(T):
             if not (s.deciding[b, t, -1] and not s.first[b, t + 1]):
@@ -143,23 +143,23 @@ def between(it: Algorithm, chunk: Chunk, value: np.ndarray, gamma: float) -> tup
 def test_managers_are_paid_for_all_rows_until_their_next_decision(learner: Any, credit: Credit) -> None:
     """One-step targets of a manager are of one decision, k rows; workers' of one row. Whatever credit says of the team."""
     it = combined(ROLES, credit, learner, ADDITIVE)
-    chunk = chunks_of(it, ADDITIVE)
-    cut = np.asarray(chunk.step.last) & (np.arange(B) % 2 == 0)[:, None]
-    step = replace(chunk.step, discount=np.where(cut[..., None], 1, chunk.step.discount).astype(np.float32))
-    chunk = replace(chunk, step=replace(step, team_discount=np.where(cut, 1, step.team_discount).astype(np.float32)))
+    trajectory = trajectories_of(it, ADDITIVE)
+    cut = np.asarray(trajectory.step.last) & (np.arange(B) % 2 == 0)[:, None]
+    step = replace(trajectory.step, discount=np.where(cut[..., None], 1, trajectory.step.discount).astype(np.float32))
+    trajectory = replace(trajectory, step=replace(step, team_discount=np.where(cut, 1, step.team_discount).astype(np.float32)))
     train = begun(it)
 
-    def ask(chunk: Chunk) -> Any:
-        views = it.views(train.nets, train.seen, train.targets, chunk)
-        acted = chunk if views.logp is None else replace(chunk, logp=views.logp)  # on-policy: rho = 1
-        return it._targets(train.nets, train.lagged, train.seen, train.targets, acted), views
+    def ask(trajectory: Trajectory) -> Any:
+        views = it.views(train.nets, train.seen, train.targets, trajectory)
+        acted = trajectory if views.logp is None else replace(trajectory, logp=views.logp)  # on-policy: rho = 1
+        return it._targets(train.nets, train.target_params, train.seen, train.targets, acted), views
 
-    fixed, views = quick(ask)(chunk)
+    fixed, views = quick(ask)(trajectory)
     value = np.asarray(views.q_best if it.learner.values_are_heads else views.value)
-    target, where, ended = between(it, chunk, value[..., -1], 0.9)
+    target, where, ended = between(it, trajectory, value[..., -1], 0.9)
     assert where.sum() > 8 and ended > 1
     np.testing.assert_allclose(np.asarray(fixed.target)[..., -1][where], target[where], rtol=1e-4, atol=1e-5)
-    real = np.asarray(chunk.real)
+    real = np.asarray(trajectory.real)
     assert np.asarray(fixed.predicted)[..., -1][real].all() and not np.asarray(fixed.predicted)[..., -1][~real].any()
     if fixed.advantage is not None:
         np.testing.assert_allclose((np.asarray(fixed.advantage) + value[:, :-1])[..., -1][where], target[where], rtol=1e-4, atol=1e-5)
@@ -168,13 +168,13 @@ def test_managers_are_paid_for_all_rows_until_their_next_decision(learner: Any, 
 def test_managers_wait_for_something_to_be_paid() -> None:
     """Without entropy's bonus, not a bit of a fresh manager moves before the team earns anything; its workers learn to follow."""
     it = combined(learner=PolicyGradient(entropy=0.0, epochs=1, minibatches=2))
-    chunk = chunks_of(it, PLAN)
+    trajectory = trajectories_of(it, PLAN)
     train = quick(it.init)(jax.random.key(0))
-    update = quick(lambda chunk: it.update(train, chunk, 0.5, jax.random.key(0))[0].nets.actor)
+    update = quick(lambda trajectory: it.update(train, trajectory, 0.5, jax.random.key(0))[0].nets.actor)
     for reward in (0.0, 1.0):
-        pay = np.where(np.asarray(chunk.step.last), reward, 0).astype(np.float32)
-        own = np.broadcast_to(pay[..., None] / 2, chunk.step.reward.shape)
-        after = update(replace(chunk, step=replace(chunk.step, team_reward=pay, reward=own)))
+        pay = np.where(np.asarray(trajectory.step.last), reward, 0).astype(np.float32)
+        own = np.broadcast_to(pay[..., None] / 2, trajectory.step.reward.shape)
+        after = update(replace(trajectory, step=replace(trajectory.step, team_reward=pay, reward=own)))
         for moves, new, old in zip((True, reward > 0), after, train.nets.actor, strict=True):
             assert {bool((a != b).any()) for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(old))} == {moves}
 
@@ -184,14 +184,14 @@ def test_workers_act_without_their_managers(body: Any) -> None:
     """Given their goals, workers' heads and memory are the same to the bit whatever managers are, see or decide; goals do matter."""
     architecture = replace(LED, body=body)
     it = combined(architecture)
-    chunk, train = chunks_of(it, PLAN), begun(it)
-    row = jax.tree.map(lambda x: x[:, 3], chunk.step)
+    trajectory, train = trajectories_of(it, PLAN), begun(it)
+    row = jax.tree.map(lambda x: x[:, 3], trajectory.step)
     changed = jax.tree.map(lambda x: x + 1, train.nets.actor[-1])
     policy = train.policy
     other = replace(policy, actor=(*policy.actor[:-1], changed))
     elsewhere = replace(row, obs=(*row.obs[:-1], jax.tree.map(lambda x: x + 1, row.obs[-1])), deciding=~row.deciding)
     ordered = replace(row, obs=({**row.obs[0], "goal": row.obs[0]["goal"][..., ::-1]}, row.obs[-1]))
-    heads = quick(lambda policy, row: it.heads(policy, row, chunk.memory))
+    heads = quick(lambda policy, row: it.heads(policy, row, trajectory.memory))
     (workers, manager), memory = heads(policy, row)
     for (w, m), after in (heads(other, row), heads(policy, elsewhere)):
         np.testing.assert_array_equal(w, workers)
@@ -204,15 +204,15 @@ def test_workers_act_without_their_managers(body: Any) -> None:
 def test_actions_between_decisions_change_nothing() -> None:
     """Neither the environment nor any target or gradient: only the managers' decisions are learned from."""
     it = combined(LED, Counterfactual(), PolicyGradient(epochs=1, minibatches=1))
-    chunk, train = chunks_of(it, PLAN), begun(it)
-    silent = ~np.asarray(chunk.acts)[..., -1]
-    action = np.array(chunk.action[-1])
+    trajectory, train = trajectories_of(it, PLAN), begun(it)
+    silent = ~np.asarray(trajectory.acts)[..., -1]
+    action = np.array(trajectory.action[-1])
     action[silent] = (action[silent] + 1) % 3
-    logp = np.array(chunk.logp)
+    logp = np.array(trajectory.logp)
     logp[..., -1][silent] -= 1.0
-    other = replace(chunk, action=(chunk.action[0], action), logp=logp)
-    update = quick(lambda train, chunk: it.update(train, chunk, 0.5, jax.random.key(0))[0])
-    for a, b in zip(jax.tree.leaves(update(train, chunk)), jax.tree.leaves(update(train, other)), strict=True):
+    other = replace(trajectory, action=(trajectory.action[0], action), logp=logp)
+    update = quick(lambda train, trajectory: it.update(train, trajectory, 0.5, jax.random.key(0))[0])
+    for a, b in zip(jax.tree.leaves(update(train, trajectory)), jax.tree.leaves(update(train, other)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert silent.any() and not silent.all()
 
@@ -221,16 +221,16 @@ def test_actions_between_decisions_change_nothing() -> None:
 def test_critics_of_actions_are_the_teams() -> None:
     """Managers have no action values and nobody's critic looks at their orders; their views say no more than their value."""
     it = combined(LED, Counterfactual())
-    chunk, train = chunks_of(it, PLAN), begun(it)
+    trajectory, train = trajectories_of(it, PLAN), begun(it)
     assert len(train.nets.q) == 1 and [x.shape[0] for x in train.nets.q[0].others] == [2]
     asked = it.wanted | it.credit.audits
-    shifted = Targets(np.arange(2.0, 4), np.ones(2), np.ones(2))
+    shifted = EmaMoments(np.arange(2.0, 4), np.ones(2), np.ones(2))
     scale = replace(train.targets, gap=shifted)
-    views = quick(lambda chunk: it.views(train.nets, train.seen, scale, chunk, asked))(chunk)
+    views = quick(lambda trajectory: it.views(train.nets, train.seen, scale, trajectory, asked))(trajectory)
     for q in (views.q_chosen, views.q_expected, views.q_default):
         np.testing.assert_array_equal(q[..., 2:], views.value[:, :-1, 2:])
         assert (np.asarray(q)[..., :2] != np.asarray(views.value)[:, :-1, :2]).all()
-    assert jax.eval_shape(it.contribution, train, chunk).shape == (B, T, 2)
+    assert jax.eval_shape(it.contribution, train, trajectory).shape == (B, T, 2)
 
 
 def test_the_audit_knows_workers_under_managers() -> None:
@@ -245,7 +245,7 @@ def test_the_audit_knows_workers_under_managers() -> None:
         found = gather(Vectorized(env, 6), it, policy, key, 7)
         worth = decisions_worth(env, it, policy, found, 16, who, jax.random.key(1))
         flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[worth.at], tree)
-        truth = jax.vmap(inner.contribution)(flat(found.states).env, flat(found.chunks.action)[:-1])
+        truth = jax.vmap(inner.contribution)(flat(found.states).env, flat(found.trajectories.action)[:-1])
         k1, k2 = jax.random.split(key)
         begin, nobody = jax.vmap(env.init)(jax.random.split(k1, 40)), np.zeros((40, it.spec.n), bool)
         played = play_on(env, it, policy, *begin, it.memory(40), None, nobody, 40, k2)

@@ -80,7 +80,7 @@ NAMES = ["all", "type", "none", "trunk", "ctde", "state", "state_anonymous", "ml
 
 @pytest.mark.parametrize("architecture", ALL, ids=NAMES)
 def test_row_by_row_is_the_whole_sequence(architecture: Any) -> None:
-    """Heads, values and memory; memory is forgotten at `first`, in the middle of a chunk too."""
+    """Heads, values and memory; memory is forgotten at `first`, in the middle of a trajectory too."""
     it = made(architecture)
     nets, step, start = begun(it).nets, rows(), memory(it)
     compiled = quick(forward(it))

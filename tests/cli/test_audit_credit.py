@@ -8,7 +8,6 @@ import pytest
 
 from tests.batches import QUICK
 from tests.cli.conftest import Result, record
-from tests.runtime.conftest import compiled_once  # noqa: F401
 
 Command = Callable[..., Result]
 WORDS = ("--env", "proving:dummy?rows=2", "--credit", "counterfactual", "--steps", "64", "--seeds", "2", "--decisions", "32")
@@ -21,7 +20,7 @@ TINY = (
     "learner.epochs=1",
     "learner.minibatches=1",
 )
-HOLDS = """from tests.runtime.twin import make as line
+HOLDS = """from tests.twin import make as line
 
 def make():
     env = line()
@@ -34,8 +33,8 @@ FIELDS = {"env", "credit", "seeds", "claims", "rank_correlation", "rank_correlat
 @pytest.fixture(autouse=True)
 def as_jax_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """No devices or caches are set up, since JAX runs already; and programs are compiled in a hurry."""
-    monkeypatch.setattr("marlstone.runtime.spread.prepare", lambda: None)
-    monkeypatch.setattr("marlstone.runtime.fused.CPU_OPTIONS", QUICK)
+    monkeypatch.setattr("marlstone.rollout.placement.prepare", lambda: None)
+    monkeypatch.setattr("marlstone.training.fused.CPU_OPTIONS", QUICK)
 
 
 @pytest.mark.usefixtures("compiled_once")

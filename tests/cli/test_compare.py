@@ -8,7 +8,6 @@ import pytest
 
 from tests.batches import QUICK
 from tests.cli.conftest import Result, record
-from tests.runtime.conftest import compiled_once  # noqa: F401
 
 Command = Callable[..., Result]
 GROUND = "proving:plan?reach=1&rows=12&exploit="
@@ -34,7 +33,7 @@ SLOW = {
 def trained(path: Path, env: str, fields: dict[str, object]) -> None:
     from marlstone.config import dump, load
     from marlstone.runs.directory import RunDirectory
-    from marlstone.runtime.train import train
+    from marlstone.training.loop import train
 
     config = load(None, {**{k: str(v) for k, v in fields.items()}, "env": env})
     run = RunDirectory.create(path, dump(config))
@@ -44,16 +43,16 @@ def trained(path: Path, env: str, fields: dict[str, object]) -> None:
 @pytest.fixture(autouse=True)
 def as_jax_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """No devices or caches are set up, since JAX runs already; and programs are compiled in a hurry."""
-    monkeypatch.setattr("marlstone.runtime.spread.prepare", lambda: None)
-    monkeypatch.setattr("marlstone.runtime.fused.CPU_OPTIONS", QUICK)
+    monkeypatch.setattr("marlstone.rollout.placement.prepare", lambda: None)
+    monkeypatch.setattr("marlstone.training.fused.CPU_OPTIONS", QUICK)
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Path:  # noqa: F811
+def runs(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Path:
     """`bad`, in which tampering pays, `good`, its clean twin, trained alike, and `host`, in Python. No machine is measured."""
-    import marlstone.runtime.fused as fused
-    import marlstone.runtime.host as host
-    from marlstone.runtime.limit import Limit
+    import marlstone.training.fused as fused
+    import marlstone.training.host as host
+    from marlstone.training.limit import Limit
 
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
@@ -62,7 +61,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Path:
             patch.setattr(runtime, "limit", lambda *_: Limit(1.0, 1, 1.0))
         trained(folder / "bad", f"{GROUND}true", SMALL)
         trained(folder / "good", f"{GROUND}false", SMALL)
-        trained(folder / "host", f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make", {**SMALL, **HOST})
+        trained(folder / "host", f"{Path(__file__).parents[1] / 'twin.py'}:make", {**SMALL, **HOST})
         crossing = f"{Path(__file__).parent / 'crossing.py'}:make"
         trained(folder / "slow", crossing, {**SMALL, **SLOW})
         trained(folder / "fair", f"{crossing}?honest=true", {**SMALL, **SLOW})

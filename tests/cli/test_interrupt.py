@@ -71,7 +71,7 @@ def make():
 SMALL = "--steps 6400000 --seeds 1 --checkpoint-every 3200000 --set rollout.envs=4 --set rollout.length=8 --set evaluate.episodes=2".split()
 HASTY = """
 import sys
-from marlstone.runtime import train
+from marlstone.training import loop as train
 train.PATIENCE = 0.0  # every update is one that may be given up, and is
 from marlstone.cli import entry
 entry()

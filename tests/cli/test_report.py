@@ -2,7 +2,7 @@
 
 import pytest
 
-from marlstone.cli.display import duration, words
+from marlstone.api.display import duration, words
 from marlstone.cli.report import between, number, returns, scored
 from marlstone.runs.progress import Progress
 

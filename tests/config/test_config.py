@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marlstone.architectures import Ctde, Decentralized, Gru, Mlp
-from marlstone.config import Case, Evaluation, Rollout, RunConfig, dump, load, parse
+from marlstone.config import Case, Evaluation, Rollout, RunConfig, dump, kinds, load, parse
 from marlstone.config.sources import resolved, with_cases
 from marlstone.core.errors import UserError
 from marlstone.credit import Individual, Team
@@ -307,3 +307,16 @@ def test_a_users_environment_is_kept_by_its_absolute_path(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     kept = resolved(parse('env = "jax:here.py:make_env?x=1"')).env
     assert kept == f"jax:{tmp_path.resolve()}/here.py:make_env?x=1"
+
+
+def test_methods_are_found_by_the_names_that_papers_gave_them() -> None:
+    """And are written by their kinds, so that one configuration has one text."""
+    papers = {
+        "credit": {"COMA": "counterfactual", "liir": "shaping", "tar2": "attention", "PRD": "decoupled"},
+        "learner": {"ppo": "policy_gradient", "dqn": "q_learning"},
+        "architecture": {"mappo": "ctde", "ippo": "decentralized"},
+    }
+    for field, alias, kind in ((field, *pair) for field, known in papers.items() for pair in known.items()):
+        named, called = (load(None, {"env": "proving:climbing", field: word}) for word in (alias, kind))
+        assert dump(named) == dump(called) and f'kind = "{kind}"' in dump(named)
+    assert all(kind in kinds.names(contract) for contract, known in kinds.ALIASES.items() for kind in known.values())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from marlstone.config import load
-from marlstone.config.places import FILES, beside, changed_files, files_of, missing, portable, recorded
+from marlstone.config.paths import FILES, beside, changed_files, files_of, missing, portable, recorded
 
 CREDIT = """
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Episode figures do not depend on where chunks are cut, and resets belong to no episode."""
+"""Episode figures do not depend on where trajectories are cut, and resets belong to no episode."""
 
 import dataclasses
 import functools
@@ -87,7 +87,7 @@ def test_what_began_before_or_broke_off_is_no_whole_episode() -> None:
     step = jax.tree.map(lambda x: np.array(x[:, :12]), rollout("proving:pair", 4, 40)[0])
     said, rows_of = np.ones((4, 11, 1)), lambda whole: list(zip(whole.env.tolist(), whole.begin.tolist(), whole.end.tolist(), strict=True))
     assert rows_of(whole_episodes(step, said, {})) == [(b, s, s + 5) for b in range(4) for s in (0, 6)]
-    step.first[0, 0] = False  # the first rows of a chunk that goes on with an episode
+    step.first[0, 0] = False  # the first rows of a trajectory that goes on with an episode
     step.first[1, 2] = True  # a worker was lost after one row
     step.last[2] = False
     assert rows_of(whole_episodes(step, said, {})) == [(0, 6, 11), (1, 2, 5), (1, 6, 11), (3, 0, 5), (3, 6, 11)]

@@ -47,9 +47,9 @@ def test_jax_and_workers_start_without_what_only_linux_has() -> None:
         AS_ON_MACOS
         + """
 import json, jax, numpy as np
-from marlstone.runtime.spread import prepare
+from marlstone.rollout.placement import prepare
 prepare()
-from marlstone.runtime.workers import Workers
+from marlstone.rollout.worker_pool import Workers
 with Workers("tests/envs/host_examples.py:toy", 2, num_workers=1) as env:
     _, step = env.init(jax.random.split(jax.random.key(0), 2))
     print(json.dumps([jax.local_device_count(), bool(np.asarray(step.first).all())]))
@@ -64,10 +64,10 @@ with Workers("tests/envs/host_examples.py:toy", 2, num_workers=1) as env:
 def test_processes_are_seen_either_way(proc: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if not proc:
         monkeypatch.setattr(machine, "PROC", tmp_path)
-    with python("import time; time.sleep(60)  # marlstone.runtime.worker") as child:
+    with python("import time; time.sleep(60)  # marlstone.rollout.worker_process") as child:
         try:
             (found,) = [p for p in running() if p.pid == child.pid]
-            assert found.parent == os.getpid() and "marlstone.runtime.worker" in found.command
+            assert found.parent == os.getpid() and "marlstone.rollout.worker_process" in found.command
             assert is_alive(child.pid) and not is_stopped(child.pid)
             child.send_signal(signal.SIGSTOP)
             assert until(lambda: is_stopped(child.pid))

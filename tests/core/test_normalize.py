@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marlstone.core.normalize import CLIP, absorb, follow, moments, normalized, targets
+from marlstone.core.normalize import CLIP, absorb, moments, normalized, targets, update_moments
 
 
 def test_merged_moments_are_those_of_everything_at_once() -> None:
@@ -51,12 +51,12 @@ def test_value_targets_follow_their_own_set() -> None:
     x = np.random.default_rng(2).normal((1.0, 1.0, -7.0), (1.0, 1.0, 3.0), (50, 20, 3)).astype(np.float32)
     mask = np.ones(x.shape, bool)
     mask[:, :10, 1] = False
-    t = follow(targets(2), x, mask, members, 0.05)
+    t = update_moments(targets(2), x, mask, members, 0.05)
     first = np.concatenate([x[..., 0].ravel(), x[:, 10:, 1].ravel()])
     np.testing.assert_allclose(t.mu, [first.mean(), x[..., 2].mean()], rtol=1e-4)
     np.testing.assert_allclose(t.sigma, [first.std(), x[..., 2].std()], rtol=1e-3)
     mask[..., 2] = False
-    again = follow(t, x + 5, mask, members, 0.05)
+    again = update_moments(t, x + 5, mask, members, 0.05)
     np.testing.assert_array_equal(again.mu[1], t.mu[1])
     assert float(again.mu[0]) > float(t.mu[0])
     assert np.array_equal(targets(2).mu, [0, 0]) and np.array_equal(targets(2).sigma, [1, 1])
@@ -65,6 +65,6 @@ def test_value_targets_follow_their_own_set() -> None:
 def test_moving_targets_are_caught_up_with() -> None:
     t, ones = targets(1), np.ones((4, 4, 1), bool)
     for _ in range(200):
-        t = follow(t, np.full((4, 4, 1), 3.0, np.float32), ones, np.ones((1, 1), np.float32), 0.05)
+        t = update_moments(t, np.full((4, 4, 1), 3.0, np.float32), ones, np.ones((1, 1), np.float32), 0.05)
     np.testing.assert_allclose(t.mu, 3.0, rtol=1e-4)
     assert float(t.sigma[0]) >= 1e-3

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marlstone.credit import Chunk, Credit, Individual, Spec, Team, Views
+from marlstone.credit import Credit, Individual, Spec, Team, Trajectory, Views
 
 CALLS = itertools.count()
 
@@ -17,15 +17,15 @@ CALLS = itertools.count()
 class OnePayForAll(Credit):
     """Answers `[t]` where `[t n]` is asked."""
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Any, Any]:
-        return chunk.step.team_reward[1:], chunk.step.team_discount[1:]
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Any, Any]:
+        return trajectory.step.team_reward[1:], trajectory.step.team_discount[1:]
 
 
 @dataclass(frozen=True)
 class Whim(Individual):
     """Draws where nobody gave it a key."""
 
-    def advantage(self, p: Any, views: Views, chunk: Chunk, td: Any) -> Any:
+    def advantage(self, p: Any, views: Views, trajectory: Trajectory, td: Any) -> Any:
         return td + np.random.default_rng().normal()
 
 
@@ -33,8 +33,8 @@ class Whim(Individual):
 class FirstComeFirstServed(Team):
     """Pays the first agent only."""
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Any, Any]:
-        pay, discount = super().reward(p, views, chunk)
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Any, Any]:
+        pay, discount = super().reward(p, views, trajectory)
         return pay * (jnp.arange(pay.shape[-1]) == 0), discount
 
 
@@ -45,8 +45,8 @@ class Idle(Credit):
     def init(self, spec: Spec, key: Any) -> Any:
         return {"used": jnp.zeros(()), "unused": jnp.zeros(3)}
 
-    def loss(self, p: Any, views: Views, chunk: Chunk) -> Any:
-        return (chunk.step.team_reward[1:] - p["used"]) ** 2
+    def loss(self, p: Any, views: Views, trajectory: Trajectory) -> Any:
+        return (trajectory.step.team_reward[1:] - p["used"]) ** 2
 
 
 @dataclass(frozen=True)
@@ -55,24 +55,24 @@ class Generous(Team):
 
     claims: ClassVar[Any] = "shares"
 
-    def contribution(self, p: Any, views: Views, chunk: Chunk) -> Any:
-        return jnp.where(chunk.acts, chunk.step.team_reward[1:, None], 0)
+    def contribution(self, p: Any, views: Views, trajectory: Trajectory) -> Any:
+        return jnp.where(trajectory.acts, trajectory.step.team_reward[1:, None], 0)
 
 
 @dataclass(frozen=True)
 class Haunted(Individual):
     """Averages over everybody, present or not."""
 
-    def advantage(self, p: Any, views: Views, chunk: Chunk, td: Any) -> Any:
+    def advantage(self, p: Any, views: Views, trajectory: Trajectory, td: Any) -> Any:
         return td - td.mean(-1, keepdims=True)
 
 
 @dataclass(frozen=True)
 class Spread(Team):
-    """Spreads pay over the chunk, whoever's episode it was."""
+    """Spreads pay over the trajectory, whoever's episode it was."""
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Any, Any]:
-        pay, discount = super().reward(p, views, chunk)
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Any, Any]:
+        pay, discount = super().reward(p, views, trajectory)
         return jnp.broadcast_to(pay.mean(0), pay.shape), discount
 
 
@@ -80,8 +80,8 @@ class Spread(Team):
 class Proud(Individual):
     """Divides by pay, which may be 0."""
 
-    def advantage(self, p: Any, views: Views, chunk: Chunk, td: Any) -> Any:
-        return td / jnp.abs(chunk.step.reward).max()
+    def advantage(self, p: Any, views: Views, trajectory: Trajectory, td: Any) -> Any:
+        return td / jnp.abs(trajectory.step.reward).max()
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Dice(Individual):
     def init(self, spec: Spec, key: Any) -> Any:
         return jnp.asarray(np.random.default_rng().normal(size=2), jnp.float32)
 
-    def loss(self, p: Any, views: Views, chunk: Chunk) -> Any:
-        return jnp.broadcast_to((p**2).sum(), chunk.logp.shape[:1])
+    def loss(self, p: Any, views: Views, trajectory: Trajectory) -> Any:
+        return jnp.broadcast_to((p**2).sum(), trajectory.logp.shape[:1])
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Growing(Individual):
 class Diary(Individual):
     """Keeps a count outside of its parameters."""
 
-    def advantage(self, p: Any, views: Views, chunk: Chunk, td: Any) -> Any:
+    def advantage(self, p: Any, views: Views, trajectory: Trajectory, td: Any) -> Any:
         count = jax.pure_callback(
             lambda _: np.float32(next(CALLS)), jax.ShapeDtypeStruct((), jnp.float32), td[0, 0], vmap_method="sequential"
         )

@@ -14,11 +14,11 @@ from marlstone.algorithm import Algorithm
 from marlstone.architectures import Ctde, Gru, Mlp
 from marlstone.core.distributions import Box
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk, Views
+from marlstone.core.types import Trajectory, Views
 from marlstone.credit import Counterfactual, Credit, Difference, Team
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient
-from tests.batches import begun, chunks_of, quick
+from tests.batches import begun, quick, trajectories_of
 
 PAIR = "proving:pair"
 STARTS = (0, 2, 3)
@@ -30,20 +30,20 @@ class Claims:
 
     def __init__(self, credit: Credit, body: Any) -> None:
         self.it = it = Algorithm(make(PAIR).spec, Ctde(body), credit, PolicyGradient())
-        self.chunk, self.train = chunks_of(it, PAIR), begun(it)
+        self.trajectory, self.train = trajectories_of(it, PAIR), begun(it)
         self._ask = quick(self._ask)
 
-    def _ask(self, chunk: Chunk) -> Any:
+    def _ask(self, trajectory: Trajectory) -> Any:
         it, t = self.it, self.train
-        views = it.views(t.nets, t.seen, t.targets, chunk)
-        return it.asked(t.nets).advantage(views, chunk, jnp.zeros_like(chunk.logp)), views.logp, it.contribution(t, chunk)
+        views = it.views(t.nets, t.seen, t.targets, trajectory)
+        return it.asked(t.nets).advantage(views, trajectory, jnp.zeros_like(trajectory.logp)), views.logp, it.contribution(t, trajectory)
 
     def __call__(self, group: int, agent: int, action: Any) -> tuple[np.ndarray, ...]:
         """Advantage, log-prob and contribution `[b t]` of that agent had it taken this action on every row."""
-        changed = np.array(self.chunk.action[group])
+        changed = np.array(self.trajectory.action[group])
         changed[:, :, agent] = action
-        actions = (*self.chunk.action[:group], changed, *self.chunk.action[group + 1 :])
-        return tuple(np.asarray(x)[..., STARTS[group] + agent] for x in self._ask(replace(self.chunk, action=actions)))
+        actions = (*self.trajectory.action[:group], changed, *self.trajectory.action[group + 1 :])
+        return tuple(np.asarray(x)[..., STARTS[group] + agent] for x in self._ask(replace(self.trajectory, action=actions)))
 
 
 claims = functools.cache(Claims)
@@ -69,8 +69,8 @@ def test_advantages_are_zero_in_expectation_under_the_agents_own_policy(body: An
 
 def test_a_boxs_advantages_are_zero_over_its_points() -> None:
     ask = claims(Counterfactual(), Mlp((6, 5), "tanh"))
-    chunk, train = ask.chunk, ask.train
-    head = ask.it.architecture.policy(ask.it.spec, train.nets.actor, train.seen, chunk.step, chunk.memory)[0][1][:, :-1]
+    trajectory, train = ask.trajectory, ask.train
+    head = ask.it.architecture.policy(ask.it.spec, train.nets.actor, train.seen, trajectory.step, trajectory.memory)[0][1][:, :-1]
     advantage = np.array([ask(1, 0, p[:, :, 0])[0] for p in np.asarray(Box(1).points(head))])
     np.testing.assert_allclose(advantage.mean(0), 0, atol=1e-5)
     assert np.abs(advantage).mean() > 0.005
@@ -80,7 +80,7 @@ def test_a_boxs_advantages_are_zero_over_its_points() -> None:
 def test_the_default_is_worth_nothing(method: Any) -> None:
     """A contribution of either method, and Difference's advantage, exactly; any other action's is not nothing."""
     ask = claims(method(), Mlp((6, 5), "tanh"))
-    acts = np.asarray(ask.chunk.acts)
+    acts = np.asarray(ask.trajectory.acts)
     for group, agent, default, other in ((0, 0, 0, 1), (0, 1, 0, 2), (1, 0, 0.0, 0.8), (2, 0, (0, 0), (1, 2))):
         here = acts[..., STARTS[group] + agent]
         advantage, _, contribution = ask(group, agent, default)
@@ -116,7 +116,7 @@ def test_every_legal_action_keeps_being_tried(method: Any, explore: float) -> No
     assert float(it._explore(jnp.ones(()))) == pytest.approx(explore)
     actor = jax.tree.map(lambda x: 30 * x, ask.train.nets.actor)  # policies that have settled
     policy = replace(ask.train.policy, actor=actor, explore=it._explore(jnp.zeros(())))
-    rows = jax.tree.map(lambda x: x[:, 1], ask.chunk.step)
+    rows = jax.tree.map(lambda x: x[:, 1], ask.trajectory.step)
     heads, _ = it.heads(policy, rows, it.memory(len(rows.first)))
     raw = it.architecture.policy(it.spec, actor, policy.seen, rows, it.memory(len(rows.first)))[0]
     legal = np.asarray(rows.legal[0])

@@ -16,7 +16,7 @@ from marlstone.credit import Counterfactual, Credit, Difference, Individual, Qmi
 from marlstone.credit.decomposition import _said
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning
-from tests.batches import chunks_of
+from tests.batches import trajectories_of
 
 DUMMY = "proving:dummy?rows=3"
 SPEC = make(DUMMY).spec
@@ -82,25 +82,25 @@ def test_the_best_joint_action_is_everybodys_best(credit: Any, seed: int) -> Non
 def test_contributions_are_the_team_with_an_action_less_the_team_with_the_default(credit: Any) -> None:
     """One value replaced, the others kept; the absent are worth nothing, and count for nothing."""
     it = Algorithm(SPEC, Ctde(Mlp((4,))), credit, QLearning())
-    chunk = jax.tree.map(lambda x: x[0], chunks_of(it, DUMMY))
-    rng, t = np.random.default_rng(0), len(chunk.logp)
+    trajectory = jax.tree.map(lambda x: x[0], trajectories_of(it, DUMMY))
+    rng, t = np.random.default_rng(0), len(trajectory.logp)
     present = rng.random((t + 1, N)) < 0.7
-    chunk = replace(chunk, step=replace(chunk.step, present=jnp.asarray(present)))
+    trajectory = replace(trajectory, step=replace(trajectory.step, present=jnp.asarray(present)))
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
     views = Views(q_chosen=draw(t, N), q_default=draw(t, N), q_best=2 + draw(t + 1, N) ** 2)
     p = parameters(credit, 0)
-    said = np.asarray(credit.contribution(p, views, chunk))
+    said = np.asarray(credit.contribution(p, views, trajectory))
     assert (said[~present[:-1]] == 0).all() and (said[present[:-1]] != 0).all()
     if type(credit) is Vdn:
         np.testing.assert_allclose(said, np.where(present[:-1], views.q_chosen - views.q_default, 0), atol=1e-5)
     here = lambda q: np.where(present[:-1], q[:t], 0).astype(np.float32)
-    mixed = lambda q: np.asarray(credit.mix(p, q, here(views.q_best), chunk.step.state[:-1]))
+    mixed = lambda q: np.asarray(credit.mix(p, q, here(views.q_best), trajectory.step.state[:-1]))
     for i in range(N):
         swapped = here(views.q_chosen)
         swapped[:, i] = here(views.q_default)[:, i]
         np.testing.assert_allclose(said[:, i], mixed(jnp.asarray(here(views.q_chosen))) - mixed(jnp.asarray(swapped)), rtol=1e-4, atol=1e-4)
     noise = replace(views, **{k: jnp.where(present[: len(getattr(views, k))], getattr(views, k), 7) for k in ("q_chosen", "q_default")})
-    np.testing.assert_array_equal(said, credit.contribution(p, noise, chunk))
+    np.testing.assert_array_equal(said, credit.contribution(p, noise, trajectory))
 
 
 def test_claims_are_made_of_trained_action_values_only() -> None:

@@ -10,7 +10,7 @@ import pytest
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Decentralized, Mlp
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk, Spec
+from marlstone.core.types import Spec, Trajectory
 from marlstone.credit import Counterfactual, Decoupled, Individual, Team
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient
@@ -21,21 +21,21 @@ ALONE = Decentralized(Mlp((6, 5), "tanh"), "none")
 LEARNER = PolicyGradient(lr=1e-2, epochs=2, minibatches=2)
 
 
-def richer(chunks: Chunk, team: bool, agents: Any = ()) -> Chunk:
+def richer(trajectories: Trajectory, team: bool, agents: Any = ()) -> Trajectory:
     """The same batch with other rewards: the team's, and these agents'."""
-    rng, step = np.random.default_rng(2), chunks.step
+    rng, step = np.random.default_rng(2), trajectories.step
     reward = np.array(step.reward)
     for i in agents:
         reward[..., i] = rng.normal(size=reward.shape[:2])
     paid = rng.normal(size=step.team_reward.shape).astype(np.float32) if team else step.team_reward
-    return replace(chunks, step=replace(step, reward=reward, team_reward=paid))
+    return replace(trajectories, step=replace(step, reward=reward, team_reward=paid))
 
 
 def moved(team: float, change: Any) -> list[bool]:
     """Per agent of `pair` (its first two share a group): whether any of its parameters end up different."""
     it = combination(PAIR, ALONE, Individual(team=team), LEARNER)
-    chunks = it.chunks()
-    nets = [it.updated(c, 2).nets for c in (chunks, change(chunks))]
+    trajectories = it.trajectories()
+    nets = [it.updated(c, 2).nets for c in (trajectories, change(trajectories))]
     differ = lambda g, i: any(
         not np.array_equal(x[i], y[i]) if it.it.spec.groups[g].count > 1 else not np.array_equal(x, y)
         for part in ("actor", "critic")
@@ -57,17 +57,17 @@ def test_all_of_the_teams_reward_is_team() -> None:
     updated = []
     for credit in (Individual(team=1.0), Team()):
         it = combination(PAIR, ALONE, credit, LEARNER)
-        updated.append(it.updated(it.chunks(), 2).nets)
+        updated.append(it.updated(it.trajectories(), 2).nets)
     for x, y in zip(*map(jax.tree.leaves, updated), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-6)
 
 
 def test_pay_is_the_weighted_mean_until_the_teams_end() -> None:
     it = combination(PAIR, ALONE, Individual(team=0.25), LEARNER)
-    chunks, train = it.chunks(), begun(it.it)
-    views = it.it.views(train.nets, train.seen, train.targets, jax.tree.map(jnp.asarray, chunks))
-    pay, discount = it.it.asked(train.nets).reward(views, chunks)
-    step = chunks.step
+    trajectories, train = it.trajectories(), begun(it.it)
+    views = it.it.views(train.nets, train.seen, train.targets, jax.tree.map(jnp.asarray, trajectories))
+    pay, discount = it.it.asked(train.nets).reward(views, trajectories)
+    step = trajectories.step
     np.testing.assert_allclose(pay, 0.75 * step.reward[:, 1:] + 0.25 * step.team_reward[:, 1:, None], atol=1e-6)
     np.testing.assert_array_equal(discount, np.broadcast_to(step.team_discount[:, 1:, None], discount.shape))
     assert (np.asarray(step.discount[:, 1:]) < np.asarray(discount)).any(), "somebody's own end comes before the team's"

@@ -9,9 +9,9 @@ import pytest
 from marlstone.cli import main
 from marlstone.config import kinds
 from marlstone.credit import Credit
-from marlstone.evaluate import credit_laws
-from marlstone.evaluate.credit_laws import LAWS, judged, title
-from marlstone.evaluate.specimen import Specimen, specimen
+from marlstone.evaluation.credit import laws as credit_laws
+from marlstone.evaluation.credit.law_cases import Specimen, specimen
+from marlstone.evaluation.credit.laws import LAWS, judged, title
 
 ROOT = Path(__file__).parents[2]
 NEWCOMER, BROKEN = f"{ROOT}/examples/my_credit.py:MyCredit", f"{Path(__file__).parent}/broken.py"
@@ -57,7 +57,7 @@ def test_a_law_catches_who_breaks_it(law: object, name: str) -> None:
 
 def test_the_command_says_what_holds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """0 where all laws hold, 3 where one is broken, 2 for a mistake; the cheap laws alone, the others are run above."""
-    monkeypatch.setattr("marlstone.runtime.spread.prepare", lambda: None)
+    monkeypatch.setattr("marlstone.rollout.placement.prepare", lambda: None)
     cheap = (LAWS[0], credit_laws.agents_of_one_type_may_swap_places, credit_laws.shares_add_up_to_the_return)
     monkeypatch.setattr(credit_laws, "LAWS", cheap)
     assert main(["check-credit", f"{BROKEN}:FirstComeFirstServed", "--json"]) == 3

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from marlstone.algorithm import Algorithm
-from marlstone.algorithm.ahead import Ahead
+from marlstone.algorithm.lookahead import BatchLookahead
 from marlstone.architectures import Ctde, Gru, Mlp
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
-from marlstone.core.types import Chunk
+from marlstone.core.types import Trajectory
 from marlstone.credit import Shaping, Team
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient
-from tests.batches import begun, chunks_of, quick
+from tests.batches import begun, quick, trajectories_of
 
 ADDITIVE, PAIR = "proving:additive?rows=3", "proving:pair"
 MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
@@ -28,16 +28,16 @@ class Shaped:
 
     def __init__(self, name: str, body: Any, b: int = 4, hidden: int = 7, **fields: Any) -> None:
         self.it = Algorithm(make(name).spec, Ctde(body), Shaping(hidden=hidden, **fields), PolicyGradient())
-        self.chunk, self.train = jax.tree.map(jnp.asarray, chunks_of(self.it, name, b)), begun(self.it)
+        self.trajectory, self.train = jax.tree.map(jnp.asarray, trajectories_of(self.it, name, b)), begun(self.it)
         train = self.train
-        self.views = quick(self.it.views)(train.nets, train.seen, train.targets, self.chunk)
+        self.views = quick(self.it.views)(train.nets, train.seen, train.targets, self.trajectory)
 
     def meta(self, nets: Any, views: Any = None) -> Any:
         it, seen = self.it, self.train.seen
-        acts = it.sets.count(self.chunk.acts)
-        known = it._reading.known(seen, self.chunk)
+        acts = it.sets.count(self.trajectory.acts)
+        known = it._view_builder.known(seen, self.trajectory)
         beyond = it.asked(nets).beyond(views or self.views, known)
-        ahead = Ahead(it.spec, it.architecture, it.learner, it.sets, nets.actor, seen, self.chunk, acts, beyond)
+        ahead = BatchLookahead(it.spec, it.architecture, it.learner, it.sets, nets.actor, seen, self.trajectory, acts, beyond)
         return it.asked(nets).meta(views or self.views, known, ahead).mean()
 
 
@@ -47,7 +47,7 @@ def test_the_gradient_goes_through_a_real_step(body: Any) -> None:
     it = Shaped(PAIR, body, inner_lr=1.0, weight=1.0)
     with jax.enable_x64(True):
         wide = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
-        it.chunk, it.views, nets = wide(it.chunk), wide(it.views), wide(it.train.nets)
+        it.trajectory, it.views, nets = wide(it.trajectory), wide(it.views), wide(it.train.nets)
         loss = lambda credit: it.meta(replace(nets, credit=credit))
         value, slope = quick(loss), quick(jax.grad(loss))(nets.credit)
         rng, h = np.random.default_rng(0), 1e-5
@@ -65,7 +65,7 @@ def test_only_its_own_parameters_learn_from_it(body: Any) -> None:
     nets = it.train.nets
 
     def loss(nets: Any) -> Any:
-        return it.meta(nets, it.it.views(nets, it.train.seen, it.train.targets, it.chunk))
+        return it.meta(nets, it.it.views(nets, it.train.seen, it.train.targets, it.trajectory))
 
     slope = quick(jax.grad(loss))(nets)
     assert not any(np.asarray(x).any() for part in (slope.actor, slope.critic) for x in jax.tree.leaves(part))
@@ -74,11 +74,11 @@ def test_only_its_own_parameters_learn_from_it(body: Any) -> None:
 
 def test_pay_is_the_teams_and_at_most_the_weight_more() -> None:
     it = Shaped(PAIR, MLP, weight=0.3)
-    paid, discount = it.it.asked(it.train.nets).reward(it.views, it.it._reading.known(it.train.seen, it.chunk))
-    team, until = Algorithm(it.it.spec, it.it.architecture, Team(), it.it.learner).asked(it.train.nets).reward(it.views, it.chunk)
+    paid, discount = it.it.asked(it.train.nets).reward(it.views, it.it._view_builder.known(it.train.seen, it.trajectory))
+    team, until = Algorithm(it.it.spec, it.it.architecture, Team(), it.it.learner).asked(it.train.nets).reward(it.views, it.trajectory)
     more = np.asarray(paid - team)
     assert (np.abs(more) <= 0.3 + 1e-6).all() and np.abs(more).max() > 0.01
-    assert not more[~np.asarray(it.chunk.acts)].any()
+    assert not more[~np.asarray(it.trajectory.acts)].any()
     np.testing.assert_array_equal(discount, until)
 
 
@@ -94,11 +94,11 @@ def test_it_finds_what_helps_the_team() -> None:
         return jax.lax.fori_loop(0, 200, step, credit)
 
     credit = learned(nets.credit)
-    known: Chunk = it.it._reading.known(it.train.seen, it.chunk)
+    known: Trajectory = it.it._view_builder.known(it.train.seen, it.trajectory)
     paid, _ = it.it.asked(replace(nets, credit=credit)).reward(it.views, known)
-    more = np.asarray(paid - it.chunk.step.team_reward[:, 1:, None])
-    shown, said = it.chunk.step.obs[0]["symbol"][:, :-1].argmax(-1), it.chunk.action[0]
-    right, wrong = it.chunk.acts & (said == shown + 1), it.chunk.acts & (said > 0) & (said != shown + 1)
+    more = np.asarray(paid - it.trajectory.step.team_reward[:, 1:, None])
+    shown, said = it.trajectory.step.obs[0]["symbol"][:, :-1].argmax(-1), it.trajectory.action[0]
+    right, wrong = it.trajectory.acts & (said == shown + 1), it.trajectory.acts & (said > 0) & (said != shown + 1)
     heavy = np.arange(8) >= 4  # whose weight in the team's reward stands out of the others' noise
     better = [more[..., i][right[..., i]].mean() - more[..., i][wrong[..., i]].mean() for i in np.flatnonzero(heavy)]
     assert min(better) > 0.005, better
@@ -112,11 +112,11 @@ def test_a_batch_that_devices_share_is_refused() -> None:
 def test_the_step_ahead_is_clipped_as_the_learners_is() -> None:
     """Agents that share no parameters are clipped apart: how much one of them moves says nothing of how much another does."""
     it = Algorithm(make(PAIR).spec, Ctde(MLP, sharing="none"), Shaping(hidden=7), PolicyGradient(max_grad_norm=1e-3))
-    chunk, train = jax.tree.map(jnp.asarray, chunks_of(it, PAIR)), begun(it)
-    beyond = jnp.ones(chunk.logp.shape, bool)
-    acts = it.sets.count(chunk.acts)
-    ahead = Ahead(it.spec, it.architecture, it.learner, it.sets, train.nets.actor, train.seen, chunk, acts, beyond)
-    advantage = jnp.asarray(np.random.default_rng(0).normal(size=chunk.logp.shape), jnp.float32)
+    trajectory, train = jax.tree.map(jnp.asarray, trajectories_of(it, PAIR)), begun(it)
+    beyond = jnp.ones(trajectory.logp.shape, bool)
+    acts = it.sets.count(trajectory.acts)
+    ahead = BatchLookahead(it.spec, it.architecture, it.learner, it.sets, train.nets.actor, train.seen, trajectory, acts, beyond)
+    advantage = jnp.asarray(np.random.default_rng(0).normal(size=trajectory.logp.shape), jnp.float32)
     after = quick(lambda a: ahead.step(a, 1.0))
     small, large = after(advantage), after(advantage.at[..., 1].multiply(1e4))
     np.testing.assert_allclose(small, large, atol=2e-5)

@@ -15,7 +15,7 @@ import pytest
 
 from marlstone.cli import audit_credit, check_hacking, compare, evaluate, main, select, train
 from marlstone.core.episodes import Whole
-from marlstone.evaluate import credit_laws
+from marlstone.evaluation.credit import laws as credit_laws
 from marlstone.runs.store import Store
 from tests.cli.conftest import pretend
 
@@ -42,7 +42,7 @@ def tiny(line: str) -> list[str]:
 
 def fitting(config: Any, *rest: Any, **more: Any) -> dict[str, Any]:
     """No training, but everything that is checked before it."""
-    from marlstone.runtime.train import runtime_of
+    from marlstone.training.loop import runtime_of
 
     runtime_of(config).close()
     return pretend(config, *rest, **more)
@@ -50,8 +50,8 @@ def fitting(config: Any, *rest: Any, **more: Any) -> dict[str, Any]:
 
 def fitting_audit(config: Any) -> dict[str, Any]:
     """No audit either, but what is checked before it."""
-    from marlstone.evaluate.credit_audit import auditable
-    from marlstone.runtime.train import runtime_of
+    from marlstone.evaluation.credit.audit import auditable
+    from marlstone.training.loop import runtime_of
 
     auditable(config)
     runtime_of(config).close()
@@ -66,8 +66,8 @@ def fitting_audit(config: Any) -> dict[str, Any]:
 def fitting_cases(config: Any, checkpoint: Any, episodes: int, tell: Any) -> dict[str, Any]:
     """No episodes, but every case that would be played is put over the environment."""
     from marlstone.envs.faults import under
-    from marlstone.evaluate.edge_cases import decider_of, standard_cases
-    from marlstone.runtime.train import runtime_of
+    from marlstone.evaluation.robustness.edge_cases import decider_of, standard_cases
+    from marlstone.training.loop import runtime_of
 
     runtime, rows = runtime_of(config), []
     for case in (*standard_cases(runtime.algorithm.spec), *config.evaluate.cases):
@@ -90,7 +90,7 @@ def fitting_cases(config: Any, checkpoint: Any, episodes: int, tell: Any) -> dic
 def fitting_selection(question: Any, folder: Path, do: Any) -> dict[str, Any]:
     """No candidate is trained, but all are fitted, and one is recommended."""
     from marlstone.config import dump
-    from marlstone.evaluate.select.study import Study, remembered
+    from marlstone.evaluation.select.study import Study, remembered
 
     it = Study(question, folder, do, print)
     remembered(folder, question)
@@ -101,7 +101,7 @@ def fitting_selection(question: Any, folder: Path, do: Any) -> dict[str, Any]:
 
 def fitting_comparison(first: Any, second: Any, *_: Any) -> dict[str, Any]:
     """No comparison, but whether the runs are of one environment."""
-    from marlstone.evaluate.paired import together
+    from marlstone.evaluation.paired.players import together
 
     together(first[0], second[0])
     figures = dict.fromkeys(("difference", "ci95", "better", "clipped", "counted", "episodes", "seeds", "bounds"))
@@ -112,7 +112,7 @@ def fitting_comparison(first: Any, second: Any, *_: Any) -> dict[str, Any]:
 def fitting_check(runs: Any, *_: Any) -> dict[str, Any]:
     """No check either, but whether there is something to check."""
     from marlstone.envs.make import make
-    from marlstone.evaluate.paired import together
+    from marlstone.evaluation.paired.players import together
 
     together(runs[0][0], runs[-1][0])
     assert make(runs[0][0].env).spec.metrics

@@ -17,8 +17,8 @@ from marlstone.envs.make import make
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.pettingzoo import PettingZooEnv
 from marlstone.envs.user_file import adapt, load
-from marlstone.runtime.stepping import Stepping
-from marlstone.runtime.workers import Workers
+from marlstone.rollout.env_stepper import Stepping
+from marlstone.rollout.worker_pool import Workers
 
 CASES = Path(__file__).parents[1] / "cases"
 API, HORIZON, RESPAWN = (load(str(CASES / f"{name}.py")) for name in ("api_habits", "horizon", "respawn"))

@@ -422,7 +422,7 @@ def test_actions_over_a_bad_link_are_late_and_lost() -> None:
         (lambda: Volatile(loss=2), "loss is 2"),
         (lambda: under([Death(4)], make("proving:dummy")), "fault 'death': agents is 4, of a team of 4: leave at least one"),
         (lambda: under([Noise(leaf="radar")], make("proving:dummy")), "leaf is 'radar', which nobody observes"),
-        (lambda: under([Death()], make(f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make")), "give within, in rows"),
+        (lambda: under([Death()], make(f"{Path(__file__).parents[1] / 'twin.py'}:make")), "give within, in rows"),
         (lambda: under([Extreme(value="nan", leaf="picture")], make("proving:dials")), "use value = 'large'"),
     ],
 )  # fmt: skip

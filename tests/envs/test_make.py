@@ -1,10 +1,10 @@
-"""Names of environments read as INTERFACE says; a mistake in one says what to write instead."""
+"""Names of environments read as documented; a mistake in one says what to write instead."""
 
 import importlib.util
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marlstone.envs.make import FILE, UnknownEnvironment, is_jax, make, parse, sources
@@ -48,6 +48,7 @@ def test_how_an_option_reads(text: str, value: object, noted: bool) -> None:
 plain = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"))
 
 
+@example({"0:": False})
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), st.recursive(plain, st.lists, max_leaves=4), max_size=3))
 def test_typed_options_read_back(options: dict) -> None:
     """Whatever a table of options holds, the name that stands for it gives the same, with the same types, and leaves nothing to note."""
@@ -108,8 +109,8 @@ def test_missing_package_says_how_to_install(monkeypatch: pytest.MonkeyPatch) ->
 def test_sources_list_themselves() -> None:
     for source in sources():
         assert source.about and source.examples and source.state
-        for example in source.examples:
-            assert parse(example)[0] == source.name and is_jax(example) == source.jax
+        for name in source.examples:
+            assert parse(name)[0] == source.name and is_jax(name) == source.jax
         assert source.installed == (not source.missing)
 
 

@@ -16,10 +16,10 @@ from marlstone.envs.make import make
 from marlstone.envs.managed import Layout, Managers
 from marlstone.envs.vectorized import Vectorized
 from tests.batches import quick
-from tests.runtime.twin import Twin
+from tests.twin import Twin
 
 PAIR, PLAN = "proving:pair", "proving:plan?reach=1&rows=12"
-LINE = f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make"
+LINE = f"{Path(__file__).parents[1] / 'twin.py'}:make"
 B, T = 4, 30
 
 

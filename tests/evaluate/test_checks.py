@@ -10,9 +10,8 @@ import pytest
 from marlstone.cli import main
 from marlstone.config import load
 from marlstone.core.errors import UserError
-from marlstone.evaluate.checks import CHANCE, NOMINAL, Checks, baseline_of
+from marlstone.evaluation.checks import CHANCE, NOMINAL, Checks, baseline_of
 from marlstone.runs.directory import RunDirectory
-from tests.runtime.conftest import compiled_once  # noqa: F401
 
 CREDIT, CASE = "check/credit/rank_correlation", "check/edge-cases/an agent dies"
 FEW = {

@@ -15,10 +15,9 @@ from marlstone.envs.make import make
 from marlstone.envs.proving import Redundant
 from marlstone.envs.proving.symbols import Shown
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluate.credit_audit import Auditor, Told, summary
+from marlstone.evaluation.credit.audit import Auditor, Told, summary
 from marlstone.learners import PolicyGradient
 from tests.batches import begun, quick
-from tests.runtime.conftest import compiled_once  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 GAME = Redundant(rows=3)
@@ -31,15 +30,15 @@ WORTH = np.array([0.6, 0.3, 0.0, -0.2])
 class Truthful(Team):
     kind: ClassVar[str] = "truthful"
 
-    def _state(self, chunk: Any) -> Shown:
-        return Shown(chunk.logp[:, 0], chunk.step.obs[0]["symbol"][:-1].argmax(-1))
+    def _state(self, trajectory: Any) -> Shown:
+        return Shown(trajectory.logp[:, 0], trajectory.step.obs[0]["symbol"][:-1].argmax(-1))
 
-    def _action(self, chunk: Any) -> Any:
+    def _action(self, trajectory: Any) -> Any:
         """Credit is shown actions encoded."""
-        return tuple(a.argmax(-1) for a in chunk.action)
+        return tuple(a.argmax(-1) for a in trajectory.action)
 
-    def contribution(self, p: Any, views: Any, chunk: Any) -> Any:
-        return jax.vmap(GAME.contribution)(self._state(chunk), self._action(chunk))
+    def contribution(self, p: Any, views: Any, trajectory: Any) -> Any:
+        return jax.vmap(GAME.contribution)(self._state(trajectory), self._action(trajectory))
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ class Fair(Truthful):
     kind: ClassVar[str] = "fair"
     claims: ClassVar[Any] = "shares"
 
-    def contribution(self, p: Any, views: Any, chunk: Any) -> Any:
-        return jax.vmap(GAME.shapley)(self._state(chunk), self._action(chunk))
+    def contribution(self, p: Any, views: Any, trajectory: Any) -> Any:
+        return jax.vmap(GAME.shapley)(self._state(trajectory), self._action(trajectory))
 
 
 def audited(credit: Any) -> Told:

@@ -6,8 +6,8 @@ import pytest
 
 from marlstone.core.records import replace
 from marlstone.credit import Individual
-from marlstone.evaluate.cross_play import cross_play, losses, relative_loss, rotations
-from marlstone.evaluate.disagreement import action_disagreement
+from marlstone.evaluation.stability.cross_play import cross_play, losses, relative_loss, rotations
+from marlstone.evaluation.stability.disagreement import action_disagreement
 from tests.standing import always, runtime, standing
 
 

@@ -13,9 +13,9 @@ from marlstone.architectures import Decentralized, Gru, Mlp
 from marlstone.core.distributions import Box, Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
-from marlstone.evaluate.disagreement import action_disagreement, distance, frozen_probes, probes_of
+from marlstone.evaluation.stability.disagreement import action_disagreement, distance, frozen_probes, probes_of
 from marlstone.learners import Pqn
-from tests.batches import chunks_of
+from tests.batches import trajectories_of
 from tests.standing import always, by_chance, runtime, standing
 
 SPACES = [Discrete(4), MultiDiscrete((2, 3)), Box(3)]
@@ -83,7 +83,7 @@ def test_action_values_are_compared_by_what_would_be_done() -> None:
     it = runtime("proving:climbing", 3, Decentralized(Mlp((4,), norm="layer")), Pqn(epochs=1, minibatches=1))
     heads = ([0.1, 0.0, 0.0], [0.0, 0.1, 0.0], [9.0, 0.0, 1.0])
     state = standing(*(replace(always(it.algorithm, h), explore=jnp.float32(e)) for h, e in zip(heads, (0.0, 0.3, 0.9))))
-    probes = {5: chunks_of(it.algorithm, "proving:climbing")}
+    probes = {5: trajectories_of(it.algorithm, "proving:climbing")}
     np.testing.assert_allclose(action_disagreement(it, state, probes), [[0, 1, 0], [1, 0, 1], [0, 1, 0]], atol=1e-6)
 
 

@@ -17,17 +17,16 @@ from marlstone.core.types import Spec
 from marlstone.envs.faults import ActionLoss, Death, Dropout, Noise, RewardNoise
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
-from marlstone.evaluate import edge_cases as suite
-from marlstone.evaluate.edge_cases import chance_return, decider_of, edge_cases, judged, standard_cases
+from marlstone.evaluation.robustness import edge_cases as suite
+from marlstone.evaluation.robustness.edge_cases import chance_return, decider_of, edge_cases, judged, standard_cases
+from marlstone.play.action_selectors import Chance
+from marlstone.play.evaluator import Episodes
+from marlstone.play.inference_faults import Late
 from marlstone.runs.checkpoint import save
 from marlstone.runs.directory import RunDirectory
-from marlstone.runtime.deciding import Chance
-from marlstone.runtime.evaluation import Episodes
-from marlstone.runtime.inference_faults import Late
-from marlstone.runtime.train import runtime_of
-from tests.runtime.conftest import compiled_once  # noqa: F401
+from marlstone.training.loop import runtime_of
 
-LINE = f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make"
+LINE = f"{Path(__file__).parents[1] / 'twin.py'}:make"
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 

@@ -12,16 +12,16 @@ from marlstone.config import RunConfig
 from marlstone.config.schema import Evaluation
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk, Step
+from marlstone.core.types import Step, Trajectory
 from marlstone.envs.faults import Fault
 from marlstone.envs.faults.contract import SeedDraws
 from marlstone.envs.make import make
-from marlstone.evaluate.gate import _still, _values, core_of, fit_gate, fitted, kept_gate, least_episodes, load_gate, scorer
-from marlstone.evaluate.gate_measured import measure_gate, ood
-from marlstone.evaluate.novelty import NOVELTIES, Far
+from marlstone.evaluation.robustness.gate import _still, _values, core_of, fit_gate, fitted, kept_gate, least_episodes, load_gate, scorer
+from marlstone.evaluation.robustness.gate_measured import measure_gate, ood
+from marlstone.evaluation.robustness.novelty import NOVELTIES, Far
+from marlstone.play.gated import Gate, features, outside, readings, score
 from marlstone.runs.arrays import Unreadable
-from marlstone.runtime.gated import Gate, features, outside, readings, score
-from tests.batches import chunks_of, rollout
+from tests.batches import rollout, trajectories_of
 from tests.standing import always, by_chance, runtime, standing
 
 BRINK = f"jax:{Path(__file__).parent / 'brink.py'}:make"
@@ -41,7 +41,7 @@ class Jitter(Fault):
 
 
 # ---- calibration
-def episodes(random: np.random.Generator, count: int, t: int = 12) -> Chunk:
+def episodes(random: np.random.Generator, count: int, t: int = 12) -> Trajectory:
     """Whole episodes of two agents whose readings drift slowly, each from a place of its own: rows are anything but independent."""
     x = random.normal(size=(count, t + 1, 2, 2)) * 0.2
     x[:, 0] = random.standard_t(6, size=(count, 2, 2))
@@ -49,13 +49,13 @@ def episodes(random: np.random.Generator, count: int, t: int = 12) -> Chunk:
     flags = lambda at: np.arange(t + 1)[None].repeat(count, 0) == at
     step: Any = jax.tree.map(lambda x: np.broadcast_to(x, (count, t + 1, *x.shape)), make("proving:match").init(jax.random.key(0))[1])
     step = replace(step, obs=({"symbol": x},), first=flags(0), last=flags(t))
-    return Chunk(step, (np.zeros((count, t, 2), np.int32),), np.zeros((count, t, 2), np.float32), None)
+    return Trajectory(step, (np.zeros((count, t, 2), np.int32),), np.zeros((count, t, 2), np.float32), None)
 
 
-def alarms(gate: Gate, chunks: Chunk) -> np.ndarray:
+def alarms(gate: Gate, trajectories: Trajectory) -> np.ndarray:
     (known,) = gate.groups
-    seen = features(known, chunks.step.obs[0]["symbol"][:, :-1])
-    return outside(gate, score(known, seen, _still(seen, chunks.step.first[:, :-1]))).any((1, 2))
+    seen = features(known, trajectories.step.obs[0]["symbol"][:, :-1])
+    return outside(gate, score(known, seen, _still(seen, trajectories.step.first[:, :-1]))).any((1, 2))
 
 
 def test_false_alarms_over_episodes_are_as_many_as_declared() -> None:
@@ -87,15 +87,15 @@ def test_padding_is_nobodys_reading() -> None:
     spec = make("proving:match").spec
     spec = replace(spec, groups=(replace(spec.groups[0], features={"symbol": (2, 1)}),))
     it = replace(runtime("proving:match", 1).algorithm, spec=spec)
-    chunks, random = episodes(np.random.default_rng(3), 16), np.random.default_rng(4)
-    chunks.step.obs[0]["symbol"][:, :, 1, 1] = random.normal(size=(16, 13)) + 50
-    gate = fitted(it, by_chance(it, 0).policy, chunks, 0.2, scorer(it))
+    trajectories, random = episodes(np.random.default_rng(3), 16), np.random.default_rng(4)
+    trajectories.step.obs[0]["symbol"][:, :, 1, 1] = random.normal(size=(16, 13)) + 50
+    gate = fitted(it, by_chance(it, 0).policy, trajectories, 0.2, scorer(it))
     np.testing.assert_array_equal(gate.groups[0].real, [[1, 1], [1, 0]])
     known = gate.groups[0].values[:, 1]
     assert np.abs(known).max() < 10 and not (known == 0).any()
-    before = alarms(gate, chunks)
-    chunks.step.obs[0]["symbol"][:, :, 1, 1] = -50
-    np.testing.assert_array_equal(alarms(gate, chunks), before)
+    before = alarms(gate, trajectories)
+    trajectories.step.obs[0]["symbol"][:, :, 1, 1] = -50
+    np.testing.assert_array_equal(alarms(gate, trajectories), before)
 
 
 def test_cores_cover_and_values_are_all_that_were_read() -> None:
@@ -164,10 +164,10 @@ def test_gates_are_kept_with_the_run_and_made_anew_for_other_policies(tmp_path: 
 def test_readings_beyond_any_seen_are_found_in_every_kind_of_group(name: str) -> None:
     """In pictures by their means; of agents that come and go, while they are there. One agent of each group meets them."""
     it = runtime(name, 1).algorithm
-    chunks, policy = chunks_of(it, name, 12, 12), by_chance(it, 0).policy
-    gate = fitted(it, policy, chunks, 0.2, scorer(it))
+    trajectories, policy = trajectories_of(it, name, 12, 12), by_chance(it, 0).policy
+    gate = fitted(it, policy, trajectories, 0.2, scorer(it))
     for e in range(3):
-        row: Step = jax.tree.map(lambda x: x[e, 2], chunks.step)  # noqa: B023
+        row: Step = jax.tree.map(lambda x: x[e, 2], trajectories.step)  # noqa: B023
         memory = Far().begin(it.spec, row, SeedDraws(e))
         _, broken = Far().row(it.spec, memory, row, SeedDraws(e))
         for g, known, who, fine, far in zip(it.spec.groups, gate.groups, memory, row.obs, broken.obs, strict=True):

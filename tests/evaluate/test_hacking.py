@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from marlstone.core.errors import UserError
-from marlstone.evaluate.hacking import hacked
-from marlstone.evaluate.statistics import iqm
+from marlstone.evaluation.paired.hacking import hacked
+from marlstone.stats.intervals import iqm
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 DRAWS: dict[str, Draw] = {

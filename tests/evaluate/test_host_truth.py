@@ -15,15 +15,14 @@ from marlstone.config import RunConfig
 from marlstone.credit import Attention, Team
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluate import host_truth, truth
-from marlstone.evaluate.credit_audit import Auditor, auditable
-from marlstone.evaluate.host_truth import Compiled, revisited
+from marlstone.evaluation.credit import host_truth, truth
+from marlstone.evaluation.credit.audit import Auditor, auditable
+from marlstone.evaluation.credit.host_truth import Compiled, revisited
 from marlstone.learners import PolicyGradient
 from tests.batches import begun, quick
-from tests.runtime.conftest import compiled_once  # noqa: F401
-from tests.runtime.twin import Twin
+from tests.twin import Twin
 
-TWIN = f"{Path(__file__).parents[1] / 'runtime' / 'twin.py'}:make"
+TWIN = f"{Path(__file__).parents[1] / 'twin.py'}:make"
 FORAGING = "gymnasium:lbforaging?id=Foraging-8x8-2p-2f-coop-v3"
 SAMPLES, LENGTH = 12, 14
 
@@ -44,7 +43,7 @@ def test_worth_is_the_jax_twins() -> None:
         return it, truth.decisions_worth(twin, algorithm, policy, it, SAMPLES, who, jax.random.key(1))
 
     there, known = jax.device_get(quick(measured)(key))
-    for a, b in zip(jax.tree.leaves((it.chunks, it.memory)), jax.tree.leaves((there.chunks, there.memory)), strict=True):
+    for a, b in zip(jax.tree.leaves((it.trajectories, it.memory)), jax.tree.leaves((there.trajectories, there.memory)), strict=True):
         np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), atol=1e-5)
     np.testing.assert_array_equal(worth.at, known.at)
     np.testing.assert_allclose(worth.worth, known.worth, atol=1e-5)
@@ -71,10 +70,10 @@ def test_of_long_play_some_states_are_kept_from_beginning_to_end() -> None:
     algorithm = Algorithm(env.spec, Decentralized(Mlp((4,))), Team(), PolicyGradient())
     policy, compiled, key = begun(algorithm).policy, Compiled(algorithm, SAMPLES), jax.random.key(3)
     long, some = (host_truth.gather(env, compiled, policy, key, 120, most) for most in (None, 15))
-    for a, b in zip(jax.tree.leaves(long.chunks), jax.tree.leaves(some.chunks), strict=True):
+    for a, b in zip(jax.tree.leaves(long.trajectories), jax.tree.leaves(some.trajectories), strict=True):
         np.testing.assert_array_equal(a, b)
-    at, real = ([t for t, kept in enumerate(mask) if kept] for mask in ((x is not None for x in some.states), long.chunks.real[0]))
-    assert [t for t, x in enumerate(long.states) if x is not None] == real == np.flatnonzero(some.chunks.real[0]).tolist()
+    at, real = ([t for t, kept in enumerate(mask) if kept] for mask in ((x is not None for x in some.states), long.trajectories.real[0]))
+    assert [t for t, x in enumerate(long.states) if x is not None] == real == np.flatnonzero(some.trajectories.real[0]).tolist()
     assert len(at) == 15 and set(at) <= set(real) and 3 <= sum(t >= 60 for t in at) <= 12
     worth = host_truth.decisions_worth(env, compiled, policy, some, np.arange(2), jax.random.key(1))
     assert set(worth.at.tolist()) <= set(at)

@@ -16,13 +16,12 @@ from marlstone.core.episodes import Whole, whole_episodes
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.credit import Team
-from marlstone.evaluate.log_audit import audit_log, chunks_for, summary
+from marlstone.evaluation.credit.log_audit import audit_log, summary, trajectories_for
+from marlstone.evaluation.episode_log import Log, difference, evaluate_logged, open_log, refuse_taken, write
 from marlstone.learners import PolicyGradient
 from marlstone.runs.arrays import ARRAYS
 from marlstone.runs.checkpoint import Checkpoint, save
-from marlstone.runtime.episode_log import Log, difference, evaluate_logged, open_log, refuse_taken, write
-from marlstone.runtime.train import runtime_of
-from tests.runtime.conftest import compiled_once  # noqa: F401
+from marlstone.training.loop import runtime_of
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -34,8 +33,8 @@ class Paid(Team):
     kind: ClassVar[str] = "paid"
     claims: ClassVar[Any] = "shares"
 
-    def contribution(self, p: Any, views: Any, chunk: Any) -> Any:
-        return chunk.step.reward[1:]
+    def contribution(self, p: Any, views: Any, trajectory: Any) -> Any:
+        return trajectory.step.reward[1:]
 
 
 CONFIG = RunConfig(
@@ -76,8 +75,8 @@ def opened(kept: Kept) -> Log:
 # ---- on the disk
 def test_a_log_holds_what_was_played_and_its_record_is_of_that(kept: Kept, opened: Log) -> None:
     runtime = runtime_of(CONFIG)
-    assert opened.spec == runtime.algorithm.spec and opened.env == CONFIG.env and list(opened.chunks) == [5, 6]
-    for i, c in enumerate(opened.chunks.values()):
+    assert opened.spec == runtime.algorithm.spec and opened.env == CONFIG.env and list(opened.trajectories) == [5, 6]
+    for i, c in enumerate(opened.trajectories.values()):
         whole = whole_episodes(c.step, np.zeros((*c.logp.shape[:2], 0)), opened.spec.metrics)
         assert (whole.length == 3).all() and whole.env.tolist() == list(range(35))
         assert kept.record["returns"][i] == pytest.approx(whole.team_return.mean())
@@ -87,10 +86,10 @@ def test_a_log_holds_what_was_played_and_its_record_is_of_that(kept: Kept, opene
 
 
 def test_what_is_written_comes_back_bit_for_bit(opened: Log, tmp_path: Path) -> None:
-    again = open_log(write(tmp_path / "a" / "b", opened.env, "sample", opened.spec, opened.chunks))
-    for a, b in zip(jax.tree.leaves(opened.chunks), jax.tree.leaves(again.chunks), strict=True):
+    again = open_log(write(tmp_path / "a" / "b", opened.env, "sample", opened.spec, opened.trajectories))
+    for a, b in zip(jax.tree.leaves(opened.trajectories), jax.tree.leaves(again.trajectories), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert jax.tree.structure(opened.chunks) == jax.tree.structure(again.chunks) and again.act == "sample"
+    assert jax.tree.structure(opened.trajectories) == jax.tree.structure(again.trajectories) and again.act == "sample"
 
 
 def test_what_is_no_log_is_refused(kept: Kept, tmp_path: Path, opened: Log) -> None:
@@ -100,7 +99,7 @@ def test_what_is_no_log_is_refused(kept: Kept, tmp_path: Path, opened: Log) -> N
         open_log(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no log of episodes"):
         open_log(kept.checkpoint.path)
-    path = write(tmp_path / "log", opened.env, "mode", opened.spec, opened.chunks)
+    path = write(tmp_path / "log", opened.env, "mode", opened.spec, opened.trajectories)
     data = bytearray((path / ARRAYS).read_bytes())
     data[-1] ^= 1
     (path / ARRAYS).write_bytes(data)
@@ -135,8 +134,8 @@ def test_a_log_of_another_environment_is_refused(kept: Kept) -> None:
 
 
 def test_seeds_score_their_own_episodes_or_all(opened: Log) -> None:
-    own, foreign = chunks_for(opened, (6, 7))
-    np.testing.assert_array_equal(own.step.reward, opened.chunks[6].step.reward)
+    own, foreign = trajectories_for(opened, (6, 7))
+    np.testing.assert_array_equal(own.step.reward, opened.trajectories[6].step.reward)
     assert len(foreign.logp) == 70
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from marlstone.config import load
 from marlstone.core.errors import UserError
-from marlstone.evaluate.paired import BATCH, ROUND, Evidence, Players, keys_of, rounds, together
+from marlstone.evaluation.paired.players import BATCH, ROUND, Evidence, Players, keys_of, rounds, together
 
 ENV = "proving:dummy?rows=2&sigma=9"
 

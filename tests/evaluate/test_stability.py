@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from marlstone.core.errors import UserError
-from marlstone.evaluate.stability import ALIVE, CUTS, Stability, _shortfall, _spread, stability
+from marlstone.evaluation.stability.rating import ALIVE, CUTS, Stability, _shortfall, _spread, stability
 
 ORDER = ["High", "Moderate", "Low"]
 PER_RUN = ["within_run", "drawdown", "collapse", "rollout"]

@@ -13,7 +13,7 @@ from marlstone.architectures import Ctde, Gru, Mlp
 from marlstone.credit import Team
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluate.truth import EXACT, PERMUTATIONS, coalition_returns, decisions_worth, gather, shapley, swapped
+from marlstone.evaluation.credit.truth import EXACT, PERMUTATIONS, coalition_returns, decisions_worth, gather, shapley, swapped
 from marlstone.learners import PolicyGradient
 from tests.batches import quick
 
@@ -46,9 +46,9 @@ def test_what_decisions_are_worth_is_what_the_game_says(name: str, body: Any) ->
         it = gather(Vectorized(env, 6), algorithm, policy, key, 7)
         worth = decisions_worth(env, algorithm, policy, it, SAMPLES, who, jax.random.key(1))
         flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[worth.at], tree)
-        chunks, then = it.chunks, jax.tree.map(lambda x: x[:, 1:], it.chunks.step)
-        rows = chunks.real, then.last, then.team_reward
-        return worth, jax.vmap(env.contribution)(flat(it.states), flat(chunks.action)), flat(rows)
+        trajectories, then = it.trajectories, jax.tree.map(lambda x: x[:, 1:], it.trajectories.step)
+        rows = trajectories.real, then.last, then.team_reward
+        return worth, jax.vmap(env.contribution)(flat(it.states), flat(trajectories.action)), flat(rows)
 
     worth, truth, (real, last, pay) = jax.device_get(quick(measured)(jax.random.key(0)))
     assert real.all() and len(set(worth.at)) > 10
@@ -67,7 +67,7 @@ def test_noise_that_no_action_makes_cancels() -> None:
         it = gather(Vectorized(env, 4), algorithm, policy, key, 4)
         worth = decisions_worth(env, algorithm, policy, it, SAMPLES, who, jax.random.key(1))
         flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[worth.at], tree)
-        return worth, jax.vmap(env.contribution)(flat(it.states), flat(it.chunks.action))
+        return worth, jax.vmap(env.contribution)(flat(it.states), flat(it.trajectories.action))
 
     worth, truth = jax.device_get(quick(measured)(jax.random.key(0)))
     np.testing.assert_allclose(worth.worth, truth[:, who], atol=1e-5)
@@ -96,7 +96,7 @@ def test_coalitions_play_paired_episodes() -> None:
     np.testing.assert_array_equal(v[:, 0], 0)
     np.testing.assert_allclose(v, v[:, 1 : n + 1] @ sets.T.astype(np.float32), atol=1e-5)
     np.testing.assert_array_equal(np.asarray(play(sets[::-1].copy()))[:, ::-1], v)
-    gathered = quick(lambda key: gather(Vectorized(env, 300), algorithm, policy, key, 2).chunks.step.team_reward[:, 1:].sum(1))
+    gathered = quick(lambda key: gather(Vectorized(env, 300), algorithm, policy, key, 2).trajectories.step.team_reward[:, 1:].sum(1))
     returns = np.asarray(gathered(jax.random.key(3)))
     assert abs(v[:, n + 1].mean() - returns.mean()) < 4 * np.hypot(v[:, n + 1].std(), returns.std()) / 300**0.5
 

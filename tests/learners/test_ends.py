@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marlstone.core.types import Chunk, Step, Views
+from marlstone.core.types import Step, Trajectory, Views
 from marlstone.credit import Credit, Individual, Team
 from marlstone.credit.contract import Asked
 from marlstone.envs.make import make
@@ -20,7 +20,7 @@ CASES = list(product(("terminated", "truncated", "away"), (1, 2, 3), ("terminate
 learners = pytest.mark.parametrize("learner", LEARNERS, ids=[x.kind for x in LEARNERS])
 
 
-def episodes() -> Chunk:
+def episodes() -> Trajectory:
     """One episode a row of `CASES`: agent 0 ends at step `END` (truncated: with its final observation) or is away from there on, the
     team's episode ends `gap` steps later, and the next one begins. Rewards are 1 for agent 0 while it is there, 10 for the others."""
     b, n, t = len(CASES), SPEC.n, LENGTH
@@ -36,14 +36,14 @@ def episodes() -> Chunk:
         if team == "terminated":
             team_discount[i, over] = discount[i, over] = 0
     step = Step(({},), np.zeros((b, t + 1, 0)), reward, reward.sum(-1), discount, team_discount, first, last, (None,), present, present, {})
-    return Chunk(step, (np.zeros((b, t, n)),), np.zeros((b, t, n), np.float32), None)
+    return Trajectory(step, (np.zeros((b, t, n)),), np.zeros((b, t, n), np.float32), None)
 
 
 def returns(learner: Any, credit: Credit, value: np.ndarray) -> np.ndarray:
     """Agent 0's targets before its end, `[case END]`; its value is 100 where it left, or where its team ended, as `value` says."""
-    asked, x, chunk = Asked(credit, None, SPEC), jnp.asarray(value), episodes()
-    views = Views(logp=jnp.asarray(chunk.logp), entropy=x[:, 1:], value=x, q_best=x, q_greedy=x)
-    return np.asarray(learner.targets(asked, views, chunk, asked, views).target)[:, :END, 0]
+    asked, x, trajectory = Asked(credit, None, SPEC), jnp.asarray(value), episodes()
+    views = Views(logp=jnp.asarray(trajectory.logp), entropy=x[:, 1:], value=x, q_best=x, q_greedy=x)
+    return np.asarray(learner.targets(asked, views, trajectory, asked, views).target)[:, :END, 0]
 
 
 def values(at: Any) -> np.ndarray:
@@ -90,13 +90,13 @@ def test_whose_reward_goes_on_is_seen_in_what_credit_answers() -> None:
     """A method of anybody's that rewards some agents by themselves and others by the team is told apart, agent by agent."""
 
     class Mixed(Individual):
-        def reward(self, p: Any, views: Views, chunk: Chunk) -> Any:
-            own, team = Individual().reward(p, views, chunk), Team().reward(p, views, chunk)
+        def reward(self, p: Any, views: Views, trajectory: Trajectory) -> Any:
+            own, team = Individual().reward(p, views, trajectory), Team().reward(p, views, trajectory)
             return tuple(jnp.where(np.arange(SPEC.n) % 2 == 1, a, b) for a, b in zip(team, own, strict=True))
 
-    chunk, gone = episodes(), np.array([leaves != "away" for leaves, *_ in CASES])
+    trajectory, gone = episodes(), np.array([leaves != "away" for leaves, *_ in CASES])
     for credit, wanted in ((Individual(), [False] * SPEC.n), (Team(), [True] * SPEC.n), (Mixed(), [k % 2 == 1 for k in range(SPEC.n)])):
-        found = np.asarray(Asked(credit, None, SPEC).beyond(Views(), chunk))
+        found = np.asarray(Asked(credit, None, SPEC).beyond(Views(), trajectory))
         assert (found[gone, END, 0] == wanted[0]).all()
         ended = [i for i, (_, _, team) in enumerate(CASES) if team == "terminated"]
         at = [END + CASES[i][1] - 1 for i in ended]

@@ -11,34 +11,34 @@ from marlstone.core.distributions import Box, Discrete, MultiDiscrete
 from marlstone.core.layers import Dense
 from marlstone.core.types import Views
 from marlstone.credit import Individual
-from marlstone.learners import Fixed, PolicyGradient
+from marlstone.learners import LearningTargets, PolicyGradient
 from marlstone.learners.optimizer import Adam, clip_by_set
-from tests.batches import begun, chunks_of, combination
+from tests.batches import begun, combination, trajectories_of
 
 PAIR = "proving:pair"
 
 
 def batch():
     it = combination(PAIR, Decentralized(Mlp((4,))), Individual(), PolicyGradient()).it
-    chunk = chunks_of(it, PAIR)
-    rng, shape = np.random.default_rng(0), chunk.logp.shape
+    trajectory = trajectories_of(it, PAIR)
+    rng, shape = np.random.default_rng(0), trajectory.logp.shape
     draw = lambda *s: rng.normal(size=s).astype(np.float32)
     value = draw(shape[0], shape[1] + 1, shape[2])
-    views = Views(chunk.logp + 0.4 * draw(*shape), np.abs(draw(*shape)), value)
-    prox, advantage, target = chunk.logp + 0.5 * draw(*shape), draw(*shape), draw(*shape)
-    fixed = Fixed(target, np.ones(shape, bool), prox, advantage)
-    return it, chunk, views, fixed, np.array([1.0, 2.0, 3.0, 4.0], np.float32)
+    views = Views(trajectory.logp + 0.4 * draw(*shape), np.abs(draw(*shape)), value)
+    prox, advantage, target = trajectory.logp + 0.5 * draw(*shape), draw(*shape), draw(*shape)
+    fixed = LearningTargets(target, np.ones(shape, bool), prox, advantage)
+    return it, trajectory, views, fixed, np.array([1.0, 2.0, 3.0, 4.0], np.float32)
 
 
 def test_loss_is_the_equation() -> None:
     """L = min(pi_prox/mu, c) min(ratio A, clip(ratio) A) + bonus, written for one element at a time."""
-    it, chunk, views, fixed, sigma = batch()
+    it, trajectory, views, fixed, sigma = batch()
     asked, learner = it.asked(begun(it).nets), PolicyGradient(clip=0.2, cap=1.3, entropy=0.05, value=0.7)
-    losses, metrics = learner.loss(asked, views, chunk, fixed, sigma, 0.0)
+    losses, metrics = learner.loss(asked, views, trajectory, fixed, sigma, 0.0)
     kinds = set()
-    for at in np.ndindex(chunk.logp.shape):
+    for at in np.ndindex(trajectory.logp.shape):
         ratio = np.exp(views.logp[at] - fixed.logp[at])
-        stale = np.exp(fixed.logp[at] - chunk.logp[at])
+        stale = np.exp(fixed.logp[at] - trajectory.logp[at])
         a = fixed.advantage[at]
         surrogate = min(stale, 1.3) * min(ratio * a, np.clip(ratio, 0.8, 1.2) * a)
         np.testing.assert_allclose(losses.deciding[at], -surrogate - 0.05 * views.entropy[at], rtol=1e-4, atol=1e-5)
@@ -50,25 +50,25 @@ def test_loss_is_the_equation() -> None:
 
 def test_fresh_data_is_the_case_of_equal_policies() -> None:
     """Ratios and staleness are one, so the gradient is the plain policy gradient's."""
-    it, chunk, views, fixed, sigma = batch()
-    asked, fresh = it.asked(begun(it).nets), Fixed(fixed.target, fixed.predicted, jnp.asarray(chunk.logp), fixed.advantage)
+    it, trajectory, views, fixed, sigma = batch()
+    asked, fresh = it.asked(begun(it).nets), LearningTargets(fixed.target, fixed.predicted, jnp.asarray(trajectory.logp), fixed.advantage)
     loss = lambda logp: (
-        PolicyGradient(entropy=0.0).loss(asked, Views(logp, views.entropy, views.value), chunk, fresh, sigma, 0.0)[0].deciding.sum()
+        PolicyGradient(entropy=0.0).loss(asked, Views(logp, views.entropy, views.value), trajectory, fresh, sigma, 0.0)[0].deciding.sum()
     )
-    np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(chunk.logp)), -fixed.advantage, rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(trajectory.logp)), -fixed.advantage, rtol=1e-5)
 
 
 def test_targets_are_corrected_by_the_acting_log_probs() -> None:
     """Doubting what acted changes targets, on rows of decisions only; agreeing with it gives the case rho = 1."""
-    it, chunk, views, _, _ = batch()
+    it, trajectory, views, _, _ = batch()
     learner, asked = PolicyGradient(), it.asked(begun(it).nets)
-    fresh = learner.targets(asked, Views(chunk.logp, views.entropy, views.value), chunk)
-    stale = learner.targets(asked, Views(chunk.logp - 1.0, views.entropy, views.value), chunk)
+    fresh = learner.targets(asked, Views(trajectory.logp, views.entropy, views.value), trajectory)
+    stale = learner.targets(asked, Views(trajectory.logp - 1.0, views.entropy, views.value), trajectory)
     assert not np.allclose(fresh.target, stale.target)
-    np.testing.assert_array_equal(stale.logp, chunk.logp - 1.0)
-    idle = np.asarray(~chunk.acts)
+    np.testing.assert_array_equal(stale.logp, trajectory.logp - 1.0)
+    idle = np.asarray(~trajectory.acts)
     noise = np.where(idle, 3.0, 0.0).astype(np.float32)
-    again = learner.targets(asked, Views(chunk.logp + noise, views.entropy, views.value), chunk)
+    again = learner.targets(asked, Views(trajectory.logp + noise, views.entropy, views.value), trajectory)
     np.testing.assert_array_equal(again.target, fresh.target)
 
 

@@ -10,26 +10,26 @@ import pytest
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Ctde, Decentralized, Gru, Mlp
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk
+from marlstone.core.types import Trajectory
 from marlstone.credit import Individual, Vdn
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import Pqn, QLearning, Replay
-from marlstone.runtime.deciding import Alone
-from marlstone.runtime.evaluation import play
-from marlstone.runtime.fused import Fused
-from tests.batches import B, T, begun, chunks_of, quick
+from marlstone.play.action_selectors import Alone
+from marlstone.play.evaluator import play
+from marlstone.training.fused import Fused
+from tests.batches import B, T, begun, quick, trajectories_of
 
 DUMMY = "proving:dummy?rows=3"
 MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
 SMALL = Replay(8, 2, 1)
 
 
-def batch(algorithm: Algorithm) -> tuple[Chunk, np.ndarray]:
-    """Chunks of random play in which some ends are truncations, an agent is gone for a while and some actions are illegal; and the
+def batch(algorithm: Algorithm) -> tuple[Trajectory, np.ndarray]:
+    """Trajectories of random play in which some ends are truncations, an agent is gone for a while and some actions are illegal; and the
     rows `[b t+1]` that were truncated."""
-    chunk, rng = chunks_of(algorithm, DUMMY), np.random.default_rng(2)
-    step, n = chunk.step, algorithm.spec.n
+    trajectory, rng = trajectories_of(algorithm, DUMMY), np.random.default_rng(2)
+    step, n = trajectory.step, algorithm.spec.n
     cut = np.asarray(step.last) & (rng.random(step.last.shape) < 0.5)
     team_discount, discount, present = (np.array(x) for x in (step.team_discount, step.discount, step.present))
     team_discount[cut], discount[cut] = 1.0, 1.0
@@ -37,12 +37,12 @@ def batch(algorithm: Algorithm) -> tuple[Chunk, np.ndarray]:
     legal = rng.random((*step.last.shape, n, 5)) < 0.6
     legal[..., 0] = True
     step = replace(step, team_discount=team_discount, discount=discount, present=present, legal=(legal,))
-    return replace(chunk, step=step), cut
+    return replace(trajectory, step=step), cut
 
 
-def q_of(algorithm: Algorithm, nets: Any, train: Any, chunk: Chunk) -> np.ndarray:
+def q_of(algorithm: Algorithm, nets: Any, train: Any, trajectory: Trajectory) -> np.ndarray:
     """`[b t+1 n a]`"""
-    return np.asarray(algorithm.architecture.policy(algorithm.spec, nets.actor, train.seen, chunk.step, chunk.memory)[0][0])
+    return np.asarray(algorithm.architecture.policy(algorithm.spec, nets.actor, train.seen, trajectory.step, trajectory.memory)[0][0])
 
 
 # ---- targets
@@ -52,17 +52,19 @@ def test_targets_are_the_recursion(learner: Any, credit: Any) -> None:
     """y_t = r_t + g d_t [(1 - l) V_t+1 + l y_t+1], V from the target networks' value of the online networks' best legal action;
     nothing flows over an end or a reset, a truncated episode is bootstrapped from the row it was cut on."""
     it = Algorithm(make(DUMMY).spec, Ctde(MLP), credit, learner)
-    chunk, cut = batch(it)
+    trajectory, cut = batch(it)
     train, rng, team = begun(it), np.random.default_rng(4), isinstance(credit, Vdn)
     other = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.3), jnp.float32), train.nets)
-    lagged = other if learner.lags else None
-    fixed = quick(lambda train, chunk: it._targets(train.nets, lagged, train.seen, train.targets, chunk))(train, chunk)
-    online = q_of(it, train.nets, train, chunk)
-    valued = q_of(it, other, train, chunk) if learner.lags else online
-    best = np.where(chunk.step.legal[0], online, -np.inf).argmax(-1)
+    target_params = other if learner.lags else None
+    fixed = quick(lambda train, trajectory: it._targets(train.nets, target_params, train.seen, train.targets, trajectory))(
+        train, trajectory
+    )
+    online = q_of(it, train.nets, train, trajectory)
+    valued = q_of(it, other, train, trajectory) if learner.lags else online
+    best = np.where(trajectory.step.legal[0], online, -np.inf).argmax(-1)
     value = np.take_along_axis(valued, best[..., None], -1)[..., 0]
-    assert (best != np.where(chunk.step.legal[0], valued, -np.inf).argmax(-1)).any() == learner.lags
-    s = jax.tree.map(np.asarray, chunk.step)
+    assert (best != np.where(trajectory.step.legal[0], valued, -np.inf).argmax(-1)).any() == learner.lags
+    s = jax.tree.map(np.asarray, trajectory.step)
     if team:
         value = np.broadcast_to(np.where(s.present, value, 0).sum(-1, keepdims=True), value.shape)
         pay, discount = s.team_reward[..., None], s.team_discount[..., None]
@@ -96,18 +98,18 @@ def test_target_networks_move_every_so_many_batches(tau: float) -> None:
     """By `tau` towards the online ones, which for tau = 1 they then equal; in between they stand still to the bit."""
     learner = QLearning(target_every=2, tau=tau, lr=1e-2, replay=SMALL)
     it = Algorithm(make(DUMMY).spec, Decentralized(MLP), Vdn(), learner)
-    chunk = chunks_of(it, DUMMY)
-    update = quick(lambda train, key: it.update(train, chunk, 0.0, key)[0])
+    trajectory = trajectories_of(it, DUMMY)
+    update = quick(lambda train, key: it.update(train, trajectory, 0.0, key)[0])
     leaves = lambda x: np.concatenate([np.ravel(y) for y in jax.tree.leaves(x)])
-    train = begun(it, like=chunk)
+    train = begun(it, like=trajectory)
     for k in range(5):
         after = update(train, jax.random.key(k))
-        before, online, lagged = (leaves(x) for x in (train.lagged, after.nets, after.lagged))
+        before, online, target_params = (leaves(x) for x in (train.target_params, after.nets, after.target_params))
         assert int(after.opt.count) == k + 1 and (leaves(train.nets) != online).all()
         if k % 2:
-            np.testing.assert_allclose(lagged, before + tau * (online - before), atol=1e-6)
+            np.testing.assert_allclose(target_params, before + tau * (online - before), atol=1e-6)
         else:
-            np.testing.assert_array_equal(lagged, before)
+            np.testing.assert_array_equal(target_params, before)
         train = after
 
 
@@ -116,24 +118,26 @@ def test_target_networks_move_every_so_many_batches(tau: float) -> None:
 def test_rows_that_only_bring_memory_up_to_date_are_not_trained(body: Any, asked: int | None, rows: int) -> None:
     """Neither by the loss nor by priorities, until an episode begins in the sequence; targets are the same all over."""
     it = Algorithm(make(DUMMY).spec, Decentralized(body), Vdn(), QLearning(burn_in=asked, replay=SMALL))
-    chunk = chunks_of(it, "proving:dummy?rows=9")
+    trajectory = trajectories_of(it, "proving:dummy?rows=9")
     bare = Algorithm(it.spec, it.architecture, it.credit, QLearning(burn_in=0, replay=SMALL))
     train = begun(it)
-    fixed, whole = (quick(lambda t, c, a=a: a._targets(t.nets, t.nets, t.seen, t.targets, c))(train, chunk) for a in (it, bare))
+    fixed, whole = (quick(lambda t, c, a=a: a._targets(t.nets, t.nets, t.seen, t.targets, c))(train, trajectory) for a in (it, bare))
     np.testing.assert_array_equal(fixed.target, whole.target)
-    begun_here = np.cumsum(np.asarray(chunk.step.first)[:, 1:-1], 1) > 0
+    begun_here = np.cumsum(np.asarray(trajectory.step.first)[:, 1:-1], 1) > 0
     for t in range(T):
-        exact = np.asarray(chunk.step.first)[:, 0] | (begun_here[:, t - 1] if t else False)
+        exact = np.asarray(trajectory.step.first)[:, 0] | (begun_here[:, t - 1] if t else False)
         wanted = np.asarray(whole.predicted)[:, t] & (exact | (t >= rows))[:, None]
         np.testing.assert_array_equal(np.asarray(fixed.predicted)[:, t], wanted)
-    assert (np.asarray(fixed.predicted) != np.asarray(whole.predicted)).any() == (rows > 0 and not np.asarray(chunk.step.first)[:, 0].all())
+    assert (np.asarray(fixed.predicted) != np.asarray(whole.predicted)).any() == (
+        rows > 0 and not np.asarray(trajectory.step.first)[:, 0].all()
+    )
 
 
 def test_a_sequence_all_burnt_in_is_refused() -> None:
     it = Algorithm(make(DUMMY).spec, Decentralized(GRU), Vdn(), QLearning(burn_in=T, replay=SMALL))
-    chunk, train = chunks_of(it, DUMMY), begun(it)
+    trajectory, train = trajectories_of(it, DUMMY), begun(it)
     with pytest.raises(ValueError, match=f"burn_in is {T}, and sequences have {T} rows: give less than rollout.length"):
-        jax.eval_shape(lambda t, c: it._targets(t.nets, t.nets, t.seen, t.targets, c), train, chunk)
+        jax.eval_shape(lambda t, c: it._targets(t.nets, t.nets, t.seen, t.targets, c), train, trajectory)
 
 
 # ---- refusals
@@ -177,5 +181,5 @@ def test_climbing_settles_on_an_equilibrium_and_optimists_on_the_best(learner: A
     runtime = Fused(env, algorithm, 4, 60, (0,))
     state, report = quick(lambda s: runtime.advance(runtime.begin(s), 60, 60))(0)
     assert np.isfinite(np.concatenate([np.ravel(x) for x in jax.tree.leaves((state.train.nets, report.losses))])).all()
-    judged = quick(lambda policy: play(Vectorized(env.env, 8), 8, Alone(algorithm), policy, jax.random.key(1), 0.0).team_return.mean())
+    judged = quick(lambda policy: play(Vectorized(env.env, 8), 8, Alone(algorithm), policy, jax.random.key(1), 0.0)[0].team_return.mean())
     assert judged(state.train.policy) >= least

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk, Step
+from marlstone.core.types import Step, Trajectory
 from marlstone.learners import Replay
 from marlstone.learners.replay import Remembered
 
 
-def rollout(tags: Any) -> Chunk:
+def rollout(tags: Any) -> Trajectory:
     """Sequences `[b 2 1]` that say who they are."""
     tags = jnp.asarray(tags, jnp.float32)
     x = jnp.broadcast_to(tags[:, None, None], (len(tags), 2, 1))
     step = Step(({"x": x[..., None]},), *[x] * 3, *[x[..., 0]] * 4, (None,), x > -1, x > -1, {})
-    return Chunk(step, (x.astype(jnp.int32),), x, None)
+    return Trajectory(step, (x.astype(jnp.int32),), x, None)
 
 
 def filled(replay: Replay, adds: int, b: int = 2) -> Remembered:
@@ -30,8 +30,11 @@ def filled(replay: Replay, adds: int, b: int = 2) -> Remembered:
 
 def tags(replay: Replay, it: Remembered) -> np.ndarray:
     """Of all sequences held; every leaf must agree."""
-    chunks = replay.at(it, jnp.arange(len(it.priority)))
-    ids = [np.asarray(x).reshape(len(x), -1) for x in (chunks.step.obs[0]["x"], chunks.step.discount, chunks.logp, chunks.action[0])]
+    trajectories = replay.at(it, jnp.arange(len(it.priority)))
+    ids = [
+        np.asarray(x).reshape(len(x), -1)
+        for x in (trajectories.step.obs[0]["x"], trajectories.step.discount, trajectories.logp, trajectories.action[0])
+    ]
     assert all((x == ids[0][:, :1]).all() for x in ids)
     return ids[0][:, 0].astype(int)
 
@@ -83,12 +86,12 @@ def test_surprise_is_preferred_and_weighed_back(alpha: float) -> None:
 def test_only_what_was_drawn_is_rated_anew() -> None:
     replay = Replay(8, 2, priority=0.7)
     it = filled(replay, 3)
-    rated = replay.surprised(it, jnp.array([1, 4]), jnp.array([9.0, 0.0]))
+    rated = replay.update_priorities(it, jnp.array([1, 4]), jnp.array([9.0, 0.0]))
     np.testing.assert_allclose(rated.priority, [1, 9, 1, 1, 0, 1, 0, 0], atol=2e-6)
     assert rated.priority[4] > 0, "a sequence without error may still be drawn"
     np.testing.assert_allclose(replay.add(rated, rollout([7, 8])).priority[6:], 9, atol=2e-6)
     plain = replace(replay, priority=0.0)
-    assert plain.surprised(it, jnp.array([1, 4]), jnp.array([9.0, 0.0])) is it
+    assert plain.update_priorities(it, jnp.array([1, 4]), jnp.array([9.0, 0.0])) is it
 
 
 def test_a_ring_smaller_than_a_rollout_is_refused() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marlstone.cli.find import find
+from marlstone.api.finding import find
 from marlstone.core.errors import UserError
 from marlstone.runs.checkpoint import save
 from marlstone.runs.directory import RunDirectory, one_line

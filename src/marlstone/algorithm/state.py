@@ -3,7 +3,7 @@
 from typing import Any
 
 from marlstone.architectures.action_values import Joint
-from marlstone.architectures.contract import Seen
+from marlstone.architectures.contract import ObservationNormalizer
 from marlstone.architectures.network import Network
 from marlstone.core.normalize import Scales
 from marlstone.core.records import record, replace
@@ -27,22 +27,22 @@ class Policy:
     """What acts: the actor's networks, the frozen moments of what they see, and how far they explore."""
 
     actor: tuple[Network, ...]
-    seen: Seen
+    seen: ObservationNormalizer
     explore: Array
 
 
 @record
 class Train:
     """All that learning carries from update to update. `version` counts updates; `explore` is how far the next rollout explores;
-    `lagged`, the learner's target networks, and `replay`, what it remembers, are None for those without."""
+    `target_params`, the learner's target networks, and `replay`, what it remembers, are None for those without."""
 
     nets: Nets
-    seen: Seen
+    seen: ObservationNormalizer
     targets: Scales
     opt: Any
     version: Array
     explore: Array
-    lagged: Any
+    target_params: Any
     replay: Any
 
     @property

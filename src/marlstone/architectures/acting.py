@@ -26,7 +26,7 @@ class Actor:
     body: Body
 
 
-def speak(
+def policy_forward(
     actors: tuple[Actor, ...],
     parameters: tuple[Network, ...],
     moments: tuple[dict[str, Moments], ...],

@@ -12,7 +12,7 @@ import numpy as np
 
 from marlstone.core.gru import Gru as GruParameters
 from marlstone.core.gru import gru_cell, gru_init
-from marlstone.core.layers import Activation, Dense, activate, dense, dense_init, gain, own
+from marlstone.core.layers import Activation, Dense, activate, dense, dense_init, gain, gather_agent_params
 
 Array = Any
 Norm = Literal["none", "layer"]
@@ -135,7 +135,7 @@ class Gru:
     def advance(self, p: GruParameters, x: Array, first: Array, memory: Array, owners: np.ndarray | None) -> tuple[Array, Array]:
         """x `[b (t) n before]`, first `[b (t)]`, memory `[b n hidden]` -> `[b (t) n hidden]` and the last memory."""
         x = dense(p.x, _bend(x, self.activation, self.norm), owners)
-        u, b, xp = own(p.u, owners, 2), own(p.b, owners, 1), x.__array_namespace__()
+        u, b, xp = gather_agent_params(p.u, owners, 2), gather_agent_params(p.b, owners, 1), x.__array_namespace__()
         keep = 1.0 - first.astype(x.dtype)
         stacked, (lead, n) = u.ndim > 2, (memory.shape[:-2], memory.shape[-2])
         # rows of one product: every agent of every environment; where parameters differ, agents stay apart in front

@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-from marlstone.architectures.acting import Actor, speak
+from marlstone.architectures.acting import Actor, policy_forward
 from marlstone.architectures.action_values import ActionValues, Joint, Said
 from marlstone.architectures.body import Body, Mlp
 from marlstone.architectures.network import Network, network
 from marlstone.core.layers import dense, lookup
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record, replace
-from marlstone.core.types import Chunk, Group, Spec, Step
+from marlstone.core.types import Group, Spec, Step, Trajectory
 from marlstone.encoders.fuse import Fuse
 from marlstone.encoders.image import Image
 from marlstone.envs.managed import Managers
@@ -32,7 +32,7 @@ class Memory:
 
 
 @record
-class Seen:
+class ObservationNormalizer:
     """Moments that normalize what networks see: per group, leaf -> `[(k) f]`; and the state's."""
 
     obs: tuple[dict[str, Moments], ...]
@@ -76,7 +76,7 @@ class Architecture:
         """Who is put over the environment's agents before anything else is built; None: nobody."""
         return None
 
-    def pay(self, spec: Spec, chunk: Chunk, known: Chunk) -> Array | None:
+    def pay(self, spec: Spec, trajectory: Trajectory, known: Trajectory) -> Array | None:
         """What agents are paid besides what credit says, `[b t n]`, and None for nothing; `known`: the batch as networks see it."""
         return None
 
@@ -136,14 +136,20 @@ class Architecture:
 
     # forward: leading axes `b` or `b t`
     def policy(
-        self, spec: Spec, actor: tuple[Network, ...], seen: Seen, step: Step, memory: Memory
+        self, spec: Spec, actor: tuple[Network, ...], seen: ObservationNormalizer, step: Step, memory: Memory
     ) -> tuple[tuple[Array, ...], tuple[Array, ...], Memory]:
         """Heads `[b (t) n_g head]` per group, the cores they came from, and memory after them."""
-        heads, cores, after = speak(self.actors(spec), actor, seen.obs, step, memory.actor)
+        heads, cores, after = policy_forward(self.actors(spec), actor, seen.obs, step, memory.actor)
         return heads, cores, replace(memory, actor=after)
 
     def value(
-        self, spec: Spec, critic: tuple[Network, ...], seen: Seen, step: Step, memory: Memory, cores: tuple[Array, ...] | None
+        self,
+        spec: Spec,
+        critic: tuple[Network, ...],
+        seen: ObservationNormalizer,
+        step: Step,
+        memory: Memory,
+        cores: tuple[Array, ...] | None,
     ) -> tuple[tuple[Array, ...], Memory]:
         """Normalized values `[b (t) n_g]` per group, and memory after them. A shared trunk reads the actor's `cores`."""
         values, after = [], []
@@ -161,7 +167,7 @@ class Architecture:
         return tuple(values), replace(memory, critic=tuple(after))
 
     def q(
-        self, spec: Spec, q: tuple[Joint, ...], seen: Seen, step: Step, action: tuple[Array, ...], memory: Memory
+        self, spec: Spec, q: tuple[Joint, ...], seen: ObservationNormalizer, step: Step, action: tuple[Array, ...], memory: Memory
     ) -> tuple[tuple[Said, ...], Memory]:
         """Normalized action values of the team's agents, the others acting as recorded, and memory after them."""
         critics = self.action_values(spec)
@@ -169,7 +175,7 @@ class Architecture:
         said, after = critics(q, step, seen.obs, state, action, memory.q)
         return said, replace(memory, q=after)
 
-    def _state(self, seen: Seen, step: Step) -> Array:
+    def _state(self, seen: ObservationNormalizer, step: Step) -> Array:
         return step.state if seen.state is None else normalized(seen.state, step.state)
 
     def recurrent_critic(self) -> bool:

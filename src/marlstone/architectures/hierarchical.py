@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from marlstone.architectures.body import Body, Mlp
 from marlstone.architectures.ctde import Ctde
-from marlstone.core.types import Chunk, Group, Spec
+from marlstone.core.types import Group, Spec, Trajectory
 from marlstone.envs.managed import GOAL, Managers
 
 Array = Any
@@ -68,17 +68,17 @@ class Hierarchical(Ctde):
             return f"Hierarchical needs managers who decide every {self.every} rows: use Algorithm(it.managers().over(env).spec, it, ...)"
         return super().refuses(spec)
 
-    def pay(self, spec: Spec, chunk: Chunk, known: Chunk) -> Array | None:
+    def pay(self, spec: Spec, trajectory: Trajectory, known: Trajectory) -> Array | None:
         if not self.leaf or not self.goal_pay:
             return None
         import jax.numpy as jnp
 
         progress = []
         for i in range(len(spec.team.groups)):
-            x, goal = known.step.obs[i][self.leaf], chunk.step.obs[i][GOAL][:, :-1]
+            x, goal = known.step.obs[i][self.leaf], trajectory.step.obs[i][GOAL][:, :-1]
             direction = goal[..., 2::2] - goal[..., 1::2]
             progress.append((direction * (x[:, 1:] - x[:, :-1])).sum(-1))
-        progress.append(jnp.zeros((*chunk.logp.shape[:-1], spec.n - spec.team.n)))
-        present = chunk.step.present
-        there = present[:, :-1] & present[:, 1:] & chunk.real[..., None]
+        progress.append(jnp.zeros((*trajectory.logp.shape[:-1], spec.n - spec.team.n)))
+        present = trajectory.step.present
+        there = present[:, :-1] & present[:, 1:] & trajectory.real[..., None]
         return self.goal_pay * jnp.where(there, jnp.concatenate(progress, -1), 0)

@@ -15,6 +15,15 @@ KINDS = {
     "body": ("mlp", "gru"),
 }  # fmt: skip
 """The kinds of each part, for help, which imports none of them; a test holds them against the parts themselves."""
+PAPERS = {
+    "counterfactual": "COMA", "shaping": "LIIR", "attention": "TAR2", "decoupled": "PRD", "policy_gradient": "PPO", "q_learning": "DQN",
+}  # fmt: skip
+"""What the field calls a kind, where that is another name; it is taken too (`config.kinds.ALIASES`)."""
+
+
+def choices(part: str) -> str:
+    """The kinds of a part, for help."""
+    return ", ".join(f"{k} ({PAPERS[k]})" if k in PAPERS else k for k in KINDS[part])
 
 
 class Parser(argparse.ArgumentParser):

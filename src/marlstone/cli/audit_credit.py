@@ -51,10 +51,10 @@ def main(words: list[str]) -> int:
     if decisions < 1:
         raise UserError(f"--decisions is {decisions}: give at least 1")
 
-    from marlstone.runtime.spread import prepare
+    from marlstone.rollout.placement import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.cli.find import find, reopened
+    from marlstone.api.finding import find, reopened
     from marlstone.config import load
     from marlstone.runs.directory import one_line
 
@@ -85,12 +85,12 @@ def main(words: list[str]) -> int:
 
 def _trained(config: Any, path: Path, kept: bool, decisions: int) -> dict[str, Any]:
     """Train into `path`, then audit; a run that is not kept leaves no paths in the record."""
-    from marlstone.cli.display import Display
-    from marlstone.config.places import files_of, recorded
-    from marlstone.evaluate.credit_audit import auditable
+    from marlstone.api.display import Display
+    from marlstone.config.paths import files_of, recorded
+    from marlstone.evaluation.credit.audit import auditable
     from marlstone.runs.checkpoint import newest
     from marlstone.runs.directory import RunDirectory, one_line
-    from marlstone.runtime.train import train
+    from marlstone.training.loop import train
 
     auditable(config)  # before anything is trained
     run = RunDirectory.create(path, recorded(config, path), files_of(config, path))
@@ -104,13 +104,13 @@ def _trained(config: Any, path: Path, kept: bool, decisions: int) -> dict[str, A
 
 def audit() -> Any:
     """The audit, imported late: it brings JAX."""
-    from marlstone.evaluate.credit_audit import audit_run
+    from marlstone.evaluation.credit.audit import audit_run
 
     return audit_run
 
 
 def scoring() -> Any:
     """What is said of a log, imported late too."""
-    from marlstone.evaluate.log_audit import audit_log
+    from marlstone.evaluation.credit.log_audit import audit_log
 
     return audit_log

@@ -18,12 +18,12 @@ def main(words: list[str]) -> int:
     add("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
 
-    from marlstone.runtime.spread import prepare
+    from marlstone.rollout.placement import prepare
 
     prepare()  # before anything asks JAX for its devices
     from marlstone.config import kinds
-    from marlstone.evaluate.credit_laws import check
-    from marlstone.evaluate.specimen import specimen
+    from marlstone.evaluation.credit.law_cases import specimen
+    from marlstone.evaluation.credit.laws import check
     from marlstone.runs.directory import one_line
 
     places = {k: getattr(flags, k) for k in ("env", "learner", "architecture")}

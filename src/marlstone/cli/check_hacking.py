@@ -29,13 +29,13 @@ def main(words: list[str]) -> int:
         raise UserError(f"check-hacking was given {len(flags.runs)} runs: give one, or two to compare; a third as --baseline")
     if flags.episodes < 2:
         raise UserError(f"--episodes is {flags.episodes}: give at least 2")
-    from marlstone.evaluate.pace import seconds_of
+    from marlstone.evaluation.paired.pace import seconds_of
 
     budget = seconds_of(flags.budget)
-    from marlstone.runtime.spread import prepare
+    from marlstone.rollout.placement import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.cli.find import find_policies, reopened
+    from marlstone.api.finding import find_policies, reopened
     from marlstone.runs.directory import one_line
 
     changes = {} if flags.acting is None else {"acting": flags.acting}
@@ -63,6 +63,6 @@ def main(words: list[str]) -> int:
 
 def check() -> Any:
     """The check, imported late: it brings JAX."""
-    from marlstone.evaluate.check_hacking import check_hacking
+    from marlstone.evaluation.paired.check_hacking import check_hacking
 
     return check_hacking

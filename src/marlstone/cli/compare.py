@@ -31,13 +31,13 @@ def main(words: list[str]) -> int:
     """Compare; returns the exit code."""
     flags = _parser().read(words)
     check(flags)
-    from marlstone.evaluate.pace import seconds_of
+    from marlstone.evaluation.paired.pace import seconds_of
 
     budget = seconds_of(flags.budget)
-    from marlstone.runtime.spread import prepare
+    from marlstone.rollout.placement import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.cli.find import find_policies, reopened
+    from marlstone.api.finding import find_policies, reopened
     from marlstone.runs.directory import one_line
 
     found = [find_policies(where) for where in flags.runs]
@@ -70,6 +70,6 @@ def check(flags: argparse.Namespace) -> None:
 
 def comparison() -> Any:
     """The comparison, imported late: it brings JAX."""
-    from marlstone.evaluate.compare import compare
+    from marlstone.evaluation.paired.compare import compare
 
     return compare

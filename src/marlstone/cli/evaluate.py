@@ -37,10 +37,10 @@ def main(words: list[str]) -> int:
     if flags.log is not None and flags.suite:
         raise UserError("--log keeps undisturbed episodes, --suite plays others: give one at a time")
 
-    from marlstone.runtime.spread import prepare
+    from marlstone.rollout.placement import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.cli.find import find_policies, reopened
+    from marlstone.api.finding import find_policies, reopened
     from marlstone.config.sources import with_cases
     from marlstone.runs.directory import one_line
 
@@ -91,27 +91,27 @@ def _tell(name: str) -> None:
 
 def runtime() -> Any:
     """The evaluation loop, imported late: it brings JAX."""
-    from marlstone.runtime.train import evaluate
+    from marlstone.training.loop import evaluate
 
     return evaluate
 
 
 def logging() -> Any:
     """The same, into a log."""
-    from marlstone.runtime.episode_log import evaluate_logged
+    from marlstone.evaluation.episode_log import evaluate_logged
 
     return evaluate_logged
 
 
 def cases() -> Any:
     """The same, and every edge case."""
-    from marlstone.evaluate.edge_cases import evaluate_cases
+    from marlstone.evaluation.robustness.edge_cases import evaluate_cases
 
     return evaluate_cases
 
 
 def credit() -> Any:
     """The credit audit."""
-    from marlstone.evaluate.credit_audit import audit_run
+    from marlstone.evaluation.credit.audit import audit_run
 
     return audit_run

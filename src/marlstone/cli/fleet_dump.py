@@ -11,9 +11,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
 
+    from marlstone.fleet.inspection import dump_stacks
     from marlstone.runs.directory import RunDirectory
     from marlstone.runs.json_line import one_line
-    from marlstone.runtime.fleet.sight import dump_stacks
 
     path = dump_stacks(RunDirectory.open(flags.run))
     print(one_line({"run": flags.run, "stacks": str(path)}) if flags.json else path)

@@ -12,9 +12,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
 
+    from marlstone.fleet.inspection import ask_for
     from marlstone.runs.directory import RunDirectory
     from marlstone.runs.json_line import one_line
-    from marlstone.runtime.fleet.sight import ask_for
 
     ask_for(RunDirectory.open(flags.run), flags.actors)
     print(one_line({"run": flags.run, "actors": flags.actors}) if flags.json else f"{flags.actors} actors per seed, within a second or two")

@@ -9,7 +9,7 @@ from typing import Any
 
 from marlstone.cli.arguments import Parser
 from marlstone.core.errors import UserError
-from marlstone.runtime.fleet.scenario import Scenario, Service, flag
+from marlstone.fleet.scenario import Scenario, Service, flag
 
 MEASURED = "fleet.json"
 PICTURE = "fleet.png"
@@ -49,8 +49,8 @@ def main(words: list[str]) -> int:
         if value is not None and not least <= value < math.inf:
             raise UserError(f"--{name} is {value:g}: give {'a finite number, ' if value > least else ''}at least {least}")
 
-    from marlstone.runtime.fleet.forecast import draw, forecast, sweep
-    from marlstone.runtime.fleet.simulate import EVENTS, SECONDS
+    from marlstone.fleet.forecast import draw, forecast, sweep
+    from marlstone.fleet.simulate import EVENTS, SECONDS
 
     seconds = SECONDS if flags.seconds is None else flags.seconds
     events = EVENTS if flags.events is None else flags.events

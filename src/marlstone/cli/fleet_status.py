@@ -10,8 +10,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from marlstone.api.display import duration
 from marlstone.cli.arguments import Parser
-from marlstone.cli.display import duration
 from marlstone.cli.outcome import DONE
 
 LONG = 2.0  # seconds from which being at one thing, or silent, is worth a word
@@ -26,9 +26,9 @@ def main(words: list[str]) -> int:
     add("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
 
+    from marlstone.fleet.inspection import status_of
     from marlstone.runs.directory import RunDirectory
     from marlstone.runs.json_line import one_line
-    from marlstone.runtime.fleet.sight import status_of
 
     run = RunDirectory.open(flags.run)
     said = status_of(run)
@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
 
 
 def shown(said: dict[str, Any]) -> Group:
-    """The status, readable at 80 columns: a line for each process; then chunks, locks and what happened, in words."""
+    """The status, readable at 80 columns: a line for each process; then trajectories, locks and what happened, in words."""
     members = Table(title=f"fleet, {duration(said['seconds'])}" + ("" if said["alive"] else ", ended"), title_justify="left", box=SIMPLE)
     for head in ("process", "seed", "doing", "for", "steps/s", "steps", "lag", "lives"):
         members.add_column(head, justify="left" if head in ("process", "doing") else "right", no_wrap=head not in ("process", "doing"))
@@ -56,7 +56,7 @@ def shown(said: dict[str, Any]) -> Group:
             name, "-" if m["seed"] is None else str(m["seed"]), _doing(m), f"{m['since_seconds']:.1f} s", f"{m['steps_per_second']:,.0f}",
             f"{m['steps']:,}", "-" if m["lag"] is None else str(m["lag"]), str(m["lives"]),
         )  # fmt: skip
-    lines = [line for i, f in enumerate(said["seeds"]) for line in _chunks(f, f"seed {_seed(said, i)}")]
+    lines = [line for i, f in enumerate(said["seeds"]) for line in _trajectories(f, f"seed {_seed(said, i)}")]
     lines += [_lock(x) for x in said["locks"] if x["holder"] or x["waited_seconds"] >= 0.005]
     lines += [f"straggler ratio (p99 over median seconds per step): {said['straggler_ratio']:.2f}; restarts: {said['restarts']}"]
     lines += [f"in quarantine: episode seed {q['scenario']} ({q['deaths']} deaths; {q['last']})" for q in said["quarantined"]]
@@ -78,13 +78,13 @@ def _seed(said: dict[str, Any], index: int) -> int:
     return seeds[index] if index < len(seeds) else index
 
 
-def _chunks(f: dict[str, Any], name: str) -> list[str]:
-    """What became of a seed's chunks."""
+def _trajectories(f: dict[str, Any], name: str) -> list[str]:
+    """What became of a seed's trajectories."""
     waits = "" if f["learner_waiting_seconds"] is None else f"; the learner waits for {f['learner_waiting_seconds']:.1f} s"
     room = f"; {f['actors_waiting_for_room']} actors wait for room" if f["actors_waiting_for_room"] else ""
     lost = ", ".join(f"{f[k]:,} {k.replace('_', ' ')}" for k in ("dropped", "rolled_back", "refused") if f[k])
     return [
-        f"chunks of {name}: {f['depth']} of {f['capacity']} wait, the oldest for {f['oldest_seconds']:.1f} s{room}{waits}",
+        f"trajectories of {name}: {f['depth']} of {f['capacity']} wait, the oldest for {f['oldest_seconds']:.1f} s{room}{waits}",
         f"  {f['accepted']:,} accepted, {f['trained'] + f['unsaved']:,} trained, {f['in_hand']:,} in hand; {lost or 'none lost'}",
     ]
 

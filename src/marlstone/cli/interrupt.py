@@ -46,7 +46,7 @@ class Stop:
                 print(self.message, file=sys.stderr, flush=True)
         elif time.monotonic() - self.at > SAME:
             print("stopped at once", file=sys.stderr, flush=True)
-            os._exit(128 + number)  # processes of ours end with this one (`runtime.keeper`)
+            os._exit(128 + number)  # processes of ours end with this one (`rollout.reaper`)
 
 
 @contextlib.contextmanager

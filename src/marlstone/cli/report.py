@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from marlstone.cli.tables import say, show_columns, show_pairs
@@ -36,7 +37,7 @@ def returns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if record.get("acting"):
         rows.append(("acting", str(record["acting"])))
         rows += [(f"return by {way}" if way == "mode" else f"return, {way}", f"{number(r['return_iqm'])} [{between(r['return_ci95'])}]")
-                 for way, r in record["returns_by_acting"].items()]  # fmt: skip
+                 for way, r in (record.get("returns_by_acting") or {}).items()]  # fmt: skip
     if record.get("broken"):
         rows.append(("broken by the environment", f"{record['broken']} of {record['episodes_asked']} episodes, replayed"))
     if record.get("unfinished"):
@@ -95,6 +96,8 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += faults(record)
     if record.get("curve"):
         rows.append(("learning curve", str(record["curve"])))
+    if record.get("policy"):
+        rows.append(("policies, as deployed", ", ".join(Path(p).name for p in record["policy"]) + " in policy/"))
     if record.get("changed_files"):
         rows.append(("files changed while it was trained", ", ".join(record["changed_files"])))
     rows += [("alert", alert["words"]) for alert in record.get("alerts") or []]
@@ -213,7 +216,7 @@ def fleet(record: Mapping[str, Any]) -> None:
 
 def selected(record: Mapping[str, Any], wide: bool = False) -> None:
     """A selection: the table, then what is recommended and how sure that is. `wide`: with every column."""
-    from marlstone.evaluate.select.report import HEADS, NARROW, cells, narrow, proved
+    from marlstone.evaluation.select.report import HEADS, NARROW, cells, narrow, proved
 
     rows, title = record["candidates"], f"{record['env']}: {record['budget']}, {record['seeds']} seeds each"
     bold = [i for i, row in enumerate(rows) if row["name"] == record["recommended"]]

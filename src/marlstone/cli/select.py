@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from marlstone.core.errors import Failure, UserError
 from marlstone.core.seeds import REPORTING
 
 if TYPE_CHECKING:
-    from marlstone.evaluate.select.question import Question
+    from marlstone.evaluation.select.question import Question
 
 BUDGET, QUICK_BUDGET, SEEDS = "1e6", "2e5", 5
 
@@ -57,23 +56,15 @@ def main(words: list[str]) -> int:
     if flags.address is not None and flags.fleet is None:
         raise UserError(f"--address {flags.address} is that of a Ray cluster: add --fleet ray")
 
-    from marlstone.runtime.spread import prepare
+    from marlstone.rollout.placement import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.evaluate.select.study import QUESTION
-    from marlstone.runs.files import write_atomic
+    from marlstone.evaluation.select.asking import timed
     from marlstone.runs.json_line import one_line
 
     question, folder = asked(flags), _folder(flags)
-    before, began = _spent(folder), time.perf_counter()
     with _executor(flags, question) as do:
-        try:
-            record = studied(question, folder, do)
-        finally:
-            if (folder / QUESTION).is_file():
-                write_atomic(folder / "seconds", f"{before + time.perf_counter() - began:.1f}\n".encode())
-    record["wall_seconds"] = round(before + time.perf_counter() - began, 1)
-    write_atomic(folder / "result.json", (one_line(record) + "\n").encode())
+        record = timed(folder, lambda: studied(question, folder, do))
     if flags.json:
         print(one_line(record))
         return 0
@@ -85,23 +76,13 @@ def main(words: list[str]) -> int:
 
 def asked(flags: argparse.Namespace) -> "Question":
     """The question that the flags put. Raises `UserError`."""
-    from marlstone.envs.make import absolute
-    from marlstone.evaluate.select.prices import Prices
-    from marlstone.evaluate.select.question import DEFAULTS, OURS, QUICK, Budget, Candidate, Question, read_candidates
+    from marlstone.evaluation.select.asking import question
 
-    candidates: tuple[Candidate, ...] = QUICK if flags.quick else DEFAULTS
-    prices = Prices()
-    if flags.candidates is not None:
-        candidates, prices = read_candidates(flags.candidates, flags.quick)
-    common = settings(flags.set) | ({} if flags.acting is None else {"acting": flags.acting})
-    if stray := sorted(set(common) & set(OURS)):
-        raise UserError(f"--set {stray[0]}={common[stray[0]]} is for the question to say: see marlstone select --help")
     numbers = {k: _whole(k, v) for k in ("seeds", "seed", "episodes") if (v := getattr(flags, k)) is not None}
-    short: dict[str, Any] = {"tuning": 0.0, "survivors": 3, "soak": 0, "confirm": False} if flags.quick else {}
-    budget = Budget.read(flags.budget or (QUICK_BUDGET if flags.quick else BUDGET), prices)
-    return Question(
-        absolute(flags.env), budget, candidates, common=tuple(sorted(common.items())), prices=prices, **{"seeds": SEEDS, **short, **numbers}
-    )
+    return question(
+        flags.env, budget=flags.budget, quick=flags.quick, candidates=flags.candidates, settings=settings(flags.set), acting=flags.acting,
+        **numbers,
+    )  # fmt: skip
 
 
 def _whole(name: str, text: str) -> int:
@@ -117,29 +98,24 @@ def _whole(name: str, text: str) -> int:
 def _folder(flags: argparse.Namespace) -> Path:
     if flags.out is not None:
         return Path(flags.out).expanduser().absolute()
-    from marlstone.cli.find import new_path
+    from marlstone.api.finding import new_path
 
     return new_path("selections", flags.env).absolute()
 
 
-def _spent(folder: Path) -> float:
-    """Seconds that earlier parts of this selection took."""
-    file = folder / "seconds"
-    return float(file.read_text()) if file.is_file() else 0.0
-
-
 @contextlib.contextmanager
 def _executor(flags: argparse.Namespace, question: "Question") -> Iterator[Callable[..., None]]:
-    from marlstone.cli.display import Display
+    from marlstone.api.display import Display
     from marlstone.cli.interrupt import Interrupted, orderly
-    from marlstone.evaluate.select.executors import Beside, Here, OnRay
+    from marlstone.evaluation.select.asking import lanes
+    from marlstone.evaluation.select.executors import Beside, Here, OnRay
 
     with orderly() as stop:
         try:
             if flags.fleet == "ray":
                 yield OnRay(_say, flags.address, stop)
-            elif (lanes := _lanes(question)) > 1:
-                yield Beside(_say, Display, stop, lanes)
+            elif (count := lanes(question)) > 1:
+                yield Beside(_say, Display, stop, count)
             else:
                 yield Here(_say, Display, stop)
         except Failure as error:
@@ -148,25 +124,12 @@ def _executor(flags: argparse.Namespace, question: "Question") -> Iterator[Calla
             raise
 
 
-def _lanes(question: "Question") -> int:
-    """How many jobs at once on this machine: one a core where environments and networks share one, else one."""
-    import jax
-
-    from marlstone.envs.make import is_jax
-
-    sharded = [s.get("rollout", {}).get("shards", 1) for s in (c.settings for c in question.candidates)]
-    alone = not is_jax(question.env) or jax.default_backend() != "cpu" or max(sharded) > 1 or "rollout.shards" in dict(question.common)
-    return 1 if alone else jax.local_device_count()
-
-
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def studied(question: "Question", folder: Path, do: Callable[..., None]) -> dict[str, Any]:
     """The study and its page, imported late: they bring JAX."""
-    from marlstone.evaluate.select.report import write_report
-    from marlstone.evaluate.select.study import Study
+    from marlstone.evaluation.select.asking import studied
 
-    record = Study(question, folder, do, _say).run()
-    return {**record, "report": str(write_report(folder / "report.html", record, folder))}
+    return studied(question, folder, do, _say)

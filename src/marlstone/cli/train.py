@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import KINDS, Parser, settings
+from marlstone.cli.arguments import KINDS, Parser, choices, settings
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 
@@ -29,7 +29,7 @@ def _parser() -> Parser:
     add("config", nargs="?", metavar="CONFIG.toml", help="the run's configuration; flags alone will do")
     add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs); with --resume: the same one in another place")
     for part in ("architecture", "credit", "learner"):
-        add(f"--{part}", metavar="KIND", help=f"{', '.join(KINDS[part])}, or your own: file.py:Class")
+        add(f"--{part}", metavar="KIND", help=f"{choices(part)}, or your own: file.py:Class")
     add("--body", metavar="KIND", help=f"{' or '.join(KINDS['body'])}: architecture.body")
     add("--sharing", metavar="HOW", help="all, type or none: architecture.sharing")
     add("--steps", metavar="N", help="joint environment steps per seed, rounded up to whole updates (envs x length)")
@@ -71,7 +71,7 @@ def overrides(flags: argparse.Namespace) -> dict[str, str]:
 def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint, list[str]]":
     """The run to continue, and the user's files that have changed. Raises `UserError` for flags that would make it another run, and where
     nothing is left to do."""
-    from marlstone.cli.find import find, reopened
+    from marlstone.api.finding import find, reopened
 
     if flags.config is not None or flags.origin is not None:
         other = "a configuration" if flags.config is not None else "--from"
@@ -89,9 +89,9 @@ def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunCo
 
 def _begun(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint | None]":
     """A new run, and the checkpoint its parameters come from, if any."""
-    from marlstone.cli.find import find, new_path
+    from marlstone.api.finding import find, new_path
     from marlstone.config import load
-    from marlstone.config.places import files_of, recorded
+    from marlstone.config.paths import files_of, recorded
     from marlstone.runs.directory import RunDirectory
 
     file, initial = flags.config, None
@@ -119,7 +119,7 @@ def main(words: list[str]) -> int:
     flags = _parser().read(words)
     changes = overrides(flags)
 
-    from marlstone.runtime.spread import prepare
+    from marlstone.rollout.placement import prepare
 
     prepare()  # before anything asks JAX for its devices
     resume: Checkpoint | None = None
@@ -130,45 +130,24 @@ def main(words: list[str]) -> int:
         _warn_of_changes(run)
     else:
         config, run, initial = _begun(flags, changes)
-    with run.claimed():
-        if resume is not None and changed:
-            with run.store() as store:
-                store.event(resume.step, config.seed, "changed_files", ", ".join(changed), len(changed))
-        try:
-            record, code = _train(config, run, resume, initial)
-        except BaseException as error:
-            if resume is None and (isinstance(error, ValueError | ModuleNotFoundError) or not run.metrics.is_file()):
-                run.abandon()  # it never began: what was asked leaves nothing behind
-            raise
-        if not record.get("stopped"):
-            record |= {"steps_asked": config.steps, "changed_files": _changed(run)}
-            run.finish(record)
-        elif not record["steps"]:
-            run.abandon()
+    from marlstone.training.session import concluded
+
+    code = 0
+
+    def trained() -> dict[str, Any]:
+        nonlocal code
+        record, code = _train(config, run, resume, initial)
+        return record
+
+    record = concluded(config, run, trained, resume, changed)
     return _conclude(record, run, flags.json, code)
-
-
-def _changed(run: "RunDirectory") -> list[str]:
-    """The user's files that had changed when the run was resumed, over all its lives."""
-    with run.store() as store:
-        return sorted({file for name, detail in store.counts() if name == "changed_files" for file in detail.split(", ")})
-
-
-def notes(config: "RunConfig") -> list[str]:
-    """What a person should know of how a configuration was read: steps that are rounded up, options that stay text."""
-    from marlstone.envs.names import doubtful
-
-    found, rollout = doubtful(config.env), config.rollout
-    if config.whole_steps != config.steps:
-        whole = f"whole updates of {rollout.envs} envs x {rollout.length} steps"
-        found.append(f"{config.steps:,} steps asked: rounded up to {config.whole_steps:,} ({whole})")
-    return found
 
 
 def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) -> tuple[dict[str, Any], int]:
     """The record, and the exit code of the signal that stopped it, if one did."""
-    from marlstone.cli.display import Display
+    from marlstone.api.display import Display
     from marlstone.cli.interrupt import orderly
+    from marlstone.training.session import never_ended, notes
 
     checks = None if config.evaluate.every is None else checking(config, run, 0 if resume is None else resume.step)
     more = {} if checks is None else {"watch": checks.watch}
@@ -187,20 +166,9 @@ def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) 
     return record if checks is None else {**record, "alerts": checks.alerts}, code
 
 
-def never_ended(record: dict[str, Any]) -> str | None:
-    """A warning where no episode of some seed ended while it trained: then nothing shows whether it learned."""
-    seeds = [seed for seed, ledger in zip(record["seeds"], record.get("ledger") or [], strict=False) if not ledger["episodes"]]
-    if not seeds:
-        return None
-    return (
-        f"no training episode ended in {record['steps']:,} steps of {len(seeds)} of {len(record['seeds'])} seeds: "
-        "there is no learning curve; give more --steps, or shorter episodes"
-    )
-
-
 def checking(config: "RunConfig", run: "RunDirectory", since: int) -> Any:
     """The checks of a run that is checked while it trains, imported late."""
-    from marlstone.evaluate.checks import Checks
+    from marlstone.evaluation.checks import Checks
 
     return Checks(config, run, since, lambda text: print(text, file=sys.stderr, flush=True))
 
@@ -208,10 +176,10 @@ def checking(config: "RunConfig", run: "RunDirectory", since: int) -> Any:
 def runtime(config: "RunConfig") -> Callable[..., dict[str, Any]]:
     """The training loop, or the supervisor of the processes that run it; imported late: it brings JAX."""
     if config.fleet.kind != "none":
-        from marlstone.runtime.fleet.supervise import supervise
+        from marlstone.fleet.supervisor import supervise
 
         return supervise
-    from marlstone.runtime.train import train
+    from marlstone.training.loop import train
 
     return train
 

@@ -22,6 +22,13 @@ PARTS: dict[Any, tuple[type, ...]] = {
 }
 """Contracts, and the parts of this package that keep them. A new part is named here and nowhere else."""
 
+ALIASES: dict[Any, dict[str, str]] = {
+    Architecture: {"ippo": "decentralized", "independent": "decentralized", "mappo": "ctde"},
+    Credit: {"coma": "counterfactual", "liir": "shaping", "tar2": "attention", "prd": "decoupled"},
+    Learner: {"ppo": "policy_gradient", "dqn": "q_learning", "iql": "q_learning"},
+}
+"""Names that papers gave to what a kind does. Configurations are written with the kind."""
+
 
 def names(contract: Any) -> dict[str, type]:
     """The kinds of a contract by name."""
@@ -31,7 +38,7 @@ def names(contract: Any) -> dict[str, type]:
 def find(contract: Any, kind: str, where: str) -> type:
     """The class called `kind`; `where` is the field that asked. Raises `UserError` naming field, value and remedy."""
     known = names(contract)
-    if kind in known:
+    if (kind := ALIASES.get(contract, {}).get(kind.lower(), kind)) in known:
         return known[kind]
     file, colon, name = kind.rpartition(":")
     if colon and file.endswith(".py"):

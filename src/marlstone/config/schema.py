@@ -59,12 +59,12 @@ class Fleet:
     processes on the nodes of the Ray cluster at `address` (none: RAY_ADDRESS, or else a cluster of our own on this machine).
 
     Per seed, `actors` of them, each with `envs` environments (none: as many as make up `rollout.envs`, at least one); `queue`: how many
-    updates' chunks may wait for the learner; `max_staleness`: chunks acted by a policy more versions old are dropped. `actor`: `fast`
-    acts in NumPy, `reference` in JAX, as environments written in JAX always do.
+    updates' trajectories may wait for the learner; `max_staleness`: trajectories acted by a policy more versions old are dropped. `actor`:
+    `fast` acts in NumPy, `reference` in JAX, as environments written in JAX always do.
     `patience`: seconds that a process may take over anything but its environment, which `guards` limit, before it is ended and
     started anew, after `backoff` seconds, doubled up to `longest_backoff` while it keeps dying; `restarts`: how often in all;
     `poison_after`: deaths in the same episode before its seed is put in quarantine. `lineage`: keep, in `fleet/lineage.jsonl`, which
-    chunks each version was trained from; where a version stands twice, a learner died, and the last counts.
+    trajectories each version was trained from; where a version stands twice, a learner died, and the last counts.
     """
 
     kind: Literal["none", "local", "ray"] = "none"
@@ -94,7 +94,7 @@ class Fleet:
             raise ValueError(f"fleet.address is {self.address!r}, but the fleet is {self.kind}: add --fleet ray")
 
     def each(self, b: int) -> int:
-        """Environments of each actor, where an update takes `b` chunks."""
+        """Environments of each actor, where an update takes `b` trajectories."""
         return self.envs or max(1, b // self.actors)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from marlstone.config import kinds
-from marlstone.config.places import found, resolved
+from marlstone.config.paths import found, resolved
 from marlstone.config.schema import Evaluation, RunConfig
-from marlstone.config.walk import Word, build, fields_of, table, wrong
+from marlstone.config.structure import Word, build, fields_of, table, wrong
+from marlstone.config.toml import part_table
 from marlstone.core.acting import Acting
 from marlstone.core.errors import UserError, suggest
 from marlstone.envs.names import read_options, with_options
@@ -27,13 +28,13 @@ def load(file: str | Path | None = None, overrides: Mapping[str, str] | None = N
     `overrides = {"architecture": "ctde", "learner.lr": "1e-3"}`: naming a part gives its kind and keeps its other
     fields. Raises `UserError`: unreadable file, unknown key, bad choice, bad type, value out of range.
     """
-    values = {} if file is None else _read(Path(file), (overrides or {}).get("env"))
+    values = {} if file is None else read(Path(file), (overrides or {}).get("env"))
     return built(values, overrides or {})
 
 
 def with_cases(config: RunConfig, file: str | Path) -> RunConfig:
     """The configuration with the edge cases of `file`, a TOML of `[evaluate]` with `cases` and `graceful` alone, instead of its own."""
-    values = _read(Path(file))
+    values = read(Path(file))
     said = values.get("evaluate", {})
     if set(values) != {"evaluate"} or not isinstance(said, dict) or not said or set(said) - {"cases", "graceful"}:
         raise UserError(f"{file} is to hold edge cases alone: write [[evaluate.cases]] tables, and evaluate.graceful if you like")
@@ -105,7 +106,8 @@ def _split(name: str) -> dict[str, Any]:
     return {"name": head, "options": read_options(name, query)}
 
 
-def _read(file: Path, env: str | None = None) -> dict[str, Any]:
+def read(file: Path, env: str | None = None) -> dict[str, Any]:
+    """The table in a TOML file, its users' files found (`env`: named otherwise). Raises `UserError`."""
     try:
         text = file.read_bytes().decode()
     except UnicodeDecodeError as error:
@@ -129,6 +131,19 @@ def not_toml(source: str | Path, text: str, error: Exception) -> UserError:
         line = place[1] or max(1, len(text.splitlines()))
         return UserError(f"{source} line {line}: not valid TOML: {said[: place.start()]}{f' (column {place[2]})' if place[2] else ''}")
     return UserError(f"{source}: not valid TOML: {said}")
+
+
+def given(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with Python's `settings` laid over it: dotted fields or nested mappings, of numbers, texts, lists, or parts themselves
+    (`credit=Counterfactual()`). The table is changed and returned."""
+    for path, value in settings.items():
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            _lay(values, path, part_table(value))
+        elif isinstance(value, Mapping):
+            given(values, {f"{path}.{k}": v for k, v in value.items()})
+        else:
+            _lay(values, path, list(value) if isinstance(value, tuple) else value)
+    return values
 
 
 def _lay(values: dict[str, Any], path: str, word: Any) -> None:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import tomllib
 from collections.abc import Callable
 from typing import Any, get_args
 
 from marlstone.config import kinds
-from marlstone.config.walk import fields_of
+from marlstone.config.structure import fields_of
 from marlstone.core.errors import UserError
 
 Named = Callable[[str], str]
@@ -16,6 +17,11 @@ def dump(config: Any, named: Named = lambda name: name) -> str:
     """The TOML text of a dataclass: every field, defaults too, so that a later version's defaults change nothing. None is `"none"`.
     `named`: how the name of a user's file is written, given it with its absolute path."""
     return "\n".join(_table(config, (), named)) + "\n"
+
+
+def part_table(part: Any) -> dict[str, Any]:
+    """A part as the table that names it: its `kind` and its fields."""
+    return tomllib.loads("\n".join(_table(part, (), lambda name: name, is_part=True)))
 
 
 def _text(value: str) -> str:

@@ -1,4 +1,4 @@
-"""Episode figures from rows: undiscounted team return, length and true metrics, summed over the episodes that end in a chunk, or
+"""Episode figures from rows: undiscounted team return, length and true metrics, summed over the episodes that end in a trajectory, or
 one by one of those that lie in it whole."""
 
 from dataclasses import dataclass

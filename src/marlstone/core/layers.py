@@ -79,7 +79,7 @@ def lookup(owners: tuple[int, ...]) -> np.ndarray | None:
     return None if max(owners) == 0 or owners == tuple(range(len(owners))) else np.array(owners)
 
 
-def own(x: Array, owners: np.ndarray | None, rank: int) -> Array:
+def gather_agent_params(x: Array, owners: np.ndarray | None, rank: int) -> Array:
     """Parameters by agent: `[k ...] -> [n ...]`; shared ones (of rank `rank`) and one-per-agent ones (no `owners`) pass through."""
     return x if x.ndim == rank or owners is None else x[owners]
 
@@ -90,7 +90,7 @@ def product(x: Array, w: Array, owners: np.ndarray | None = None) -> Array:
     Rows are flattened first: XLA's gradient of a product with several leading axes takes nearly twice as long on CPUs.
     """
     xp = x.__array_namespace__()
-    w = own(w, owners, 2)
+    w = gather_agent_params(w, owners, 2)
     if w.ndim == 2:
         return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])
     y = xp.moveaxis(x, -2, 0).reshape(w.shape[0], -1, x.shape[-1]) @ w
@@ -98,4 +98,4 @@ def product(x: Array, w: Array, owners: np.ndarray | None = None) -> Array:
 
 
 def dense(p: Dense, x: Array, owners: np.ndarray | None = None) -> Array:
-    return product(x, p.w, owners) + own(p.b, owners, 1)
+    return product(x, p.w, owners) + gather_agent_params(p.b, owners, 1)

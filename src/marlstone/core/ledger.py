@@ -8,7 +8,7 @@ class Ledger:
     """What a run has consumed so far, per training seed. Python integers: nothing overflows.
 
     `steps`: joint environment steps (reset rows excluded); `rows`: environment interactions, resets included; `flops`:
-    of all products in acting and learning (`core.flops`), multiply and add counted apart; `bytes`: chunks handed from
+    of all products in acting and learning (`core.flops`), multiply and add counted apart; `bytes`: trajectories handed from
     actors to learners; `messages`: between agents (none without a channel).
     """
 

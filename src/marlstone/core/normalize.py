@@ -54,7 +54,7 @@ def normalized(m: Moments, x: Array) -> Array:
 
 
 @record
-class Targets:
+class EmaMoments:
     """Exponential moments of value targets per parameter set, `[k]` each, free of the bias to zero; `weight` is their weight so far.
     The variance is kept about the mean: a raw square would lose it where targets are large and close together."""
 
@@ -73,21 +73,21 @@ class Targets:
         return jnp.where(self.weight > 0, jnp.sqrt(jnp.maximum(self.var, 1e-6)), 1.0)
 
 
-def targets(sets: int) -> Targets:
+def targets(sets: int) -> EmaMoments:
     import jax.numpy as jnp
 
-    return Targets(*(jnp.zeros(sets) for _ in range(3)))
+    return EmaMoments(*(jnp.zeros(sets) for _ in range(3)))
 
 
 @record
 class Scales:
     """Of what critics predict: values, and how much better than the state's value joint actions are (`gap`)."""
 
-    value: Targets
-    gap: Targets
+    value: EmaMoments
+    gap: EmaMoments
 
 
-def follow(t: Targets, x: Array, mask: Array, members: np.ndarray, rate: float, total: Total = lambda x: x) -> Targets:
+def update_moments(t: EmaMoments, x: Array, mask: Array, members: np.ndarray, rate: float, total: Total = lambda x: x) -> EmaMoments:
     """Move towards the batch's moments: x, mask `[b t n]`; `members [n k]` says whose figures belong together."""
     import jax.numpy as jnp
 
@@ -100,4 +100,4 @@ def follow(t: Targets, x: Array, mask: Array, members: np.ndarray, rate: float, 
     weight = t.weight + step * (1 - t.weight)
     share = step / jnp.maximum(weight, 1e-8)
     gap = mean - t.mean
-    return Targets(t.mean + share * gap, (1 - share) * (t.var + share * gap**2) + share * var, weight)
+    return EmaMoments(t.mean + share * gap, (1 - share) * (t.var + share * gap**2) + share * var, weight)

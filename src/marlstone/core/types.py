@@ -1,8 +1,8 @@
-"""What an environment says and what an actor sends: `Spec`, `Step`, `Chunk`.
+"""What an environment says and what an actor sends: `Spec`, `Step`, `Trajectory`.
 
 Axes, always in this order: batch/env `b`, time `t`, agent `n`, then features. Observations, actions and parameters are
 dense per group, `[*t n_g ...]`; whatever is one number per agent lives on one agent axis `[*t n]`, the concatenation of
-the groups. A chunk has t+1 rows of `Step`: row t+1 carries the reward and the discount of the action at row t.
+the groups. A trajectory has t+1 rows of `Step`: row t+1 carries the reward and the discount of the action at row t.
 """
 
 from dataclasses import dataclass, field
@@ -172,11 +172,11 @@ class Step:
 
 
 @record
-class Chunk:
+class Trajectory:
     """What an actor sends a learner: T transitions of one environment. `step` has t+1 rows, `action` and `logp` t.
 
     `logp` is under the acting policy, so that stale data can be corrected; `memory` is the recurrent state when the
-    chunk began (None for feed-forward bodies).
+    trajectory began (None for feed-forward bodies).
     """
 
     step: Step
@@ -209,7 +209,7 @@ class Chunk:
         awaited = ~before & (step.discount[:, :-1] > 0)
         return here | (discount > 0) | (terminated & (beyond | awaited))
 
-    def of(self, team: Spec) -> "Chunk":
+    def of(self, team: Spec) -> "Trajectory":
         """The team's groups only."""
         g, m, s = len(team.groups), team.n, self.step
         if m == s.reward.shape[-1]:
@@ -220,7 +220,7 @@ class Chunk:
             legal=s.legal[:g],
             **{k: getattr(s, k)[..., :m] for k in ("reward", "discount", "present", "deciding")},
         )
-        return Chunk(step, self.action[:g], self.logp[..., :m], self.memory)
+        return Trajectory(step, self.action[:g], self.logp[..., :m], self.memory)
 
 
 @record

@@ -1,7 +1,7 @@
 """How a team outcome becomes each agent's learning signal. A method of your own needs `Credit`, and what it is given: `Spec`, `Views`,
-`Chunk`."""
+`Trajectory`."""
 
-from marlstone.core.types import Chunk, Spec, Views
+from marlstone.core.types import Spec, Trajectory, Views
 from marlstone.credit.attention import Attention
 from marlstone.credit.contract import Asked, Credit
 from marlstone.credit.counterfactual import Counterfactual, Difference
@@ -13,5 +13,5 @@ from marlstone.credit.team import Team
 
 __all__ = [
     "Asked", "Attention", "Counterfactual", "Credit", "Decoupled", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team",
-    "Vdn", "Chunk", "Spec", "Views",
+    "Vdn", "Trajectory", "Spec", "Views",
 ]  # fmt: skip

@@ -7,7 +7,7 @@
 
 After TAR2 (Kapoor et al. 2025). Scores are signed and not normalized; what their sum misses of R is spread evenly, so that
 an episode's pay sums to its return exactly. Causal: a score sees no later row, and of its own row only its own action.
-The window is the part of an episode inside a chunk: rollouts that hold whole episodes redistribute whole returns.
+The window is the part of an episode inside a trajectory: rollouts that hold whole episodes redistribute whole returns.
 
 Departures, all because a sum alone does not say who earned it:
 - Scores are measured from the agent's declared default. Then, and because others' actions are seen from the next row on, the
@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from marlstone.core.layers import dense, dense_init, product
-from marlstone.core.types import Chunk, Spec, Views
+from marlstone.core.types import Spec, Trajectory, Views
 from marlstone.credit.contract import Credit
 from marlstone.encoders.fuse import Fuse
 
@@ -76,42 +76,42 @@ class Attention(Credit):
         }
 
     @staticmethod
-    def _windows(chunk: Chunk) -> Array:
+    def _windows(trajectory: Trajectory) -> Array:
         """`[t t]`: rows of the same episode."""
-        episode = jnp.cumsum(chunk.step.first[:-1])
-        return (episode[:, None] == episode) & chunk.real & chunk.real[:, None]
+        episode = jnp.cumsum(trajectory.step.first[:-1])
+        return (episode[:, None] == episode) & trajectory.real & trajectory.real[:, None]
 
-    def _scores(self, p: Any, views: Views, chunk: Chunk) -> Array:
+    def _scores(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
         """Signed, `[t n]`; 0 where an agent did nothing."""
-        groups, t = views.team.groups, len(chunk.real)
+        groups, t = views.team.groups, len(trajectory.real)
         code = lambda name, actions: jnp.concatenate([product(a, w) for a, w in zip(actions, p[name], strict=True)], -2)
         see = lambda g, q, obs: Fuse.shared(g, self.hidden)(q, {k: x[:-1] for k, x in obs.items()}, {}, None)
-        x = jnp.concatenate([see(*of) for of in zip(groups, p["see"], chunk.step.obs, strict=True)], -2)
-        begins = chunk.step.first[:-1] | (jnp.arange(t) == 0)
-        before = code("before", tuple(jnp.roll(a, 1, 0) for a in chunk.action))
+        x = jnp.concatenate([see(*of) for of in zip(groups, p["see"], trajectory.step.obs, strict=True)], -2)
+        begins = trajectory.step.first[:-1] | (jnp.arange(t) == 0)
+        before = code("before", tuple(jnp.roll(a, 1, 0) for a in trajectory.action))
         x = jax.nn.relu(x + jnp.where(begins[:, None, None], 0, before))
-        past = self._windows(chunk) & jnp.tril(jnp.ones((t, t), bool))
+        past = self._windows(trajectory) & jnp.tril(jnp.ones((t, t), bool))
         x = jnp.swapaxes(_attend(p["past"], jnp.swapaxes(x, 0, 1), past), 0, 1)
-        z = dense(p["wide"], _attend(p["team"], x, chunk.acts[:, None]))
+        z = dense(p["wide"], _attend(p["team"], x, trajectory.acts[:, None]))
         worth = lambda actions: (jax.nn.relu(z + code("own", actions)) * p["worth"]).sum(-1)
         default = tuple(jnp.broadcast_to(g.encoded_default, (g.count, g.space.width)) for g in groups)
-        score = worth(chunk.action) - worth(default)
-        return jnp.where(chunk.acts, score * views.scale, 0)
+        score = worth(trajectory.action) - worth(default)
+        return jnp.where(trajectory.acts, score * views.scale, 0)
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
-        score, same = self._scores(p, views, chunk), self._windows(chunk)
-        missed = same @ (_paid(chunk) - score.sum(-1))
-        rest = missed / jnp.maximum(same @ chunk.acts.sum(-1), 1)
-        return jnp.where(chunk.acts, score + rest[:, None], 0), chunk.step.discount[1:]
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
+        score, same = self._scores(p, views, trajectory), self._windows(trajectory)
+        missed = same @ (_paid(trajectory) - score.sum(-1))
+        rest = missed / jnp.maximum(same @ trajectory.acts.sum(-1), 1)
+        return jnp.where(trajectory.acts, score + rest[:, None], 0), trajectory.step.discount[1:]
 
-    def loss(self, p: Any, views: Views, chunk: Chunk) -> Array:
+    def loss(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
         """How far an episode's scores are from its return, per row, in units of the returns' spread."""
-        missed = self._windows(chunk) @ (_paid(chunk) - self._scores(p, views, chunk).sum(-1)) / views.scale.mean()
+        missed = self._windows(trajectory) @ (_paid(trajectory) - self._scores(p, views, trajectory).sum(-1)) / views.scale.mean()
         return missed**2
 
-    def contribution(self, p: Any, views: Views, chunk: Chunk) -> Array:
-        return self.reward(p, views, chunk)[0]
+    def contribution(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
+        return self.reward(p, views, trajectory)[0]
 
 
-def _paid(chunk: Chunk) -> Array:
-    return jnp.where(chunk.real, chunk.step.team_reward[1:], 0)
+def _paid(trajectory: Trajectory) -> Array:
+    return jnp.where(trajectory.real, trajectory.step.team_reward[1:], 0)

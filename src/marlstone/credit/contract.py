@@ -1,9 +1,9 @@
 """Credit assignment: how a team outcome becomes each agent's learning signal. Six questions, each with a neutral answer.
 
 A method is one frozen dataclass. It answers what it has an opinion on and inherits the neutral answer elsewhere; what it
-needs is checked when an algorithm is built. `p` is what `init` made: arrays only. `views` and `chunk` are one
+needs is checked when an algorithm is built. `p` is what `init` made: arrays only. `views` and `trajectory` are one
 environment's, `[t n]`, the team's agents only (managers keep their own pay); in `meta`, a whole batch's, `[b t n]`. In
-`chunk`, observations and state are normalized and actions encoded, `[t n_g a]`, as networks see them; rewards are as the
+`trajectory`, observations and state are normalized and actions encoded, `[t n_g a]`, as networks see them; rewards are as the
 environment paid them. `views.team` is the team's `Spec`.
 """
 
@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from marlstone.core.records import replace
-from marlstone.core.types import Chunk, Spec, Step, Views
+from marlstone.core.types import Spec, Step, Trajectory, Views
 
 Array = Any
 QUESTIONS = ("reward", "mix", "advantage", "loss", "meta", "contribution")
 
 
-class Ahead(Protocol):
+class Lookahead(Protocol):
     """One step of learning from a batch, pure, to be differentiated by what changes pay. The team's agents, `[b t n]`."""
 
     def advantage(self, value: Array, pay: Array, discount: Array) -> tuple[Array, Array]:
@@ -51,27 +51,27 @@ class Credit:
         """The method's own parameters, arrays only."""
         return None
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
         """What is each agent paid, and until when? Pay and discount, `[t n]` each. Neutral: its own."""
-        return chunk.step.reward[1:], chunk.step.discount[1:]
+        return trajectory.step.reward[1:], trajectory.step.discount[1:]
 
     def mix(self, p: Any, chosen: Array, best: Array, state: Array) -> Array:
         """What predicts the team's return? `[t n], [t n], [t s] -> [t]`. Neutral: each agent's value predicts its own."""
         raise NotImplementedError
 
-    def advantage(self, p: Any, views: Views, chunk: Chunk, td: Array) -> Array:
+    def advantage(self, p: Any, views: Views, trajectory: Trajectory, td: Array) -> Array:
         """What moves each policy? `[t n]`. Neutral: the lambda-return's advantage `td`."""
         return td
 
-    def loss(self, p: Any, views: Views, chunk: Chunk) -> Array:
+    def loss(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
         """What must the method itself learn? `[t]`. Neutral: nothing."""
-        return jnp.zeros(chunk.logp.shape[0])
+        return jnp.zeros(trajectory.logp.shape[0])
 
-    def meta(self, p: Any, views: Views, chunk: Chunk, ahead: Ahead) -> Array:
+    def meta(self, p: Any, views: Views, trajectory: Trajectory, ahead: Lookahead) -> Array:
         """What must the method learn of how its pay moves policies? `[b t]`, of a whole batch; only `p` learns. Neutral: nothing."""
-        return jnp.zeros(chunk.logp.shape[:2])
+        return jnp.zeros(trajectory.logp.shape[:2])
 
-    def contribution(self, p: Any, views: Views, chunk: Chunk) -> Array | None:
+    def contribution(self, p: Any, views: Views, trajectory: Trajectory) -> Array | None:
         """What each action was worth, `[t n]`: the team's return with it less that with the agent's declared default in its place,
         from the same state on; or, where `claims` says so, its share of the team's return. None: no claim."""
         return None
@@ -100,21 +100,21 @@ class Asked:
     def _mine(self, x: Any) -> Any:
         return jax.tree.map(lambda a: a[..., : self.team.n], x)
 
-    def _ask(self, question: Any, views: Views, chunk: Chunk, *more: Array) -> Any:
+    def _ask(self, question: Any, views: Views, trajectory: Trajectory, *more: Array) -> Any:
         ask = lambda v, c, *x: question(self.p, replace(v, team=self.team), c, *x)
-        return jax.vmap(ask)(self._mine(views), chunk.of(self.team), *self._mine(more))
+        return jax.vmap(ask)(self._mine(views), trajectory.of(self.team), *self._mine(more))
 
-    def reward(self, views: Views, chunk: Chunk) -> tuple[Array, Array]:
-        pay, discount = chunk.step.reward[:, 1:], chunk.step.discount[:, 1:]
+    def reward(self, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
+        pay, discount = trajectory.step.reward[:, 1:], trajectory.step.discount[:, 1:]
         if "reward" in self.credit.answers():
-            said = self._ask(self.credit.reward, views, chunk)
+            said = self._ask(self.credit.reward, views, trajectory)
             pay, discount = (everyone(self.team, *x) for x in zip(said, (pay, discount), strict=True))
         return pay if self.beside is None else pay + self.beside, discount
 
-    def beyond(self, views: Views, chunk: Chunk) -> Array:
+    def beyond(self, views: Views, trajectory: Trajectory) -> Array:
         """`[b t n]`: whose reward goes on after its own end: its discount would be above its own, were the team's end a truncation."""
-        open_ended = replace(chunk, step=replace(chunk.step, team_discount=jnp.ones_like(chunk.step.team_discount)))
-        return self.reward(views, open_ended)[1] > chunk.step.discount[:, 1:]
+        open_ended = replace(trajectory, step=replace(trajectory.step, team_discount=jnp.ones_like(trajectory.step.team_discount)))
+        return self.reward(views, open_ended)[1] > trajectory.step.discount[:, 1:]
 
     def predict(self, chosen: Array, best: Array, step: Step) -> Array:
         """A mixer's one prediction, `[b t]`, stands for each of the team; without one, values predict for their own agents. `[b t n]`."""
@@ -125,19 +125,19 @@ class Asked:
         team = jax.vmap(lambda c, b, s: self.credit.mix(self.p, c, b, s))(here(chosen), here(best), step.state[:, : chosen.shape[1]])
         return everyone(self.team, jnp.broadcast_to(team[..., None], (*team.shape, m)), chosen)
 
-    def advantage(self, views: Views, chunk: Chunk, td: Array) -> Array:
+    def advantage(self, views: Views, trajectory: Trajectory, td: Array) -> Array:
         if "advantage" not in self.credit.answers():
             return td
-        return everyone(self.team, self._ask(self.credit.advantage, views, chunk, td), td)
+        return everyone(self.team, self._ask(self.credit.advantage, views, trajectory, td), td)
 
-    def loss(self, views: Views, chunk: Chunk) -> Array | None:
-        return self._ask(self.credit.loss, views, chunk) if "loss" in self.credit.answers() else None
+    def loss(self, views: Views, trajectory: Trajectory) -> Array | None:
+        return self._ask(self.credit.loss, views, trajectory) if "loss" in self.credit.answers() else None
 
-    def meta(self, views: Views, chunk: Chunk, ahead: Ahead) -> Array | None:
+    def meta(self, views: Views, trajectory: Trajectory, ahead: Lookahead) -> Array | None:
         if "meta" not in self.credit.answers():
             return None
         views = lax.stop_gradient(self._mine(views))
-        return self.credit.meta(self.p, replace(views, team=self.team), chunk.of(self.team), ahead)
+        return self.credit.meta(self.p, replace(views, team=self.team), trajectory.of(self.team), ahead)
 
-    def contribution(self, views: Views, chunk: Chunk) -> Array | None:
-        return self._ask(self.credit.contribution, views, chunk) if "contribution" in self.credit.answers() else None
+    def contribution(self, views: Views, trajectory: Trajectory) -> Array | None:
+        return self._ask(self.credit.contribution, views, trajectory) if "contribution" in self.credit.answers() else None

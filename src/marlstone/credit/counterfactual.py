@@ -10,7 +10,7 @@ told what the others did.
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from marlstone.core.types import Chunk, Views
+from marlstone.core.types import Trajectory, Views
 from marlstone.credit.team import Team
 
 Array = Any
@@ -37,10 +37,10 @@ class Counterfactual(Team):
     def _worth(self, views: Views, td: Array) -> Array:
         return self.trust * views.q_chosen + (1 - self.trust) * (views.value[:-1] + td)
 
-    def advantage(self, p: Any, views: Views, chunk: Chunk, td: Array) -> Array:
+    def advantage(self, p: Any, views: Views, trajectory: Trajectory, td: Array) -> Array:
         return self._worth(views, td) - views.q_expected
 
-    def contribution(self, p: Any, views: Views, chunk: Chunk) -> Array:
+    def contribution(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
         return views.q_chosen - views.q_default
 
 
@@ -52,5 +52,5 @@ class Difference(Counterfactual):
 
     needs: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_default", "joint_q"})
 
-    def advantage(self, p: Any, views: Views, chunk: Chunk, td: Array) -> Array:
+    def advantage(self, p: Any, views: Views, trajectory: Trajectory, td: Array) -> Array:
         return self._worth(views, td) - views.q_default

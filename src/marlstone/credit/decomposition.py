@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from marlstone.core.layers import Dense, dense, dense_init
-from marlstone.core.types import Chunk, Spec, Views
+from marlstone.core.types import Spec, Trajectory, Views
 from marlstone.credit.team import Team
 
 Array = Any
@@ -34,10 +34,10 @@ class Vdn(Team):
     def mix(self, p: Any, chosen: Array, best: Array, state: Array) -> Array:
         return chosen.sum(-1)
 
-    def contribution(self, p: Any, views: Views, chunk: Chunk) -> Array:
-        here = lambda q: jnp.where(chunk.step.present[:-1], q, 0)
+    def contribution(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
+        here = lambda q: jnp.where(trajectory.step.present[:-1], q, 0)
         chosen, best, default = here(views.q_chosen), here(views.q_best[:-1]), here(views.q_default)
-        state = chunk.step.state[:-1]
+        state = trajectory.step.state[:-1]
         without = lambda i: self.mix(p, jnp.where(i, default, chosen), best, state)
         return self.mix(p, chosen, best, state)[:, None] - jax.vmap(without, out_axes=-1)(jnp.eye(chosen.shape[-1], dtype=bool))
 

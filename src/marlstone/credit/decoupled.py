@@ -5,7 +5,7 @@
     y_j   = sum_{k < rows} own_j(t+k) / spread_j                          j's outcome, in its own spread
     y_j  ~= b(o_j) + f_0(o_j, a_j) + sum_{i != j} H_ji u(o_i) + sum_{i != j} D_ji(o_j, o_i, a_i)
     D_ji  = sum_d G_dji g_d(o_j) f_d(o_i, a_i),   f_d(o, a) = m_d(o, a) - m_d(o, default)
-    w_ji^2 = mean of D_ji^2 over the episode's rows in the chunk and everything that i could do there
+    w_ji^2 = mean of D_ji^2 over the episode's rows in the trajectory and everything that i could do there
 
 After Freed et al. 2022, who take for w_ji the attention that a critic of j pays to i. Departures:
 - Softmax attention adds up to one and looks at what agents see as well as at what they do, so it smears over those who change
@@ -24,7 +24,7 @@ import numpy as np
 from jax import lax
 
 from marlstone.core.layers import dense, dense_init
-from marlstone.core.types import Chunk, Spec, Views
+from marlstone.core.types import Spec, Trajectory, Views
 from marlstone.credit.contract import Credit
 from marlstone.encoders.fuse import Fuse
 
@@ -40,7 +40,7 @@ CLIP = 10.0  # outcomes are clipped here, in spreads
 @dataclass(frozen=True)
 class Decoupled(Credit):
     """For environments that pay agents one by one. `threshold`: by how much of its spread another's outcome must change for an agent to be
-    told of it; `rows`: how many rows ahead an outcome reaches, within the episode and the chunk; `hidden`: width of the predictor;
+    told of it; `rows`: how many rows ahead an outcome reaches, within the episode and the trajectory; `hidden`: width of the predictor;
     `explore`: the share of actions drawn at random, so that what agents could do stays known once policies have settled."""
 
     kind: ClassVar[str] = "decoupled"
@@ -84,10 +84,10 @@ class Decoupled(Credit):
             "center": jnp.zeros(n),
         }
 
-    def relevance(self, p: Any, views: Views, chunk: Chunk) -> Array:
+    def relevance(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
         """w, `[t n n]`: how much of the first agent's outcome the second one's action could change; 0 of its own."""
-        _, could, alone = self._changes(p, views, chunk)
-        acts, ways, episode = chunk.acts, alone[..., 2:], jnp.cumsum(chunk.step.first[:-1])
+        _, could, alone = self._changes(p, views, trajectory)
+        acts, ways, episode = trajectory.acts, alone[..., 2:], jnp.cumsum(trajectory.step.first[:-1])
         same = (episode[:, None] == episode).astype(ways.dtype)
         there = jnp.maximum(same @ acts, 1)[..., None, None]
         over = lambda x: jnp.einsum("ts,snde->tnde", same, x) / there
@@ -96,18 +96,18 @@ class Decoupled(Credit):
         pairs = ((table[d] * table[e], ready[..., d, e], over(could)[..., d, e]) for d in range(WAYS) for e in range(WAYS))
         return jnp.sqrt(jnp.maximum(sum(g * r[:, :, None] * c[:, None, :] for g, r, c in pairs), 0))
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
         """Who is told of others is paid until the team's end."""
-        told = self.relevance(p, views, chunk) > self.threshold
-        own, discount = chunk.step.reward[1:], chunk.step.discount[1:]
-        pay = own + (jnp.where(chunk.step.present[:-1], own, 0)[:, :, None] * told).sum(1)
-        return pay, jnp.where(told.any(1), jnp.maximum(discount, chunk.step.team_discount[1:, None]), discount)
+        told = self.relevance(p, views, trajectory) > self.threshold
+        own, discount = trajectory.step.reward[1:], trajectory.step.discount[1:]
+        pay = own + (jnp.where(trajectory.step.present[:-1], own, 0)[:, :, None] * told).sum(1)
+        return pay, jnp.where(told.any(1), jnp.maximum(discount, trajectory.step.team_discount[1:, None]), discount)
 
-    def _changes(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array, Array]:
+    def _changes(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array, Array]:
         """What an agent's action changed, its own outcome first, f `[t n 1+d]`; the mean of f f' over what it could do, `[t n d d]`; and
         what is said without it, b, u and g, `[t n 2+d]`."""
         did, could, alone = [], [], []
-        groups = zip(views.team.groups, p["see"], p["does"], chunk.step.obs, chunk.step.legal, chunk.action, strict=True)
+        groups = zip(views.team.groups, p["see"], p["does"], trajectory.step.obs, trajectory.step.legal, trajectory.action, strict=True)
         for g, see, does, obs, legal, action in groups:
             x = jax.nn.relu(Fuse.shared(g, self.hidden)(see, {k: v[:-1] for k, v in obs.items()}, {}, None))
             x = jax.nn.relu(dense(p["wide"], x))
@@ -119,27 +119,27 @@ class Decoupled(Credit):
             total = jnp.maximum(allowed.sum(-1), 1)[..., None, None]
             could.append(jnp.einsum("tida,tiea,tia->tide", each, each, allowed) / total)
             alone.append(dense(p["alone"], x))
-        acts, join = chunk.acts[..., None], lambda parts: jnp.concatenate(parts, 1)
+        acts, join = trajectory.acts[..., None], lambda parts: jnp.concatenate(parts, 1)
         rest = join(alone)
         rest = rest.at[..., 2:].set(2 * jax.nn.sigmoid(rest[..., 2:]))
         return jnp.where(acts, join(did), 0), jnp.where(acts[..., None], join(could), 0), rest
 
-    def loss(self, p: Any, views: Views, chunk: Chunk) -> Array:
+    def loss(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
         """Squared error of predicted outcomes, and minus the log-likelihood that fits their spreads; mean over the agents there."""
-        y, here = self._outcome(chunk) / views.scale, chunk.step.present[:-1] & chunk.real[:, None]
+        y, here = self._outcome(trajectory) / views.scale, trajectory.step.present[:-1] & trajectory.real[:, None]
         log_spread, center = FOLLOWS * p["spread"], FOLLOWS * p["center"]
         fit = (y * jnp.exp(-log_spread) - center) ** 2 / 2 + log_spread
         y = jnp.clip(y * lax.stop_gradient(jnp.exp(-log_spread)), -CLIP, CLIP)
-        f, _, rest = self._changes(p, views, chunk)
-        base, seen = rest[..., 0] + f[..., 0], jnp.where(chunk.step.present[:-1], rest[..., 1], 0)
+        f, _, rest = self._changes(p, views, trajectory)
+        base, seen = rest[..., 0] + f[..., 0], jnp.where(trajectory.step.present[:-1], rest[..., 1], 0)
         by_others = jnp.einsum("dji,tid->tjd", _others(p["acts"]), f[..., 1:])
         said = base + seen @ _others(p["sees"]).T + (rest[..., 2:] * by_others).sum(-1)
         return jnp.where(here, (y - said) ** 2 + fit, 0).sum(1) / jnp.maximum(here.sum(1), 1)
 
-    def _outcome(self, chunk: Chunk) -> Array:
+    def _outcome(self, trajectory: Trajectory) -> Array:
         """`[t n]`: what the environment pays an agent on the next `rows` rows."""
-        own = jnp.where(chunk.real[:, None], chunk.step.reward[1:], 0)
-        episode, total = jnp.cumsum(chunk.step.first[:-1]), own
+        own = jnp.where(trajectory.real[:, None], trajectory.step.reward[1:], 0)
+        episode, total = jnp.cumsum(trajectory.step.first[:-1]), own
         for k in range(1, min(self.rows, len(own))):
             total = total.at[:-k].add(jnp.where((episode[k:] == episode[:-k])[:, None], own[k:], 0))
         return total

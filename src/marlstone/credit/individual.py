@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from marlstone.core.types import Chunk, Views
+from marlstone.core.types import Trajectory, Views
 from marlstone.credit.contract import Credit
 
 Array = Any
@@ -38,9 +38,9 @@ class Individual(Credit):
         neutral = not self.team and type(self).reward is Individual.reward
         return super().answers() - {"reward"} if neutral else super().answers()
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
-        own, discount = super().reward(p, views, chunk)
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
+        own, discount = super().reward(p, views, trajectory)
         if not self.team:
             return own, discount
-        pay = (1 - self.team) * own + self.team * chunk.step.team_reward[1:, None]
-        return pay, chunk.step.team_discount[1:, None] + jnp.zeros_like(discount)
+        pay = (1 - self.team) * own + self.team * trajectory.step.team_reward[1:, None]
+        return pay, trajectory.step.team_discount[1:, None] + jnp.zeros_like(discount)

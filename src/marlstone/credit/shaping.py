@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from marlstone.core.layers import dense, dense_init
-from marlstone.core.types import Chunk, Spec, Views
-from marlstone.credit.contract import Ahead
+from marlstone.core.types import Spec, Trajectory, Views
+from marlstone.credit.contract import Lookahead
 from marlstone.credit.team import Team
 from marlstone.encoders.fuse import Fuse
 
@@ -57,32 +57,32 @@ class Shaping(Team):
             "critic": {"see": see(k5), "head": dense_init(k6, h, 1, 1, 1.0)},
         }
 
-    def _join(self, team: Spec, p: Any, chunk: Chunk) -> Array:
-        rows = zip(team.groups, p, chunk.step.obs, strict=True)
+    def _join(self, team: Spec, p: Any, trajectory: Trajectory) -> Array:
+        rows = zip(team.groups, p, trajectory.step.obs, strict=True)
         return jnp.concatenate([Fuse.shared(g, self.hidden)(q, obs, {}, None) for g, q, obs in rows], -2)
 
-    def _intrinsic(self, p: Any, views: Views, chunk: Chunk) -> Array:
+    def _intrinsic(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
         """w sigma u, `[... t n]`; nothing where an agent did nothing."""
-        did = jnp.concatenate([a @ w for a, w in zip(chunk.action, p["did"], strict=True)], -2)
-        x = jax.nn.relu(self._join(views.team, p["see"], chunk)[..., :-1, :, :] + did)
+        did = jnp.concatenate([a @ w for a, w in zip(trajectory.action, p["did"], strict=True)], -2)
+        x = jax.nn.relu(self._join(views.team, p["see"], trajectory)[..., :-1, :, :] + did)
         u = jax.nn.soft_sign(jax.nn.relu(dense(p["wide"], x)) @ p["reward"])[..., 0]
-        return jnp.where(chunk.acts, self.weight * views.scale[..., None, :] * u, 0)
+        return jnp.where(trajectory.acts, self.weight * views.scale[..., None, :] * u, 0)
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
-        team, discount = super().reward(p, views, chunk)
-        return team + self._intrinsic(p, views, chunk), discount
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
+        team, discount = super().reward(p, views, trajectory)
+        return team + self._intrinsic(p, views, trajectory), discount
 
-    def meta(self, p: Any, views: Views, chunk: Chunk, ahead: Ahead) -> Array:
+    def meta(self, p: Any, views: Views, trajectory: Trajectory, ahead: Lookahead) -> Array:
         """Less the team's surrogate after the step, and the team's critic's squared error, per row."""
         spread = views.scale[:, None]
-        critic = dense(p["critic"]["head"], jax.nn.relu(self._join(views.team, p["critic"]["see"], chunk)))[..., 0]
-        team, target = ahead.advantage(lax.stop_gradient(critic * spread), *super().reward(p, views, chunk))
+        critic = dense(p["critic"]["head"], jax.nn.relu(self._join(views.team, p["critic"]["see"], trajectory)))[..., 0]
+        team, target = ahead.advantage(lax.stop_gradient(critic * spread), *super().reward(p, views, trajectory))
         error = (critic[:, :-1] - lax.stop_gradient(target) / spread) ** 2
-        paid, _ = ahead.advantage(views.value, *self.reward(p, views, chunk))
+        paid, _ = ahead.advantage(views.value, *self.reward(p, views, trajectory))
         unit = lax.stop_gradient(
-            jnp.sqrt(jnp.mean(jnp.where(chunk.acts, team, 0) ** 2 + (0.1 * spread) ** 2))
+            jnp.sqrt(jnp.mean(jnp.where(trajectory.acts, team, 0) ** 2 + (0.1 * spread) ** 2))
         )  # never a step out of bounds
-        after = jnp.where(chunk.acts, ahead.step(paid / unit, self.inner_lr) - chunk.logp, 0)
+        after = jnp.where(trajectory.acts, ahead.step(paid / unit, self.inner_lr) - trajectory.logp, 0)
         ratio = jnp.exp(jnp.clip(after, -20, 20))
         gain = jnp.minimum(ratio, 2.0) * lax.stop_gradient(team) / unit
-        return jnp.where(chunk.acts, 0.5 * error - gain, 0).sum(-1) / chunk.acts.shape[-1]
+        return jnp.where(trajectory.acts, 0.5 * error - gain, 0).sum(-1) / trajectory.acts.shape[-1]

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from marlstone.core.types import Chunk, Views
+from marlstone.core.types import Trajectory, Views
 from marlstone.credit.contract import Credit
 
 Array = Any
@@ -26,6 +26,6 @@ class Team(Credit):
         if not 0 <= self.explore < 1:
             raise ValueError(f"{type(self).__name__}.explore is {self.explore}: give a number from 0 to below 1")
 
-    def reward(self, p: Any, views: Views, chunk: Chunk) -> tuple[Array, Array]:
-        spread = lambda x: jnp.broadcast_to(x[..., 1:, None], chunk.logp.shape)
-        return spread(chunk.step.team_reward), spread(chunk.step.team_discount)
+    def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
+        spread = lambda x: jnp.broadcast_to(x[..., 1:, None], trajectory.logp.shape)
+        return spread(trajectory.step.team_reward), spread(trajectory.step.team_discount)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from marlstone.core.layers import Dense, lookup, orthogonal, own, product, stacked
+from marlstone.core.layers import Dense, gather_agent_params, lookup, orthogonal, product, stacked
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record
 from marlstone.core.types import Group, Leaf
@@ -102,20 +102,20 @@ class Fuse:
                 x = self._encode(p.encoders[name], leaf, x, owners)
             elif name in moments:
                 m = moments[name]
-                x = normalized(Moments(own(m.mean, owners, 1), own(m.var, owners, 1), m.count), x)
+                x = normalized(Moments(gather_agent_params(m.mean, owners, 1), gather_agent_params(m.var, owners, 1), m.count), x)
             h = h + product(x, p.leaves[name], owners)
         if p.state is not None:
-            w = own(p.state, owners, 2)
+            w = gather_agent_params(p.state, owners, 2)
             h = h + ((state @ w)[..., None, :] if w.ndim == 2 else w.__array_namespace__().einsum("...s,nsh->...nh", state, w))
         if p.agent is not None:
             h = h + (p.agent if p.agent.ndim == 2 else p.agent[np.array(self.owners), np.arange(self.group.count)])
-        h = h + own(p.b, owners, 1)
+        h = h + gather_agent_params(p.b, owners, 1)
         return h if h.shape[-2] == self.rows else h.__array_namespace__().broadcast_to(h, (*h.shape[:-2], self.rows, self.width))
 
     def _encode(self, p: tuple[Dense, ...], leaf: Leaf, x: Array, owners: np.ndarray | None) -> Array:
         if self.sets == 1:
             return self.image.apply(p, leaf, x)
-        mine = tuple(Dense(own(q.w, owners, 2), own(q.b, owners, 1)) for q in p)
+        mine = tuple(Dense(gather_agent_params(q.w, owners, 2), gather_agent_params(q.b, owners, 1)) for q in p)
         if x.__array_namespace__() is np:
             of = lambda i: tuple(Dense(q.w[i], q.b[i]) for q in mine)
             return np.stack([self.image.apply(of(i), leaf, x[..., i, :, :, :]) for i in range(self.group.count)], -2)

@@ -17,6 +17,7 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.types import Array, Group, Leaf
 from marlstone.envs.guards import Report
 from marlstone.envs.spaces import LISTED, Actuator, Part, actuate, padded_space, perceive
+from marlstone.envs.spaces_json import spaces_from_json, spaces_to_json
 
 
 def type_of(agent: str) -> str:
@@ -44,7 +45,7 @@ class Arrangement:
 
     Fields: `groups`; `seats`; `structural`, per group the legal mask by size alone (None: all alike); `maskable`, per
     group whether masks come from the environment, so that `legal` changes from row to row; `sizes`, per group the padded
-    sizes of its actions.
+    sizes of its actions; `wiring`, what `arrange` made it of, as plain JSON.
     """
 
     groups: tuple[Group, ...]
@@ -52,6 +53,7 @@ class Arrangement:
     structural: tuple[np.ndarray | None, ...]
     maskable: tuple[bool, ...]
     sizes: tuple[tuple[int, ...], ...]
+    wiring: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _plan: list[Any] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -254,4 +256,17 @@ def arrange(
         sizes.append(room)
         for i, a in enumerate(names):
             seats.append(Seat(a, g, i, len(seats), known[a][0], known[a][2], known[a][1]))
-    return Arrangement(tuple(groups), tuple(seats), tuple(structural), tuple(maskable), tuple(sizes))
+    wiring = {
+        "agents": list(agents),
+        "observation_spaces": spaces_to_json({a: observation_spaces[a] for a in agents}),
+        "action_spaces": spaces_to_json({a: action_spaces[a] for a in agents}),
+        "masked": masked,
+        "types": dict(types or {}),
+    }
+    return Arrangement(tuple(groups), tuple(seats), tuple(structural), tuple(maskable), tuple(sizes), wiring)
+
+
+def rearranged(wiring: Mapping[str, Any]) -> Arrangement:
+    """The arrangement that has this `wiring`."""
+    observed, acted = (spaces_from_json(wiring[k]) for k in ("observation_spaces", "action_spaces"))
+    return arrange(wiring["agents"], observed, acted, masked=wiring["masked"], types=wiring["types"])

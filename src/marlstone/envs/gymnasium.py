@@ -27,6 +27,7 @@ from marlstone.envs.host_row import flag, host_row, number
 from marlstone.envs.names import UnknownEnvironment, suggestion
 from marlstone.envs.snapshots import brought_back, kept
 from marlstone.envs.spaces import MASKS, UnsupportedSpace
+from marlstone.envs.true_metrics import declared, reported
 
 
 def _many(values: Any) -> bool:
@@ -56,7 +57,8 @@ class GymnasiumEnv:
         self._arranged = arrange(self._names, dict(zip(self._names, observations)), dict(zip(self._names, actions)))
         self._order = [self._names.index(a) for a in self._arranged.agents]
         self._straight = self._order == list(range(len(self._order)))
-        self._spec = Spec(self._arranged.groups, self._arranged.state, _horizon(env))
+        self._metrics = declared(env, where)
+        self._spec = Spec(self._arranged.groups, self._arranged.state, _horizon(env), self._metrics)
         # lbforaging places players around where they stood when the last episode ended, so that seeds would not decide alone.
         ours = type(env.unwrapped).__module__.startswith("lbforaging.")
         self._players = list(env.unwrapped.players) if ours else []
@@ -69,6 +71,11 @@ class GymnasiumEnv:
     @property
     def spec(self) -> Spec:
         return self._spec
+
+    @property
+    def wiring(self) -> Mapping[str, Any]:
+        """How its dictionaries become groups (`grouping.rearranged`)."""
+        return self._arranged.wiring
 
     def reset(self, seed: int) -> Step:
         for player in self._players:
@@ -155,6 +162,7 @@ class GymnasiumEnv:
         return host_row(
             obs, arranged.default_state(obs), legal, reward, discount=discount, team_discount=0.0 if terminated else 1.0,
             first=first, last=terminated or truncated, deciding=deciding, team_reward=team,
+            metrics=reported(None if first else info, self._metrics, self.report),
         )  # fmt: skip
 
     def _masks(self, each: Mapping[str, Any], info: Any) -> dict[str, tuple[str, Any]]:

@@ -114,7 +114,8 @@ def with_options(name: str, options: Mapping[str, Any]) -> str:
             type(option_value(plain)) is type(value) and option_value(plain) == value and not (isinstance(value, str) and ambiguous(plain))
         )
         escape = lambda t: quote(t, safe="[]{}(),:\"' /+*!$;@")
-        items.append(f"{escape(key)}={escape(plain)}" if same else f"{escape(key)}:={escape(text)}")
+        named = escape(key).replace(":", "%3A")  # a colon before the equals sign announces JSON
+        items.append(f"{named}={escape(plain)}" if same else f"{named}:={escape(text)}")
     return f"{name}{'&' if '?' in name else '?'}{'&'.join(items)}" if items else name
 
 

@@ -24,6 +24,7 @@ from marlstone.envs.names import UnknownEnvironment, versions
 from marlstone.envs.own_state import OwnState
 from marlstone.envs.snapshots import brought_back, kept
 from marlstone.envs.spaces import MASKS
+from marlstone.envs.true_metrics import declared, reported
 
 HORIZONS = ("max_cycles", "max_episode_steps")  # attributes that hint at how long episodes are; what they count differs (`Spec.horizon`)
 
@@ -70,6 +71,7 @@ class PettingZooEnv:
         self._arranged = arrange(
             names, {a: self._space("observation", a) for a in names}, {a: self._space("action", a) for a in names}
         )  # fmt: skip
+        self._metrics = declared(self._env, where)
         self._index = {a: i for i, a in enumerate(self._arranged.agents)}
         self._live: set[str] = set()
         self._gone: set[str] = set()
@@ -90,7 +92,14 @@ class PettingZooEnv:
     def spec(self) -> Spec:
         if self._state is not None and not self._state.found(self._env, self._where, self.notices):
             self._state = None
-        return Spec(self._arranged.groups, self._arranged.state if self._state is None else self._state.last.size, self._horizon)
+        return Spec(
+            self._arranged.groups, self._arranged.state if self._state is None else self._state.last.size, self._horizon, self._metrics
+        )
+
+    @property
+    def wiring(self) -> Mapping[str, Any]:
+        """How its dictionaries become groups (`grouping.rearranged`)."""
+        return self._arranged.wiring
 
     def without_state(self) -> None:
         """Never ask the environment's own `state()`: nobody reads it. To be called before `spec` is first read."""
@@ -181,6 +190,7 @@ class PettingZooEnv:
         return host_row(
             obs, state, legal, reward, discount=discount, team_discount=team_discount,
             first=first, last=last, present=present, deciding=deciding,
+            metrics=reported(None if first else infos, self._metrics, self.report),
         )  # fmt: skip
 
     def _opening(self, seen: Mapping[str, Any], infos: Mapping[str, Any]) -> Step:

@@ -132,6 +132,11 @@ class SumoEnv:
     def spec(self) -> Spec:
         return self._spec
 
+    @property
+    def wiring(self) -> Mapping[str, Any]:
+        """How its dictionaries become groups (`grouping.rearranged`)."""
+        return self._arranged.wiring
+
     def reset(self, seed: int) -> Step:
         with _silence():
             self._sumo.reset(seed=seed % 2**31)

@@ -23,8 +23,8 @@ from marlstone.core.distributions import ActionSpace, explored
 from marlstone.core.layers import Dense
 from marlstone.core.records import replace
 from marlstone.core.returns import vtrace
-from marlstone.core.types import Chunk, Views
-from marlstone.learners.contract import Asked, Fixed, Losses, Needs, in_range
+from marlstone.core.types import Trajectory, Views
+from marlstone.learners.contract import Asked, LearningTargets, Losses, Needs, in_range
 
 Array = Any
 SHARPEN_FROM, SHARPEN_TO = 0.25, 0.75  # of the budget
@@ -95,7 +95,7 @@ class PolicyGradient:
     def needs(self, credit: Needs) -> frozenset[str]:
         return frozenset({"logp", "entropy", "value"})
 
-    def doubts(self, now: dict[str, float], highest: dict[str, float]) -> None:
+    def check_divergence(self, now: dict[str, float], highest: dict[str, float]) -> None:
         """Nothing here can run away unseen: ratios are clipped and values normalized."""
         return None
 
@@ -106,7 +106,7 @@ class PolicyGradient:
         """Policies explore by being stochastic; where credit asks for more, a share of their actions is the agent's default, or any."""
         return explored("mixed", space, head, legal, explore, default)
 
-    def follow(self, lagged: None, nets: Any, opt: Any) -> None:
+    def update_target(self, target_params: None, nets: Any, opt: Any) -> None:
         return None
 
     def sharpened(self, spaces: Sequence[ActionSpace], actor: tuple[Any, ...], progress: Array, version: Array) -> tuple[Any, ...]:
@@ -124,38 +124,44 @@ class PolicyGradient:
         left = 1 - progress if self.anneal else jnp.ones(())
         return self.lr * left, self.credit_lr * left
 
-    def advantage(self, value: Array, pay: Array, discount: Array, beyond: Array, logp: Array, chunk: Chunk) -> tuple[Array, Array, Array]:
+    def advantage(
+        self, value: Array, pay: Array, discount: Array, beyond: Array, logp: Array, trajectory: Trajectory
+    ) -> tuple[Array, Array, Array]:
         """Advantages, value targets, and where values are predicted, `[b t n]`, of `value [b t+1 n]` under that pay and discount;
-        `beyond`: whose reward goes on after its own end (`Chunk.counts`).
+        `beyond`: whose reward goes on after its own end (`Trajectory.counts`).
 
         Gradients pass to `pay`."""
         time = lambda x: jnp.moveaxis(x, 1, 0)
-        acts, real = chunk.acts, chunk.real[..., None]
-        real = real & chunk.counts(discount, beyond)  # elsewhere it is bootstrapped, as where an episode was truncated
-        rho = jnp.where(acts, jnp.exp(jnp.clip(logp - chunk.logp, -20, 20)), 1.0)
+        acts, real = trajectory.acts, trajectory.real[..., None]
+        real = real & trajectory.counts(discount, beyond)  # elsewhere it is bootstrapped, as where an episode was truncated
+        rho = jnp.where(acts, jnp.exp(jnp.clip(logp - trajectory.logp, -20, 20)), 1.0)
         value, pay, discount, rho, acts, real_ = (time(x) for x in (value, pay, discount, rho, acts, real))
         a, vs = vtrace(value, pay, discount, rho, acts, real_, self.gamma, self.lam)
         return time(a), time(vs), real
 
-    def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Asked | None = None, then: Views | None = None) -> Fixed:
+    def targets(
+        self, asked: Asked, views: Views, trajectory: Trajectory, target_params: Asked | None = None, then: Views | None = None
+    ) -> LearningTargets:
         """Once a batch: the current policy is the proximal one. All `[b t n]`."""
-        said = asked.predict(views.value, views.value, chunk.step)
-        pay, discount = asked.reward(views, chunk)
-        a, vs, predicted = self.advantage(said, pay, discount, asked.beyond(views, chunk), views.logp, chunk)
-        advantage = asked.advantage(replace(views, value=said), chunk, a)
-        return lax.stop_gradient(Fixed(vs, predicted, views.logp, advantage, pay + self.gamma * discount * said[:, 1:] - said[:, :-1]))
+        said = asked.predict(views.value, views.value, trajectory.step)
+        pay, discount = asked.reward(views, trajectory)
+        a, vs, predicted = self.advantage(said, pay, discount, asked.beyond(views, trajectory), views.logp, trajectory)
+        advantage = asked.advantage(replace(views, value=said), trajectory, a)
+        return lax.stop_gradient(
+            LearningTargets(vs, predicted, views.logp, advantage, pay + self.gamma * discount * said[:, 1:] - said[:, :-1])
+        )
 
     def loss(
-        self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array, progress: Array
+        self, asked: Asked, views: Views, trajectory: Trajectory, fixed: LearningTargets, sigma: Array, progress: Array
     ) -> tuple[Losses, dict[str, Array]]:
         """Per element; `sigma [n]` is the scale of value targets, `progress` in [0, 1] of the budget."""
         end = self.entropy if self.entropy_end is None else self.entropy_end
         bonus = self.entropy + (end - self.entropy) * progress
         log_ratio = views.logp - fixed.logp
-        ratio, weight = jnp.exp(log_ratio), jnp.minimum(jnp.exp(jnp.clip(fixed.logp - chunk.logp, -20, 20)), self.cap)
+        ratio, weight = jnp.exp(log_ratio), jnp.minimum(jnp.exp(jnp.clip(fixed.logp - trajectory.logp, -20, 20)), self.cap)
         clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
         surrogate = weight * jnp.minimum(ratio * fixed.advantage, clipped * fixed.advantage)
-        said = asked.predict(views.value, views.value, chunk.step)
+        said = asked.predict(views.value, views.value, trajectory.step)
         error = ((said[:, :-1] - fixed.target) / sigma) ** 2
         metrics = {
             "value_loss": error,

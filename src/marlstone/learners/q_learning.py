@@ -18,8 +18,8 @@ from jax import lax
 from marlstone.core.distributions import ActionSpace, enumerable, explored
 from marlstone.core.records import replace
 from marlstone.core.returns import vtrace
-from marlstone.core.types import Chunk, Views
-from marlstone.learners.contract import Asked, Fixed, Losses, Needs, in_range
+from marlstone.core.types import Trajectory, Views
+from marlstone.learners.contract import Asked, LearningTargets, Losses, Needs, in_range
 from marlstone.learners.replay import Replay
 
 Array = Any
@@ -82,7 +82,7 @@ class ValueBased:
         """Epsilon at `progress` in [0, 1] of the budget."""
         return self.epsilon + (self.epsilon_end - self.epsilon) * jnp.minimum(progress / self.explore_for, 1.0)
 
-    def doubts(self, now: dict[str, float], highest: dict[str, float]) -> str | None:
+    def check_divergence(self, now: dict[str, float], highest: dict[str, float]) -> str | None:
         """What is wrong with the latest figures, given the highest ever met: values beyond anything the pay could add up to."""
         bound = highest["largest_pay"] / max(1 - self.gamma, 1e-3)
         if not highest["largest_pay"] or now["q"] <= 2 * bound:
@@ -96,24 +96,24 @@ class ValueBased:
         """Action values -> the head of an epsilon-greedy policy: sampling and log-probs need no second path."""
         return explored("greedy", space, head, legal, explore, default)
 
-    def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Any = None, then: Any = None) -> Fixed:
+    def targets(self, asked: Asked, views: Views, trajectory: Trajectory, target_params: Any = None, then: Any = None) -> LearningTargets:
         """Q(lambda) from the target networks' value of the online networks' best action, `[b t n]`."""
         time = lambda x: jnp.moveaxis(x, 1, 0)
-        pay, discount = asked.reward(views, chunk)
-        acts, real = chunk.acts, chunk.real[..., None]
-        real = real & chunk.counts(discount, asked.beyond(views, chunk))
-        value = lagged.predict(then.q_greedy, then.q_best, chunk.step)
+        pay, discount = asked.reward(views, trajectory)
+        acts, real = trajectory.acts, trajectory.real[..., None]
+        real = real & trajectory.counts(discount, asked.beyond(views, trajectory))
+        value = target_params.predict(then.q_greedy, then.q_best, trajectory.step)
         v, r, d, rho, acts_, real_ = (time(x) for x in (value, pay, discount, jnp.ones_like(pay), acts, real))
         a, _ = vtrace(v, r, d, rho, acts_, real_, self.gamma, self.lam)
-        # Who may not decide is valued too: its action was ignored, and values bootstrap wherever a chunk or an episode is cut.
-        return lax.stop_gradient(Fixed(value[:, :-1] + time(a), real & chunk.step.present[:, :-1]))
+        # Who may not decide is valued too: its action was ignored, and values bootstrap wherever a trajectory or an episode is cut.
+        return lax.stop_gradient(LearningTargets(value[:, :-1] + time(a), real & trajectory.step.present[:, :-1]))
 
     def loss(
-        self, asked: Asked, views: Views, chunk: Chunk, fixed: Fixed, sigma: Array, progress: Array
+        self, asked: Asked, views: Views, trajectory: Trajectory, fixed: LearningTargets, sigma: Array, progress: Array
     ) -> tuple[Losses, dict[str, Array]]:
-        said = asked.predict(views.q_chosen, views.q_best[:, :-1], chunk.step)
+        said = asked.predict(views.q_chosen, views.q_best[:, :-1], trajectory.step)
         error = (said - fixed.target) ** 2 * jnp.where(fixed.target < said, self.downward, 1.0)
-        pay = jnp.abs(asked.reward(views, chunk)[0])
+        pay = jnp.abs(asked.reward(views, trajectory)[0])
         metrics = {"value_loss": error, "q": jnp.abs(said), "largest_pay": jnp.broadcast_to(pay.max(), pay.shape)}
         return Losses(jnp.zeros_like(error), error), metrics
 
@@ -149,19 +149,19 @@ class QLearning(ValueBased):
         if self.burn_in is not None and self.burn_in < 0:
             raise ValueError(f"QLearning.burn_in is {self.burn_in}: give 0 or more rows")
 
-    def targets(self, asked: Asked, views: Views, chunk: Chunk, lagged: Any = None, then: Any = None) -> Fixed:
-        fixed, length = super().targets(asked, views, chunk, lagged, then), chunk.logp.shape[1]
-        recurrent = chunk.memory is not None and any(m is not None for m in chunk.memory.actor)
+    def targets(self, asked: Asked, views: Views, trajectory: Trajectory, target_params: Any = None, then: Any = None) -> LearningTargets:
+        fixed, length = super().targets(asked, views, trajectory, target_params, then), trajectory.logp.shape[1]
+        recurrent = trajectory.memory is not None and any(m is not None for m in trajectory.memory.actor)
         rows = (length // 4 if recurrent else 0) if self.burn_in is None else self.burn_in
         if rows >= length:
             raise ValueError(f"QLearning.burn_in is {rows}, and sequences have {length} rows: give less than rollout.length")
-        begun = jnp.cumsum(chunk.step.first[:, :-1], 1) > 0
+        begun = jnp.cumsum(trajectory.step.first[:, :-1], 1) > 0
         trained = (jnp.arange(length) >= rows) | begun
         return replace(fixed, predicted=fixed.predicted & trained[..., None])
 
-    def follow(self, lagged: Any, nets: Any, opt: Any) -> Any:
+    def update_target(self, target_params: Any, nets: Any, opt: Any) -> Any:
         step = jnp.where(opt.count % self.target_every == 0, self.tau, 0.0)
-        return jax.tree.map(lambda old, new: old + step * (new - old), lagged, nets)
+        return jax.tree.map(lambda old, new: old + step * (new - old), target_params, nets)
 
 
 @dataclass(frozen=True)
@@ -181,5 +181,5 @@ class Pqn(ValueBased):
             if getattr(self, name) < 1:
                 raise ValueError(f"Pqn.{name} is {getattr(self, name)}: give at least 1")
 
-    def follow(self, lagged: None, nets: Any, opt: Any) -> None:
+    def update_target(self, target_params: None, nets: Any, opt: Any) -> None:
         return None

@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from marlstone.core.records import record, replace
-from marlstone.core.types import Chunk
+from marlstone.core.types import Trajectory
 
 Array = Any
 
 
 @record
 class Remembered:
-    """A ring of `capacity` sequences: `chunks [capacity ...]`, their `priority [capacity]` (0: empty), and how many were ever added."""
+    """A ring of `capacity` sequences: `trajectories [capacity ...]`, their `priority [capacity]` (0: empty), and how many were ever
+    added."""
 
-    chunks: Chunk
+    trajectories: Trajectory
     priority: Array
     added: Array
 
@@ -39,22 +40,22 @@ class Replay:
         if not 0 <= self.priority <= 1:
             raise ValueError(f"Replay.priority is {self.priority}: give a number from 0 (uniform) to 1")
 
-    def empty(self, like: Chunk) -> Remembered:
-        """`like`: the chunks of one rollout, or their shapes, `[b ...]`."""
+    def empty(self, like: Trajectory) -> Remembered:
+        """`like`: the trajectories of one rollout, or their shapes, `[b ...]`."""
         b = like.logp.shape[0]
         if self.capacity < b:
             raise ValueError(f"learner.replay.capacity is {self.capacity}, less than the rollout's {b} sequences: give at least {b}")
         zeros = jax.tree.map(lambda x: jnp.zeros((self.capacity // b * b, *x.shape[1:]), x.dtype), like)
         return Remembered(zeros, jnp.zeros(self.capacity // b * b), jnp.array(0, jnp.int32))
 
-    def add(self, it: Remembered, chunks: Chunk) -> Remembered:
+    def add(self, it: Remembered, trajectories: Trajectory) -> Remembered:
         """The rollout's sequences in place of the oldest, with the highest priority yet."""
-        b, capacity = chunks.logp.shape[0], it.priority.shape[0]
+        b, capacity = trajectories.logp.shape[0], it.priority.shape[0]
         at = it.added % capacity
         put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), at, 0)
         fresh = jnp.full(b, jnp.maximum(it.priority.max(), 1e-6))
         fresh = jnp.where(it.added == 0, 1.0, fresh)
-        return Remembered(jax.tree.map(put, it.chunks, chunks), put(it.priority, fresh), it.added + b)
+        return Remembered(jax.tree.map(put, it.trajectories, trajectories), put(it.priority, fresh), it.added + b)
 
     def draw(self, it: Remembered, key: Array) -> tuple[Array, Array]:
         """Indices of `batch` sequences and the weights of their losses, `[batch]`."""
@@ -70,9 +71,9 @@ class Replay:
         weight = 1 / jnp.maximum(p[which], 1e-12)
         return which, weight / weight.max()
 
-    def at(self, it: Remembered, which: Array) -> Chunk:
-        return jax.tree.map(lambda x: x[which], it.chunks)
+    def at(self, it: Remembered, which: Array) -> Trajectory:
+        return jax.tree.map(lambda x: x[which], it.trajectories)
 
-    def surprised(self, it: Remembered, which: Array, error: Array) -> Remembered:
+    def update_priorities(self, it: Remembered, which: Array, error: Array) -> Remembered:
         """Priorities after their sequences' errors, `[batch]`, were seen."""
         return replace(it, priority=it.priority.at[which].set(error + 1e-6)) if self.priority else it

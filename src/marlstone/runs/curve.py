@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from marlstone.evaluate.statistics import interval
 from marlstone.runs.files import PARTIAL
 from marlstone.runs.store import Series
+from marlstone.stats.intervals import interval
 
 POINTS = 60
 
@@ -80,6 +80,41 @@ def draw(
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="best")
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    figure.savefig(partial, format="png", dpi=130)
+    os.replace(partial, path)
+    return path
+
+
+def draw_together(path: Path, curves: Sequence[tuple[str, Sequence[Series]]]) -> Path | None:
+    """Draw several runs' curves, by name: the IQM over seeds, with its 95% band where there are seeds enough, to a PNG at `path`,
+    atomically.
+    Returns None, and draws nothing, where no run finished an episode."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes, drawn = figure.subplots(), 0
+    for i, (name, series) in enumerate(curves):
+        steps, returns = on_grid(series)
+        shown = np.isfinite(returns).all(0) if returns.size else np.zeros(0, bool)
+        if not shown.any():
+            continue
+        summary = [interval(list(column[:, None])) for column in returns[:, shown].T]
+        center, low, high = (np.array(x) for x in ([c for c, _ in summary], [b[0] for _, b in summary], [b[1] for _, b in summary]))
+        axes.plot(steps[shown], center, color=f"C{i % 10}", linewidth=2, label=f"{name} ({len(returns)} seeds)")
+        if len(returns) > 1:
+            axes.fill_between(steps[shown], low, high, color=f"C{i % 10}", alpha=0.15, linewidth=0)
+        drawn += 1
+    if not drawn:
+        return None
+    axes.set(xlabel="joint environment steps per seed", ylabel="team return per episode (undiscounted), IQM and 95% interval")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, loc="best")
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     figure.savefig(partial, format="png", dpi=130)
     os.replace(partial, path)

@@ -7,6 +7,7 @@
 - `metrics.sqlite`: what was measured (`runs.store`)
 - `checkpoints/`: the whole train state of the last three checkpoints (`runs.checkpoint`)
 - `policies/`: what acted at every checkpoint (`runs.policies`)
+- `policy/`: every seed's final policy as it is deployed, a folder each that acts without JAX (`policy.policy`)
 - `seconds`: how long all its lives took so far (`runs.lifetime`)
 - `result.json`: the record that `--json` printed
 - `curve.png`: the learning curve
@@ -165,6 +166,11 @@ class RunDirectory:
     @property
     def policies(self) -> Path:
         return self.within("policies")
+
+    @property
+    def artifacts(self) -> Path:
+        """Frozen policies, `seed-K` each, as `marlstone.Policy.load` reads them."""
+        return self.path / "policy"
 
     @property
     def result(self) -> Path:

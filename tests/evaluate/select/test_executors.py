@@ -11,8 +11,8 @@ import pytest
 
 from marlstone.config import dump, load
 from marlstone.core.errors import Failure, UserError
-from marlstone.evaluate.select.executors import Beside
-from marlstone.evaluate.select.trial import CHANCE, MEASURED, QUARTER, Job, Stopped
+from marlstone.evaluation.select.executors import Beside
+from marlstone.evaluation.select.trial import CHANCE, MEASURED, QUARTER, Job, Stopped
 from marlstone.runs.checkpoint import newest
 from marlstone.runs.progress import Progress
 
@@ -31,7 +31,7 @@ def lanes() -> list[int]:
     found = []
     for p in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if p.name.isdigit() and b"executors import lane" in (p / "cmdline").read_bytes():
+            if p.name.isdigit() and b"select.executors:lane" in (p / "cmdline").read_bytes():
                 above = int((p / "stat").read_text().rpartition(")")[2].split()[1])
                 found += [int(p.name)] if above == os.getpid() else []
     return found

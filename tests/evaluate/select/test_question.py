@@ -8,9 +8,9 @@ import pytest
 from marlstone.core.errors import UserError
 from marlstone.core.ledger import Ledger
 from marlstone.envs.make import make
-from marlstone.evaluate.select.prices import Cost, Prices
-from marlstone.evaluate.select.question import DEFAULTS, QUICK, Budget, Candidate, Question, common_leaf, led, read_candidates
-from marlstone.evaluate.select.study import remembered
+from marlstone.evaluation.select.prices import Cost, Prices
+from marlstone.evaluation.select.question import DEFAULTS, QUICK, Budget, Candidate, Question, common_leaf, led, read_candidates
+from marlstone.evaluation.select.study import remembered
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from marlstone.evaluate.select.ranking import Returns, compared, level, recommend, standings, verdict
-from marlstone.evaluate.select.rating import Rated, alike
+from marlstone.evaluation.select.ranking import Returns, compared, level, recommend, standings, verdict
+from marlstone.evaluation.select.rating import Rated, alike
 
 NAMES = ("good", "twin", "poor")
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marlstone.evaluate.select.study import doubts
-from marlstone.evaluate.select.trial import MEASURED, QUARTER, far_below, kept
-from marlstone.evaluate.statistics import interval
+from marlstone.evaluation.select.study import with_proof
+from marlstone.evaluation.select.trial import MEASURED, QUARTER, far_below, kept
+from marlstone.stats.intervals import interval
 
 CANDIDATES = """
 defaults = false
@@ -116,6 +116,6 @@ def test_a_trial_is_hopeless_only_if_its_whole_interval_is() -> None:
 def test_what_the_proof_showed_becomes_doubt() -> None:
     fell = {"budgets": 3, "collapsed": True, "words": "far below", "fell_back": 0.5}
     other = {"return_iqm": 0.25, "separable_from_first": True}
-    assert doubts("Sure.", {}) == "Sure."
-    assert doubts("Sure.", {"soak": fell | {"collapsed": False}, "confirmed": other | {"separable_from_first": False}}) == "Sure."
-    assert "fell back" in doubts("Sure.", {"soak": fell}) and "0.25" in doubts("Sure.", {"confirmed": other})
+    assert with_proof("Sure.", {}) == "Sure."
+    assert with_proof("Sure.", {"soak": fell | {"collapsed": False}, "confirmed": other | {"separable_from_first": False}}) == "Sure."
+    assert "fell back" in with_proof("Sure.", {"soak": fell}) and "0.25" in with_proof("Sure.", {"confirmed": other})

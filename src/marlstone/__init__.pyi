@@ -1,0 +1,37 @@
+"""The public names, for type checkers; `__init__.py` imports them when they are first asked for."""
+
+from marlstone.api.questions import audit_credit as audit_credit
+from marlstone.api.questions import compare as compare
+from marlstone.api.questions import evaluate as evaluate
+from marlstone.api.questions import make_env as make_env
+from marlstone.api.questions import select as select
+from marlstone.api.results import Comparison as Comparison
+from marlstone.api.results import CreditAudit as CreditAudit
+from marlstone.api.results import Returns as Returns
+from marlstone.api.results import Selection as Selection
+from marlstone.api.results import Training as Training
+from marlstone.api.runs import Run as Run
+from marlstone.api.runs import load as load
+from marlstone.api.runs import train as train
+from marlstone.architectures import Ctde as Ctde
+from marlstone.architectures import Decentralized as Decentralized
+from marlstone.architectures import Gru as Gru
+from marlstone.architectures import Hierarchical as Hierarchical
+from marlstone.architectures import Mlp as Mlp
+from marlstone.core.errors import UserError as UserError
+from marlstone.credit import Attention as Attention
+from marlstone.credit import Counterfactual as Counterfactual
+from marlstone.credit import Decoupled as Decoupled
+from marlstone.credit import Difference as Difference
+from marlstone.credit import Individual as Individual
+from marlstone.credit import Qmix as Qmix
+from marlstone.credit import Qplex as Qplex
+from marlstone.credit import Shaping as Shaping
+from marlstone.credit import Team as Team
+from marlstone.credit import Vdn as Vdn
+from marlstone.learners import PolicyGradient as PolicyGradient
+from marlstone.learners import Pqn as Pqn
+from marlstone.learners import QLearning as QLearning
+from marlstone.policy.policy import Policy as Policy
+
+__version__: str

@@ -1,0 +1,98 @@
+"""What parts are told of a batch: numbers per agent from the networks, and observations and actions as networks see them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from marlstone.algorithm.parameter_sets import ParameterSets
+from marlstone.algorithm.state import Nets
+from marlstone.architectures.acting import log_prob
+from marlstone.architectures.contract import ACTION_VALUES, Architecture, ObservationNormalizer
+from marlstone.core.distributions import along_agents
+from marlstone.core.layers import gather_agent_params, lookup
+from marlstone.core.normalize import Moments, Scales, normalized
+from marlstone.core.records import replace
+from marlstone.core.types import Spec, Trajectory, Views
+from marlstone.learners.contract import Learner
+
+Array = Any
+Said = tuple[tuple[Array, ...], tuple[Array, ...]]
+
+
+@dataclass(frozen=True)
+class ViewBuilder:
+    """Batches of trajectories `[b t ...]`, read by the networks of one combination."""
+
+    spec: Spec
+    architecture: Architecture
+    learner: Learner
+    sets: ParameterSets
+
+    def said(self, nets: Nets, seen: ObservationNormalizer, trajectory: Trajectory) -> Said:
+        """What the actors say of a batch, `[b t+1 n_g ...]` per group: their heads, and what lies below them."""
+        heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, trajectory.step, trajectory.memory)
+        return heads, cores
+
+    def views(
+        self,
+        nets: Nets,
+        seen: ObservationNormalizer,
+        scale: Scales,
+        trajectory: Trajectory,
+        wanted: frozenset[str],
+        greedy: Any = None,
+        said: Said | None = None,
+    ) -> Views:
+        """What is `wanted` of a batch. `greedy`: actions `[b t+1 n_g]` whose values are asked for as `q_greedy`; `said`: what the actors
+        say of it, where that is known."""
+        step, spaces = trajectory.step, [g.space for g in self.spec.groups]
+        heads, cores = said or self.said(nets, seen, trajectory)
+        now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
+        each = lambda f, *xs: along_agents([f(*x) for x in zip(spaces, *xs, strict=True)])
+        views: dict[str, Array] = {}
+        if wanted & {"logp", "entropy"}:
+            views["logp"] = log_prob(self.spec, now(heads), now(step.legal), trajectory.action)
+            views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
+        if "value" in wanted:
+            said, _ = self.architecture.value(self.spec, nets.critic, seen, step, trajectory.memory, cores)
+            views["value"] = self.sets.denormalized(along_agents(list(said)), scale.value)
+        if "scale" in wanted:
+            sigma = self.sets.per_agent(scale.value.sigma)
+            views["scale"] = jnp.broadcast_to(sigma, (*step.first.shape[:1], *sigma.shape))
+        defaults = tuple(g.default_like(a) for g, a in zip(self.spec.groups, trajectory.action, strict=True))
+        if self.learner.values_are_heads:
+            views["q_chosen"] = each(lambda s, q, a: s.score(q, a), now(heads), trajectory.action)
+            views["q_best"] = each(lambda s, q, ok: s.best(q, ok), heads, step.legal)
+            if "q_default" in wanted:
+                views["q_default"] = each(lambda s, q, a: s.score(q, a), now(heads), defaults)
+            if greedy is not None:
+                views["q_greedy"] = each(lambda s, q, a: s.score(q, a), heads, greedy)
+        elif wanted & ACTION_VALUES:
+            rows = jax.tree.map(lambda x: x[:, :-1], step)
+            gaps, _ = self.architecture.q(self.spec, nets.q, seen, rows, trajectory.action, trajectory.memory)
+            base = lax.stop_gradient(views["value"][:, :-1])
+            team = lambda f, *xs: along_agents([f(*x) for x in zip(gaps, *xs, strict=False)])
+            ask = lambda f, *xs: base + self.sets.denormalized(team(f, *xs), scale.gap)
+            views["q_chosen"] = ask(lambda q, a: q.of(a), trajectory.action)
+            if "q_expected" in wanted:
+                views["q_expected"] = ask(lambda q, h, ok: q.mean(h, ok), now(heads), now(step.legal))
+            if "q_default" in wanted:
+                views["q_default"] = ask(lambda q, a: q.of(a), defaults)
+        return Views(**views)
+
+    def known(self, seen: ObservationNormalizer, trajectory: Trajectory) -> Trajectory:
+        """A batch as credit sees it: vectors and state normalized, actions encoded, as networks see them."""
+        groups = zip(trajectory.step.obs, seen.obs, self.spec.groups, strict=True)
+        obs = []
+        for leaves, m, g in groups:
+            owners = lookup(self.architecture.owners(g))
+            mine = {
+                k: Moments(gather_agent_params(v.mean, owners, 1), gather_agent_params(v.var, owners, 1), v.count) for k, v in m.items()
+            }
+            obs.append({k: normalized(mine[k], x) if k in mine else x for k, x in leaves.items()})
+        state = trajectory.step.state if seen.state is None else normalized(seen.state, trajectory.step.state)
+        action = tuple(g.space.encode(a) for g, a in zip(self.spec.groups, trajectory.action, strict=True))
+        return replace(trajectory, step=replace(trajectory.step, obs=tuple(obs), state=state), action=action)

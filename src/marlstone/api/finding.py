@@ -1,0 +1,93 @@
+"""Which run and which checkpoint the user means, how it was configured, and where a new one goes."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from marlstone.core.errors import UserError
+from marlstone.runs.checkpoint import STEP, Checkpoint, listed, newest, verify
+from marlstone.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from marlstone.config import RunConfig
+
+
+def find(where: str) -> tuple[RunDirectory, Checkpoint]:
+    """The run and the checkpoint that `RUN` or `RUN/checkpoints/step-...` names. A damaged one is refused, never replaced silently."""
+    path = Path(where).expanduser()
+    if path.name.startswith(STEP) and path.parent.name == "checkpoints":
+        return RunDirectory.open(path.parent.parent), verify(path.resolve())
+    run = RunDirectory.open(path)
+    if not listed(run.checkpoints) and run.claimed_elsewhere:
+        raise UserError(f"run {run.path} is being trained and has no checkpoint yet: wait for its first (checkpoint_every says when)")
+    return run, newest(run.checkpoints)
+
+
+def find_policies(where: str) -> tuple[RunDirectory, Checkpoint]:
+    """As `find`, for what only acts: `RUN/policies/step-...` will do too, which is kept of every checkpoint."""
+    path = Path(where).expanduser()
+    if path.name.startswith(STEP) and path.parent.name == "policies":
+        return RunDirectory.open(path.parent.parent), verify(path.resolve())
+    return find(where)
+
+
+def reopened(run: RunDirectory, overrides: Mapping[str, str], env: str | None = None) -> "tuple[RunConfig, list[str]]":
+    """How a run was configured, with `overrides`, and the user's files that have changed since, which a warning names too.
+
+    `env`: the environment under another name, or in another place: it must have the same agents, observations, actions and metrics.
+    Raises `UserError` where it has not, and where the run's own environment is not there any more.
+    """
+    from marlstone.config import load
+    from marlstone.config.paths import changed_files, missing
+
+    for what, where in missing(run.path, env):
+        remedy = ", or say where it is: --env FILE.py:FUNCTION" if what == "env" else ""
+        raise UserError(f"run {run.path}: the file of its {what}, {where}, does not exist: put it there{remedy}")
+    config = load(run.config, {**overrides, **({} if env is None else {"env": env})})
+    if env is not None:
+        _agree(run, config)
+    if changed := changed_files(config, run.path):
+        print(f"warning: changed since run {run.path} was trained: {', '.join(changed)}", file=sys.stderr)
+    return config, changed
+
+
+def _agree(run: RunDirectory, config: "RunConfig") -> None:
+    """Raises `UserError` where the environment is not the one that the run was trained in, naming the first difference."""
+    import json
+    import tomllib
+
+    from marlstone.core.spec_json import first_difference, spec_to_json
+    from marlstone.envs.layers import layered
+    from marlstone.envs.make import make, parse
+
+    if run.spec.is_file():
+        made = make(config.env)
+        try:
+            plain = json.dumps(spec_to_json(layered(made, config.architecture.managers(), config.faults).spec))
+        finally:
+            getattr(made, "close", lambda: None)()
+        told = lambda text: {k: v for k, v in json.loads(text).items() if k != "return_bounds"}
+        then, now = ({"groups": spec["groups"], **spec} for spec in map(told, (run.spec.read_text(), plain)))  # what people see first
+        if (found := first_difference(then, now)) is not None:
+            where, before, after = found
+            raise UserError(
+                f"--env {config.env} is another environment than run {run.path} was trained in: {where} was {before!r}, is {after!r}"
+            )
+    else:
+        print(f"warning: run {run.path} kept no description of its environment: only shapes are checked", file=sys.stderr)
+    recorded = tomllib.loads(run.config.read_text())["env"]
+    (_, was, options), (_, is_, given) = parse(recorded), parse(config.env)
+    if options != given or was.rpartition(":")[2] != is_.rpartition(":")[2]:
+        print(f"warning: run {run.path} was trained in {recorded}; {config.env} has the same agents, but may differ", file=sys.stderr)
+
+
+def new_path(home: str, env: str) -> Path:
+    """Where under `home` goes what was not told where: named by time and environment, never taken twice."""
+    label = "".join(c if c.isalnum() else "-" for c in env)[:60].strip("-")
+    base = Path(home) / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
+    path, n = base, 2
+    while path.exists():
+        path, n = base.with_name(f"{base.name}-{n}"), n + 1
+    return path

@@ -1,0 +1,110 @@
+"""Questions asked of runs and environments: `evaluate`, `compare`, `select`, `audit_credit`, `make_env`."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from marlstone.api.finding import find, find_policies, new_path, reopened
+from marlstone.api.results import Comparison, CreditAudit, Returns, Selection
+from marlstone.api.runs import Run
+
+
+def evaluate(run: Run | str | Path, *, episodes: int | None = None, acting: str | None = None, env: str | None = None) -> Returns:
+    """Play a run's final policies on fresh episodes, as they are deployed, by mode and sampled.
+
+    Args: `episodes`: of each training seed (None: as configured); `acting`: another way to be deployed; `env`: where the environment lies
+    now, if not where it did. Raises `UserError`.
+    """
+    _prepare()
+    from marlstone.training.loop import evaluate as played
+
+    directory, checkpoint = find_policies(_path(run))
+    changes = {"evaluate.episodes": None if episodes is None else str(episodes), "acting": acting}
+    config, _ = reopened(directory, {k: v for k, v in changes.items() if v is not None}, env)
+    return Returns.of(played(config, checkpoint, config.evaluate.episodes))
+
+
+def compare(
+    first: Run | str | Path, second: Run | str | Path, *, episodes: int = 256, bounds: tuple[float, float] | None = None,
+    budget: float = 480.0, acting: str | None = None,
+) -> Comparison:  # fmt: skip
+    """Play two runs' final policies on the same episodes until it is decided which returns more.
+
+    Args: `episodes`: of each training seed, at most; `bounds`: the least and greatest team return of an episode (None: estimated from the
+    first round, which is then not counted); `budget`: seconds of playing, at most. Raises `UserError` for runs of different environments.
+    """
+    _prepare()
+    from marlstone.evaluation.paired.compare import compare as compared
+
+    changes = {} if acting is None else {"acting": acting}
+    found = [find_policies(_path(run)) for run in (first, second)]
+    (a, at), (b, bt) = [(reopened(directory, changes)[0], checkpoint) for directory, checkpoint in found]
+    return Comparison.of(compared((a, at), (b, bt), episodes, bounds, budget))
+
+
+def select(
+    env: str, *, budget: str | int | None = None, quick: bool = False, candidates: str | Path | None = None, seeds: int | None = None,
+    seed: int | None = None, episodes: int | None = None, acting: str | None = None, out: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None, progress: bool = True,
+) -> Selection:  # fmt: skip
+    """Train candidates under one budget, test them under failures, and recommend one, with evidence and cost.
+
+    Args: `budget`: joint steps per seed (`"1e6"`), time per seed on a core (`"30m"`), or a price for all (`"2.5usd"`); `quick`: a first
+    look; `candidates`: a TOML file; `seeds` of each candidate from `seed` on; `episodes` that judge each seed; `out`: a folder, where a
+    selection that was broken off goes on; `settings`: fields of every candidate's runs, such as `{"rollout.envs": 64}`; `progress`: shown
+    on stderr. Raises `UserError`.
+    """
+    _prepare()
+    from marlstone.api.display import Display
+    from marlstone.evaluation.select.asking import lanes, question, studied, timed
+    from marlstone.evaluation.select.executors import Beside, Here
+
+    numbers = {k: v for k, v in {"seeds": seeds, "seed": seed, "episodes": episodes}.items() if v is not None}
+    asked = question(
+        env, budget=None if budget is None else str(budget), quick=quick, candidates=candidates,
+        settings={k: str(v) for k, v in (settings or {}).items()}, acting=acting, **numbers,
+    )  # fmt: skip
+    folder = Path(out or new_path("selections", env)).expanduser().absolute()
+    say = (lambda text: print(text, file=sys.stderr, flush=True)) if progress else (lambda text: None)
+    show = Display if progress else _silent
+    never = lambda: False
+    do: Any = Beside(say, show, never, count) if (count := lanes(asked)) > 1 else Here(say, show, never)
+    return Selection.of(timed(folder, lambda: studied(asked, folder, do, say)))
+
+
+@contextmanager
+def _silent() -> Iterator[Any]:
+    yield lambda progress, name="": None
+
+
+def audit_credit(run: Run | str | Path, *, decisions: int = 256) -> CreditAudit:
+    """What a run's credit method says of each agent, against the truth.
+
+    Args: `decisions`: audited per seed. Raises `UserError` where there is no truth to be had, ValueError where the
+    environment cannot go back to a state it was in.
+    """
+    _prepare()
+    from marlstone.evaluation.credit.audit import audit_run
+
+    directory, checkpoint = find(_path(run))
+    config, _ = reopened(directory, {})
+    return CreditAudit.of(audit_run(config, checkpoint, decisions, directory.path / "credit_audit.png"))
+
+
+def make_env(name: str, **options: Any) -> Any:
+    """The environment called `source:name?option=value`, with more `options`: an `Env` (JAX) or a `HostEnv`. Raises `UserError`."""
+    from marlstone.envs.make import make
+
+    return make(name, options)
+
+
+def _path(run: Run | str | Path) -> str:
+    return str(run.path if isinstance(run, Run) else run)
+
+
+def _prepare() -> None:
+    from marlstone.rollout.placement import prepare
+
+    prepare()  # before anything asks JAX for its devices

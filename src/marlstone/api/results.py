@@ -1,0 +1,97 @@
+"""Typed answers: what records hold that people ask for by name. `record` is the whole of it, as `--json` prints it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+Interval = tuple[float | None, float | None]
+"""Lower and upper end; None where the seeds cannot say."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer. `record`: all of it."""
+
+    record: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """The answer that a record holds; fields that a record lacks are None."""
+        plain = lambda x: tuple(x) if isinstance(x, list) else x
+        return cls(record, **{f.name: plain(record.get(f.name)) for f in fields(cls) if f.name != "record"})
+
+    def to_json(self) -> str:
+        """One line of JSON, as the command prints it."""
+        from marlstone.runs.json_line import one_line
+
+        return one_line(dict(self.record))
+
+
+@dataclass(frozen=True)
+class Returns(Result):
+    """How good policies are as they are deployed: undiscounted team returns over training seeds.
+
+    `return_iqm` with its 95% interval; `return_worst_seed`; `returns`, each seed's mean; `acting`, how they are deployed, and
+    `returns_by_acting`, both ways; `true_metrics`; `acting_warning`, where they rely on their randomness; episodes `broken` and
+    `unfinished`.
+    """
+
+    return_iqm: float
+    return_ci95: Interval
+    return_worst_seed: float
+    returns: tuple[float, ...]
+    acting: str
+    returns_by_acting: Mapping[str, Any]
+    true_metrics: Mapping[str, float]
+    acting_warning: str | None
+    broken: int
+    unfinished: int
+
+
+@dataclass(frozen=True)
+class Training(Returns):
+    """A finished training. Steps are joint environment steps per seed; `steps_per_second` is summed over seeds; `share_of_limit`: of what
+    this machine could do at best; `policy`: the folders of the frozen policies."""
+
+    steps: int
+    seeds: tuple[int, ...]
+    steps_per_second: float | None
+    share_of_limit: float | None
+    wall_seconds: float
+    policy: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Comparison(Result):
+    """The first run less the second, per episode. `better`: 0 or 1, the run that returns more; None: not shown."""
+
+    difference: float | None
+    ci95: Interval
+    better: int | None
+    true_metrics: Mapping[str, Any]
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Selection(Result):
+    """Which candidate is recommended, and which ones no significant difference separates from it. `report`: a page to show around;
+    `config`: the recommended configuration, to train it by."""
+
+    recommended: str
+    inseparable_from: tuple[str, ...]
+    candidates: tuple[Mapping[str, Any], ...]
+    evidence: str
+    doubt: str
+    report: str
+    config: str
+
+
+@dataclass(frozen=True)
+class CreditAudit(Result):
+    """What a credit method says each agent was worth (`contributions`), beside what each was worth (`truth`), by agent."""
+
+    claims: str | None
+    rank_correlation: float | None
+    rank_correlation_ci95: Interval
+    contributions: Mapping[str, float]
+    truth: Mapping[str, float]

@@ -1,0 +1,149 @@
+"""Training, and what it leaves: `train` and `load` give a `Run`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marlstone.api.results import Training
+from marlstone.core.errors import UserError
+from marlstone.policy.policy import Policy
+from marlstone.runs.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from marlstone.config import RunConfig
+    from marlstone.runs.directory import RunDirectory
+
+Shown = bool | Callable[[Progress], None]
+"""Whether progress is shown on stderr, or who is told of it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's directory. Everything is read from its files when it is asked for."""
+
+    path: Path
+
+    @cached_property
+    def _directory(self) -> "RunDirectory":
+        from marlstone.runs.directory import RunDirectory
+
+        return RunDirectory.open(self.path)
+
+    @cached_property
+    def config(self) -> "RunConfig":
+        """How it was configured, with all defaults."""
+        from marlstone.config import load
+
+        return load(self._directory.config, {})
+
+    @property
+    def result(self) -> Training | None:
+        """What came out; None while it is not finished."""
+        record = self._directory.record()
+        return None if record is None else Training.of(record)
+
+    def curve(self) -> "tuple[np.ndarray, np.ndarray]":
+        """`(steps [k], returns [seeds k])`: the team return of training episodes against joint steps per seed; NaN before the first."""
+        from marlstone.runs.curve import on_grid
+
+        with self._directory.store() as store:
+            return on_grid(store.series("return"))
+
+    def policy(self, seed: int | None = None) -> Policy:
+        """The final policy of a training seed (None: the first), as it is deployed. Raises `UserError` where there is none."""
+        found = {int(p.name.removeprefix("seed-")): p for p in sorted(self._directory.artifacts.glob("seed-*"))}
+        if not found:
+            raise UserError(f"run {self.path} has no policy yet: they are written when training ends")
+        if seed is not None and seed not in found:
+            raise UserError(f"run {self.path} has no seed {seed}: it has {', '.join(map(str, found))}")
+        return Policy.load(found[min(found) if seed is None else seed])
+
+
+def load(path: str | Path) -> Run:
+    """The run in the directory `path`. Raises `UserError` where there is none."""
+    run = Run(Path(path).expanduser().absolute())
+    _ = run._directory
+    return run
+
+
+def train(
+    env: str | None = None,
+    *,
+    config: str | Path | None = None,
+    architecture: Any = None,
+    credit: Any = None,
+    learner: Any = None,
+    steps: int | None = None,
+    seeds: int | None = None,
+    seed: int | None = None,
+    acting: str | None = None,
+    out: str | Path | None = None,
+    progress: Shown = True,
+    **settings: Any,
+) -> Run:
+    """Train agents in an environment; returns the finished run.
+
+    Args: `env`: `source:name?option=value`; `config`: a TOML file, over which the rest is laid; `architecture`, `credit`, `learner`: a kind
+    (`"ctde"`, `"file.py:Mine"`), or the part itself (`Ctde()`); `steps`: joint steps per seed; `seeds`: how many, from `seed` on; `acting`:
+    how policies are deployed; `out`: the run's directory, new or empty (None: a new one under runs/); `progress`: shown on stderr, or told
+    to a function; `settings`: any other field, `rollout={"envs": 64}`, or `**{"learner.lr": 1e-3}`.
+    Raises `UserError` naming field, value and remedy; ValueError where parts do not fit each other.
+    """
+    named = {
+        "env": env, "architecture": architecture, "credit": credit, "learner": learner, "steps": steps, "seeds": seeds, "seed": seed,
+    }  # fmt: skip
+    configured = configuration(config, {**{k: v for k, v in named.items() if v is not None}, **settings}, acting)
+
+    from marlstone.rollout.placement import prepare
+
+    prepare()  # before anything asks JAX for its devices
+    from marlstone.api.finding import new_path
+    from marlstone.config.paths import files_of, recorded
+    from marlstone.runs.directory import RunDirectory
+    from marlstone.training.session import concluded
+
+    where = Path(out or configured.out or new_path("runs", configured.env))
+    run = RunDirectory.create(where, recorded(configured, where), files_of(configured, where))
+    with shown(progress) as tell:
+        record = concluded(configured, run, lambda: backend(configured)(configured, run, progress=tell))
+    if record.get("stopped"):
+        raise UserError(f"training stopped at step {record['steps']}: continue with marlstone train --resume {run.path}")
+    return Run(run.path)
+
+
+def configuration(config: str | Path | None, settings: Mapping[str, Any], acting: str | None = None) -> "RunConfig":
+    """The configuration of a TOML file, or of all defaults, with Python's settings laid over it."""
+    from marlstone.config.sources import built, given, read
+
+    values = {} if config is None else read(Path(config), settings.get("env"))
+    return built(given(values, settings), {} if acting is None else {"acting": acting})
+
+
+def backend(config: "RunConfig") -> Callable[..., dict[str, Any]]:
+    """The training loop, or the supervisor of the processes that run it."""
+    if config.fleet.kind != "none":
+        from marlstone.fleet.supervisor import supervise
+
+        return supervise
+    from marlstone.training.loop import train as loop
+
+    return loop
+
+
+@contextmanager
+def shown(progress: Shown) -> Iterator[Callable[[Progress], None]]:
+    """Who is told of progress: a display, a function of the caller's, or nobody."""
+    if callable(progress):
+        yield progress
+    elif progress:
+        from marlstone.api.display import Display
+
+        with Display() as display:
+            yield display
+    else:
+        yield lambda progress: None

@@ -1,0 +1,177 @@
+"""`marlstone runs list|show|compare|archive|delete`: find runs, look at them side by side, put them away."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marlstone.cli.arguments import Parser
+from marlstone.core.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from marlstone.runs.catalog import Listed
+
+SORTS = ("name", "return", "date", "steps", "size")
+STATES = ("training", "finished", "stopped", "begun", "damaged")
+COMMANDS = {
+    "list": "the runs in a folder, filtered and sorted",
+    "show": "one run: what was asked, and what came of it",
+    "compare": "learning curves of several runs in one picture, with intervals",
+    "archive": "a run as one .tar.gz file",
+    "delete": "remove runs",
+}
+USAGE = """usage: marlstone runs COMMAND [options]
+
+{commands}
+
+marlstone runs COMMAND --help explains a command."""
+
+
+def main(words: list[str]) -> int:
+    """Run one of them; returns its exit code."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<13} {about}" for name, about in COMMANDS.items())))
+        return 0 if words else 2
+    command, *rest = words
+    if command not in COMMANDS:
+        raise UserError(f"marlstone runs has no command {command!r}; {suggest(command, COMMANDS)}")
+    steps: dict[str, Callable[[list[str]], int]] = {
+        "list": _list, "show": _show, "compare": _compare, "archive": _archive, "delete": _delete,
+    }  # fmt: skip
+    return steps[command](rest)
+
+
+def _list(words: list[str]) -> int:
+    parser = Parser("runs list", "The runs in a folder and below it.")
+    add = parser.add_argument
+    add("folder", nargs="?", default="runs", metavar="DIR", help="default: runs")
+    add("--env", metavar="TEXT", help="only those whose environment's name has this in it")
+    add("--with", dest="parts", action="append", default=[], metavar="KIND", help="only those with this architecture, credit or learner")
+    add("--state", metavar="STATE", help=f"only these: {', '.join(STATES)}")
+    add("--sort", default="name", metavar="BY", help=f"{', '.join(SORTS)}; best, newest and largest first; default: name")
+    add("--top", type=int, metavar="N", help="only the first N")
+    add("--json", action="store_true", help="one line of JSON on stdout")
+    flags = parser.read(words)
+    for name, value, known in (("--state", flags.state, STATES), ("--sort", flags.sort, SORTS)):
+        if value is not None and value not in known:
+            raise UserError(f"{name} {value}: there is no such one; {suggest(value, known)}")
+    if flags.top is not None and flags.top < 1:
+        raise UserError(f"--top is {flags.top}: give at least 1")
+    from marlstone.runs.catalog import one_line_of, runs_in
+
+    fits = lambda x: (
+        (flags.env is None or flags.env in x.env)
+        and set(flags.parts) <= {x.architecture, x.credit, x.learner}
+        and flags.state in (None, x.state)
+    )
+    found = sorted((x for x in runs_in(flags.folder) if fits(x)), key=_order(flags.sort))[: flags.top]
+    if flags.json:
+        print(one_line_of(found))
+        return 0
+    from marlstone.cli.report import between, number
+    from marlstone.cli.tables import show_columns
+
+    base = Path(flags.folder).expanduser().resolve()
+    cells = [
+        (
+            str(x.run.path.relative_to(base)) if x.run.path != base else x.run.path.name, x.env, x.parts,
+            number(x.return_iqm), between(x.return_ci95), x.state,
+        )
+        for x in found
+    ]  # fmt: skip
+    heads = ("run", "environment", "architecture / credit / learner", "return", "95% interval", "state")
+    show_columns(f"{len(found)} runs in {flags.folder}", heads, cells, right=(3,))
+    return 0
+
+
+def _order(by: str) -> "Callable[[Listed], Any]":
+    keys: dict[str, Callable[[Listed], Any]] = {
+        "name": lambda x: str(x.run.path),
+        "return": lambda x: (x.return_iqm is None, -(x.return_iqm or 0.0)),
+        "date": lambda x: [-ord(c) for c in x.date],
+        "steps": lambda x: -x.steps,
+        "size": lambda x: -x.bytes,
+    }
+    return keys[by]
+
+
+def _show(words: list[str]) -> int:
+    parser = Parser("runs show", "One run: what was asked, and what came of it.")
+    parser.add_argument("run", metavar="RUN", help="the run's directory")
+    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    flags = parser.read(words)
+    from marlstone.runs.catalog import described
+    from marlstone.runs.directory import RunDirectory, one_line
+
+    run = RunDirectory.open(flags.run)
+    entry, record = described(run), run.record()
+    if flags.json:
+        print(one_line(record or entry.json()))
+        return 0
+    from marlstone.cli.report import show, training
+
+    said = [("state", entry.state), ("last changed", f"{entry.date} UTC"), ("on disk", f"{entry.bytes / 1e6:.1f} MB")]
+    if record is None:
+        asked = [("environment", entry.env), ("architecture / credit / learner", entry.parts), ("steps per seed", f"{entry.steps:,}")]
+        show("run", [*asked, *said, ("run", str(run.path))])
+        return 0
+    shown = {**record, "run": str(run.path), **({"curve": str(run.curve)} if run.curve.is_file() else {"curve": None})}
+    show("run", [*training(shown), *said])
+    return 0
+
+
+def _compare(words: list[str]) -> int:
+    parser = Parser("runs compare", "Draw the learning curves of several runs into one picture: the IQM over seeds with its 95% interval.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="their directories")
+    parser.add_argument("--out", default="curves.png", metavar="FILE.png", help="default: curves.png")
+    flags = parser.read(words)
+    from marlstone.runs.catalog import described
+    from marlstone.runs.curve import draw_together
+    from marlstone.runs.directory import RunDirectory
+
+    found = [RunDirectory.open(where) for where in dict.fromkeys(flags.runs)]
+    if strange := sorted({described(run).env for run in found[1:]} - {described(found[0]).env}):
+        print(f"warning: the runs are of different environments, {described(found[0]).env} and {', '.join(strange)}", file=sys.stderr)
+    curves = []
+    for run in found:
+        with run.store() as store:
+            curves.append((run.path.name, store.series("return")))
+    path = draw_together(Path(flags.out).expanduser().absolute(), curves)
+    if path is None:
+        raise UserError("none of these runs has finished a training episode: there is nothing to draw")
+    print(f"picture: {path}")
+    return 0
+
+
+def _archive(words: list[str]) -> int:
+    parser = Parser("runs archive", "Write each run as one .tar.gz file; `tar xzf` brings it back.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="their directories")
+    parser.add_argument("--to", default="archive", metavar="DIR", help="where the files go; default: archive")
+    parser.add_argument("--delete", action="store_true", help="then remove the runs")
+    flags = parser.read(words)
+    from marlstone.runs.catalog import archive, delete
+    from marlstone.runs.directory import RunDirectory
+
+    for run in [RunDirectory.open(where) for where in flags.runs]:
+        path = archive(run, Path(flags.to).expanduser().absolute())
+        print(f"{run.path.name}: {path}, {path.stat().st_size / 1e6:.1f} MB")
+        if flags.delete:
+            delete(run)
+    return 0
+
+
+def _delete(words: list[str]) -> int:
+    parser = Parser("runs delete", "Remove runs, with their checkpoints and policies.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="their directories")
+    parser.add_argument("--yes", action="store_true", help="do it; without, only say what would be removed")
+    flags = parser.read(words)
+    from marlstone.runs.catalog import delete, described
+    from marlstone.runs.directory import RunDirectory
+
+    found = [RunDirectory.open(where) for where in flags.runs]
+    for run in found:
+        size = delete(run) if flags.yes else described(run).bytes
+        print(f"{'removed' if flags.yes else 'would remove'} {run.path}, {size / 1e6:.1f} MB")
+    if not flags.yes:
+        print("nothing was removed: add --yes")
+    return 0

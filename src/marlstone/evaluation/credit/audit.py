@@ -1,0 +1,297 @@
+"""Does a credit method tell the truth? What it says each agent was worth, beside what each was worth (`truth.py`).
+
+Per training seed, both are means per episode: of a row's worth, times rows per episode; of a share, summed over one.
+Over seeds they are IQMs with 95% intervals, each for its agent alone; correlations' lie within [-1, 1]. "Nothing" means that the whole
+interval of the truth lies within 2% of the team's return, never "not significant", and harm that it lies below that: by intervals that hold
+for all agents together (`stats.families`).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from scipy import stats
+
+from marlstone.algorithm import Algorithm, Train
+from marlstone.config import RunConfig
+from marlstone.config.kinds import name_of
+from marlstone.core.episodes import whole_episodes
+from marlstone.core.records import replace
+from marlstone.core.seeds import component_key
+from marlstone.core.types import Trajectory
+from marlstone.envs.make import is_jax
+from marlstone.envs.vectorized import Vectorized
+from marlstone.evaluation.credit import host_truth
+from marlstone.evaluation.credit.host_truth import Compiled, Revisited, revisited
+from marlstone.evaluation.credit.truth import Decisions, Worth, coalition_returns, decisions_worth, gather, shapley
+from marlstone.play.player import Player
+from marlstone.rollout.state import State
+from marlstone.runs.checkpoint import Checkpoint
+from marlstone.runs.files import PARTIAL
+from marlstone.stats.families import alpha_each
+from marlstone.stats.intervals import Bounds, interval
+from marlstone.training.fused import Fused
+from marlstone.training.loop import trained
+
+Array = Any
+CORRELATION = (-1.0, 1.0)
+NOTHING = 0.02  # of the team's return
+MOST_AGENTS = 16  # audited of larger teams
+WIDEST = 4096  # environments stepped together
+EPISODES, ROWS = 32, 4096  # that a host environment plays to be audited in, the fewer
+SPARE = 4  # of its states are kept for one decision that is measured
+
+
+@dataclass(frozen=True)
+class Told:
+    """One seed: what the method says and what is true of the agents audited, per episode `[k]`; the same per decision `[s k]`, or, of
+    shares, per episode `[e k]` (of other episodes than their truth); the team's mean return; what learning optimizes in its place, an
+    episode's pay, summed over agents or, where each is paid by the whole, averaged; how far shares miss the return, relative to it
+    (None: none claimed)."""
+
+    said: np.ndarray
+    true: np.ndarray
+    said_each: np.ndarray
+    true_each: np.ndarray
+    team_return: float
+    optimized: float
+    efficiency_error: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Auditor:
+    """Audits one algorithm in one environment: `decisions` rows per seed of worth, or, in JAX, `episodes` of shares."""
+
+    env: Vectorized | Revisited
+    algorithm: Algorithm
+    length: int
+    decisions: int = 256
+    episodes: int = 64
+
+    @property
+    def shares(self) -> bool:
+        return self.algorithm.claims and self.algorithm.credit.claims == "shares"
+
+    @property
+    def who(self) -> np.ndarray:
+        """The agents audited: all, or an even choice of a large team."""
+        n = self.algorithm.spec.team.n
+        return np.unique(np.linspace(0, n - 1, min(n, MOST_AGENTS)).round().astype(int))
+
+    def seed(self, train: Train, key: Array) -> Told:
+        """Audit what one seed has learned."""
+        k1, k2 = jax.random.split(key)
+        it, said, pay = self._gathered(train, k1)
+        n = said.shape[-1]
+        whole = whole_episodes(it.trajectories.step, np.concatenate([said, pay], -1), {})
+        if not len(whole.env):
+            raise ValueError(f"no episode ended within {self.length} rows: audit with a longer rollout (--set rollout.length)")
+        shares, paid = whole.said[:, :n], whole.said[:, n:]
+        optimized = float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
+        rows, team = whole.length.mean(), float(whole.team_return.mean())
+        if self.shares:
+            return self._shares(train, k2, shares, whole.team_return, optimized)
+        count = self._together
+        parts = [self._worth(train.policy, it, k, count) for k in jax.random.split(k2, -(-self.decisions // count))]
+        true_each = np.concatenate([np.asarray(w.worth) for w in parts])
+        at = np.concatenate([np.asarray(w.at) for w in parts])
+        said_each = np.asarray(said).reshape(-1, said.shape[-1])[at][:, self.who]
+        return Told(said_each.mean(0) * rows, true_each.mean(0) * rows, said_each, true_each, team, optimized, None)
+
+    def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
+        if isinstance(self.env, Vectorized):
+            return _gathered(self, train, key)
+        it = host_truth.gather(self.env, self._compiled, train.policy, key, self.length, SPARE * self.decisions)
+        return it, *_claimed(self, replace(train, opt=None, replay=None), it.trajectories)
+
+    def _worth(self, policy: Any, it: Decisions, key: Array, samples: int) -> Worth:
+        if isinstance(self.env, Vectorized):
+            worth: Worth = _worth(self, policy, it, key, samples)
+            return worth
+        return host_truth.decisions_worth(self.env, self._compiled, policy, it, self.who, key)
+
+    @cached_property
+    def _compiled(self) -> Compiled:
+        return Compiled(self.algorithm, self._together)
+
+    @property
+    def _together(self) -> int:
+        """Decisions measured at once."""
+        return min(max(1, WIDEST // (len(self.who) + 1)), self.decisions)
+
+    def _shares(self, train: Train, key: Array, each: np.ndarray, returns: np.ndarray, optimized: float) -> Told:
+        error = float(np.abs(each.sum(-1) - returns).mean() / max(abs(returns).mean(), 1e-9))
+        n = self.algorithm.spec.team.n
+
+        def value(coalitions: np.ndarray) -> np.ndarray:
+            most = max(1, WIDEST // self.episodes)
+            split = [coalitions[i : i + most] for i in range(0, len(coalitions), most)]
+            return np.concatenate([np.asarray(_coalitions(self, train.policy, c, key)) for c in split], 1)
+
+        true = shapley(value, n, np.random.default_rng(0))[:, self.who]
+        return Told(each[:, self.who].mean(0), true.mean(0), each[:, self.who], true, float(returns.mean()), optimized, error)
+
+
+# ---- compiled once for all seeds
+@partial(jax.jit, static_argnums=0)
+def _gathered(a: Auditor, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
+    assert isinstance(a.env, Vectorized)
+    it = gather(a.env, a.algorithm, train.policy, key, a.length)
+    return it, *_claimed(a, train, it.trajectories)
+
+
+@partial(jax.jit, static_argnums=0)
+def _claimed(a: Auditor, train: Train, trajectories: Trajectory) -> tuple[Array, Array]:
+    return a.algorithm.contribution(train, trajectories), a.algorithm.pay(train, trajectories)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _worth(a: Auditor, policy: Any, it: Decisions, key: Array, samples: int) -> Any:
+    return decisions_worth(a.env.env, a.algorithm, policy, it, samples, a.who, key)
+
+
+@partial(jax.jit, static_argnums=0)
+def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array:
+    return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key)
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation; NaN where either does not vary. Differences in the last bits are ties: much is worth exactly nothing."""
+    if a.size < 3:
+        return float("nan")
+    a, b = (np.round(x / max(np.abs(x).max(), 1e-12), 5) for x in (a, b))
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+
+
+def over_seeds(values: list[float], bounds: Bounds | None = None, level: float = 0.95) -> tuple[float | None, list[float | None]]:
+    """IQM over the seeds that have a figure, and its interval within `bounds`."""
+    known = [[v] for v in values if np.isfinite(v)]
+    if not known:
+        return None, [None, None]
+    center, (low, high) = interval(known, level, bounds)
+    return center, [None if np.isnan(x) else x for x in (low, high)]
+
+
+def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str, Any]:
+    """The audit's record of `marlstone audit-credit --json`, over seeds."""
+    team, _ = over_seeds([t.team_return for t in told])
+    scale = abs(team or 0.0)  # 0: a team that earned nothing leaves nothing to measure by
+    per = lambda name: {a: over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
+    said, true = per("said"), per("true")
+    joint = {a: over_seeds([float(t.true[k]) for t in told], level=1 - alpha_each(len(agents)))[1] for k, a in enumerate(agents)}
+    within = lambda ci: scale > 0 and all(x is not None and abs(x) <= NOTHING * scale for x in ci)
+    idle = [a for a in agents if within(joint[a])]
+    harmful = [a for a in agents if (high := joint[a][1]) is not None and high < -NOTHING * scale]
+    widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
+    each_seed = [spearman(t.said, t.true) for t in told]
+    across, across_ci = over_seeds(each_seed, CORRELATION)
+    decisions = [spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None]
+    each, each_ci = over_seeds(decisions, CORRELATION)
+    optimized, optimized_ci = over_seeds([t.optimized for t in told])
+    gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
+    errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
+    return {
+        "claims": claims,
+        "rank_correlation": across,
+        "rank_correlation_ci95": across_ci,
+        "rank_correlation_per_seed": [None if np.isnan(x) else x for x in each_seed],
+        "decision_rank_correlation": each,
+        "decision_rank_correlation_ci95": each_ci,
+        "efficiency_error": float(np.mean(errors)) if errors else None,
+        "team_return": team,
+        "optimized": optimized,
+        "optimized_ci95": optimized_ci,
+        "gap": gap,
+        "gap_ci95": gap_ci,
+        "by_seed": {"team_return": [t.team_return for t in told], "optimized": [t.optimized for t in told]},
+        "dummies": idle,
+        "dummy_ci95": None if widest is None else [None if x is None else x / scale for x in widest],
+        "saboteurs": harmful,
+        "contributions": {a: c for a, (c, _) in said.items()},
+        "contributions_ci95": {a: ci for a, (_, ci) in said.items()},
+        "truth": {a: c for a, (c, _) in true.items()},
+        "truth_ci95": {a: ci for a, (_, ci) in true.items()},
+    }
+
+
+def picture(path: Path, record: dict[str, Any], title: str) -> Path:
+    """Truth and claim per agent, side by side, to a PNG, atomically."""
+    import os
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    agents = list(record["truth"])
+    figure = Figure(figsize=(max(6.0, 0.7 * len(agents) + 2), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes, place = figure.subplots(), np.arange(len(agents))
+    label = record["claims"] or "implied by its critic"
+    for shift, name, color, words in ((-0.2, "truth", "0.45", "truth"), (0.2, "contributions", "#1f77b4", f"claimed ({label})")):
+        center = np.array([record[name][a] or 0.0 for a in agents])
+        ends = np.array([[c if x is None else x for x in record[f"{name}_ci95"][a]] for a, c in zip(agents, center, strict=True)])
+        spread = np.abs(ends.T - center)
+        axes.bar(place + shift, center, 0.4, color=color, yerr=spread, ecolor="0.2", capsize=2, label=words)
+    axes.axhline(0, color="0.2", linewidth=0.8)
+    axes.set_xticks(place, agents, rotation=30 if len(agents) > 5 else 0, ha="right" if len(agents) > 5 else "center")
+    axes.set(title=title, ylabel="worth to the team per episode, 95% CI")
+    axes.legend(frameon=False)
+    partial_path = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    figure.savefig(partial_path, format="png", dpi=130)
+    os.replace(partial_path, path)
+    return path
+
+
+def auditable(config: RunConfig) -> None:
+    """Raises ValueError where what actions were worth cannot be measured: no state can be stepped again, or not as shares need it."""
+    if is_jax(config.env):
+        return
+    if "contribution" in config.credit.answers() and config.credit.claims == "shares":
+        raise ValueError(
+            f"{name_of(config.credit)} claims shares, whose truth takes whole episodes of every coalition: audit it in an environment "
+            f"written in JAX, not in {config.env}"
+        )
+    if config.architecture.managers() is not None:
+        raise ValueError(f"{config.env} with managers cannot go back to a state it was in: audit in an environment written in JAX")
+    if config.faults:
+        raise ValueError(
+            f"{config.env} under faults cannot go back to a state it was in: audit a run trained without, or one written in JAX"
+        )
+    revisited(config.env).env.close()
+
+
+def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: Path) -> dict[str, Any]:
+    """Audit a trained run's newest policies; the picture goes to `path`."""
+    auditable(config)
+    with trained(config, checkpoint) as (runtime, state):
+        audited = audit(runtime, state, config, decisions)
+    kinds = {part: name_of(getattr(config, part)) for part in ("architecture", "credit", "learner")}
+    record = {"run": str(checkpoint.path.parent.parent), "env": config.env, **kinds, "step": checkpoint.step, "seeds": list(runtime.seeds)}
+    record |= audited
+    record["picture"] = str(picture(path, record, f"{config.env}: {kinds['credit']} with {kinds['learner']}"))
+    return record
+
+
+def audit(runtime: Player, state: State, config: RunConfig, decisions: int) -> dict[str, Any]:
+    """The figures of an audit (`summary`) of every seed's policy as it stands."""
+    algorithm, length, train = runtime.algorithm, config.rollout.length, runtime.spread.trim(state.train)
+    if (horizon := algorithm.spec.horizon) is not None:
+        length = max(length, 2 * (horizon + 1))
+    if is_jax(config.env):
+        assert isinstance(runtime, Fused)
+        auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions)
+    else:
+        length = max(length, decisions, min(EPISODES * (horizon + 1), ROWS) if horizon else ROWS)
+        auditor = Auditor(revisited(config.env, config.architecture.central), algorithm, length, decisions)
+    agents = [algorithm.spec.team.agents[i] for i in auditor.who]
+    one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], train), component_key(seed, "audit"))
+    try:
+        told = [one(i, seed) for i, seed in enumerate(runtime.seeds)]
+    finally:
+        if isinstance(auditor.env, Revisited):
+            auditor.env.env.close()
+    return summary(told, agents, algorithm.credit.claims if algorithm.claims else None)

@@ -1,0 +1,163 @@
+"""What agents' actions were truly worth: the same states played on with the same keys, one thing changed.
+
+    worth_i(s, a) = R(s, a) - R(s, (a_-i, default_i))         R: the team's return from s on, policies going on as before
+    v(S)          = R of a whole episode in which agents outside S play their defaults throughout
+
+Everything random is drawn per row and agent and shared by all variants of a state, so differences are paired. Needs an
+environment written in JAX: its state can be stepped again.
+"""
+
+from collections.abc import Callable
+from itertools import combinations
+from math import factorial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from marlstone.algorithm import Algorithm, Policy
+from marlstone.core.distributions import noise_of
+from marlstone.core.records import record
+from marlstone.core.types import Spec, Step, Trajectory
+from marlstone.envs.protocol import Env
+from marlstone.envs.vectorized import Vectorized
+from marlstone.play.evaluator import longest
+from marlstone.rollout.unroll import assemble, draw
+
+Array = Any
+EXACT = 8  # Shapley values of up to so many agents are exact
+PERMUTATIONS = 32  # pairs of antithetic ones, above
+
+
+@record
+class Decisions:
+    """`trajectories [b t ...]` gathered by a policy, and the environment states `[b t ...]` and memories in which it decided."""
+
+    trajectories: Trajectory
+    states: Any
+    memory: Any
+
+
+def gather(env: Vectorized, algorithm: Algorithm, policy: Policy, key: Array, length: int) -> Decisions:
+    """`length` rows of `env.b` environments, sampling, with everything needed to step any of them again."""
+    k1, k2 = jax.random.split(key)
+    state, step = env.init(jax.random.split(k1, env.b))
+    begin = algorithm.memory(env.b)
+
+    def tick(carry: Any, row: Any) -> tuple[Any, Any]:
+        state, step, memory = carry
+        action, emitted, heads, after = algorithm.act(policy, step, memory, row[0])
+        following, new = env.step(state, emitted, row[1])
+        return (following, new, after), ((step, action, heads), state.env, memory)
+
+    (_, last, _), (rows, states, memory) = lax.scan(tick, (state, step, begin), draw(algorithm, k2, length, env.b))
+    swap = lambda tree: jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+    return Decisions(assemble(algorithm, rows, last, begin), swap(states), swap(memory))
+
+
+def swapped(spec: Spec, action: tuple[Array, ...], out: Array) -> tuple[Array, ...]:
+    """`action` (`[... n_g]` per group) with the declared default where `out [... n]`."""
+    start, changed = 0, []
+    for g, a in zip(spec.groups, action, strict=True):
+        which = out[..., start : start + g.count]
+        start += g.count
+        which = which.reshape(*which.shape, *(1,) * (a.ndim - which.ndim))
+        changed.append(jnp.where(which, g.default_like(a), a))
+    return tuple(changed)
+
+
+def play_on(
+    env: Env, algorithm: Algorithm, policy: Policy, state: Any, step: Step, memory: Any, first: Any, always: Array, samples: int, key: Array
+) -> Array:
+    """Undiscounted team returns `[m]` from `m = samples x variants` states on, variants of a sample (adjacent) sharing all keys.
+
+    `first`: the recorded actions of the first row, or None: the policy's. `always [m n]`: agents that play their default.
+    """
+    groups, m = algorithm.spec.groups, step.first.shape[0]
+    limit = longest(env.spec, None)
+    share = lambda x: jnp.repeat(x, m // samples, 0)
+
+    def tick(carry: Any) -> Any:
+        t, state, step, memory, total, over = carry
+        k1, k2 = jax.random.split(jax.random.fold_in(key, t))
+        noise = jax.tree.map(share, noise_of([g.space for g in groups], [g.count for g in groups], k1, (samples,)))
+        action, _, _, memory = algorithm.act(policy, step, memory, noise)
+        if first is not None:
+            action = tuple(jnp.where(t == 0, a, b) for a, b in zip(first, action, strict=True))
+        emitted = algorithm.emit(swapped(algorithm.spec, action, always))
+        state, row = jax.vmap(env.step)(state, emitted, share(jax.random.split(k2, samples)))
+        return t + 1, state, row, memory, total + jnp.where(over, 0, row.team_reward), over | row.last
+
+    going = lambda carry: (carry[0] < limit) & ~carry[5].all()
+    begin = (jnp.array(0), state, step, memory, jnp.zeros(m), jnp.zeros(m, bool))
+    return lax.while_loop(going, tick, begin)[4]
+
+
+@record
+class Worth:
+    """`worth [s k]` of agents `who [k]` in the rows `at [s]` (flat in `[b t]`), and the team's return from there, `[s]`."""
+
+    worth: Array
+    at: Array
+    team_return: Array
+
+
+def decisions_worth(env: Env, algorithm: Algorithm, policy: Policy, it: Decisions, samples: int, who: np.ndarray, key: Array) -> Worth:
+    """What agents `who` did in `samples` rows, drawn from those where an action counted, was truly worth."""
+    k1, k2 = jax.random.split(key)
+    counts = it.trajectories.real.reshape(-1)
+    at = jax.random.choice(k1, counts.shape[0], (samples,), p=counts / counts.sum())
+    flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[at], tree)
+    state, step, memory, action = flat(
+        (it.states, jax.tree.map(lambda x: x[:, :-1], it.trajectories.step), it.memory, it.trajectories.action)
+    )
+    variants = np.concatenate([np.zeros((1, algorithm.spec.n), bool), np.eye(algorithm.spec.n, dtype=bool)[who]])
+    v = len(variants)
+    state, step, memory, action = jax.tree.map(lambda x: jnp.repeat(x, v, 0), (state, step, memory, action))
+    first = swapped(algorithm.spec, action, jnp.tile(variants, (samples, 1)))
+    nobody = jnp.zeros((samples * v, algorithm.spec.n), bool)
+    returns = play_on(env, algorithm, policy, state, step, memory, first, nobody, samples, k2).reshape(samples, v)
+    acted = (step.present & step.deciding).reshape(samples, v, -1)[:, 0, who]
+    return Worth(jnp.where(acted, returns[:, :1] - returns[:, 1:], 0), at, returns[:, 0])
+
+
+def coalition_returns(env: Env, algorithm: Algorithm, policy: Policy, episodes: int, coalitions: np.ndarray, key: Array) -> Array:
+    """v(S) `[episodes coalitions]` of whole episodes from the same beginnings; `coalitions [c n]`: who of the team plays its policy."""
+    k1, k2 = jax.random.split(key)
+    state, step = jax.vmap(env.init)(jax.random.split(k1, episodes))
+    c = len(coalitions)
+    state, step = jax.tree.map(lambda x: jnp.repeat(x, c, 0), (state, step))
+    out = jnp.pad(~coalitions, ((0, 0), (0, algorithm.spec.n - coalitions.shape[1])))  # managers play on
+    always = jnp.tile(out, (episodes, 1))
+    return play_on(env, algorithm, policy, state, step, algorithm.memory(episodes * c), None, always, episodes, k2).reshape(episodes, c)
+
+
+def shapley(value: Callable[[np.ndarray], np.ndarray], n: int, random: np.random.Generator) -> np.ndarray:
+    """Shapley values `[e n]` of the game `value(coalitions [c n]) -> [e c]`: exact up to eight agents, else from antithetic
+    permutations (Mitchell et al. 2022)."""
+    if n <= EXACT:
+        coalitions = ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(bool)
+        v = value(coalitions)
+        out = np.zeros((len(v), n))
+        for i in range(n):
+            others = [j for j in range(n) if j != i]
+            for size in range(n):
+                weight = factorial(size) * factorial(n - 1 - size) / factorial(n)
+                for chosen in combinations(others, size):
+                    index = sum(1 << j for j in chosen)
+                    out[:, i] += weight * (v[:, index | 1 << i] - v[:, index])
+        return out
+    orders = [random.permutation(n) for _ in range(PERMUTATIONS)]
+    orders += [order[::-1] for order in orders]
+    total: Any = 0.0
+    for order in orders:
+        joined = np.zeros((n + 1, n), bool)
+        for k, i in enumerate(order):
+            joined[k + 1 :, i] = True
+        gain = np.diff(value(joined), axis=1)
+        back = np.empty(n, int)
+        back[order] = np.arange(n)
+        total = total + gain[:, back]
+    return total / len(orders)

@@ -1,0 +1,462 @@
+"""A fleet: its processes started, watched, ended and started anew; its broker, which outlives them all.
+
+    supervisor (this process)    broker, one thread per connection; no device, no environment
+      learner                    one process, all seeds, on this machine
+      actors                     `fleet.actors` processes per seed, on this machine or on Ray's nodes (`launcher`)
+
+A member that dies, is stopped, or stays at one thing for longer than allowed is killed and started again after a backoff. An
+actor begins its next life with the episode it died in; the seed of an episode that has killed `fleet.poison_after` lives is put
+in quarantine. A learner resumes from its newest good checkpoint; actors go on meanwhile and notice nothing but older weights.
+"""
+
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from marlstone.config import RunConfig, dump
+from marlstone.config.sources import resolved
+from marlstone.core.errors import Failure, UserError
+from marlstone.envs.make import is_jax
+from marlstone.fleet.actor import Post, setup_of
+from marlstone.fleet.broker import Broker
+from marlstone.fleet.deadlines import deadline
+from marlstone.fleet.frames import MOST
+from marlstone.fleet.inspection import DUMP, SIZE, STACKS, STATUS, asked_for
+from marlstone.fleet.launcher import Life, Local, Order, Place
+from marlstone.fleet.lifecycle import ACTOR, LEARNER
+from marlstone.fleet.observable_lock import Lock
+from marlstone.fleet.on_ray import OnRay
+from marlstone.fleet.status_page import BEFORE, Facts
+from marlstone.fleet.transport import answers, serve
+from marlstone.rollout.fault_log import FaultLog
+from marlstone.runs.checkpoint import Checkpoint, latest_good
+from marlstone.runs.directory import RunDirectory
+from marlstone.runs.lifetime import Lifetime
+from marlstone.runs.progress import Progress
+from marlstone.runs.store import SUPERVISION
+
+LOOK, WRITE = 0.1, 1.0  # seconds between looks at the members, and between status files
+LOOKS = 0.001  # seconds between two members' looks, where there are many: they must not take what members need
+HELD = 1.0  # seconds after which a lock's holder is what others wait for
+STOPPED = 5.0  # seconds that a process may be held (SIGSTOP) before it is ended
+STOPPING = 10.0  # seconds that the learner may take to write a checkpoint once an end is asked for
+STILLBORN = 4  # first lives of a member that may end before anything is done
+NEWS = 200  # latest events kept for the status
+
+
+@dataclass
+class Member:
+    """One place in the fleet and the process that holds it now. `due`: when to start the next one; `lived`: whether any of them did
+    more than start; `retry`: seeds of episodes that the next begins with."""
+
+    name: str
+    program: str
+    place: Place
+    post: Post | None = None
+    child: Life | None = None
+    life: int = 0
+    last_facts: Facts = BEFORE
+    due: float = 0.0
+    lived: bool = False
+    quick_deaths: int = 0
+    held_since: float | None = None
+    retry: tuple[int, ...] = ()
+    sockets: list[socket.socket] = field(default_factory=list)
+    rate: float = 0.0
+    last: tuple[float, int] = (0.0, 0)
+
+    def facts(self) -> Facts:
+        """What its process is at; between two lives, what the last one was at."""
+        return self.last_facts if self.child is None else self.child.facts()
+
+
+@dataclass
+class Supervisor:
+    """One fleet from its first process to its record."""
+
+    config: RunConfig
+    run: RunDirectory
+    resume: Checkpoint | None
+    initial: Checkpoint | None
+    progress: Callable[[Progress], None]
+    stop: Callable[[], bool]
+    answer: dict[str, Any] | None = None
+    failure: dict[str, Any] | None = None
+    hello: dict[str, Any] | None = None
+    trained: bool = False
+    restarts: int = 0
+    raised_at: int = -1
+    deaths: dict[tuple[int, int], int] = field(default_factory=dict)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    words: dict[str, str] = field(default_factory=dict)
+    step: int = 0
+    events: list[tuple[int, int, str, str]] = field(default_factory=list)
+    log: FaultLog = field(default_factory=FaultLog)
+    news: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        c = self.config
+        self.reference = c.fleet.actor == "reference" or is_jax(c.env)
+        self.broker = Broker(c.seeds, c.fleet.queue * c.rollout.envs)
+        self.lock = Lock("events")
+        self.text = dump(resolved(c))
+        (self.run.path / STACKS).mkdir(parents=True, exist_ok=True)
+        for asked in (SIZE, DUMP):
+            self.run.within(asked).unlink(missing_ok=True)
+        self.began, self.lifetime = time.monotonic(), Lifetime(self.run.seconds)
+        self.here: Place = Local(self._attach, self.run.within(STACKS))
+        self.there: Place = self.here if c.fleet.kind == "local" else OnRay(c.fleet.address, self._attach, c.fleet.patience)
+        self.learner = Member("learner", LEARNER, self.here)
+        self.posts = 0
+        self.actors = [self._actor(i) for i in range(c.seeds) for _ in range(c.fleet.actors)]
+
+    def _actor(self, index: int) -> Member:
+        """A new place for an actor of one training seed."""
+        c, number = self.config, self.posts
+        self.posts += 1
+        post = Post(index, c.seed + index, number, 0, c.fleet.each(c.rollout.envs), c.rollout.length)
+        return Member(f"actor-{number}", ACTOR, self.there, post)
+
+    # ---- processes
+    def _start(self, m: Member) -> None:
+        """A new life for a member."""
+        if m.post is not None:
+            m.post = Post(**{**asdict(m.post), "life": m.life})
+        threads = 1 if m.post is not None and not self.reference else None
+        m.child = m.place.start(Order(m.name, m.life, m.program, 0 if m.post else self.config.seeds, threads))
+
+    def _attach(self, name: str, life: int, link: socket.socket) -> None:
+        """Answer a member's questions over a new connection, for as long as that life lasts."""
+        m = next((m for m in (self.learner, *self.actors) if m.name == name and m.life == life), None)
+        if m is None:
+            link.close()  # it has been given up
+            return
+        m.sockets.append(link)
+        asked: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "setup": lambda said: self._setup(m), "hello": self._hello, "spec": lambda said: self._spec(said["patience"]),
+            "progress": lambda said: self._progress(said["progress"]), "stop?": lambda said: {"stop": self.stop()},
+            "trained": lambda said: self._trained(), "beside": lambda said: self._beside(),
+            "record": lambda said: self._record(said), "failed": lambda said: self._failed(m, life, said),
+        }  # fmt: skip
+        index, envs = (0, 0) if m.post is None else (m.post.index, m.post.envs)
+        damaged = lambda: self.broker.refuse(index, envs)
+        most = lambda: self.broker.most(envs) if envs else MOST
+        threading.Thread(target=serve, args=(link, answers(self.broker, asked), damaged, most), daemon=True, name=name).start()
+
+    def _setup(self, m: Member) -> dict[str, Any]:
+        if m.post is not None:
+            skipped = frozenset(int(q["scenario"]) for q in self.quarantined)
+            return setup_of(self.config, m.post, m.retry, skipped, self.text if self.reference else None)
+        resume = self.resume if m.life == 0 else latest_good(self.run.checkpoints)
+        path = lambda c: None if c is None else str(c.path)
+        if m.life > 0 and resume is None:
+            self.run.rewind(0, self.text)  # the first checkpoint was still to come: all begins anew
+        return {"config": self.text, "run": str(self.run.path), "resume": path(resume), "initial": path(self.initial)}
+
+    def _end(self, m: Member) -> None:
+        """Kill its process, if there is one, and hang up."""
+        if m.child is None:
+            return
+        m.last_facts = m.child.facts()
+        m.child.end()
+        for link in m.sockets:
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)  # `serve`, which waits there, closes it
+        m.child, m.sockets = None, []
+
+    # ---- what members ask
+    def _hello(self, said: dict[str, Any]) -> dict[str, Any]:
+        with self.broker.changed:
+            mine = {k: said[k] for k in ("spec", "masked")}
+            if self.hello is not None and self.hello != mine:
+                self.failure = {"kind": "failure", "text": "two actors built different environments: make the factory deterministic"}
+            self.hello = mine
+            self.broker.changed.notify_all()
+        return {}
+
+    def _spec(self, patience: float) -> dict[str, Any]:
+        with self.broker.changed:
+            if not self.broker.changed.wait_for(lambda: self.hello is not None, patience):
+                raise TimeoutError("no actor has said what it steps")
+            return dict(self.hello or {})
+
+    def _progress(self, said: dict[str, Any]) -> dict[str, Any]:
+        self.step = said["step"]
+        self.progress(Progress(**said))
+        return {}
+
+    def _trained(self) -> dict[str, Any]:
+        self.trained = True
+        return {}
+
+    def _record(self, said: dict[str, Any]) -> dict[str, Any]:
+        self.answer = said
+        return {}
+
+    def _failed(self, m: Member, life: int, said: dict[str, Any]) -> dict[str, Any]:
+        """A member says why it ends. A user's mistake ends the fleet, and so does a learner's error that its next life would repeat;
+        others are deaths like others, also an environment that was built before and cannot be built now."""
+        again = said["kind"] == "mistake" and m.post is not None and life > 0
+        if again or (said["kind"] == "error" and (m.post is not None or self._passing(m))):
+            self._tell("error", m, f"{m.name}: {said['text']}")
+        else:
+            self.failure = {k: said[k] for k in ("kind", "text", "trace")}
+        return {}
+
+    def _passing(self, learner: Member) -> bool:
+        """Whether a learner's error may not come again: it had made updates, and a checkpoint since the last error."""
+        newest, before = latest_good(self.run.checkpoints), self.raised_at
+        self.raised_at = 0 if newest is None else newest.step
+        return learner.facts().trajectories > 0 and self.raised_at > before
+
+    def _beside(self) -> dict[str, Any]:
+        """What the store keeps of the fleet, per seed."""
+        figures, seeds, locks = [], self.broker.facts(), self._locks()
+        for i, f in enumerate(seeds):
+            mine = [m for m in self.actors if m.post and m.post.index == i]
+            rates = np.array([m.rate for m in mine])
+            row = {"queue_depth": f["depth"], "queue_seconds": f["oldest_seconds"], "chunks_dropped": f["dropped"],
+                   "chunks_rolled_back": f["rolled_back"], "actors": sum(m.child is not None for m in mine),
+                   "straggler_ratio": straggling(rates), "restarts": self.restarts}  # fmt: skip
+            row |= {"lock_waiters": sum(len(x["waiters"]) for x in locks), "lock_held_seconds": max(x["held_seconds"] for x in locks),
+                    "lock_waited_seconds": sum(x["waited_seconds"] for x in locks)}  # fmt: skip
+            for m in mine:
+                row |= {f"{m.name}/steps_per_second": m.rate, f"{m.name}/lag": self._lag(m, seeds) or 0, f"{m.name}/lives": m.life + 1}
+            figures.append({f"fleet/{k}": float(v) for k, v in row.items()})
+        return {"figures": figures}
+
+    def _tell(self, what: str, m: Member | None, text: str, how: str = "") -> None:
+        """An event of `SUPERVISION`: kept for the store, listed in the status, and the first of its kind reported. `how`: the word for it
+        in the status."""
+        now = time.strftime("%H:%M:%S")
+        with self.lock:
+            self.words[what] = text
+            self.news = [*self.news[-NEWS:], f"{now} {how or what}: {text}"]
+            self.events.append((self.step, m.post.seed if m and m.post else self.config.seed, what, f"{now} {text}"))
+        self.log.report(what, text)
+
+    def _keep_events(self) -> None:
+        """Write new events to the store, once the learner has begun it."""
+        with self.lock:
+            events = self.events if self.run.metrics.is_file() else []
+            self.events = self.events[len(events) :]
+        if events:
+            with self.run.store() as store:
+                for step, seed, what, text in events:
+                    store.event(step, seed, what, text)
+
+    # ---- watching
+    def _look(self, m: Member) -> None:
+        """Notice a death, a stop or a hang, and see to the next life."""
+        now = time.monotonic()
+        if m.child is None:
+            if now >= m.due:
+                self._start(m)
+            return
+        facts = m.facts()
+        if now - m.last[0] >= 2.0:
+            m.rate, m.last = max(0, facts.steps - m.last[1]) / (now - m.last[0]), (now, facts.steps)
+        m.lived |= facts.doing not in ("starting", "building environments")
+        ended = m.child.ended()
+        m.held_since = (m.held_since or now) if m.child.held() else None
+        if ended is not None:
+            self._handle_exit(m, facts, "died", ended)
+        elif m.held_since is not None and now - m.held_since > STOPPED:
+            self._handle_exit(m, facts, "hung", f"its process was stopped for {now - m.held_since:.0f} s")
+        elif facts.silent > (limit := deadline(self.config, facts, m.post.envs if m.post else None, self.reference)):
+            self._handle_exit(m, facts, "hung", f"{facts.doing} for {facts.seconds:.0f} s, {limit:g} are allowed")
+
+    def _handle_exit(self, m: Member, facts: Facts, how: str, why: str) -> None:
+        """A member is lost: count it, think about the episode it was in, and date its next life. Raises `Failure` past the budget."""
+        self._end(m)
+        if m.post is None and (self.answer is not None or self.failure is not None):
+            return
+        fleet = self.config.fleet
+        where = f", {facts.doing}" + (f" environment {facts.env}, episode seed {facts.scenario}" if facts.scenario >= 0 else "")
+        self._tell("actor_replaced" if m.post else "learner_restarted", m, f"{m.name}, life {m.life + 1}{where}: {why}", how)
+        self.restarts += 1
+        if self.restarts > fleet.restarts:
+            raise Failure(
+                f"the fleet lost {self.restarts} processes, more than fleet.restarts = {fleet.restarts} allows; the last: {self.news[-1]}"
+            )
+        m.quick_deaths = m.quick_deaths + 1 if facts.age < 10 * fleet.longest_backoff else 1
+        if not m.lived and m.life + 1 >= STILLBORN:
+            said = self.words.get("error", "what it printed stands above")
+            raise Failure(f"{m.name} ended {m.life + 1} times before it did anything: {why}; {said}")
+        m.due = time.monotonic() + min(fleet.backoff * 2 ** (m.quick_deaths - 1), fleet.longest_backoff)
+        m.held_since, m.life, m.rate, m.retry = None, m.life + 1, 0.0, ()
+        if m.post is None:
+            lost = self.broker.rollback_lost()
+            self._tell("rolled_back", m, f"{lost} trajectories with the learner's life {m.life}")
+        elif facts.scenario >= 0 and facts.doing in ("stepping", "resetting"):
+            self._suspect(m, facts, why)
+
+    def _suspect(self, m: Member, facts: Facts, why: str) -> None:
+        """An episode that lives end in, time and again, is put in quarantine; else the next life begins with it."""
+        assert m.post is not None
+        key = m.post.index, facts.scenario
+        self.deaths[key] = self.deaths.get(key, 0) + 1
+        if self.deaths[key] < self.config.fleet.poison_after:
+            m.retry = (facts.scenario,)
+            return
+        entry = {"scenario": facts.scenario, "actor": m.name, "environment": facts.env, "deaths": self.deaths.pop(key), "last": why}
+        self.quarantined.append(entry)
+        self._tell("quarantined", m, f"episode seed {facts.scenario} ended {entry['deaths']} lives, the last of {m.name}: {why}")
+
+    def _resize(self) -> None:
+        """Let actors join or leave, as `ask_for` says."""
+        wanted, each = asked_for(self.run), range(self.config.seeds)
+        if wanted is None or self.trained or wanted * len(each) == len(self.actors):
+            return
+        here = [[m for m in self.actors if m.post and m.post.index == i] for i in each]
+        gone = [m for mine in here for m in mine[wanted:]]
+        self.actors = [*(m for mine in here for m in mine[:wanted]), *(self._actor(i) for i in each for _ in range(wanted - len(here[i])))]
+        for m in gone:
+            self._end(m)
+        self._tell("resized", None, f"{wanted} actors per seed")
+
+    # ---- sight
+    def _dump(self) -> None:
+        """Have the stacks of processes elsewhere fetched, as `dump_stacks` asks."""
+        asked = self.run.within(DUMP)
+        if asked.is_file():
+            asked.unlink()
+            for m in self.actors:
+                if m.child is not None and m.child.node is not None:
+                    m.child.dump(self.run.within(f"{STACKS}/{m.name}.txt"))
+
+    def status(self) -> dict[str, Any]:
+        """Everything that is known, as JSON."""
+        members, seeds = [], self.broker.facts()
+        for m in (self.learner, *self.actors):
+            facts = m.facts()
+            doing = facts.doing if m.child else f"down, starts in {max(0.0, m.due - time.monotonic()):.1f} s"
+            members.append({
+                "name": m.name, "seed": m.post and m.post.seed, "node": m.child and m.child.node,
+                "pid": m.child and m.child.pid, "doing": doing,
+                "since_seconds": facts.seconds, "heartbeat_seconds": facts.silent + (m.child.unheard() if m.child else 0.0),
+                "held": m.held_since is not None,
+                "version": facts.version, "lag": self._lag(m, seeds), "steps": facts.steps,
+                "steps_per_second": m.rate, "lives": m.life + 1, "environment": facts.env, "episode_seed": facts.scenario,
+            })  # fmt: skip
+        return {
+            "written": time.time(), "supervisor": os.getpid(), "seconds": time.monotonic() - self.began, "seeds": seeds,
+            "members": members, "locks": self._locks(), "restarts": self.restarts, "quarantined": self.quarantined,
+            "still_seconds": self.broker.still(), "straggler_ratio": straggling(np.array([m.rate for m in self.actors])),
+            "news": self.news[-20:], "because": self._because(members),
+        }  # fmt: skip
+
+    def _lag(self, m: Member, seeds: list[dict[str, Any]]) -> int | None:
+        """Versions that an actor's policy is behind; None before it has one."""
+        version = m.facts().version
+        return max(0, seeds[m.post.index]["version"] - version) if m.post and version >= 0 else None
+
+    def _locks(self) -> list[dict[str, Any]]:
+        return [lock.facts() for lock in (self.broker.lock, self.lock)]
+
+    def _because(self, members: list[dict[str, Any]]) -> str:
+        """Why nothing moves, in one sentence; empty where things do."""
+        still = self.broker.still()
+        if still < 5 or self.trained:
+            return ""
+        learner, *actors = members
+        said = f"nothing has moved for {still:.0f} s because "
+        for lock in self._locks():
+            if (held := lock["held_seconds"]) > HELD:
+                return f"{said}{lock['holder']} holds the lock of {lock['name']} since {held:.0f} s; {len(lock['waiters'])} wait for it"
+        if learner["doing"] not in ("waiting for trajectories",):
+            return said + f"the learner is {learner['doing']} since {learner['since_seconds']:.0f} s"
+        down = [a for a in actors if a["pid"] is None or a["held"]]
+        longest = max(actors, key=lambda a: a["since_seconds"])
+        return said + (
+            f"the learner waits for trajectories, {len(down)} of {len(actors)} actors are down or held, and "
+            f"{longest['name']} is {longest['doing']} (environment {longest['environment']}) since {longest['since_seconds']:.0f} s"
+        )
+
+    # ---- the whole
+    def supervise(self) -> dict[str, Any]:
+        written, asked, stacks = 0.0, float("inf"), self.run.within(f"{STACKS}/supervisor.txt").open("w")
+        faulthandler.register(signal.SIGUSR1, stacks, all_threads=True, chain=False)
+        try:
+            while self.answer is None and self.failure is None:
+                if self.learner.child is None or not self.trained:
+                    for m in (self.learner, *(self.actors if not self.trained else ())):
+                        self._look(m)
+                else:
+                    for m in self.actors:
+                        self._end(m)
+                    self._look(self.learner)
+                if self.stop():
+                    asked = min(asked, time.monotonic())
+                    if time.monotonic() - asked > STOPPING:
+                        return self.run.stopped(self.config.env, self.config.all_seeds)
+                if time.monotonic() - written >= WRITE:
+                    self.lifetime.keep()
+                    self._keep_events()
+                    self._resize()
+                    self._dump()
+                    self.run.write(STATUS, json.dumps(self.status()))
+                    written = time.monotonic()
+                time.sleep(max(LOOK, LOOKS * len(self.actors)))
+            if self.failure is not None:
+                self._raise(self.failure)
+            assert self.answer is not None
+            return self._concluded(self.answer)
+        finally:
+            for m in (*self.actors, self.learner):
+                self._end(m)
+            self.there.close()
+            self._keep_events()
+            self.lifetime.keep(now=True)
+            faulthandler.unregister(signal.SIGUSR1)
+            stacks.close()
+            self.run.write(STATUS, json.dumps(self.status() | {"ended": True}))
+
+    def _raise(self, failure: dict[str, Any]) -> None:
+        kind = {"mistake": UserError, "failure": Failure}.get(failure["kind"])
+        if kind is not None:
+            raise kind(failure["text"])
+        raise RuntimeError(f"{failure['text']}\n{failure['trace']}")
+
+    def _concluded(self, said: dict[str, Any]) -> dict[str, Any]:
+        """The learner's record, with what only the supervisor knows."""
+        self.run.write("fleet.json", json.dumps(said["service"]) + "\n")
+        facts, ages = self.broker.facts(), np.array([x for per_seed in said["staleness"] for x in per_seed] or [0], float)
+        total = lambda k: sum(f[k] for f in facts)
+        self._keep_events()
+        events = dict.fromkeys(SUPERVISION, 0)
+        with self.run.store() as store:
+            for (name, _), count in store.counts().items():
+                if name in events:
+                    events[name] += count
+        return said["record"] | {
+            "actors": len(self.actors), "chunks_accepted": total("accepted"), "chunks_trained": total("trained") + total("unsaved"),
+            "chunks_dropped": total("dropped"), "chunks_rolled_back": total("rolled_back"), "chunks_refused": total("refused"),
+            "events": {k: n for k, n in events.items() if n}, "wall_seconds": self.lifetime.seconds,
+            "chunks_left": total("depth") + total("in_hand"), "restarts": self.restarts, "quarantined": self.quarantined,
+            "staleness_mean": float(ages.mean()), "staleness_p99": float(np.quantile(ages, 0.99)),
+        }  # fmt: skip
+
+
+def straggling(rates: np.ndarray) -> float:
+    """How much longer the slowest actors take for a step than the usual one: p99 over median of seconds per step."""
+    seconds = 1 / rates[rates > 0]
+    return float(np.quantile(seconds, 0.99) / np.median(seconds)) if seconds.size else 1.0
+
+
+def supervise(
+    config: RunConfig, run: RunDirectory, *, resume: Checkpoint | None = None, initial: Checkpoint | None = None,
+    progress: Callable[[Progress], None] = lambda _: None, stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:  # fmt: skip
+    """Train as configured with a fleet; the record is `train`'s, with the fleet's figures."""
+    return Supervisor(config, run, resume, initial, progress, stop).supervise()

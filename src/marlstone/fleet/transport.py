@@ -1,0 +1,218 @@
+"""Both ends of the way between actors and learner, whatever it is made of: in this process, over sockets, or faulty on purpose.
+
+An actor holds an `ActorEnd`, a learner a `LearnerEnd`. Every call has a deadline, `patience` in seconds; none waits for another
+actor. `Here` calls the broker in this process; `Linked` asks it over a socket (`serve` answers); `Faulty` spoils another end.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from marlstone.fleet import frames
+from marlstone.fleet.broker import Broker
+from marlstone.fleet.payload import Parcel, Weights
+
+SLACK = 10.0  # seconds that an answer may take beyond the patience that was asked for
+
+
+class ActorEnd(Protocol):
+    """What an actor asks of the world."""
+
+    def latest(self, have: int, patience: float) -> Weights | None:
+        """Weights of another version than `have`, or None."""
+
+    def put(self, parcel: Parcel, patience: float) -> str:
+        """`accepted`, `duplicate`, `full` (ask again) or `damaged` (send again)."""
+
+
+class LearnerEnd(Protocol):
+    """What a learner asks of the world."""
+
+    def take(self, seed: int, patience: float) -> Parcel | None: ...
+    def settle(self, seed: int, trained: int, dropped: int) -> None: ...
+    def publish(self, seed: int, weights: Weights) -> None: ...
+    def expect(self, trajectory: int) -> None:
+        """Trajectories have at most so many bytes each: larger parcels are refused before they are read."""
+
+    def saved(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Here:
+    """An actor's end in the broker's own process."""
+
+    broker: Broker
+    seed: int
+
+    def latest(self, have: int, patience: float) -> Weights | None:
+        return self.broker.latest(self.seed, have, patience)
+
+    def put(self, parcel: Parcel, patience: float) -> str:
+        return self.broker.put(parcel, patience)
+
+
+class Linked:
+    """Either end, over a socket whose other side is `serve`d. One request at a time, from whichever thread."""
+
+    def __init__(self, link: socket.socket, seed: int = 0) -> None:
+        self.link, self.seed, self._one = link, seed, threading.Lock()
+
+    def ask(self, said: dict[str, Any], arrays: list[np.ndarray] | None = None, patience: float = 0.0) -> tuple[dict[str, Any], list[Any]]:
+        """A request and its answer. Raises `Gone`, and TimeoutError where none comes within `patience` and some slack."""
+        with self._one:
+            self.link.settimeout(patience + SLACK)
+            frames.send(self.link, {**said, "patience": patience}, arrays)
+            return frames.receive(self.link)
+
+    # an actor's
+    def hello(self, said: dict[str, Any], patience: float) -> dict[str, Any]:
+        return self.ask({"ask": "hello", **said}, patience=patience)[0]
+
+    def latest(self, have: int, patience: float) -> Weights | None:
+        said, arrays = self.ask({"ask": "latest", "seed": self.seed, "have": have}, patience=patience)
+        return Weights(said["version"], arrays, said["about"]) if said["version"] != have else None
+
+    def put(self, parcel: Parcel, patience: float) -> str:
+        said, _ = self.ask({"ask": "put", "parcel": parcel.words()}, parcel.arrays, patience)
+        return said["became"]
+
+    # a learner's
+    def take(self, seed: int, patience: float) -> Parcel | None:
+        said, arrays = self.ask({"ask": "take", "seed": seed}, patience=patience)
+        return Parcel.of(said["parcel"], arrays) if said["parcel"] is not None else None
+
+    def settle(self, seed: int, trained: int, dropped: int) -> None:
+        self.ask({"ask": "settle", "seed": seed, "trained": trained, "dropped": dropped})
+
+    def publish(self, seed: int, weights: Weights) -> None:
+        self.ask({"ask": "publish", "seed": seed, "version": weights.version, "about": weights.about}, weights.arrays)
+
+    def expect(self, trajectory: int) -> None:
+        self.ask({"ask": "expect", "trajectory": trajectory})
+
+    def saved(self) -> None:
+        self.ask({"ask": "saved"})
+
+
+def answers(broker: Broker, more: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> Callable[..., tuple[dict[str, Any], list[Any]]]:
+    """How the broker answers requests that came over a socket; `more`: other questions, each from its words alone."""
+
+    def answer(said: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict[str, Any], list[np.ndarray]]:
+        match said["ask"]:
+            case "put":
+                return {"became": broker.put(Parcel.of(said["parcel"], arrays), said["patience"])}, []
+            case "latest":
+                new = broker.latest(said["seed"], said["have"], said["patience"])
+                if new is None:
+                    return {"version": said["have"], "about": None}, []
+                return {"version": new.version, "about": new.about if said["have"] < 0 else None}, new.arrays
+            case "take":
+                parcel = broker.take(said["seed"], said["patience"])
+                return ({"parcel": None}, []) if parcel is None else ({"parcel": parcel.words()}, parcel.arrays)
+            case "settle":
+                broker.settle(said["seed"], said["trained"], said["dropped"])
+            case "publish":
+                broker.publish(said["seed"], Weights(said["version"], arrays, said["about"]))
+            case "expect":
+                broker.chunk_bytes = int(said["trajectory"])
+            case "saved":
+                broker.saved()
+            case other if other in more:
+                return more[other](said), []
+            case other:
+                raise frames.Rubbish(f"nobody answers {other!r}", whole=True)
+        return {}, []
+
+    return answer
+
+
+def serve(
+    link: socket.socket,
+    answer: Callable[..., tuple[dict[str, Any], list[Any]]],
+    damaged: Callable[[], None],
+    most: Callable[[], int] = lambda: frames.MOST,
+) -> None:
+    """Answer what comes over `link` until it closes. A damaged frame is answered `damaged` and counted; a connection that speaks another
+    language, or sends a frame of more than `most()` bytes, is closed."""
+    link.settimeout(None)
+    with link:
+        while True:
+            try:
+                said, arrays = frames.receive(link, most)
+                out, more = answer(said, arrays)
+            except frames.Gone:
+                return
+            except (frames.Rubbish, KeyError, TypeError, IndexError) as error:
+                damaged()
+                if not getattr(error, "whole", True):
+                    return
+                out, more = {"became": "damaged", "why": str(error)}, []
+            try:
+                frames.send(link, out, more)
+            except (frames.Gone, OSError):
+                return
+
+
+@dataclass
+class Faulty:
+    """An actor's end on a bad day. Each probability is of one `put`: it is `lose`d (the actor believes it was accepted), sent `twice`,
+    held back until after the next one (`reorder`), or `corrupt`ed on its way; and each call takes up to `delay` seconds more.
+
+    What is lost was never accepted: nobody need count it. `corrupt` needs an end that goes over bytes (`Linked`)."""
+
+    inner: Any
+    lose: float = 0.0
+    twice: float = 0.0
+    reorder: float = 0.0
+    corrupt: float = 0.0
+    delay: float = 0.0
+    seed: int = 0
+    held: list[Parcel] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng(self.seed)
+
+    def latest(self, have: int, patience: float) -> Weights | None:
+        self._dawdle()
+        return self.inner.latest(have, patience)
+
+    def put(self, parcel: Parcel, patience: float) -> str:
+        self._dawdle()
+        chance = self.random.random()
+        for how, share in (("lose", self.lose), ("twice", self.twice), ("reorder", self.reorder), ("corrupt", self.corrupt)):
+            if chance < share:
+                return getattr(self, f"_{how}")(parcel, patience)
+            chance -= share
+        became = self.inner.put(parcel, patience)
+        while self.held and became == "accepted":
+            self.inner.put(self.held.pop(), patience)
+        return became
+
+    def _lose(self, parcel: Parcel, patience: float) -> str:
+        return "accepted"
+
+    def _twice(self, parcel: Parcel, patience: float) -> str:
+        became = self.inner.put(parcel, patience)
+        if became == "accepted":
+            self.inner.put(parcel, patience)
+        return became
+
+    def _reorder(self, parcel: Parcel, patience: float) -> str:
+        self.held.append(parcel)
+        return "accepted"
+
+    def _corrupt(self, parcel: Parcel, patience: float) -> str:
+        frame = bytearray(frames.encode({"ask": "put", "parcel": parcel.words(), "patience": patience}, parcel.arrays))
+        frame[int(self.random.integers(frames.HEADER.size, len(frame)))] ^= 0x10
+        self.inner.link.settimeout(patience + SLACK)
+        frames.send_bytes(self.inner.link, bytes(frame))
+        return frames.receive(self.inner.link)[0]["became"]
+
+    def _dawdle(self) -> None:
+        if self.delay:
+            time.sleep(float(self.random.random()) * self.delay)

@@ -1,0 +1,1 @@
+"""How policies are judged: whole episodes without learning, by whatever selects the actions."""

@@ -1,0 +1,110 @@
+"""Playing whole episodes with a frozen policy: how good is it, without learning?"""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from marlstone.core.records import record, replace
+from marlstone.core.types import Metric, Spec, Step
+from marlstone.envs.vectorized import Vectorized
+from marlstone.play.action_selectors import Decider, told
+from marlstone.rollout.unroll import Acting
+
+Array = Any
+LONGEST = 10_000  # steps after which an episode that has not ended is given up, where none are configured and no longer horizon is declared
+REPLAYS = 10  # times in a row that an episode may break off before it is given up
+
+
+@record
+class Episodes:
+    """One episode of each of `e` environments, undiscounted: `team_return [e]`, `agent_return [e n]`, `length [e]`,
+    true `metrics` `[e]`, whether it `ended [e]` (what has not is given up, and left out of every figure), how often it `broke [e]` off
+    and was replayed, and sums of what its decider `told` of its steps, `[e]` each."""
+
+    team_return: Array
+    agent_return: Array
+    length: Array
+    metrics: dict[str, Array]
+    ended: Array
+    broke: Array = 0
+    told: dict[str, Array] = field(default_factory=dict)
+
+    def per_seed(self, values: Any = None) -> list[np.ndarray]:
+        """`values [seeds e]` (default: team returns) of the episodes that ended, seed by seed."""
+        values = np.asarray(self.team_return if values is None else values, float)
+        return [v[ended] for v, ended in zip(values, np.asarray(self.ended, bool), strict=True)]
+
+    def ended_only(self, values: Any = None) -> np.ndarray:
+        """`values [seeds e]` (default: team returns), NaN where an episode did not end: what is compared in pairs."""
+        return np.where(np.asarray(self.ended, bool), np.asarray(self.team_return if values is None else values, float), np.nan)
+
+
+def init_episodes(e: int, n: int, metrics: dict[str, Metric], telling: Mapping[str, Any] | None = None) -> Episodes:
+    """`telling`: what the decider tells of a row, by name."""
+    none = lambda names: {k: jnp.zeros(e) for k in names}
+    return Episodes(
+        jnp.zeros(e), jnp.zeros((e, n)), jnp.zeros(e), none(metrics), jnp.zeros(e, bool), jnp.zeros(e, jnp.int32), none(telling or {})
+    )
+
+
+def over(so_far: Episodes) -> Array:
+    """Which episodes are not played on, `[e]`: they ended, or broke off too often."""
+    return so_far.ended | (so_far.broke >= REPLAYS)
+
+
+def longest(spec: Spec, most: int | None) -> int:
+    """Steps after which an episode is given up: `most`, if that is configured. A declared horizon cuts nothing; it only raises this."""
+    return most or max(LONGEST, 2 * (spec.horizon or 0))
+
+
+def add(so_far: Episodes, row: Step, declared: dict[str, Metric], said: Mapping[str, Array] | None = None) -> Episodes:
+    """Count a row `[e ...]` for the episodes still going; one that broke off (a reset row before an end) is begun again. `said`: what the
+    decider told of the actions before this row."""
+    going = ~over(so_far)
+    each = lambda mask, x: mask.reshape(-1, *(1,) * (x.ndim - 1))
+    plus = lambda old, new: jnp.where(each(going & row.first, new), 0, old + jnp.where(each(going, new), new, 0))
+    latest = lambda k: jnp.where(going, row.metrics[k], so_far.metrics[k])
+    keep = lambda k: latest(k) if declared[k].reduce == "last" else plus(so_far.metrics[k], row.metrics[k])
+    return Episodes(
+        plus(so_far.team_return, row.team_reward),
+        plus(so_far.agent_return, row.reward),
+        plus(so_far.length, jnp.ones_like(so_far.length)),
+        {k: keep(k) for k in declared},
+        so_far.ended | (going & row.last & ~row.first),
+        so_far.broke + (going & row.first),
+        {k: plus(so_far.told[k], jnp.asarray(v, jnp.float32)) for k, v in (said or {}).items()},
+    )
+
+
+def finish(e: Episodes, declared: dict[str, Metric]) -> Episodes:
+    """Sums of metrics that are means, divided."""
+    mean = lambda k, x: x / jnp.maximum(e.length, 1) if declared[k].reduce == "mean" else x
+    return replace(e, metrics={k: mean(k, x) for k, x in e.metrics.items()})
+
+
+def play(
+    env: Vectorized, b: int, decider: Decider, policy: Any, key: Array, temperature: Array, most: int | None = None
+) -> tuple[Episodes, dict[str, Array]]:
+    """One episode of each of `b` JAX environments, in one compiled loop, to its end or for `longest` steps; and the faults met in them,
+    by name. The same key meets every decider, at every temperature of sampling, with the same environments."""
+    k1, k2, k3 = jax.random.split(key, 3)
+    state, step = env.init(jax.random.split(k1, b))
+    metrics, limit = env.spec.metrics, longest(env.spec, most)
+    memory = decider.memory(b)
+    telling = jax.eval_shape(lambda m: told(decider, m), memory)
+    begin = (jnp.array(0), Acting(state, step, memory), init_episodes(b, env.spec.n, metrics, telling))
+
+    def tick(carry: tuple[Array, Acting, Episodes]) -> tuple[Array, Acting, Episodes]:
+        i, now, so_far = carry
+        action, memory = decider.decide(policy, now.step, now.memory, jax.random.fold_in(k2, i), temperature)
+        state, row = env.step(now.env, decider.algorithm.emit(action), jax.random.split(jax.random.fold_in(k3, i), b))
+        return i + 1, Acting(state, row, memory), add(so_far, row, metrics, told(decider, memory))
+
+    going = lambda carry: (carry[0] < limit) & ~over(carry[2]).all()
+    _, now, played = lax.while_loop(going, tick, begin)
+    return finish(played, metrics), now.env.faults

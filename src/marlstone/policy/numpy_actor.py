@@ -1,0 +1,207 @@
+"""A policy's forward in NumPy, for processes that never import JAX: fleet actors, and whoever loads a policy artifact.
+
+What acts is described once, as plain JSON; its weights follow as a flat list of arrays, as often as there are new ones.
+The forward is training's own (`architectures.acting`): layers ask their arrays for the namespace.
+
+    learner    describe(algorithm)      -> JSON    -> FastActor(description)    actor
+               weights(train.policy)    -> arrays  -> FastActor.load(arrays)
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marlstone.architectures.acting import Actor, log_prob, policy_forward
+from marlstone.architectures.body import Body, Gru, Mlp
+from marlstone.architectures.contract import Architecture, Memory, ObservationNormalizer
+from marlstone.architectures.network import Network
+from marlstone.core.distributions import explored
+from marlstone.core.gru import Gru as GruParameters
+from marlstone.core.layers import Dense, lookup
+from marlstone.core.normalize import Moments
+from marlstone.core.records import replace
+from marlstone.core.spec_json import spec_from_json, spec_to_json
+from marlstone.core.types import Group, Step
+from marlstone.encoders.fuse import Fuse, FuseParameters
+from marlstone.encoders.image import Image
+
+if TYPE_CHECKING:
+    from marlstone.algorithm import Algorithm, Policy
+
+Arrays = tuple[np.ndarray, ...]
+_BODIES: dict[str, type[Body]] = {"mlp": Mlp, "gru": Gru}
+_RECORDS: dict[str, Any] = {c.__name__: c for c in (Network, FuseParameters, Dense, GruParameters, ObservationNormalizer, Moments, Memory)}
+REMEDY = "use fleet.actor = 'reference'"
+
+
+# ---- the learner's side
+def describe(algorithm: "Algorithm") -> dict[str, Any]:
+    """What `FastActor` must know of a combination, as plain JSON. Raises ValueError naming the part that NumPy cannot run."""
+    import jax
+
+    architecture, actors = algorithm.architecture, algorithm.architecture.actors(algorithm.spec)
+    if type(architecture).policy is not Architecture.policy:
+        raise ValueError(f"{type(architecture).__name__} has a `policy` of its own, which actors without JAX cannot run: {REMEDY}")
+    for a in actors:
+        for part in (a.body, a.fuse, a.fuse.image):
+            if type(part) not in (*_BODIES.values(), Fuse, Image):
+                raise ValueError(
+                    f"group {a.fuse.group.name!r}: {type(part).__name__} is not this package's, actors without JAX cannot run it: {REMEDY}"
+                )
+    policy = jax.eval_shape(lambda key: algorithm.init(key, None).policy, jax.random.key(0))
+    return {
+        "spec": spec_to_json(algorithm.spec),
+        "actors": [_actor_to_json(a) for a in actors],
+        "exploring": _exploring(algorithm),
+        "policy": _plan(vars(policy)),
+        "memory": _plan(jax.eval_shape(lambda: algorithm.memory(1))),
+    }
+
+
+def weights(policy: "Policy") -> list[np.ndarray]:
+    """A policy's arrays, in the order in which `FastActor.load` takes them."""
+    found: list[np.ndarray] = []
+    _each(vars(policy), lambda _, x: found.append(np.asarray(x)))
+    return found
+
+
+def _exploring(algorithm: "Algorithm") -> str | None:
+    """How heads become behavior, as `core.distributions.explored` names it; None: they are it."""
+    from marlstone.learners.policy_gradient import PolicyGradient
+    from marlstone.learners.q_learning import ValueBased
+
+    learner = algorithm.learner
+    if not learner.values_are_heads and not algorithm.credit.explore:
+        return None
+    behave: Any = type(learner).behave
+    known = {ValueBased.behave: "greedy", PolicyGradient.behave: "mixed"}
+    if behave not in known:
+        raise ValueError(f"{type(learner).__name__} has a `behave` of its own, which actors without JAX cannot run: {REMEDY}")
+    return known[behave]
+
+
+# ---- the actor's side
+class FastActor:
+    """Acts as `Algorithm.act` does, for rows of any number of environments. It has no weights until the first `load`."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        self.spec = spec_from_json(description["spec"])
+        self._exploring = description["exploring"]
+        self._begin = _blank(description["memory"])
+        self._like = _blank(description["policy"])
+        actors = [_actor_from_json(a, g) for a, g in zip(description["actors"], self.spec.groups, strict=True)]
+        # Parameters are looked up where they are loaded: from then on, each agent has its own.
+        self._owners = [lookup(a.fuse.owners) for a in actors]
+        apart = lambda a: replace(a, fuse=replace(a.fuse, owners=tuple(range(a.fuse.group.count))))
+        self._actors = tuple(a if own is None else apart(a) for a, own in zip(actors, self._owners, strict=True))
+        self._policy: tuple[Any, Any, np.ndarray] | None = None
+
+    def load(self, arrays: list[np.ndarray]) -> None:
+        """Act by these weights from now on. They are copied. Raises ValueError for the first that does not fit, and keeps the old."""
+        left = iter(arrays)
+
+        def take(name: str, like: np.ndarray) -> np.ndarray:
+            x = next(left, None)
+            if x is None:
+                raise ValueError(f"{len(arrays)} arrays came, none of them {name!r}: send what `weights` gives")
+            if x.shape != like.shape or x.dtype != like.dtype:
+                raise ValueError(f"weights {name!r} came as {x.dtype}{list(x.shape)}: this policy takes {like.dtype}{list(like.shape)}")
+            return np.array(x, order="C")
+
+        policy = _each(self._like, take)
+        if extra := len(list(left)):
+            raise ValueError(f"{len(arrays)} arrays came, {extra} more than this policy has: send what `weights` gives")
+        self._policy = self._looked_up(policy["actor"]), self._looked_up(policy["seen"].obs), policy["explore"]
+
+    def _looked_up(self, groups: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Parameters by agent, done once instead of in every act."""
+        return tuple(p if own is None else _each(p, lambda _, x: x[own]) for p, own in zip(groups, self._owners, strict=True))  # noqa: B023
+
+    def memory(self, b: int) -> Memory:
+        """Recurrent state at the start of an episode, for `b` environments; the critics', which acting leaves alone, too."""
+        return _each(self._begin, lambda _, x: np.repeat(x, b, 0))
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
+        """Sampling noise for every group, `[*shape n_g ...]`, distributed as `core.distributions.noise_of` draws it."""
+        return tuple(g.space.noise(rng, (*shape, g.count)) for g in self.spec.groups)
+
+    def act(self, step: Step, memory: Memory, noise: Arrays) -> tuple[Arrays, Arrays, Arrays, Memory]:
+        """One row of `b` environments: actions as recorded and as environments take them, the heads they came from, memory after."""
+        heads, memory = self.heads(step, memory)
+        rows = list(zip(self.spec.groups, heads, step.legal, noise, strict=True))
+        action = tuple(g.space.sample(h, ok, z) for g, h, ok, z in rows)
+        emitted = tuple(g.space.emit(a) for g, a in zip(self.spec.groups, action, strict=True))
+        return action, emitted, heads, memory
+
+    def log_prob(self, heads: Arrays, legal: tuple[np.ndarray | None, ...], action: Arrays) -> np.ndarray:
+        """`[... n]` of recorded actions, for one row or many."""
+        return log_prob(self.spec, heads, legal, action)
+
+    def heads(self, step: Step, memory: Memory) -> tuple[Arrays, Memory]:
+        """What the policy says, ready to sample from, as `Algorithm.heads` does."""
+        if self._policy is None:
+            raise ValueError("FastActor has no weights yet: call load first")
+        actor, seen, explore = self._policy
+        with np.errstate(over="ignore"):  # a gate's exponential may be infinite: the gate is then 0
+            heads, _, after = policy_forward(self._actors, actor, seen, step, memory.actor)
+        if self._exploring is not None:
+            rows = zip(self.spec.groups, heads, step.legal, strict=True)
+            heads = tuple(explored(self._exploring, g.space, h, ok, explore, g.default) for g, h, ok in rows)
+        return heads, replace(memory, actor=after)
+
+
+# ---- plain JSON and back
+def _actor_to_json(a: Actor) -> dict[str, Any]:
+    fuse = {f.name: getattr(a.fuse, f.name) for f in fields(Fuse) if f.name not in ("group", "image")}
+    kind = next(k for k, c in _BODIES.items() if type(a.body) is c)
+    return {"body": {"kind": kind, **_plain(asdict(a.body))}, "image": _plain(asdict(a.fuse.image)), "fuse": _plain(fuse)}  # type: ignore[call-overload]
+
+
+def _actor_from_json(said: dict[str, Any], group: Group) -> Actor:
+    body = _frozen(said["body"])
+    return Actor(Fuse(group, image=Image(**_frozen(said["image"])), **_frozen(said["fuse"])), _BODIES[body.pop("kind")](**body))
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+
+def _frozen(fields: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def _plan(tree: Any) -> Any:
+    """The structure of a tree of arrays: records and dictionaries by name, tuples as lists, arrays as shape and dtype."""
+    if tree is None:
+        return None
+    if is_dataclass(tree):
+        return {"record": type(tree).__name__, "of": {k: _plan(v) for k, v in vars(tree).items()}}
+    if isinstance(tree, dict):
+        return {"record": None, "of": {k: _plan(v) for k, v in tree.items()}}
+    return [_plan(x) for x in tree] if isinstance(tree, tuple) else {"shape": list(tree.shape), "dtype": str(tree.dtype)}
+
+
+def _blank(plan: Any) -> Any:
+    """The tree that `_plan` describes, of zeros."""
+    if plan is None:
+        return None
+    if isinstance(plan, list):
+        return tuple(_blank(x) for x in plan)
+    if "shape" in plan:
+        return np.zeros(plan["shape"], plan["dtype"])
+    inner = {k: _blank(v) for k, v in plan["of"].items()}
+    return inner if plan["record"] is None else _RECORDS[plan["record"]](**inner)
+
+
+def _each(tree: Any, leaf: Callable[[str, Any], Any], name: str = "") -> Any:
+    """A tree with `leaf(name, array)` in place of each array, in a fixed order: fields as declared, dictionaries sorted."""
+    inner = lambda k, x: _each(x, leaf, f"{name}.{k}" if name else str(k))
+    if tree is None:
+        return None
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return type(tree)(*(inner(f.name, getattr(tree, f.name)) for f in fields(tree)))
+    if isinstance(tree, dict):
+        return {k: inner(k, tree[k]) for k in sorted(tree)}
+    return tuple(inner(i, x) for i, x in enumerate(tree)) if isinstance(tree, tuple) else leaf(name, tree)

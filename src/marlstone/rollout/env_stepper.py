@@ -1,0 +1,265 @@
+"""Environments that only Python can step, a few in one process: rows into a block, broken ones replaced, bad numbers mended.
+
+Worker processes of the host runtime and actors of the fleet step by this alone. JAX is never imported.
+"""
+
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from marlstone.core.types import Spec, Step
+from marlstone.envs.conformance import NonConforming, probe, raised_at
+from marlstone.envs.faults import Fault, fault_from_json
+from marlstone.envs.guards import FAULTS, INSTEAD, BadRow, Guards, name_fault, refuse, sanitize, sound
+from marlstone.envs.layers import layered
+from marlstone.envs.make import make
+from marlstone.envs.managed import Managers
+from marlstone.envs.names import UnknownEnvironment
+from marlstone.envs.protocol import HostEnv
+from marlstone.rollout.shared_memory import RowBlock, map_step
+
+TRIES = 3  # resets in a row that may fail before an environment is given up
+NOTICE = "notice"  # the kind of a note that is no fault: what was settled while building, for a person to know
+BROKEN = (Exception, SystemExit)  # whatever a user's environment raises is recorded, counted and answered
+Note = dict[str, Any]
+
+
+def seed_of(base: int, episode: int) -> int:
+    """Seed of an environment's episode, 31 bits: of base and episode alone, so that workers do not matter."""
+    return int(np.random.SeedSequence([base, episode]).generate_state(1)[0] >> 1)
+
+
+def described(error: BaseException, env: int, fault: str = "raised") -> dict[str, Any]:
+    ours = type(error).__module__.startswith("marlstone.") or (isinstance(error, ModuleNotFoundError) and error.name is None)
+    text = str(error) if ours else f"{type(error).__name__}: {error}"
+    return {
+        "fault": getattr(error, "fault", fault),
+        "env": env,
+        "text": text,
+        "mistake": ours and isinstance(error, ValueError | ModuleNotFoundError),  # ours names no module: Python's own does
+        "where": "" if ours else raised_at(error),
+        "trace": "".join(traceback.format_exception(error)),
+    }
+
+
+class Stepping:
+    """The environments `low` to `high - 1` of `b`. `tell` is given notes of faults.
+
+    `next_seed(i)`, the seed of environment i's next episode, may be replaced; as it is, it is of the block's `seed` and `episode`.
+    `watch(k, fresh)` is told which environment is about to be stepped, or begun anew. Once `attach`ed: `advance` makes one row everywhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: dict[str, Any],
+        managers: Managers | None,
+        faults: tuple[Fault, ...],
+        guards: Guards,
+        low: int,
+        high: int,
+        tell: Callable[[Note], None],
+        state: bool = True,
+    ) -> None:
+        self.name, self.options, self.managers, self.faults, self.guards, self.tell = name, options, managers, faults, guards, tell
+        self.survive, self.state = guards.on_bad == "survive", state
+        self.low, self.high = low, high
+        self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
+        self.faulty = np.zeros(high - low, bool)
+        self.adapters: list[Any] = [None] * (high - low)
+        self.envs: list[HostEnv] = [self.build(k) for k in range(high - low)]
+        self.watch: Callable[[int, bool], None] = lambda k, fresh: None
+        self.begin()
+
+    @classmethod
+    def of(cls, setup: dict[str, Any], tell: Callable[[Note], None]) -> "Stepping":
+        """As a parent says in JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`."""
+        bounds = setup["guards"].pop("reward_bounds")
+        guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
+        managers = None if setup["managers"] is None else Managers(**setup["managers"])
+        faults = tuple(fault_from_json(said) for said in setup["faults"])
+        return cls(setup["name"], setup["options"], managers, faults, guards, setup["low"], setup["high"], tell, setup["state"])
+
+    @property
+    def spec(self) -> Spec:
+        return self.envs[0].spec
+
+    @property
+    def wiring(self) -> Mapping[str, Any] | None:
+        """How dictionaries by agent become rows, where the environment gives such; None: it gives rows itself."""
+        found: Mapping[str, Any] | None = getattr(self.adapters[0], "wiring", None)
+        return found
+
+    def masked(self) -> list[bool]:
+        """For which groups rows carry `legal`: one reset tells."""
+        return [x is not None for x in self.envs[0].reset(0).legal]
+
+    def begin(self) -> None:
+        """Let the next row be a reset everywhere."""
+        self.over = [True] * len(self.envs)
+
+    def probe(self) -> None:
+        """Play one reset and one step of the first environment under refusal, before anything is trained (`conformance.probe`). One that
+        raises is built anew and tried again; raising in the first step every time is an error in the user's code: `NonConforming`. To be
+        called once `attach`ed."""
+
+        def begun(fresh: bool) -> None:
+            self.progress[1], self.progress[2] = self.low, fresh
+            self.progress[0] += 1
+            self.watch(0, fresh)
+
+        for seed in range(TRIES):
+            try:
+                begun(True)
+                probe(self.adapters[0], values=not self.survive, seed=seed, stepping=lambda: begun(False))
+                return
+            except NonConforming:
+                raise
+            except BROKEN as error:
+                if seed + 1 == TRIES:
+                    text = (
+                        f"{raised_at(error)}: raised {type(error).__name__}: {error}, in the first step of every episode: correct it there"
+                    )
+                    raise NonConforming(text) from error
+                begun(True)
+                self._close(0)
+                self.envs[0] = self.build(0)
+
+    def build(self, k: int) -> HostEnv:
+        """Environment k of these, with what is put over it."""
+        env: Any = make(self.name, self.options)
+        if not hasattr(env, "reset"):
+            raise UnknownEnvironment(f"{self.name} is a JAX environment: only the fused runtime steps those")
+        if hasattr(env, "report"):
+            env.report = self.report if self.survive else refuse
+        if not self.state and hasattr(env, "without_state"):
+            env.without_state()
+        first = self.adapters[k] is None
+        self.adapters[k] = env
+        made = layered(env, self.managers, self.faults)
+        for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():
+            self.tell({"fault": NOTICE, "env": 0, "text": text})
+        return made
+
+    def report(self, fault: str, agent: str, field: str, value: Any) -> None:
+        """A bad value that its adapter repaired: count it, and say so once per kind."""
+        self.note(fault, self.at, agent, field, value)
+        self.counts[FAULTS.index(fault)] += 1
+
+    def note(self, fault: str, env: int, agent: str, field: str, value: Any) -> None:
+        """A bad value was met: its step is faulty, unless something sensible stands in its place; the first of a kind is reported."""
+        if fault not in INSTEAD:
+            self.faulty[env - self.low] = True
+        if self.counts[FAULTS.index(fault)] == 0:
+            text = f"agent {agent!r}, {field}, got {value!s:.200}: counted, {INSTEAD.get(fault, '0 put there')}"
+            self.tell({"fault": fault, "env": env, "text": text})
+
+    @property
+    def at(self) -> int:
+        return int(self.progress[1]) if hasattr(self, "progress") else self.low
+
+    def attach(self, block: RowBlock, w: int) -> None:
+        """Step into `block` from now on, as its worker `w`."""
+        self.block, self.progress = block, block.progress[w]
+        block.counts[w][:] += self.counts
+        self.counts = block.counts[w]
+        self.mine = map_step(lambda x: x[self.low : self.high], block.step)
+        floats = [x for leaves in self.mine.obs for x in leaves.values() if x.dtype.kind == "f"]
+        self.watched = [*floats, self.mine.state, self.mine.reward, self.mine.team_reward, *self.mine.metrics.values()]
+
+    def advance(self) -> None:
+        """One row of every environment, checked."""
+        self.faulty[:] = False
+        for k in range(len(self.envs)):
+            self.progress[1] = self.low + k
+            self.progress[2] = 0
+            self.progress[0] += 1
+            self._advance(k)
+        self._check()
+        if self.faulty.any():
+            self.progress[3] += int(self.faulty.sum())
+
+    def next_seed(self, i: int) -> int:
+        episode = int(self.block.episode[i])
+        self.block.episode[i] = episode + 1
+        return seed_of(int(self.block.seed[i]), episode)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+    def _advance(self, k: int) -> None:
+        """One row of one environment: a step, or a reset where its episode is over. Errors end the episode at its last good row."""
+        i = self.low + k
+        failed = 0
+        if not self.over[k]:
+            self.watch(k, False)
+            try:
+                row = self.envs[k].step(tuple([a[i] for a in self.block.action]))
+                self._put(k, row)
+                return
+            except NonConforming:
+                raise  # no number that could be repaired: every later step would break the interface too
+            except BROKEN as error:
+                self._record_env_error(k, error)
+                failed = 1
+        while True:
+            try:
+                self.progress[2] = 1  # guards.start_timeout holds
+                self.watch(k, True)
+                if failed:
+                    self.envs[k] = self.build(k)
+                self._put(k, self.envs[k].reset(self.next_seed(i)))
+                return
+            except BROKEN as error:
+                failed += 1
+                if failed > TRIES:
+                    raise
+                self._record_env_error(k, error)
+
+    def _put(self, k: int, row: Step) -> None:
+        self.block.write(self.low + k, row)
+        self.over[k] = bool(row.last)
+
+    def _record_env_error(self, k: int, error: BaseException) -> None:
+        """Record what an environment raised, and throw the environment away. Under `refuse`, raise it instead."""
+        if not self.survive:
+            raise error
+        note = described(error, self.low + k)
+        self.counts[FAULTS.index(note["fault"])] += 1
+        self.progress[4] += 1
+        self.faulty[k] = True
+        self.tell(note)
+        self._close(k)
+
+    def _close(self, k: int) -> None:
+        try:
+            self.envs[k].close()
+        except BROKEN as second:
+            self.tell({"fault": "raised", "env": self.low + k, "text": f"close() raised {second!r}"})
+
+    def _check(self) -> None:
+        """NaN, infinities and bounds over all rows at once; the clean case costs a few microseconds."""
+        bounds = self.guards.reward_bounds
+        paid = self.mine.reward
+        if all(sound(x).all() for x in self.watched) and (bounds is None or (paid.min() >= bounds[0] and paid.max() <= bounds[1])):
+            return
+        if not self.survive:
+            fault = name_fault(self.mine, self.spec, self.guards)
+            raise fault if fault is not None else BadRow("nan_observation", "team", "row", "not finite")
+        clean, counts = sanitize(self.mine, self.guards)
+        for e in range(len(self.envs)):
+            row = map_step(lambda x: x[e : e + 1], self.mine)  # noqa: B023
+            if (found := name_fault(row, self.spec, self.guards)) is not None:
+                self.note(found.fault, self.low + e, found.agent, found.field, found.value)
+        for name, count in counts.items():
+            self.counts[FAULTS.index(name)] += int(count)
+        for mine, good in zip(self.mine.obs, clean.obs, strict=True):
+            for k in mine:
+                mine[k][...] = good[k]
+        for k in ("state", "reward", "team_reward"):
+            getattr(self.mine, k)[...] = getattr(clean, k)
+        for k, x in clean.metrics.items():
+            self.mine.metrics[k][...] = x

@@ -1,0 +1,37 @@
+"""What training carries from update to update, and what an update reports."""
+
+from typing import Any
+
+from marlstone.algorithm import Policy, Train
+from marlstone.core.episodes import Finished, Tally
+from marlstone.core.records import record
+from marlstone.rollout.unroll import Acting
+
+Array = Any
+
+
+@record
+class State:
+    """Everything one training seed carries: enough to go on as if it had never stopped."""
+
+    train: Train
+    acting: Acting
+    tally: Tally
+    act_key: Array
+    learn_key: Array
+
+
+@record
+class Report:
+    """One update's figures."""
+
+    finished: Finished
+    steps: Array
+    losses: dict[str, Array]
+
+
+def policies_of(state: State | None) -> Policy:
+    """What acts, of all seeds. Raises ValueError for no state."""
+    if state is None:
+        raise ValueError("neither a state nor policies: give one of them to be played")
+    return state.train.policy

@@ -1,0 +1,1 @@
+"""Statistics over recorded returns: intervals, families of comparisons, confidence sequences. NumPy and SciPy alone."""

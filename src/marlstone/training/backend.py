@@ -1,0 +1,57 @@
+"""What the training loop asks of a backend: `fused` and `host` answer it, and the fleet's learner."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from marlstone.core.flops import Flops
+from marlstone.envs.guards import BadRow
+from marlstone.play.player import Player
+from marlstone.rollout.fault_log import FaultLog
+from marlstone.rollout.state import Report, State
+from marlstone.training.limit import Limit
+
+
+class Backend(Player, Protocol):
+    """Trains all seeds of a run, `total` updates each."""
+
+    @property
+    def total(self) -> int:
+        """Updates of the whole budget."""
+
+    @property
+    def consumes(self) -> bool:
+        """Whether training gives up the state it is given, so that its memory is used again."""
+
+    @property
+    def log(self) -> FaultLog:
+        """Faults of environments in training."""
+
+    def start(self) -> State:
+        """The state before the first update, of all seeds."""
+
+    def restored(self, state: State) -> State:
+        """A loaded state, ready to go on."""
+
+    def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
+        """`advance(state, n)`: n updates of every seed, at most `most`; reports are stacked `[seeds n ...]`."""
+
+    def refusal(self, state: State) -> BadRow | None:
+        """The first fault met, where faults are refused and only counts leave the device."""
+
+    def faults(self, state: State) -> list[dict[str, int]]:
+        """Faults so far, by name, per seed."""
+
+    def most_faults(self) -> dict[str, int]:
+        """How many of each fault one environment step can have at most; empty where who steps reports faults itself."""
+
+    def notes(self) -> list[dict[str, str]]:
+        """The latest fault of each name in words, per seed."""
+
+    def figures(self) -> list[dict[str, float]]:
+        """More to record at a contact, per seed."""
+
+    def saved(self) -> None:
+        """Told that a checkpoint holds all that was trained so far."""
+
+    def limit(self, flops: Flops) -> Limit:
+        """How fast training could be where a joint step costs `flops` in products."""

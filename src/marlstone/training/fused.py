@@ -1,0 +1,326 @@
+"""Whole training in one compiled loop, for environments written in JAX. The host is met only to report and checkpoint.
+
+Seeds are trained together: mapped over the accelerator by vmap, or dealt out to the processor's cores, where each core
+runs its seeds one after another (on CPUs vmapping seeds buys nothing; a core to itself does).
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from marlstone.algorithm import Algorithm, Train
+from marlstone.core.acting import Act, temperature
+from marlstone.core.compile_options import CPU_OPTIONS, SELDOM, supported
+from marlstone.core.episodes import begin, tally
+from marlstone.core.errors import UserError
+from marlstone.core.flops import Flops
+from marlstone.core.records import replace
+from marlstone.core.seeds import component_key
+from marlstone.core.shards import own_part, psum_over_shards
+from marlstone.core.types import Trajectory, difference
+from marlstone.envs.faults import Fault, faults_of, under
+from marlstone.envs.faults.alternatives import Alternatives
+from marlstone.envs.guards import BadRow
+from marlstone.envs.layers import layered
+from marlstone.envs.make import is_jax, make
+from marlstone.envs.vectorized import Running, Vectorized
+from marlstone.play.action_selectors import Alone, Decider
+from marlstone.play.episodes import acting_by, joined, spans
+from marlstone.play.evaluator import Episodes, play
+from marlstone.rollout.fault_log import FaultLog
+from marlstone.rollout.placement import PARTS, WHOLE, Spread
+from marlstone.rollout.state import Report, State, policies_of
+from marlstone.rollout.unroll import Acting, draw, trajectory_shapes, unroll
+from marlstone.training.limit import Limit, fused_limit
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Trains `seeds` at once, `b` environments each, in updates of `length` rows; `total` updates make the whole budget.
+
+    With `algorithm.shards` above 1, that many devices share each seed's environments: each steps and learns from its own part,
+    and they add their gradients up. State looks the same from outside, and noise is drawn as one device would draw it.
+    """
+
+    env: Vectorized
+    algorithm: Algorithm
+    length: int
+    total: int
+    seeds: tuple[int, ...]
+    consumes: ClassVar[bool] = True  # training gives up the state it is given, so that its memory is used again
+    most: int | None = None  # steps of an evaluation episode: `evaluate.max_steps`
+    log: FaultLog = field(default_factory=FaultLog, compare=False)  # of faults in training
+    judged: FaultLog = field(default_factory=FaultLog, compare=False)  # of faults in evaluation
+
+    def __post_init__(self) -> None:
+        b, m, k = self.env.b, self.algorithm.learner.minibatches, self.algorithm.shards
+        if b % (m * k):
+            shards = f" times rollout.shards = {k}" if k > 1 else ""
+            raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}{shards}: minibatches are made of environments")
+        if k > 1 and self.algorithm.learner.replay is not None:
+            raise ValueError(f"rollout.shards is {k}, but {type(self.algorithm.learner).__name__} keeps one replay: use rollout.shards = 1")
+
+    # ---- one seed
+    def begin(self, seed: Array) -> State:
+        keys = {c: component_key(seed, c) for c in ("init", "environment", "act", "learner")}
+        part, shards = self._part, self.algorithm.shards
+        env, step = part.init(own_part(jax.random.split(keys["environment"], self.env.b), shards, 0))
+        acting = Acting(replace(env, faults=psum_over_shards(env.faults, shards)), step, self.algorithm.memory(part.b))
+        train = self.algorithm.init(keys["init"], trajectory_shapes(self.algorithm, acting, self.length))
+        return State(train, acting, begin(part.b, part.spec.metrics), keys["act"], keys["learner"])
+
+    @property
+    def b(self) -> int:
+        """Environments of each seed."""
+        return self.env.b
+
+    @property
+    def _part(self) -> Vectorized:
+        """The environments one device steps."""
+        return replace(self.env, b=self.env.b // self.algorithm.shards)
+
+    @property
+    def _layout(self) -> State:
+        """Which arrays of the state are split by environments: all but the learner's, the keys and the counts of faults."""
+        whole, parts = cast(Any, WHOLE), cast(Any, PARTS)
+        return State(whole, Acting(Running(parts, parts, whole, parts), parts, parts), parts, whole, whole)
+
+    def cycle(self, state: State) -> tuple[State, Report]:
+        """One rollout and one update."""
+        train, algorithm, shards = state.train, self.algorithm, self.algorithm.shards
+        drawn = draw(algorithm, jax.random.fold_in(state.act_key, train.version), self.length, self.env.b)
+        noise, keys = jax.tree.map(lambda x: own_part(x, shards, 1), drawn)
+        acting, trajectories = unroll(self._part, algorithm, train.policy, state.acting, noise, keys)
+        before, after = state.acting.env.faults, acting.env.faults
+        met = psum_over_shards({k: after[k] - before[k] for k in before}, shards)
+        env = replace(acting.env, faults={k: before[k] + met[k] for k in before})
+        acting = Acting(env, acting.step, algorithm.remember(train, trajectories, acting.memory))
+        rows = jax.tree.map(lambda x: x[:, 1:], trajectories.step)
+        running, finished = tally(state.tally, rows, self.env.spec.metrics)
+        progress = train.version / self.total
+        train, losses = algorithm.update(train, trajectories, progress, jax.random.fold_in(state.learn_key, train.version))
+        finished, steps = psum_over_shards((finished, trajectories.real.sum()), shards)
+        return State(train, acting, running, state.act_key, state.learn_key), Report(finished, steps, losses)
+
+    def advance(self, state: State, updates: Array, most: int) -> tuple[State, Report]:
+        """`updates` cycles (at most `most`, so that one program serves every segment); reports `[most ...]`."""
+        blank = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), jax.eval_shape(self.cycle, state)[1])
+
+        def body(i: Array, carry: tuple[State, Report]) -> tuple[State, Report]:
+            state, report = self.cycle(carry[0])
+            return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), carry[1], report)
+
+        return lax.fori_loop(0, updates, body, (state, blank))
+
+    # ---- all seeds
+    @cached_property
+    def spread(self) -> Spread:
+        return Spread(len(self.seeds), self.algorithm.shards)
+
+    def start(self) -> State:
+        """Every seed's beginning, stacked `[slots ...]`."""
+        if self.spread.alone:
+            begin = jax.jit(self.begin)
+            return cast(State, self.spread.together([begin(np.uint32(s)) for s in self.seeds]))
+        return jax.jit(self._begin_all)(self.spread.pad(np.array(self.seeds, np.uint32)))
+
+    def shapes(self) -> State:
+        """What `start` gives, without beginning anything."""
+        return jax.eval_shape(self._begin_all, self.spread.pad(np.array(self.seeds, np.uint32)))
+
+    def _begin_all(self, seeds: Array) -> State:
+        return self.spread.over(self.begin, outs=self._layout)(seeds)
+
+    def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
+        """The training program for up to `most` updates between host contacts. It consumes the state it is given.
+
+        The budget and what the learner names in `traced` are arguments: runs that differ in them share the program, kept on disk.
+        """
+        learner, options = self.algorithm.learner, supported(CPU_OPTIONS)
+        given = {"total": np.float32(self.total), **{k: np.float32(getattr(learner, k)) for k in getattr(learner, "traced", ())}}
+        one = lambda state, n, given: self._given(**given).advance(state, n, most)
+        if self.spread.alone:
+            each = jax.jit(one, donate_argnums=0).lower(self.spread.first(state), np.int32(0), given).compile(options)
+            return lambda state, n: self.spread.together([each(s, np.int32(n), given) for s in self.spread.apart(state)])
+        slots = self.spread.each * self.spread.groups
+        all_given = {k: np.full(slots, x) for k, x in given.items()}
+        count = lambda n: self.spread.pad(np.full(len(self.seeds), n, np.int32))
+        run = jax.jit(self.spread.over(one, (self._layout, WHOLE, WHOLE), (self._layout, WHOLE)), donate_argnums=0)
+        compiled = run.lower(state, count(0), all_given).compile(options)
+        return lambda state, n: compiled(state, count(n), all_given)
+
+    def _given(self, total: Array, **fields: Array) -> "Fused":
+        """This with another budget and other numbers of the learner's, which are known only when the program runs."""
+        learner = copy.copy(self.algorithm.learner)
+        for name, x in fields.items():
+            object.__setattr__(learner, name, x)  # past the checks of its range: they were made when it was built
+        return replace(self, algorithm=replace(self.algorithm, learner=learner), total=total)
+
+    def refusal(self, state: State) -> BadRow | None:
+        """The first fault met, where faults are refused."""
+        return self.env.refusal(state.acting.env)
+
+    def faults(self, state: State) -> list[dict[str, int]]:
+        """Faults mended so far, by name, per seed."""
+        counts = {k: np.asarray(v) for k, v in self.spread.trim(state.acting.env.faults).items()}
+        return [{k: int(v[i]) for k, v in counts.items()} for i in range(len(self.seeds))]
+
+    def most_faults(self) -> dict[str, int]:
+        """How many of each fault that makes a step faulty one environment step can have at most."""
+        spec = self.env.spec
+        seen = sum(g.count * int(np.prod(leaf.shape)) for g in spec.groups for leaf in g.observation.values())
+        return {"nan_observation": max(seen, spec.state) + len(spec.metrics), "nan_reward": spec.n}
+
+    def notes(self) -> list[dict[str, str]]:
+        """What is known of the latest fault of each name, per seed: counts are all that leaves the device."""
+        return [{} for _ in self.seeds]
+
+    @property
+    def wiring(self) -> Mapping[str, Any] | None:
+        """Environments in JAX give rows, no dictionaries."""
+        return None
+
+    def evaluate(
+        self, state: State | None, episodes: int, act: Act = "mode", *,
+        decider: Decider | None = None, faults: tuple[Fault, ...] = (), policies: Any = None, keys: tuple[int, ...] | None = None,
+    ) -> Episodes:  # fmt: skip
+        """Whole episodes with every seed's policy as it stands, `[seeds episodes ...]`.
+
+        `decider` decides (default: the policy alone) by `policies` (one entry per slot; default: the seeds' own), under `faults`.
+        Seed i's episodes are drawn from `keys[i]` (default: its own seed): evaluations with equal keys meet the same episodes.
+        """
+        alone = decider is None and not faults
+        play = self._alone.get(episodes) if alone else None
+        if play is None:
+            play = self.evaluator(episodes, decider=decider, faults=faults)
+        if alone:
+            self._alone[episodes] = play
+        return play(policies_of(state) if policies is None else policies, keys, act)
+
+    @cached_property
+    def _alone(self) -> dict[int, Callable[..., Episodes]]:
+        """Programs that play policies alone, by episodes: made once for any number of checkpoints, rounds and ways of acting."""
+        return {}
+
+    def evaluator(
+        self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
+    ) -> Callable[..., Episodes]:
+        """`play(policies, keys=None, act=act)`: `evaluate`, compiled once for many policies and all ways of acting."""
+        one = lambda policy, seed, temperature: self._play(episodes, decider, faults, policy, seed, temperature)
+        compiled, default = jax.jit(self.spread.over(one), compiler_options=self._seldom), act
+
+        def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default) -> Episodes:
+            seeds = np.array(self.seeds if keys is None else keys, np.uint32)
+            played = compiled(policies, *map(self.spread.pad, (seeds, self._temperatures(act))))
+            episodes, met = jax.device_get(self.spread.trim(played))
+            if not faults:  # else they are what was asked for
+                self._count(met)
+            return episodes
+
+        return judged
+
+    def _count(self, met: dict[str, Array]) -> None:
+        """Report and count faults met in evaluation, by name, `[seeds]`."""
+        counts = {k: int(np.sum(n)) for k, n in met.items()}
+        for fault, n in counts.items():
+            if n:
+                self.judged.report(fault, f"{n:,} values in evaluation (guards.on_bad = 'refuse' names agent and field)")
+        self.judged.add(counts)
+
+    def _temperatures(self, act: Act) -> np.ndarray:
+        return np.full(len(self.seeds), temperature(act), np.float32)
+
+    def _play(
+        self, episodes: int, decider: Decider | None, faults: tuple[Fault, ...], policy: Any, seed: Array, temperature: Array
+    ) -> tuple[Episodes, dict[str, Array]]:
+        env = replace(self.env, env=under(faults, self.env.env), b=episodes, resets=False)
+        decider, key = decider or Alone(self.algorithm), component_key(seed, "evaluation")
+        return play(env, episodes, decider, policy, key, temperature, self.most)
+
+    def under_each(self, state: State, episodes: int, faults: Sequence[Fault], act: Act = "mode") -> Iterator[Episodes]:
+        """`evaluate` under each of these faults by itself, in turn; by one compiled program, since compiling is most of the work."""
+        one = lambda policy, seed, heat, which: self._play(episodes, None, (Alternatives(tuple(faults), which),), policy, seed, heat)
+        played = jax.jit(self.spread.over(one), compiler_options=self._seldom)
+        for which in range(len(faults)):
+            numbers = (np.array(self.seeds, np.uint32), self._temperatures(act), np.full(len(self.seeds), which, np.int32))
+            episodes, _ = played(state.train.policy, *map(self.spread.pad, numbers))  # faults are what was asked for
+            yield jax.device_get(self.spread.trim(episodes))
+
+    def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Fused":
+        """The same policies in the environment `name` with `options`, for judging, under this runtime's own managers and faults.
+
+        Raises `UserError` where agents would see or do other things there.
+        """
+        options = dict(options or {})
+        if not is_jax(name):
+            raise UserError(f"{name} is stepped by Python, and this run's environment by JAX: name one written in JAX")
+        env = layered(make(name, options), self.algorithm.architecture.managers(), faults_of(self.env.env))
+        if reason := difference(self.env.spec, env.spec):
+            raise UserError(f"{name} with {options}: {reason}" if options else f"{name}: {reason}")
+        return replace(self, env=replace(self.env, env=env))
+
+    def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Trajectory]]:
+        """`play(state, nth=0)`: an episode of each of `episodes` fresh environments with every seed's policy as it stands, per seed one
+        batch of trajectories `[episodes t ...]` on the host; acting as training does where `act` is None. The same state and number play
+        the same episodes."""
+        env, seeds = replace(self.env, b=episodes), self.spread.pad(np.array(self.seeds, np.uint32))
+        length, pieces = spans(env.spec, self.length, self.most)
+        key = lambda seed, train, nth: jax.random.fold_in(jax.random.fold_in(component_key(seed, "episodes"), train.version), nth)
+
+        def begin(train: Train, seed: Array, nth: Array) -> Acting:
+            state, step = env.init(jax.random.split(jax.random.fold_in(key(seed, train, nth), 0), episodes))
+            return Acting(state, step, self.algorithm.memory(episodes))
+
+        def go_on(train: Train, acting: Acting, seed: Array, nth: Array, piece: Array) -> tuple[Acting, Trajectory]:
+            noise, keys = draw(self.algorithm, jax.random.fold_in(key(seed, train, nth), 1 + piece), length, episodes)
+            return unroll(env, self.algorithm, train.policy, acting, noise, keys, act=acting_by(self.algorithm, act))
+
+        begun, going = (jax.jit(self.spread.over(f), compiler_options=self._seldom) for f in (begin, go_on))
+        each = len(self.seeds)
+        count = lambda n: self.spread.pad(np.full(each, n, np.uint32))
+        flat = lambda tree: jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), jax.device_get(self.spread.trim(tree)))
+
+        def play(state: State, nth: int = 0) -> list[Trajectory]:
+            train = replace(state.train, opt=None, replay=None)
+            acting = begun(train, seeds, count(nth))
+
+            def piece(k: int, acting: Acting) -> tuple[Acting, Trajectory]:
+                acting, trajectories = going(train, acting, seeds, count(nth), count(k))
+                return acting, flat(trajectories)
+
+            whole = joined(piece, acting, pieces, act)
+            return [jax.tree.map(lambda x: x.reshape(each, -1, *x.shape[1:])[i], whole) for i in range(each)]  # noqa: B023
+
+        return play
+
+    @property
+    def _seldom(self) -> dict[str, Any] | None:
+        """For programs that run so seldom that compiling them is what they cost."""
+        return supported(SELDOM)
+
+    def figures(self) -> list[dict[str, float]]:
+        """More to record at a contact, per seed."""
+        return [{} for _ in self.seeds]
+
+    def saved(self) -> None:
+        """A checkpoint holds all that was trained so far."""
+
+    def restored(self, state: State) -> State:
+        """A loaded state, ready to go on: environments written in JAX go on where they stood."""
+        return state
+
+    def limit(self, flops: Flops) -> Limit:
+        """How fast training could be where a joint step costs `flops` in products."""
+        return fused_limit(self._part, self.algorithm, self.length, len(self.seeds), flops)
+
+    def close(self) -> None:
+        """Nothing outlives the process."""

@@ -1,0 +1,386 @@
+"""Training on environments that only Python can step: worker processes step, one compiled program acts, one learns.
+
+The loop is the fused one with `host_scan` in place of `lax.scan`; algorithm, trajectories and updates are the same. Seeds are
+trained side by side, each on its own thread and processes, so that one seed's environments step while another learns.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marlstone.algorithm import Algorithm, Policy, Train
+from marlstone.config import RunConfig
+from marlstone.core.acting import Act, temperature
+from marlstone.core.distributions import noise_of
+from marlstone.core.episodes import begin, tally
+from marlstone.core.errors import UserError
+from marlstone.core.flops import Flops
+from marlstone.core.records import replace
+from marlstone.core.seeds import component_key
+from marlstone.core.types import Spec, Step, Trajectory, difference
+from marlstone.envs.faults import Fault
+from marlstone.envs.guards import BadRow, Guards
+from marlstone.play.action_selectors import Alone, Decider, told
+from marlstone.play.episodes import acting_by, joined, spans
+from marlstone.play.evaluator import Episodes, add, finish, init_episodes, longest, over
+from marlstone.rollout.fault_log import FaultLog, text_of
+from marlstone.rollout.placement import Spread
+from marlstone.rollout.state import Report, State, policies_of
+from marlstone.rollout.unroll import Acting, assemble, draw, host_scan, trajectory_shapes, unroll
+from marlstone.rollout.worker_pool import Workers
+from marlstone.training.limit import Limit, matrix_rate
+from marlstone.training.memory import refuse_too_large
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class OneByOne(Spread):
+    """Seeds in a stack, without empty slots: threads take them apart."""
+
+    def pad(self, tree: Any) -> Any:
+        return tree
+
+    def apart(self, f: Callable[..., Any], *stacks: Any) -> list[Any]:
+        """`f(i, entry ...)` for every seed, on its own thread."""
+        entry = lambda i: [jax.tree.map(lambda x: x[i], s) for s in stacks]
+        with ThreadPoolExecutor(self.seeds) as threads:
+            return list(threads.map(lambda i: f(i, *entry(i)), range(self.seeds)))
+
+    @staticmethod
+    def stacked(entries: list[Any]) -> Any:
+        return jax.tree.map(lambda *xs: jnp.stack(xs), *entries)
+
+    def advance(self, cycle: Callable[[int, Any], tuple[Any, Any]], state: Any, n: int) -> tuple[Any, Any]:
+        """`n` times `cycle(i, state) -> state, report` for every seed: states and reports, stacked."""
+
+        def run(i: int, state: Any) -> tuple[Any, Any]:
+            reports = []
+            for _ in range(n):
+                state, report = cycle(i, state)
+                reports.append(report)
+            return state, together(reports)
+
+        out = self.apart(run, state)
+        return self.stacked([s for s, _ in out]), together([r for _, r in out])
+
+
+def together(reports: list[Any]) -> Any:
+    """Reports stacked on the host: on a device, each number of them would be a program of its own."""
+    return jax.tree.map(lambda *xs: np.stack(xs), *jax.device_get(reports))
+
+
+def seen_of(step: Step) -> Step:
+    """What acting needs of a row; the rest would only be copied to the device."""
+    unseen: Any = dict.fromkeys(("state", "reward", "team_reward", "discount", "team_discount", "last", "present", "deciding"))
+    return replace(step, metrics={}, **unseen)
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """The host runtime. Same questions as `Fused`: start, compile, evaluate, limit, close. `env_faults`: the faults that environments are
+    stepped under; `options`, of environments made to judge, beside those in `name`. `log`, `judging`: of faults in training, and in
+    environments made to judge."""
+
+    name: str
+    algorithm: Algorithm
+    b: int
+    length: int
+    workers: int
+    total: int
+    seeds: tuple[int, ...]
+    guards: Guards
+    pools: list[Workers] = field(compare=False)
+    env_faults: tuple[Fault, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    spare: list[Workers] = field(default_factory=list, compare=False)
+    most: int | None = None
+    log: FaultLog = field(default_factory=FaultLog, compare=False)
+    judged: FaultLog = field(default_factory=FaultLog, compare=False)
+    consumes: ClassVar[bool] = False  # training leaves the state it is given as it is
+
+    @classmethod
+    def of(cls, config: RunConfig, total: int, seeds: tuple[int, ...]) -> "Hosted":
+        b, m = config.rollout.envs, config.learner.minibatches
+        if b % m:
+            raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}: minibatches are made of environments")
+        managers = config.architecture.managers()
+        workers = config.rollout.workers
+        log = FaultLog()
+        make = lambda _: Workers(
+            config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults,
+            state=config.architecture.central, log=log,
+        )  # fmt: skip
+        first = make(0)
+        try:
+            refuse_too_large(config, first.spec, len(seeds), copies=2)  # as rows come in, and put together
+            algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner)
+            with ThreadPoolExecutor(len(seeds)) as threads:
+                pools = [first, *threads.map(make, range(len(seeds) - 1))]
+        except BaseException:
+            first.close()
+            raise
+        return cls(
+            config.env, algorithm, b, config.rollout.length, workers, total, seeds, config.guards, pools, config.faults,
+            most=config.evaluate.max_steps, log=log, judged=FaultLog(log.reported),
+        )  # fmt: skip
+
+    @classmethod
+    def judging(cls, config: RunConfig, seeds: tuple[int, ...], b: int) -> "Hosted":
+        """As `of`, without environments to train in: what is judged is played `b` environments of each seed at once."""
+        managers, central = config.architecture.managers(), config.architecture.central
+        with Workers(config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central) as one:
+            algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner)
+        return cls(
+            config.env, algorithm, b, config.rollout.length, min(config.rollout.workers, b), 1, seeds, config.guards, [], config.faults,
+            most=config.evaluate.max_steps,
+        )  # fmt: skip
+
+    @property
+    def spec(self) -> Spec:
+        return self.algorithm.spec
+
+    @cached_property
+    def spread(self) -> OneByOne:
+        return OneByOne(len(self.seeds))
+
+    # ---- compiled parts, shared by all seeds
+    @cached_property
+    def _act(self) -> Callable[..., Any]:
+        return self._on_host(jax.jit(self.algorithm.act))
+
+    @staticmethod
+    def _on_host(compiled: Callable[..., Any]) -> Callable[..., Any]:
+        def act(policy: Policy, step: Step, memory: Any, noise: Any) -> Any:
+            action, emitted, heads, memory = compiled(policy, seen_of(step), memory, noise)
+            return *jax.device_get((action, emitted, heads)), memory
+
+        return act
+
+    @cached_property
+    def _trajectory(self) -> Callable[..., Trajectory]:
+        return jax.jit(partial(assemble, self.algorithm))
+
+    @cached_property
+    def _draw(self) -> Callable[..., Any]:
+        return jax.jit(lambda key, version: draw(self.algorithm, jax.random.fold_in(key, version), self.length, self.b)[0])
+
+    @cached_property
+    def _learn(self) -> Callable[..., Any]:
+        def learn(state: State, after: Step, trajectories: Trajectory) -> tuple[State, Report]:
+            train, memory = state.train, state.acting.memory
+            memory = self.algorithm.remember(train, trajectories, memory)
+            running, finished = tally(state.tally, jax.tree.map(lambda x: x[:, 1:], trajectories.step), self.spec.metrics)
+            key = jax.random.fold_in(state.learn_key, train.version)
+            train, losses = self.algorithm.update(train, trajectories, train.version / self.total, key)
+            return State(train, Acting(None, after, memory), running, state.act_key, state.learn_key), Report(
+                finished, trajectories.real.sum(), losses
+            )
+
+        return jax.jit(learn)
+
+    # ---- seeds
+    def _reset(self, i: int, version: int) -> Acting:
+        """Fresh episodes everywhere: the beginning, and after a resume, since simulators have no state to restore."""
+        keys = jax.random.split(jax.random.fold_in(component_key(self.seeds[i], "environment"), version), self.b)
+        _, step = self.pools[i].init(keys)
+        return Acting(None, step, self.algorithm.memory(self.b))
+
+    def start(self) -> State:
+        init = jax.jit(lambda key, acting: self.algorithm.init(key, trajectory_shapes(self.algorithm, acting, self.length)))
+
+        def one(i: int) -> State:
+            keys = {c: component_key(self.seeds[i], c) for c in ("init", "act", "learner")}
+            acting = self._reset(i, 0)
+            return State(init(keys["init"], acting), acting, begin(self.b, self.spec.metrics), keys["act"], keys["learner"])
+
+        return self.spread.stacked(self.spread.apart(one))
+
+    def restored(self, state: State) -> State:
+        """A loaded state with fresh episodes; the learner's part is exactly what was saved."""
+        version = int(np.asarray(state.train.version)[0])
+        fresh = lambda i, s: replace(s, acting=self._reset(i, version), tally=begin(self.b, self.spec.metrics))
+        return self.spread.stacked(self.spread.apart(fresh, state))
+
+    def cycle(self, i: int, state: State) -> tuple[State, Report]:
+        """One rollout of seed i's environments and one update."""
+        noise = jax.device_get(self._draw(state.act_key, state.train.version))
+        keys = np.zeros((self.length, 1))  # environments drew theirs when they were reset
+        acting = replace(state.acting, step=jax.device_get(state.acting.step))
+        after, trajectories = unroll(
+            self.pools[i], self.algorithm, state.train.policy, acting, noise, keys, host_scan, self._act, self._trajectory
+        )
+        return self._learn(replace(state, acting=replace(after, step=None)), after.step, trajectories)
+
+    def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
+        """Compile acting and learning on blank trajectories; `advance(state, n)` then runs n cycles of every seed."""
+        one = jax.tree.map(lambda x: x[0], state)
+        noise = jax.device_get(self._draw(one.act_key, one.train.version))
+        step = jax.device_get(one.acting.step)
+        action, _, heads, memory = self._act(one.train.policy, step, one.acting.memory, jax.tree.map(lambda x: x[0], noise))
+        rows = jax.tree.map(lambda x: np.stack([np.asarray(x)] * self.length), (step, action, heads))
+        trajectories = self._trajectory(rows, step, one.acting.memory)
+        jax.block_until_ready(self._learn(replace(one, acting=Acting(None, None, memory)), step, trajectories))
+
+        return partial(self.spread.advance, self.cycle)
+
+    def figures(self) -> list[dict[str, float]]:
+        """More to record at a contact, per seed."""
+        return [{} for _ in self.seeds]
+
+    def saved(self) -> None:
+        """A checkpoint holds all that was trained so far."""
+
+    def refusal(self, state: State) -> BadRow | None:
+        """Workers refuse on the spot."""
+        return None
+
+    def faults(self, state: State) -> list[dict[str, int]]:
+        return [pool.counts for pool in self.pools]
+
+    def most_faults(self) -> dict[str, int]:
+        """As `Fused.most_faults`: workers judge their environments themselves."""
+        return {}
+
+    def notes(self) -> list[dict[str, str]]:
+        """The latest fault of each name in words, per seed."""
+        return [{note["fault"]: text_of(note) for note in pool.notes} for pool in self.pools]
+
+    def _more(self, b: int, faults: tuple[Fault, ...] = ()) -> Workers:
+        """Another `b` environments, in processes of their own."""
+        made = Workers(
+            self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
+            managers=self.algorithm.architecture.managers(), faults=(*self.env_faults, *faults),
+            state=self.algorithm.architecture.central, log=self.judged,
+        )  # fmt: skip
+        if made.spec != self.spec:
+            made.close()
+            where = f"{self.name} with {dict(self.options)}" if self.options else self.name
+            raise UserError(f"{where}: {difference(self.spec, made.spec)}")
+        return made
+
+    @cached_property
+    def wiring(self) -> Mapping[str, Any] | None:
+        """How the environment's dictionaries by agent become rows (`envs.grouping`); None: it gives rows itself."""
+        if self.pools:
+            return self.pools[0].wiring
+        with self._more(1) as one:
+            return one.wiring
+
+    # ---- judging
+    def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Hosted":
+        """As `Fused.elsewhere`; what differs is reported once its workers start."""
+        return replace(self, name=name, options=dict(options or {}))
+
+    def evaluate(
+        self, state: State | None, episodes: int, act: Act = "mode", *,
+        decider: Decider | None = None, faults: tuple[Fault, ...] = (), policies: Any = None, keys: tuple[int, ...] | None = None,
+    ) -> Episodes:  # fmt: skip
+        """As `Fused.evaluate`, in worker processes of their own."""
+        return self.evaluator(episodes, act, decider=decider, faults=faults)(policies_of(state) if policies is None else policies, keys)
+
+    def evaluator(
+        self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
+    ) -> Callable[..., Episodes]:
+        """As `Fused.evaluator`."""
+        decider, declared, default = decider or Alone(self.algorithm), self.spec.metrics, act
+        limit = longest(self.spec, self.most)
+
+        def choose(policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> Any:
+            action, memory = decider.decide(policy, step, memory, key, temperature)
+            return self.algorithm.emit(action), memory, told(decider, memory)
+
+        compiled, counted = jax.jit(choose), jax.jit(lambda so_far, row, said: add(so_far, row, declared, said))
+
+        def one(i: int, policy: Any, seed: int, heat: Array) -> Episodes:
+            b = min(self.b, episodes)
+            k1, k2 = jax.random.split(component_key(seed, "evaluation"))
+            rounds = []
+            with self._more(b, faults) as env:
+                for r in range(-(-episodes // b)):
+                    _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
+                    memory, t = decider.memory(b), 0
+                    so_far = init_episodes(b, self.spec.n, declared, jax.eval_shape(lambda m: told(decider, m), memory))
+                    key = jax.random.fold_in(k2, r)
+                    while t < limit and not np.asarray(over(so_far)).all():
+                        seen = replace(seen_of(step), present=step.present, deciding=step.deciding)
+                        emitted, memory, said = compiled(policy, seen, memory, jax.random.fold_in(key, t), heat)
+                        _, step = env.step(None, jax.device_get(emitted))
+                        so_far, t = counted(so_far, step, said), t + 1
+                    rounds.append(finish(so_far, declared))
+            return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
+
+        def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default) -> Episodes:
+            seeds = np.array(self.seeds if keys is None else keys, np.uint32)
+            heat = np.full(len(seeds), temperature(act), np.float32)
+            return jax.device_get(self.spread.stacked(self.spread.apart(one, policies, seeds, heat)))
+
+        return judged
+
+    def under_each(self, state: State, episodes: int, faults: Sequence[Fault], act: Act = "mode") -> Iterator[Episodes]:
+        """As `Fused.under_each`; compiling is little of the work here."""
+        for fault in faults:
+            yield self.evaluate(state, episodes, act, faults=(fault,))
+
+    def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Trajectory]]:
+        """As `Fused.player`. Worker processes of its own start with the first call and stay until `close`."""
+        length, pieces = spans(self.spec, self.length, self.most)
+        compiled, assembled = jax.jit(acting_by(self.algorithm, act)), jax.jit(partial(assemble, self.algorithm))
+        drawn = jax.jit(lambda key, piece: draw(self.algorithm, jax.random.fold_in(key, 1 + piece), length, episodes)[0])
+        mine: dict[int, Workers] = {}
+
+        def one(i: int, train: Train, nth: int) -> Trajectory:
+            if i not in mine:
+                mine[i] = self._more(episodes)
+                self.spare.append(mine[i])
+            key = jax.random.fold_in(jax.random.fold_in(component_key(self.seeds[i], "episodes"), train.version), nth)
+            _, step = mine[i].init(jax.random.split(jax.random.fold_in(key, 0), episodes))
+
+            def piece(k: int, acting: Acting) -> tuple[Acting, Trajectory]:
+                noise, keys = jax.device_get(drawn(key, k)), np.zeros((length, 1))
+                after, trajectories = unroll(
+                    mine[i], self.algorithm, train.policy, acting, noise, keys, host_scan, self._on_host(compiled), assembled
+                )
+                return after, jax.device_get(trajectories)
+
+            return joined(piece, Acting(None, step, self.algorithm.memory(episodes)), pieces, act)
+
+        return lambda state, nth=0: self.spread.apart(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
+
+    def limit(self, flops: Flops) -> Limit:
+        """Random legal actions through as many workers, all seeds at once, by the best of three measurements of the time that stepping
+        takes; products as in the fused runtime."""
+        groups, keys = self.spec.groups, jax.random.split(jax.random.key(0), len(self.seeds))
+
+        pools = self.pools or [self._more(self.b) for _ in self.seeds]
+        self.spare.extend(p for p in pools if p not in self.pools)
+
+        def one(i: int, key: Array) -> float:
+            _, step = pools[i].init(jax.random.split(key, self.b))
+            zeros = [np.zeros((self.b, g.count, g.space.head), np.float32) for g in groups]
+            noise = [np.asarray(z) for z in noise_of([g.space for g in groups], [g.count for g in groups], key, (32, self.b))]
+            rows, best = 0, 0.0
+            for _ in range(3):
+                real, stepping = 0, 0.0
+                while stepping < 1 / 3 or not real:
+                    sampled = [g.space.sample(h, ok, z[rows % 32]) for g, h, ok, z in zip(groups, zeros, step.legal, noise, strict=True)]
+                    action, began = self.algorithm.emit(tuple(sampled)), time.perf_counter()
+                    _, step = pools[i].step(None, action)
+                    stepping += time.perf_counter() - began
+                    real, rows = real + int((~step.first).sum()), rows + 1
+                best = max(best, real / stepping)
+            return best
+
+        rate = sum(self.spread.apart(one, keys))
+        return Limit(rate, flops.total, matrix_rate(flops.heaviest, Spread(1)), overlapped=len(self.seeds) > 1, is_estimate=True)
+
+    def close(self) -> None:
+        for pool in (*self.pools, *self.spare):
+            pool.close()

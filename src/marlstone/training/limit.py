@@ -1,0 +1,121 @@
+"""How fast could this possibly go? The environment's own rate and the machine's matrix rate, measured beside the run.
+
+    limit = 1 / (1 / random-policy steps per second + FLOPs per step / matrix rate)
+
+The matrix rate is taken at the shapes of the run's own products that cost most, on the same threads; a share of 1 would mean that
+nothing but the environment and the products costs any time. Where environments step in other processes while products are computed, only
+the slower of the two limits. Worker processes add what it costs to wait for each other, and a trained policy may meet other steps
+than random play does: there the limit is an estimate. A run's own speed is a measurement too, so no limit is below it.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from marlstone.algorithm import Algorithm
+from marlstone.core.flops import Flops, Shape
+from marlstone.envs.vectorized import Vectorized
+from marlstone.rollout.placement import Spread
+from marlstone.rollout.unroll import draw
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`random_rate`: joint steps/s with random legal actions, all seeds together; `flops_per_step`; `matrix_rate` in FLOP/s;
+    `overlapped`: whether environments step while products are computed; `is_estimate`: whether a run could be faster."""
+
+    random_rate: float
+    flops_per_step: float
+    matrix_rate: float
+    overlapped: bool = False
+    is_estimate: bool = False
+
+    @property
+    def steps_per_second(self) -> float:
+        environment, products = 1 / self.random_rate, self.flops_per_step / self.matrix_rate
+        return 1 / (max(environment, products) if self.overlapped else environment + products)
+
+    def record(self, speed: float) -> dict[str, Any]:
+        """The record's fields for a run of `speed` steps/s. One that was faster shows that the limit was measured too low: it is then
+        at its limit, which is an estimate."""
+        limit = max(self.steps_per_second, speed)
+        return {
+            "limit_steps_per_second": limit,
+            "share_of_limit": speed / limit,
+            "limit_is_estimate": self.is_estimate or speed > self.steps_per_second,
+        }
+
+
+NOT_MEASURED: dict[str, Any] = {"limit_steps_per_second": None, "share_of_limit": None, "limit_is_estimate": None}
+
+
+def per_second(f: Callable[[], Any], amount: float, seconds: float = 0.4) -> float:
+    """The best of three timings of `amount` per call, each of at least `seconds` / 3."""
+    jax.block_until_ready(f())
+    best = 0.0
+    for _ in range(3):
+        calls, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds / 3:
+            jax.block_until_ready(f())
+            calls += 1
+        best = max(best, calls * amount / (time.perf_counter() - start))
+    return best
+
+
+def matrix_rate(products: Mapping[Shape, float], spread: Spread) -> float:
+    """FLOP/s of float32 products, of which so many FLOPs are of each shape `(m, k, n)`, run on all devices at once, as training is."""
+    seconds = sum(flops / _rate(shape, spread) for shape, flops in products.items())
+    return sum(products.values()) / seconds if seconds else float("inf")
+
+
+def _rate(shape: Shape, spread: Spread) -> float:
+    """FLOP/s of products of one shape."""
+    m, k, n = shape
+    everywhere = spread.seeds * spread.shards  # devices that share a seed do the same thing each: a part's work
+    repeat = max(1, int(2e8 // (2 * m * k * n)))
+    a, b = jax.random.normal(jax.random.key(0), (m, k)), jax.random.normal(jax.random.key(1), (k, n))
+
+    def again(_: Array, x: Array) -> Array:  # what passes a barrier is neither shortened nor moved out of the loop
+        left, x = lax.optimization_barrier((a, x))
+        return x + lax.optimization_barrier(left @ b)[0, 0]
+
+    def one(slot: Array) -> Array:
+        return lax.fori_loop(0, repeat, again, slot.astype(jnp.float32))
+
+    run = jax.jit(spread.over(one))
+    slots = spread.pad(jnp.zeros(spread.seeds))
+    return per_second(lambda: run(slots), everywhere * repeat * 2.0 * m * k * n)
+
+
+def random_rate(env: Vectorized, algorithm: Algorithm, length: int, spread: Spread) -> float:
+    """Joint steps per second (resets left out) of the environment alone, under random legal actions."""
+
+    def one(key: Array) -> Array:
+        state, step = env.init(jax.random.split(key, env.b))
+        noise, keys = draw(algorithm, key, length, env.b)
+
+        def tick(carry: Any, row: Any) -> tuple[Any, Array]:
+            (state, step), (z, k) = carry, row
+            heads = tuple(jnp.zeros((env.b, g.count, g.space.head)) for g in env.spec.groups)
+            state, step = env.step(state, algorithm.emit(algorithm.sample(heads, step.legal, z)), k)
+            return (state, step), (~step.first).sum() + 0 * step.reward.sum().astype(jnp.int32)
+
+        return lax.scan(tick, (state, step), (noise, keys))[1].sum()
+
+    run = jax.jit(spread.over(one))
+    keys = spread.pad(jax.random.split(jax.random.key(0), spread.seeds))
+    real = float(spread.trim(run(keys)).sum())
+    return per_second(lambda: run(keys), real * spread.shards)
+
+
+def fused_limit(env: Vectorized, algorithm: Algorithm, length: int, seeds: int, flops: Flops) -> Limit:
+    """The limit of a fused run of `seeds` seeds; `env` is what one device steps, `flops` what a joint step costs in products."""
+    spread = Spread(seeds, algorithm.shards)
+    return Limit(random_rate(env, algorithm, length, spread), flops.total, matrix_rate(flops.heaviest, spread))
