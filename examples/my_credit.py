@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from marlstone.credit import Trajectory, Credit, Spec, Views
+from marlstone.credit import Credit, Spec, Trajectory, Views
 
 Array = Any
 
