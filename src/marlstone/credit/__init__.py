@@ -11,7 +11,9 @@ from marlstone.credit.individual import Individual
 from marlstone.credit.shaping import Shaping
 from marlstone.credit.team import Team
 
+Chunk = Trajectory  # its name until 0.1: methods in users' files import it
+
 __all__ = [
-    "Asked", "Attention", "Counterfactual", "Credit", "Decoupled", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team",
+    "Asked", "Attention", "Chunk", "Counterfactual", "Credit", "Decoupled", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team",
     "Vdn", "Trajectory", "Spec", "Views",
 ]  # fmt: skip
