@@ -130,7 +130,12 @@ class Store:
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _pragmas)
         try:
-            self._prepare()
+            try:
+                self._prepare()
+            except sa.exc.OperationalError as error:
+                if "already exists" not in str(error.orig):
+                    raise
+                self._prepare()  # another process made the tables between our look and our making them: now they are there
         except sa.exc.DatabaseError as error:
             self._engine.dispose()
             raise UserError(f"metrics store {where} does not open: {error.orig}: move it away, or name another") from error
