@@ -3,6 +3,8 @@
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +159,16 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(UserError, match="schema 99"):
         Store(tmp_path / "n", "r")
+
+
+def test_many_may_open_a_new_store_at_once(tmp_path: Path) -> None:
+    """As a fleet's supervisor and its learner do: one makes the tables, the others find them all."""
+    together = threading.Barrier(8)
+
+    def opened(where: Path) -> None:
+        together.wait()
+        Store(where, "run").close()
+
+    with ThreadPoolExecutor(8) as threads:
+        for i in range(20):
+            list(threads.map(opened, [tmp_path / f"{i}.sqlite"] * 8))

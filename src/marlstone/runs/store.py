@@ -4,6 +4,7 @@ SQLite in WAL mode by default (readers never wait for the writer); any other dat
 keyed by what they measure, so writing one twice changes nothing, and a resumed run leaves no row doubled.
 """
 
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,11 +108,22 @@ def _known(x: float) -> float | None:
     return None if np.isnan(x) else float(x)
 
 
+PATIENCE = 10  # seconds that a connection waits for another's lock
+
+
 def _pragmas(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute(f"PRAGMA busy_timeout={1000 * PATIENCE}")
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:  # SQLite waits for no lock here: processes that open a new store at once must
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
     cursor.execute("PRAGMA synchronous=NORMAL")  # a crash of the process loses nothing; a power cut may lose the last commits
-    cursor.execute("PRAGMA busy_timeout=10000")
     cursor.close()
 
 
@@ -130,12 +142,7 @@ class Store:
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _pragmas)
         try:
-            try:
-                self._prepare()
-            except sa.exc.OperationalError as error:
-                if "already exists" not in str(error.orig):
-                    raise
-                self._prepare()  # another process made the tables between our look and our making them: now they are there
+            self._prepare()
         except sa.exc.DatabaseError as error:
             self._engine.dispose()
             raise UserError(f"metrics store {where} does not open: {error.orig}: move it away, or name another") from error
@@ -143,6 +150,10 @@ class Store:
     def _prepare(self) -> None:
         """Make the tables. Schema 1 lacked those of episodes and nothing else, so adding them is all it takes."""
         with self._engine.begin() as connection:
+            if sa.inspect(connection).has_table(VERSION.name) and connection.execute(sa.select(VERSION.c.version)).scalar() == SCHEMA:
+                return
+            if self._engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # several processes may open it at once: who looks next finds all tables
             VERSION.create(connection, checkfirst=True)
             found = connection.execute(sa.select(VERSION.c.version)).scalar()
             if found not in (None, 1, SCHEMA):
