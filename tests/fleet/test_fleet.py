@@ -73,6 +73,15 @@ def surviving(run: RunDirectory) -> dict[int, list[tuple[int, ...]]]:
     return {x["version"]: [tuple(c) for c in x["trajectories"]] for x in lines}
 
 
+def trained_once(record: dict[str, Any], run: RunDirectory) -> None:
+    """Twenty updates, of trajectories of both actors, each of which was trained once and is accounted for."""
+    balanced(record)
+    lineage = surviving(run)
+    assert sorted(lineage) == list(range(1, 21))
+    assert max(Counter(c for trajectories in lineage.values() for c in trajectories).values()) == 1
+    assert {c[0] for trajectories in lineage.values() for c in trajectories} == {0, 1}
+
+
 def test_a_fleet_trains_and_leaves_nothing_behind(tmp_path: Path) -> None:
     before = children()
     it = supervised(tmp_path)
@@ -82,11 +91,7 @@ def test_a_fleet_trains_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert record["actors"] == 2
     assert record["restarts"] == 0
     assert np.isfinite(record["returns"]).all()
-    balanced(record)
-    lineage = surviving(it.run)
-    assert sorted(lineage) == list(range(1, 21))
-    assert max(Counter(c for trajectories in lineage.values() for c in trajectories).values()) == 1
-    assert {c[0] for trajectories in lineage.values() for c in trajectories} == {0, 1}
+    trained_once(record, it.run)
     assert children() == before
     said = status_of(it.run)
     assert [m["name"] for m in said["members"]] == ["learner", "actor-0", "actor-1"]

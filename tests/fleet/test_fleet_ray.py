@@ -20,7 +20,7 @@ from marlstone.fleet import supervisor as fleet
 from marlstone.fleet.inspection import STATUS, dump_stacks, status_of
 from marlstone.fleet.on_ray import OnRay
 from marlstone.fleet.supervisor import Supervisor
-from tests.fleet.test_fleet import HOST, balanced, children, supervised, surviving
+from tests.fleet.test_fleet import HOST, balanced, children, supervised, surviving, trained_once
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -90,11 +90,7 @@ def test_a_fleet_on_ray_trains_is_seen_and_leaves_nothing_behind(tmp_path: Path)
     assert record["steps"] == 640
     assert record["restarts"] == 0
     assert np.isfinite(record["returns"]).all()
-    balanced(record)
-    lineage = surviving(it.run)
-    assert sorted(lineage) == list(range(1, 21))
-    assert max(Counter(c for trajectories in lineage.values() for c in trajectories).values()) == 1
-    assert {c[0] for trajectories in lineage.values() for c in trajectories} == {0, 1}
+    trained_once(record, it.run)
     assert heard == [b""] * 4
     assert nodes == [[None, "127.0.0.1", "127.0.0.1"]]
     assert found[0].count("fleet/actor.py") >= 2

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marlstone.cli.arguments import Parser
+from marlstone.cli.group import dispatched
 from marlstone.core.errors import UserError, suggest
 
 if TYPE_CHECKING:
@@ -20,25 +21,12 @@ COMMANDS = {
     "archive": "a run as one .tar.gz file",
     "delete": "remove runs",
 }
-USAGE = """usage: marlstone runs COMMAND [options]
-
-{commands}
-
-marlstone runs COMMAND --help explains a command."""
 
 
 def main(words: list[str]) -> int:
     """Run one of them; returns its exit code."""
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE.format(commands="\n".join(f"  {name:<13} {about}" for name, about in COMMANDS.items())))
-        return 0 if words else 2
-    command, *rest = words
-    if command not in COMMANDS:
-        raise UserError(f"marlstone runs has no command {command!r}; {suggest(command, COMMANDS)}")
-    steps: dict[str, Callable[[list[str]], int]] = {
-        "list": _list, "show": _show, "compare": _compare, "archive": _archive, "delete": _delete,
-    }  # fmt: skip
-    return steps[command](rest)
+    steps = {"list": _list, "show": _show, "compare": _compare, "archive": _archive, "delete": _delete}
+    return dispatched("runs", COMMANDS, lambda command, rest: steps[command](rest), words)
 
 
 def _list(words: list[str]) -> int:

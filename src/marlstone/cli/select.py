@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from marlstone.cli.arguments import Parser, settings
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.seeds import REPORTING
+from marlstone.evaluation.select import BUDGET, QUICK_BUDGET, SEEDS
 
 if TYPE_CHECKING:
     from marlstone.evaluation.select.question import Question
-
-BUDGET, QUICK_BUDGET, SEEDS = "1e6", "2e5", 5
 
 
 def parser() -> Parser:
@@ -96,11 +95,9 @@ def _whole(name: str, text: str) -> int:
 
 
 def _folder(flags: argparse.Namespace) -> Path:
-    if flags.out is not None:
-        return Path(flags.out).expanduser().absolute()
     from marlstone.api.finding import new_path
 
-    return new_path("selections", flags.env).absolute()
+    return Path(flags.out or new_path("selections", flags.env)).expanduser().absolute()
 
 
 @contextlib.contextmanager

@@ -175,13 +175,9 @@ def checking(config: "RunConfig", run: "RunDirectory", since: int) -> Any:
 
 def runtime(config: "RunConfig") -> Callable[..., dict[str, Any]]:
     """The training loop, or the supervisor of the processes that run it; imported late: it brings JAX."""
-    if config.fleet.kind != "none":
-        from marlstone.fleet.supervisor import supervise
+    from marlstone.api.runs import backend
 
-        return supervise
-    from marlstone.training.loop import train
-
-    return train
+    return backend(config)
 
 
 def _conclude(record: dict[str, Any], run: "RunDirectory", as_json: bool, interrupted: int) -> int:

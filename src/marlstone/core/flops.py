@@ -31,8 +31,8 @@ class Flops:
     @property
     def heaviest(self) -> dict[Shape, float]:
         """The shapes that cost most, up to `SHAPES` of them or `MOST` of all FLOPs; with what each costs."""
-        chosen, left = {}, (1 - MOST) * sum(self.by_shape.values())
-        missing = sum(self.by_shape.values())
+        chosen, missing = {}, sum(self.by_shape.values())
+        left = (1 - MOST) * missing
         for shape, flops in sorted(self.by_shape.items(), key=lambda x: -x[1])[:SHAPES]:
             if missing <= left:
                 break

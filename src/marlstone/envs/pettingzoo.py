@@ -23,7 +23,7 @@ from marlstone.envs.host_row import flag, host_row, number
 from marlstone.envs.names import UnknownEnvironment, versions
 from marlstone.envs.own_state import OwnState
 from marlstone.envs.snapshots import brought_back, kept
-from marlstone.envs.spaces import MASKS
+from marlstone.envs.spaces import masks_in
 from marlstone.envs.true_metrics import declared, reported
 
 HORIZONS = ("max_cycles", "max_episode_steps")  # attributes that hint at how long episodes are; what they count differs (`Spec.horizon`)
@@ -242,13 +242,7 @@ class PettingZooEnv:
     def _masks(self, seen: Mapping[str, Any], infos: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
         """The environment's masks by agent, with the names they have: in the observation where the space holds one, else in info. Looked
         for in every step, since many environments give none at reset."""
-        masks = {}
-        for agent, info in infos.items():
-            if info and isinstance(info, Mapping):
-                for name in MASKS:
-                    if info.get(name) is not None:
-                        masks[agent] = name, info[name]
-                        break
+        masks = masks_in(infos)
         self._arranged.read_masks(seen, masks, self.report)
         return masks
 

@@ -4,7 +4,7 @@
 neither can express is refused by name, with the remedy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,18 @@ The value has one 0 or 1 per action; `legal_actions` and `legal_moves` may also 
 LISTED = ("legal_actions", "legal_moves")
 FAR = 10.0  # a number farther outside its Box than this many times the Box's width is a fault; declared bounds are often a little off
 SMALLEST_IMAGE = 8  # pixels a side; smaller boards are flattened: a convolution has nothing to slide over
+
+
+def masks_in(infos: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Legal actions that stand in infos by agent: the name under which, and the mask."""
+    masks = {}
+    for agent, info in infos.items():
+        if info and isinstance(info, Mapping):
+            for name in MASKS:
+                if info.get(name) is not None:
+                    masks[agent] = name, info[name]
+                    break
+    return masks
 
 
 class UnsupportedSpace(ValueError):

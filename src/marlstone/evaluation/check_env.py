@@ -12,16 +12,15 @@ from marlstone.core.distributions import Box, Discrete, MultiDiscrete
 from marlstone.core.types import Group, Spec, Step
 from marlstone.envs.guards import Guards
 from marlstone.envs.make import is_jax, make
+from marlstone.evaluation.select import BUDGET, SEEDS
+from marlstone.evaluation.select.question import DEFAULTS
 from marlstone.rollout.fault_log import FaultLog
 
-STEPS = 100
 FEW = 5  # first steps are left out of the speed: imports, caches, compiling
-TRIAL = 1e6  # joint steps per seed that `select` gives each candidate by default
-CANDIDATES, SEEDS = 7, 5
-BESIDE = 32  # environments written in JAX that are stepped together
+BESIDE, LENGTH = 32, 100  # environments written in JAX that are stepped together, and rows at once
 
 
-def check_env(name: str, steps: int = STEPS, seed: int = 0) -> dict[str, Any]:
+def check_env(name: str, steps: int, seed: int = 0) -> dict[str, Any]:
     """Play `steps` joint steps of random legal actions in one environment.
 
     Returns: `kind`; `groups` (name, agents, observation leaves, action space, share of actions that were legal); `state`, the global
@@ -62,6 +61,7 @@ def check_env(name: str, steps: int = STEPS, seed: int = 0) -> dict[str, Any]:
 
     mean = lambda values: float(np.mean(values)) if values else None
     lanes = len(cores())
+    hours = float(BUDGET) / (speed * lanes) / 3600
     return {
         "env": name,
         "kind": "jax" if is_jax(name) else "python",
@@ -78,7 +78,7 @@ def check_env(name: str, steps: int = STEPS, seed: int = 0) -> dict[str, Any]:
         "environments": beside,
         "steps_per_second": speed,
         "cores": lanes,
-        "hours": {"train": TRIAL / (speed * lanes) / 3600, "select": CANDIDATES * SEEDS * TRIAL / (speed * lanes) / 3600},
+        "hours": {"train": hours, "select": len(DEFAULTS) * SEEDS * hours},
     }
 
 
@@ -92,7 +92,7 @@ def _stepped(name: str, log: FaultLog) -> Iterator[tuple[Step, Spec, Any, Any]]:
             import jax
 
             _, row = one.init(jax.random.split(jax.random.key(0), 1))
-            yield _copied(row), one.spec, lambda: one.counts, lambda action: _copied(one.step(None, action)[1])
+            yield row, one.spec, lambda: one.counts, lambda action: one.step(None, action)[1]
         return
     import jax
 
@@ -113,39 +113,17 @@ def _stepped(name: str, log: FaultLog) -> Iterator[tuple[Step, Spec, Any, Any]]:
 
 
 def _compiled_speed(name: str) -> float:
-    """Joint steps per second of `BESIDE` environments written in JAX, stepped together on one device, random actions."""
-    import jax
-    import jax.numpy as jnp
-
-    from marlstone.core.distributions import noise_of
+    """Joint steps per second of `BESIDE` environments written in JAX, stepped together on one core, random legal actions."""
+    from marlstone.algorithm import Algorithm
+    from marlstone.architectures import Decentralized
+    from marlstone.credit import Individual
     from marlstone.envs.vectorized import Vectorized
+    from marlstone.learners import PolicyGradient
+    from marlstone.rollout.placement import Spread
+    from marlstone.training.limit import random_rate
 
     many = Vectorized(cast(Any, make(name)), BESIDE)
-    groups = many.spec.groups
-
-    def tick(carry: Any, key: Any) -> Any:
-        (state, row), (k1, k2) = carry, jax.random.split(key)
-        noise = noise_of([g.space for g in groups], [g.count for g in groups], k1, (BESIDE,))
-        heads = [jnp.zeros((BESIDE, g.count, g.space.head)) for g in groups]
-        action = tuple(g.space.emit(g.space.sample(h, ok, z)) for g, h, ok, z in zip(groups, heads, row.legal, noise, strict=True))
-        state, row = many.step(state, action, jax.random.split(k2, BESIDE))
-        return (state, row), (~row.first).sum()
-
-    def run(key: Any) -> Any:
-        return jax.lax.scan(tick, many.init(jax.random.split(key, BESIDE)), jax.random.split(key, STEPS))[1].sum()
-
-    compiled = jax.jit(run)
-    compiled(jax.random.key(0)).block_until_ready()
-    began = time.perf_counter()
-    return float(sum(int(compiled(jax.random.key(i))) for i in range(3))) / (time.perf_counter() - began)
-
-
-def _copied(row: Step) -> Step:
-    """A row that the next one does not overwrite."""
-    import jax
-
-    copied: Step = jax.tree.map(np.array, row)
-    return copied
+    return random_rate(many, Algorithm(many.spec, Decentralized(), Individual(), PolicyGradient()), LENGTH, Spread(1))
 
 
 def _random(spec: Spec, row: Step, rng: np.random.Generator) -> tuple[np.ndarray, ...]:

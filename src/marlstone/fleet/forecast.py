@@ -1,14 +1,13 @@
 """What to expect of a fleet: both ways of coupling it, as asked and healthy, for one number of actors or for many."""
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from marlstone.fleet.scenario import MOST_ACTORS, Scenario, Service
 from marlstone.fleet.simulate import EVENTS, SECONDS, simulate
-from marlstone.runs.files import PARTIAL
+from marlstone.runs.picture import saved
 
 WAYS = ("asynchronous", "synchronous")
 OCTAVES = range(-6, 3)
@@ -66,7 +65,4 @@ def draw(path: Path, records: list[dict[str, Any]], actors: int) -> Path:
     axes.set(title=f"a fleet around {actors:,} actors, simulated", xlabel="actors", ylabel="steps trained per second")
     axes.grid(alpha=0.25)
     figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize="small")
-    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    figure.savefig(partial, format="png", dpi=130)
-    os.replace(partial, path)
-    return path
+    return saved(figure, path)

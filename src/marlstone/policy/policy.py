@@ -26,7 +26,7 @@ from marlstone.core.records import replace
 from marlstone.core.types import Group, Spec, Step
 from marlstone.envs.grouping import Arrangement, rearranged
 from marlstone.envs.managed import GOAL, Layout, Managers
-from marlstone.envs.spaces import LISTED, MASKS
+from marlstone.envs.spaces import LISTED, MASKS, masks_in
 from marlstone.policy.numpy_actor import FastActor, describe, weights
 
 if TYPE_CHECKING:
@@ -65,18 +65,20 @@ class Policy:
         act: Act,
         wiring: Mapping[str, Any] | None = None,
         source: Mapping[str, Any] | None = None,
+        network: Mapping[str, Any] | None = None,
     ) -> "Policy":
         """Freeze one training seed's policy. Imports JAX.
 
         Args: `trained`: its arrays, without an axis of seeds; `act`: how it is deployed; `wiring`: how the environment's dictionaries
-        become groups (None: agents are given leaves by name); `source`: where it came from, for people.
+        become groups (None: agents are given leaves by name); `source`: where it came from, for people; `network`: what `describe` says of
+        the algorithm, where that is known (training seeds share it).
         Raises ValueError for a combination whose forward NumPy cannot run.
         """
         managers = algorithm.architecture.managers()
         description = {
             "version": VERSION,
             "acting": act,
-            "network": describe(algorithm),
+            "network": dict(network or describe(algorithm)),
             "managers": None if managers is None else asdict(managers),
             "wiring": None if wiring is None else dict(wiring),
             "source": dict(source or {}),
@@ -186,12 +188,8 @@ class Policy:
         obs, legal = self._seen(observations, infos or {})
         present = np.array([a in asked for a in self.spec_without_goals.agents])
         step, goals, clock = self._step(obs, legal, present, first, memory)
-        heat = temperature(acting or self.acting)
-        if heat and rng is None:
-            rng = np.random.default_rng()
-        noise = tuple(
-            np.float32(heat) * z for z in self._actor.noise(rng or np.random.default_rng(0), (1,))
-        )  # at 0 the mode, whatever is drawn
+        heat, rng = np.float32(temperature(acting or self.acting)), rng or np.random.default_rng()
+        noise = tuple(heat * z for z in self._actor.noise(rng, (1,)))  # at 0 the mode, whatever is drawn
         _, emitted, _, recurrent = self._actor.act(step, memory.recurrent, noise)
         if self._layout is not None:
             goals, clock = self._layout.after(goals, clock, emitted[-1][0])
@@ -205,10 +203,7 @@ class Policy:
 
     def _seen(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> tuple[Any, Any]:
         """Observations and masks by group, `[n_g ...]`."""
-        masks = {}
-        for agent, info in infos.items():
-            if isinstance(info, Mapping) and (name := next((m for m in MASKS if info.get(m) is not None), None)) is not None:
-                masks[agent] = name, info[name]
+        masks = masks_in(infos)
         if self._arranged is None:
             return self._leaves(observations, masks)
         obs = self._arranged.blank()

@@ -122,12 +122,21 @@ class Watched(Protocol):
     """What a training backend tells of faults (`training.backend`)."""
 
     @property
-    def seeds(self) -> tuple[int, ...]: ...
+    def seeds(self) -> tuple[int, ...]:
+        """The training seeds."""
+
     @property
-    def log(self) -> FaultLog: ...
-    def faults(self, state: Any) -> list[dict[str, int]]: ...
-    def most_faults(self) -> dict[str, int]: ...
-    def notes(self) -> list[dict[str, str]]: ...
+    def log(self) -> FaultLog:
+        """Faults of environments in training."""
+
+    def faults(self, state: Any) -> list[dict[str, int]]:
+        """Faults so far, by name, per seed."""
+
+    def most_faults(self) -> dict[str, int]:
+        """How many of each fault one environment step can have at most; empty where who steps reports faults itself."""
+
+    def notes(self) -> list[dict[str, str]]:
+        """The latest fault of each name in words, per seed."""
 
 
 @dataclass

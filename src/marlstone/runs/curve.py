@@ -1,12 +1,11 @@
 """The learning curve: team return against joint env steps, as a picture that needs no further words."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from marlstone.runs.files import PARTIAL
+from marlstone.runs.picture import saved
 from marlstone.runs.store import Series
 from marlstone.stats.intervals import interval
 
@@ -36,6 +35,12 @@ def on_grid(series: Sequence[Series], points: int = POINTS) -> tuple[np.ndarray,
     return edges[1:], np.array(rows)
 
 
+def _summary(returns: np.ndarray) -> np.ndarray:
+    """IQM over seeds, lower and upper end of its interval, `[3 k]`, of `[seeds k]`."""
+    found = [interval(list(column[:, None])) for column in returns.T]
+    return np.array([(center, low, high) for center, (low, high) in found]).T
+
+
 def draw(
     path: Path,
     series: Sequence[Series],
@@ -56,8 +61,7 @@ def draw(
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
-    summary = [interval(list(column[:, None])) for column in returns[:, shown].T]
-    center, low, high = (np.array(x) for x in ([c for c, _ in summary], [b[0] for _, b in summary], [b[1] for _, b in summary]))
+    center, low, high = _summary(returns[:, shown])
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -80,10 +84,7 @@ def draw(
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="best")
-    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    figure.savefig(partial, format="png", dpi=130)
-    os.replace(partial, path)
-    return path
+    return saved(figure, path)
 
 
 def draw_together(path: Path, curves: Sequence[tuple[str, Sequence[Series]]]) -> Path | None:
@@ -102,8 +103,7 @@ def draw_together(path: Path, curves: Sequence[tuple[str, Sequence[Series]]]) ->
         shown = np.isfinite(returns).all(0) if returns.size else np.zeros(0, bool)
         if not shown.any():
             continue
-        summary = [interval(list(column[:, None])) for column in returns[:, shown].T]
-        center, low, high = (np.array(x) for x in ([c for c, _ in summary], [b[0] for _, b in summary], [b[1] for _, b in summary]))
+        center, low, high = _summary(returns[:, shown])
         axes.plot(steps[shown], center, color=f"C{i % 10}", linewidth=2, label=f"{name} ({len(returns)} seeds)")
         if len(returns) > 1:
             axes.fill_between(steps[shown], low, high, color=f"C{i % 10}", alpha=0.15, linewidth=0)
@@ -115,7 +115,4 @@ def draw_together(path: Path, curves: Sequence[tuple[str, Sequence[Series]]]) ->
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="best")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    figure.savefig(partial, format="png", dpi=130)
-    os.replace(partial, path)
-    return path
+    return saved(figure, path)

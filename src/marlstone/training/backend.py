@@ -6,12 +6,12 @@ from typing import Protocol
 from marlstone.core.flops import Flops
 from marlstone.envs.guards import BadRow
 from marlstone.play.player import Player
-from marlstone.rollout.fault_log import FaultLog
+from marlstone.rollout.fault_log import Watched
 from marlstone.rollout.state import Report, State
 from marlstone.training.limit import Limit
 
 
-class Backend(Player, Protocol):
+class Backend(Player, Watched, Protocol):
     """Trains all seeds of a run, `total` updates each."""
 
     @property
@@ -21,10 +21,6 @@ class Backend(Player, Protocol):
     @property
     def consumes(self) -> bool:
         """Whether training gives up the state it is given, so that its memory is used again."""
-
-    @property
-    def log(self) -> FaultLog:
-        """Faults of environments in training."""
 
     def start(self) -> State:
         """The state before the first update, of all seeds."""
@@ -37,15 +33,6 @@ class Backend(Player, Protocol):
 
     def refusal(self, state: State) -> BadRow | None:
         """The first fault met, where faults are refused and only counts leave the device."""
-
-    def faults(self, state: State) -> list[dict[str, int]]:
-        """Faults so far, by name, per seed."""
-
-    def most_faults(self) -> dict[str, int]:
-        """How many of each fault one environment step can have at most; empty where who steps reports faults itself."""
-
-    def notes(self) -> list[dict[str, str]]:
-        """The latest fault of each name in words, per seed."""
 
     def figures(self) -> list[dict[str, float]]:
         """More to record at a contact, per seed."""

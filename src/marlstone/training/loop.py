@@ -28,6 +28,7 @@ from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.play.episodes import how_many, recorder
 from marlstone.play.judging import choose, judge, resolve, returns_record
+from marlstone.policy.numpy_actor import describe
 from marlstone.policy.policy import Policy
 from marlstone.rollout.fault_log import FaultLog, Faults
 from marlstone.rollout.unroll import chunk_bytes, trajectory_shapes
@@ -282,12 +283,14 @@ def _describe(run: RunDirectory, runtime: Backend) -> None:
 def freeze(run: RunDirectory, runtime: Backend, state: State, act: Act) -> list[str] | None:
     """Write every seed's policy as it is deployed to `RUN/policy/seed-K`; their folders. Where NumPy cannot run a user's own part: None,
     and a note why."""
-    policies, out = jax.device_get(runtime.spread.trim(state.train.policy)), []
+    policies, out, network = jax.device_get(runtime.spread.trim(state.train.policy)), [], None
     shutil.rmtree(run.artifacts, ignore_errors=True)  # of an earlier life of this run
     for i, seed in enumerate(runtime.seeds):
         source = {"run": run.path.name, "seed": seed, "updates": int(np.asarray(state.train.version)[i])}
         try:
-            frozen = Policy.of(runtime.algorithm, jax.tree.map(lambda x: x[i], policies), act, runtime.wiring, source)  # noqa: B023
+            network = network or describe(runtime.algorithm)
+            mine = jax.tree.map(lambda x: x[i], policies)  # noqa: B023
+            frozen = Policy.of(runtime.algorithm, mine, act, runtime.wiring, source, network)
         except ValueError as error:
             runtime.log.notice(f"no policy artifact: {error}")
             return None

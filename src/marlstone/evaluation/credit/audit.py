@@ -30,7 +30,7 @@ from marlstone.evaluation.credit.truth import Decisions, Worth, coalition_return
 from marlstone.play.player import Player
 from marlstone.rollout.state import State
 from marlstone.runs.checkpoint import Checkpoint
-from marlstone.runs.files import PARTIAL
+from marlstone.runs.picture import saved
 from marlstone.stats.families import alpha_each
 from marlstone.stats.intervals import Bounds, interval
 from marlstone.training.fused import Fused
@@ -221,7 +221,6 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
 
 def picture(path: Path, record: dict[str, Any], title: str) -> Path:
     """Truth and claim per agent, side by side, to a PNG, atomically."""
-    import os
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -240,10 +239,7 @@ def picture(path: Path, record: dict[str, Any], title: str) -> Path:
     axes.set_xticks(place, agents, rotation=30 if len(agents) > 5 else 0, ha="right" if len(agents) > 5 else "center")
     axes.set(title=title, ylabel="worth to the team per episode, 95% CI")
     axes.legend(frameon=False)
-    partial_path = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    figure.savefig(partial_path, format="png", dpi=130)
-    os.replace(partial_path, path)
-    return path
+    return saved(figure, path)
 
 
 def auditable(config: RunConfig) -> None:

@@ -7,3 +7,5 @@ study.py        the order of things: tune, train, stop the hopeless, stress, con
 ranking.py      which candidates differ significantly, and what is recommended
 report.py       the page with pictures
 """
+
+BUDGET, QUICK_BUDGET, SEEDS = "1e6", "2e5", 5

@@ -7,12 +7,11 @@ from typing import Any
 
 from marlstone.core.errors import UserError
 from marlstone.envs.make import absolute, is_jax
+from marlstone.evaluation.select import BUDGET, QUICK_BUDGET, SEEDS
 from marlstone.evaluation.select.prices import Prices
 from marlstone.evaluation.select.question import DEFAULTS, OURS, QUICK, Budget, Candidate, Question, read_candidates
 from marlstone.runs.files import write_atomic
 from marlstone.runs.json_line import one_line
-
-BUDGET, QUICK_BUDGET, SEEDS = "1e6", "2e5", 5
 
 
 def question(
