@@ -37,7 +37,7 @@ class Jitter(Fault):
 
     def row(self, spec: Any, memory: Any, row: Step, draw: Any) -> Any:
         (seen,) = row.obs
-        return memory, replace(row, obs=({k: x + self.spread * draw.normal(x.shape) for k, x in seen.items()},))
+        return memory, replace(row, obs=({k: x + self.placement * draw.normal(x.shape) for k, x in seen.items()},))
 
 
 # ---- calibration

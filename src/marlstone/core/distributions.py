@@ -14,7 +14,7 @@ import numpy as np
 
 Array = Any
 Exploring = Literal["greedy", "mixed"]
-NEVER = -1e9  # logit of an illegal action: finite, so that an all-illegal row is uniform instead of NaN
+ILLEGAL_LOGIT = -1e9  # logit of an illegal action: finite, so that an all-illegal row is uniform instead of NaN
 
 
 class ActionSpace(Protocol):
@@ -64,7 +64,7 @@ def enumerable(space: ActionSpace) -> TypeGuard[Enumerable]:
 
 
 def _masked(head: Array, legal: Array | None) -> Array:
-    return head if legal is None else head.__array_namespace__().where(legal, head, NEVER)
+    return head if legal is None else head.__array_namespace__().where(legal, head, ILLEGAL_LOGIT)
 
 
 def _log_softmax(x: Array) -> Array:
@@ -351,14 +351,14 @@ class Box:
         return action.__array_namespace__().tanh(action)
 
 
-def explored(how: Exploring, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
+def exploration_head(how: Exploring, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
     """The head of the policy that explores: `greedy` takes a head as action values; `mixed` follows it, where actions can be listed."""
     if how == "greedy":
         return space.greedy(head, legal, explore)  # type: ignore[attr-defined]
     return space.mixed(head, legal, explore, default) if isinstance(space, Discrete | MultiDiscrete) else head
 
 
-def noise_of(spaces: list[ActionSpace], counts: list[int], key: Array, shape: tuple[int, ...]) -> tuple[Array, ...]:
+def draw_group_noise(spaces: list[ActionSpace], counts: list[int], key: Array, shape: tuple[int, ...]) -> tuple[Array, ...]:
     """Sampling noise for every group, `[*shape n_g ...]`; one key per group, so that groups do not disturb each other."""
     import jax
 
@@ -366,6 +366,6 @@ def noise_of(spaces: list[ActionSpace], counts: list[int], key: Array, shape: tu
     return tuple(s.noise(k, (*shape, n)) for s, k, n in zip(spaces, keys, counts, strict=True))
 
 
-def along_agents(parts: list[Array]) -> Array:
+def concat_agents(parts: list[Array]) -> Array:
     """Per-group `[... n_g]` onto the one agent axis, `[... n]`."""
     return parts[0] if len(parts) == 1 else parts[0].__array_namespace__().concat(parts, axis=-1)

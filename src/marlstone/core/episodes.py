@@ -25,7 +25,7 @@ class Tally:
 
 
 @record
-class Finished:
+class EpisodeSums:
     """Sums over the episodes that ended, and how many there were."""
 
     episodes: Array
@@ -34,11 +34,11 @@ class Finished:
     metrics: dict[str, Array]
 
 
-def begin(b: int, metrics: dict[str, Metric]) -> Tally:
+def init_tally(b: int, metrics: dict[str, Metric]) -> Tally:
     return Tally(jnp.zeros(b), jnp.zeros(b), {k: jnp.zeros(b) for k in metrics})
 
 
-def tally(running: Tally, step: Step, declared: dict[str, Metric]) -> tuple[Tally, Finished]:
+def tally(running: Tally, step: Step, declared: dict[str, Metric]) -> tuple[Tally, EpisodeSums]:
     """Go through rows `[b t ...]` (those that answered an action) and report the episodes that ended in them."""
     time = lambda x: jnp.moveaxis(x, 1, 0)
     rows = jax.tree.map(time, (step.team_reward, step.first, step.last, {k: step.metrics[k] for k in declared}))
@@ -54,20 +54,20 @@ def tally(running: Tally, step: Step, declared: dict[str, Metric]) -> tuple[Tall
         return Tally(total, length, kept), (last, done(total), done(length), figure)
 
     running, (last, total, length, metrics) = lax.scan(tick, running, rows, unroll=8)
-    return running, Finished(last.sum(), total.sum(), length.sum(), {k: v.sum() for k, v in metrics.items()})
+    return running, EpisodeSums(last.sum(), total.sum(), length.sum(), {k: v.sum() for k, v in metrics.items()})
 
 
 @dataclass(frozen=True)
-class Whole:
+class WholeEpisodes:
     """Episodes one by one, in the order of environments, then time, `[e]` each: the environment, the answered rows from `begin` to
-    before `end`, undiscounted `team_return`, true `metrics`; `agent_return [e n]`; and sums of what was `said` of agents `[e m]`."""
+    before `end`, undiscounted `team_return`, true `metrics`; `agent_return [e n]`; and `agent_sums [e m]`, of the values per agent that were given."""
 
     env: np.ndarray
     begin: np.ndarray
     end: np.ndarray
     team_return: np.ndarray
     agent_return: np.ndarray
-    said: np.ndarray
+    agent_sums: np.ndarray
     metrics: dict[str, np.ndarray]
 
     @property
@@ -76,7 +76,7 @@ class Whole:
         return self.end - self.begin
 
 
-def whole_episodes(step: Step, said: Array, declared: dict[str, Metric]) -> Whole:
+def whole_episodes(step: Step, said: Array, declared: dict[str, Metric]) -> WholeEpisodes:
     """The episodes that began and ended within rows `[b t+1 ...]`; `said [b t m]` of the agents in each of the t actions. One that
     broke off (a reset row before an end) is nobody's, nor is one whose beginning lies before the rows. On the host."""
     first, last = np.asarray(step.first), np.asarray(step.last)
@@ -96,7 +96,7 @@ def whole_episodes(step: Step, said: Array, declared: dict[str, Metric]) -> Whol
         last, mean = (declared[name].reduce == how for how in ("last", "mean"))
         return np.array([p[-1] if last else p.mean() if mean else p.sum() for p in answers(step.metrics[name])], float)
 
-    return Whole(
+    return WholeEpisodes(
         env,
         begin,
         end,

@@ -39,7 +39,7 @@ def _raised_by_us(trace: TracebackType | None) -> bool:
     return ours and linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
 
 
-def refused(error: BaseException) -> bool:
+def is_refusal(error: BaseException) -> bool:
     """Whether an error is our own refusal of what was asked: a `ValueError`, or a missing package, that this package raised
     itself. The same from JAX, an environment or a user's file is a failure and keeps its traceback."""
     return isinstance(error, UserError) or _raised_by_us(error.__traceback__)

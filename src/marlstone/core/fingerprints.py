@@ -26,7 +26,7 @@ def fingerprints(path: str | Path) -> dict[str, str]:
     return {file.relative_to(root).as_posix(): found[file] for file in sorted(found)}
 
 
-def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+def changed_fingerprints(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The files that differ, were added or are gone."""
     return sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
 

@@ -8,14 +8,14 @@ with U is inside. One step runs on JAX's arrays and on NumPy's.
 
 from typing import Any
 
-from marlstone.core.layers import Dense, orthogonal, stacked
+from marlstone.core.layers import Dense, init_stacked, orthogonal
 from marlstone.core.records import record
 
 Array = Any
 
 
 @record
-class Gru:
+class GruParams:
     """`x`: the input projection `[i 3h]`; `u`: the recurrent product `[h 3h]`; `b`: the candidate's inner bias `[h]`."""
 
     x: Dense
@@ -23,17 +23,17 @@ class Gru:
     b: Array
 
 
-def gru_init(key: Array, i: int, h: int, sets: int) -> Gru:
+def gru_init(key: Array, i: int, h: int, sets: int) -> GruParams:
     import jax
     import jax.numpy as jnp
 
-    def one(key: Array) -> Gru:
+    def one(key: Array) -> GruParams:
         kx, ku = jax.random.split(key)
         x = jnp.concatenate([orthogonal(k, i, h, 1.0) for k in jax.random.split(kx, 3)], -1)
         u = jnp.concatenate([orthogonal(k, h, h, 1.0) for k in jax.random.split(ku, 3)], -1)
-        return Gru(Dense(x, jnp.zeros(3 * h)), u, jnp.zeros(h))
+        return GruParams(Dense(x, jnp.zeros(3 * h)), u, jnp.zeros(h))
 
-    return stacked(one, key, sets)
+    return init_stacked(one, key, sets)
 
 
 def gru_cell(u: Array, b: Array, x: Array, h: Array) -> tuple[Array, tuple[Array, ...]]:

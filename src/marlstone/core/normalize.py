@@ -25,13 +25,13 @@ class Moments:
     count: Array
 
 
-def moments(shape: tuple[int, ...]) -> Moments:
+def init_moments(shape: tuple[int, ...]) -> Moments:
     import jax.numpy as jnp
 
     return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(shape))
 
 
-def absorb(m: Moments, x: Array, weight: Array, axes: tuple[int, ...], total: Total = lambda x: x) -> Moments:
+def merge_moments(m: Moments, x: Array, weight: Array, axes: tuple[int, ...], total: Total = lambda x: x) -> Moments:
     """Merge rows `x` with 0/1 `weight` (broadcast against x) over `axes` (Chan et al. 1979's parallel update)."""
     import jax.numpy as jnp
 
@@ -47,7 +47,7 @@ def absorb(m: Moments, x: Array, weight: Array, axes: tuple[int, ...], total: To
     return Moments(merged.mean, jnp.where(seen > 0, merged.var, m.var), seen)
 
 
-def normalized(m: Moments, x: Array) -> Array:
+def normalize(m: Moments, x: Array) -> Array:
     """Zero mean, unit variance, clipped at 10 standard deviations."""
     xp = x.__array_namespace__()
     return xp.clip((x - m.mean) / xp.sqrt(m.var + 1e-6), -CLIP, CLIP)
@@ -73,7 +73,7 @@ class EmaMoments:
         return jnp.where(self.weight > 0, jnp.sqrt(jnp.maximum(self.var, 1e-6)), 1.0)
 
 
-def targets(sets: int) -> EmaMoments:
+def init_ema_moments(sets: int) -> EmaMoments:
     import jax.numpy as jnp
 
     return EmaMoments(*(jnp.zeros(sets) for _ in range(3)))

@@ -130,7 +130,7 @@ class Spec:
         return replace(self, groups=tuple(g for g in self.groups if g.clock == 1))
 
 
-def difference(wanted: Spec, other: Spec) -> str:
+def spec_difference(wanted: Spec, other: Spec) -> str:
     """Where two environments' specs part, in words; empty where they are equal."""
     for name in ("agents", "state", "horizon", "metrics", "opponents"):
         a, b = getattr(wanted, name), getattr(other, name)

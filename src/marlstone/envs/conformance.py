@@ -19,7 +19,7 @@ import marlstone
 from marlstone.core.distributions import Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.guards import BadRow, refuse
+from marlstone.envs.guards import BadStep, refuse
 from marlstone.envs.protocol import HostEnv
 
 STRUCTURAL = ("wrong_shape", "wrong_dtype", "no_observation", "no_state")
@@ -37,7 +37,7 @@ def _short(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
-def place(env: Any, method: str) -> str:
+def source_location(env: Any, method: str) -> str:
     """`file:line (method)`, where the class of `env`, without its wrappers, defines a method; the class's name where it has no source."""
     env = getattr(env, "unwrapped", env)
     function = inspect.unwrap(getattr(type(env), method, None) or getattr(env, method, None) or type(env))
@@ -70,22 +70,25 @@ def first_reset(env: Any, seed: int) -> Any:
         if not called_wrongly(error):
             raise
         raise NonConforming(
-            f"{place(env, 'reset')}: {error}: write `def reset(self, seed=None, options=None)` and draw all randomness from that seed"
+            f"{source_location(env, 'reset')}: {error}: write `def reset(self, seed=None, options=None)` "
+            "and draw all randomness from that seed"
         ) from error
 
 
-def five(got: Any, env: Any, names: str) -> tuple[Any, Any, Any, Any, Any]:
+def five_values(got: Any, env: Any, names: str) -> tuple[Any, Any, Any, Any, Any]:
     """What `step` returned, as the five values it must be. Raises `NonConforming`."""
     if not isinstance(got, tuple | list) or len(got) != 5:
         what = f"{len(got)} values" if isinstance(got, tuple | list) else type(got).__name__
-        raise NonConforming(f"{place(env, 'step')}: returned {what}: return ({names})")
+        raise NonConforming(f"{source_location(env, 'step')}: returned {what}: return ({names})")
     return tuple(got)
 
 
 def by_agent(value: Any, env: Any, method: str, field: str) -> Mapping[str, Any]:
     """`value`, which must be a dict by agent. Raises `NonConforming`."""
     if not isinstance(value, Mapping):
-        raise NonConforming(f"{place(env, method)}: {field} is {value!r:.80} of type {type(value).__name__}: return a dict by agent")
+        raise NonConforming(
+            f"{source_location(env, method)}: {field} is {value!r:.80} of type {type(value).__name__}: return a dict by agent"
+        )
     return value
 
 
@@ -135,9 +138,11 @@ def located(env: Any, method: str) -> Iterator[None]:
     """Bad rows of `env.method` as `NonConforming`, with file and line."""
     try:
         yield
-    except BadRow as error:
+    except BadStep as error:
         value = f"{error.value!s:.200}"
-        raise NonConforming(f"{place(env, method)}: agent {error.agent!r}, {error.field}: got {value}: correct it there") from error
+        raise NonConforming(
+            f"{source_location(env, method)}: agent {error.agent!r}, {error.field}: got {value}: correct it there"
+        ) from error
 
 
 def probe(env: HostEnv, *, values: bool, seed: int = 0, stepping: Callable[[], None] = lambda: None) -> None:
@@ -152,10 +157,10 @@ def probe(env: HostEnv, *, values: bool, seed: int = 0, stepping: Callable[[], N
     try:
         with located(inner, "reset"):
             row = env.reset(seed)
-            _fits(env.spec, row, place(inner, "reset"))
+            _fits(env.spec, row, source_location(inner, "reset"))
         stepping()
         with located(inner, "step"):
-            _fits(env.spec, env.step(first_legal(env.spec, row)), place(inner, "step"))
+            _fits(env.spec, env.step(first_legal(env.spec, row)), source_location(inner, "step"))
     finally:
         if kept is not None:
             env.report = kept  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.core.types import Array
-from marlstone.envs.rows import others
+from marlstone.envs.team_games import others
 
 
 def lean(env: Any) -> Any:

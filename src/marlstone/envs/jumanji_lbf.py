@@ -23,8 +23,8 @@ import numpy as np
 from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
-from marlstone.envs.names import UnknownEnvironment, settle
-from marlstone.envs.rows import below, others, pick, team_row
+from marlstone.envs.names import UnknownEnvironment, resolve_options
+from marlstone.envs.team_games import below, others, pick, team_step
 
 MOVES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], np.int32)  # noop, up, down, left, right, load
 LOAD = 5
@@ -154,9 +154,9 @@ class Foraging:
         load = jnp.any((_distance(state.agent, state.food) == 1) & ~state.eaten, axis=1, keepdims=True)
         legal = jnp.concatenate([jnp.ones((self.agents, 1), bool), free, load], axis=1)
         if first:
-            return team_row(({"view": view},), view.reshape(-1), reward, (legal,), first=True)
+            return team_step(({"view": view},), view.reshape(-1), reward, (legal,), first=True)
         over = jnp.all(state.eaten)
-        return team_row(({"view": view},), view.reshape(-1), reward, (legal,), terminated=over, truncated=state.clock >= self.time_limit)
+        return team_step(({"view": view},), view.reshape(-1), reward, (legal,), terminated=over, truncated=state.clock >= self.time_limit)
 
     def _views(self, state: LbfState) -> Array:
         """`[n 3(f+n)]` float32: food, oneself, the others, each (row, column, level) in the agent's window; (-1, -1, 0) if unseen."""
@@ -181,7 +181,7 @@ def _distance(a: Array, b: Array) -> Array:
 
 def foraging(options: Mapping[str, Any]) -> Foraging:
     """`LevelBasedForaging` from options; `task` is the field's name for it, such as `2s-8x8-2p-2f-coop`."""
-    chosen = settle("jumanji:LevelBasedForaging", options, DEFAULTS)
+    chosen = resolve_options("jumanji:LevelBasedForaging", options, DEFAULTS)
     found = _TASK.fullmatch(chosen["task"])
     if found is None or found["grid"] != found["width"]:
         raise UnknownEnvironment(

@@ -24,8 +24,8 @@ import numpy as np
 from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
-from marlstone.envs.names import UnknownEnvironment, settle
-from marlstone.envs.rows import below, distinct, pick, team_row
+from marlstone.envs.names import UnknownEnvironment, resolve_options
+from marlstone.envs.team_games import below, distinct, pick, team_step
 
 NOOP, FORWARD, LEFT, RIGHT, TOGGLE = range(5)
 SIZES = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5)}  # rows and columns of shelf blocks
@@ -192,7 +192,7 @@ class Warehouse:
         legal = ~(self._stuck(state)[:, None] & (np.arange(5) == FORWARD))
         share = jnp.broadcast_to(reward / self.agents, (self.agents,))
         limit = False if first else state.clock >= self.time_limit
-        return team_row(
+        return team_step(
             ({"view": view},), view.reshape(-1), share, (legal,), terminated=crash, truncated=limit, first=first, team_reward=reward
         )
 
@@ -214,7 +214,7 @@ class Warehouse:
 
 def warehouse(options: Mapping[str, Any]) -> Warehouse:
     """`RobotWarehouse` from options; `task` is the field's name for it, such as `tiny-4ag-easy`."""
-    chosen = settle("jumanji:RobotWarehouse", options, DEFAULTS)
+    chosen = resolve_options("jumanji:RobotWarehouse", options, DEFAULTS)
     found = re.fullmatch(rf"({'|'.join(SIZES)})-(\d+)ag(-easy|-hard)?", chosen["task"])
     if found is None:
         raise UnknownEnvironment(

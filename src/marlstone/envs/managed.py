@@ -51,7 +51,7 @@ class Managers:
         layout = Layout(self, env.spec)
         if hasattr(env, "reset"):
             return ManagedHost(env, layout)
-        return (ManagedRemembering if hasattr(env, "again") else Managed)(env, layout)
+        return (ManagedPersistent if hasattr(env, "again") else Managed)(env, layout)
 
 
 def _team(it: Managers, spec: Spec) -> tuple[int, int]:
@@ -190,7 +190,7 @@ class Layout:
 
 
 @record
-class Led:
+class ManagedState:
     """The environment's state, everybody's goal `[n]`, and the row's place on the clock."""
 
     env: Any
@@ -209,24 +209,24 @@ class Managed:
     def spec(self) -> Spec:
         return self.layout.spec
 
-    def _begun(self, env: Any, row: Step) -> tuple[Led, Step]:
+    def _begun(self, env: Any, row: Step) -> tuple[ManagedState, Step]:
         goals, clock = self.layout.begin(row)
-        return Led(env, goals, clock), self.layout.row(row, goals, clock)
+        return ManagedState(env, goals, clock), self.layout.row(row, goals, clock)
 
-    def init(self, key: Array) -> tuple[Led, Step]:
+    def init(self, key: Array) -> tuple[ManagedState, Step]:
         return self._begun(*self.env.init(key))
 
-    def step(self, state: Led, action: tuple[Array, ...], key: Array) -> tuple[Led, Step]:
+    def step(self, state: ManagedState, action: tuple[Array, ...], key: Array) -> tuple[ManagedState, Step]:
         goals, clock = self.layout.after(state.goals, state.clock, action[-1])
         env, row = self.env.step(state.env, action[:-1], key)
-        return Led(env, goals, clock), self.layout.row(row, goals, clock)
+        return ManagedState(env, goals, clock), self.layout.row(row, goals, clock)
 
 
 @dataclass(frozen=True)
-class ManagedRemembering(Managed):
-    """One whose copies outlive their episodes (`protocol.Remembering`)."""
+class ManagedPersistent(Managed):
+    """One whose copies outlive their episodes (`protocol.PersistentEnv`)."""
 
-    def again(self, state: Led, key: Array) -> tuple[Led, Step]:
+    def again(self, state: ManagedState, key: Array) -> tuple[ManagedState, Step]:
         return self._begun(*self.env.again(state.env, key))  # type: ignore[attr-defined]
 
 

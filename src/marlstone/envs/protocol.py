@@ -13,7 +13,7 @@ from marlstone.core.types import Array, Spec, Step
 class Env(Protocol):
     """One JAX environment. `action` is per group, as `ActionSpace.emit` gives it, `[n_g ...]`.
 
-    One that remembers across its episodes is `Remembering`.
+    One that remembers across its episodes is `PersistentEnv`.
     """
 
     @property
@@ -25,7 +25,7 @@ class Env(Protocol):
         """One joint step. Never called after a row whose `last` is True: the vectorizer resets instead."""
 
 
-class Remembering(Env, Protocol):
+class PersistentEnv(Env, Protocol):
     """An environment whose copies outlive their episodes: they age, wear or drift. The vectorizer resets it by `again`, not `init`."""
 
     def again(self, state: Any, key: Array) -> tuple[Any, Step]:
@@ -42,7 +42,7 @@ class HostEnv(Protocol):
     def close(self) -> None: ...
 
 
-class Revisitable(HostEnv, Protocol):
+class SnapshotEnv(HostEnv, Protocol):
     """A host environment that can go back, random numbers included: then credit can be audited in it."""
 
     def snapshot(self) -> Any:

@@ -29,8 +29,8 @@ import numpy as np
 from marlstone.core.types import Array, Metric, Spec, Step
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import refuse
-from marlstone.envs.host_row import host_row
-from marlstone.envs.names import UnknownEnvironment, settle, suggestion
+from marlstone.envs.host_step import host_step
+from marlstone.envs.names import UnknownEnvironment, resolve_options, suggestion
 
 ONE_PER_PROCESS = True  # libsumo keeps one simulation per process
 OPTIONS = {"seconds": 3600, "delta": 5, "yellow": 2, "min_green": 5, "reward": "diff-waiting-time"}
@@ -91,7 +91,7 @@ class SumoEnv:
         known = networks()
         if name not in known:
             raise UnknownEnvironment(f"{where}: no network {name!r} comes with sumo-rl: {suggestion(name, known)}")
-        chosen = settle(where, options, OPTIONS)
+        chosen = resolve_options(where, options, OPTIONS)
         if chosen["reward"] not in REWARDS:
             raise UnknownEnvironment(f"{where}: option reward is {chosen['reward']!r}: {suggestion(chosen['reward'], REWARDS)}")
         if not 0 < chosen["yellow"] < chosen["delta"] <= chosen["seconds"]:
@@ -134,7 +134,7 @@ class SumoEnv:
 
     @property
     def wiring(self) -> Mapping[str, Any]:
-        """How its dictionaries become groups (`grouping.rearranged`)."""
+        """How its dictionaries become groups (`grouping.arrangement_from_json`)."""
         return self._arranged.wiring
 
     def reset(self, seed: int) -> Step:
@@ -175,7 +175,7 @@ class SumoEnv:
         stopped = sum(vehicle.getSpeed(v) < 0.1 for v in here)
         metrics = {"mean_waiting_time": float(np.mean(waiting)) if here else 0.0, "stopped": stopped}
         legal, _ = arranged.legal({}, self.report)
-        return host_row(obs, arranged.default_state(obs), legal, reward, first=first, last=last, metrics=metrics)
+        return host_step(obs, arranged.default_state(obs), legal, reward, first=first, last=last, metrics=metrics)
 
     def _sight(self, signal: Any, lanes: list[tuple[str, float]]) -> np.ndarray:
         """sumo-rl's default observation: phase (one-hot), may it change, density and queue of each lane, as shares of its room."""

@@ -14,12 +14,12 @@ from marlstone.core.errors import suggest
 from marlstone.core.types import Metric
 from marlstone.envs.conformance import NonConforming
 from marlstone.envs.guards import Report
-from marlstone.envs.host_row import number
+from marlstone.envs.host_step import as_number
 
 WAYS = {"better": ("up", "down"), "reduce": ("sum", "mean", "last")}
 
 
-def declared(env: Any, where: str) -> dict[str, Metric]:
+def declared_metrics(env: Any, where: str) -> dict[str, Metric]:
     """What `env.true_metrics` says, by name; none where it says nothing. Raises `NonConforming` naming the metric and the remedy."""
     said = getattr(getattr(env, "unwrapped", env), "true_metrics", None)
     if said is None:
@@ -41,7 +41,7 @@ def _metric(name: str, how: Any, where: str) -> Metric:
     return Metric(**fields)
 
 
-def reported(infos: Any, metrics: Mapping[str, Metric], report: Report) -> dict[str, float]:
+def reported_metrics(infos: Any, metrics: Mapping[str, Metric], report: Report) -> dict[str, float]:
     """This step's values: a team's info has them itself; of infos by agent those that have one are summed. 0 where nobody says one."""
     if not metrics:
         return {}
@@ -52,8 +52,8 @@ def reported(infos: Any, metrics: Mapping[str, Metric], report: Report) -> dict[
     out = {}
     for name in metrics:
         if name in own and not isinstance(own[name], Mapping):
-            out[name] = number(own[name], "team", f"info {name!r}", report)
+            out[name] = as_number(own[name], "team", f"info {name!r}", report)
         else:
-            found = [number(x[name], str(a), f"info {name!r}", report) for a, x in by_agent.items() if name in x]
+            found = [as_number(x[name], str(a), f"info {name!r}", report) for a, x in by_agent.items() if name in x]
             out[name] = float(sum(found))
     return out

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 
 from marlstone.core.records import record
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.guards import VALUES, BadRow, Guards, name_fault, sanitize
+from marlstone.envs.guards import VALUES, BadStep, Guards, name_fault, sanitize
 from marlstone.envs.protocol import Env
 
 FEW = 8  # up to b / FEW resets on a row are made as a batch of that size
 
 
 @record
-class Running:
+class VectorState:
     """Environment states `[b ...]`; which of them ended on the previous row (without resets: on any), `over` `[b]`; faults mended so far;
     and, where faults are refused, the rows `[b ...]` in which the first one stood."""
 
@@ -51,26 +51,26 @@ class Vectorized:
     def spec(self) -> Spec:
         return self.env.spec
 
-    def init(self, keys: Array) -> tuple[Running, Step]:
+    def init(self, keys: Array) -> tuple[VectorState, Step]:
         self._check(keys)
         env, row = jax.vmap(self.env.init)(keys)
         bad = row if self.guards.on_bad == "refuse" else None
-        return self._guarded(Running(env, jnp.zeros_like(row.last), {name: jnp.zeros((), jnp.int32) for name in VALUES}, bad), env, row)
+        return self._guarded(VectorState(env, jnp.zeros_like(row.last), {name: jnp.zeros((), jnp.int32) for name in VALUES}, bad), env, row)
 
-    def step(self, state: Running, action: tuple[Array, ...], keys: Array) -> tuple[Running, Step]:
+    def step(self, state: VectorState, action: tuple[Array, ...], keys: Array) -> tuple[VectorState, Step]:
         self._check(keys)
         env, row = jax.vmap(self.env.step)(state.env, action, keys)
         env, row = self._reset(state, keys, (env, row)) if self.resets else (env, row)
         return self._guarded(state, env, row)
 
     def _fresh(self, ended: Any, keys: Array, of: Callable[[Array], Array] = lambda x: x) -> Any:
-        """Fresh episodes with `keys`, of the same copies where the environment is `Remembering`; `of` picks theirs from all `[b ...]`."""
+        """Fresh episodes with `keys`, of the same copies where the environment is `PersistentEnv`; `of` picks theirs from all `[b ...]`."""
         again = getattr(self.env, "again", None)
         if again is None:
             return jax.vmap(self.env.init)(of(keys))
         return jax.vmap(again)(jax.tree.map(of, ended), of(keys))
 
-    def _reset(self, before: Running, keys: Array, old: Any) -> Any:
+    def _reset(self, before: VectorState, keys: Array, old: Any) -> Any:
         """`old` with fresh episodes where `before` is over: made for nobody, for the few that need one, or for all; the same numbers
         each way. What is remembered is `before`: the ignored action has moved `old` already."""
         few, over = self.b // FEW, before.over
@@ -92,13 +92,13 @@ class Vectorized:
         which = (rank[-1] > 0).astype(jnp.int32) + (rank[-1] > few).astype(jnp.int32)
         return jax.lax.switch(which, (lambda: old, make_few, make_all))
 
-    def refusal(self, state: Running) -> BadRow | None:
+    def refusal(self, state: VectorState) -> BadStep | None:
         """On the host: the first fault, if faults are refused and one was met. `state` may carry more leading axes."""
         if state.bad is None or not any(int(jnp.sum(x)) for x in state.faults.values()):
             return None
         return name_fault(jax.device_get(state.bad), self.spec, self.guards)
 
-    def _guarded(self, before: Running, env: Any, row: Step) -> tuple[Running, Step]:
+    def _guarded(self, before: VectorState, env: Any, row: Step) -> tuple[VectorState, Step]:
         clean, counts = sanitize(row, self.guards)
         over = clean.last
         if not self.resets:  # faults after an episode's end are not counted
@@ -110,7 +110,7 @@ class Vectorized:
         if bad is not None:  # keep the first bad row as it was
             met = sum(before.faults.values()) > 0
             bad = jax.tree.map(lambda old, new: jnp.where(met, old, new), bad, row)
-        return Running(env, over, faults, bad), clean
+        return VectorState(env, over, faults, bad), clean
 
     def _check(self, keys: Array) -> None:
         if keys.shape[0] != self.b:

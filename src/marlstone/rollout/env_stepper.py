@@ -12,13 +12,13 @@ import numpy as np
 from marlstone.core.types import Spec, Step
 from marlstone.envs.conformance import NonConforming, probe, raised_at
 from marlstone.envs.faults import Fault, fault_from_json
-from marlstone.envs.guards import FAULTS, INSTEAD, BadRow, Guards, name_fault, refuse, sanitize, sound
-from marlstone.envs.layers import layered
+from marlstone.envs.guards import FAULTS, INSTEAD, BadStep, Guards, is_sound, name_fault, refuse, sanitize
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.protocol import HostEnv
-from marlstone.rollout.shared_memory import RowBlock, map_step
+from marlstone.envs.wrappers import wrap_env
+from marlstone.rollout.shared_memory import StepBlock, map_step
 
 TRIES = 3  # resets in a row that may fail before an environment is given up
 NOTICE = "notice"  # the kind of a note that is no fault: what was settled while building, for a person to know
@@ -26,12 +26,12 @@ BROKEN = (Exception, SystemExit)  # whatever a user's environment raises is reco
 Note = dict[str, Any]
 
 
-def seed_of(base: int, episode: int) -> int:
+def episode_seed(base: int, episode: int) -> int:
     """Seed of an environment's episode, 31 bits: of base and episode alone, so that workers do not matter."""
     return int(np.random.SeedSequence([base, episode]).generate_state(1)[0] >> 1)
 
 
-def described(error: BaseException, env: int, fault: str = "raised") -> dict[str, Any]:
+def describe_error(error: BaseException, env: int, fault: str = "raised") -> dict[str, Any]:
     ours = type(error).__module__.startswith("marlstone.") or (isinstance(error, ModuleNotFoundError) and error.name is None)
     text = str(error) if ours else f"{type(error).__name__}: {error}"
     return {
@@ -44,7 +44,7 @@ def described(error: BaseException, env: int, fault: str = "raised") -> dict[str
     }
 
 
-class Stepping:
+class EnvStepper:
     """The environments `low` to `high - 1` of `b`. `tell` is given notes of faults.
 
     `next_seed(i)`, the seed of environment i's next episode, may be replaced; as it is, it is of the block's `seed` and `episode`.
@@ -74,7 +74,7 @@ class Stepping:
         self.begin()
 
     @classmethod
-    def of(cls, setup: dict[str, Any], tell: Callable[[Note], None]) -> "Stepping":
+    def of(cls, setup: dict[str, Any], tell: Callable[[Note], None]) -> "EnvStepper":
         """As a parent says in JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`."""
         bounds = setup["guards"].pop("reward_bounds")
         guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
@@ -138,7 +138,7 @@ class Stepping:
             env.without_state()
         first = self.adapters[k] is None
         self.adapters[k] = env
-        made = layered(env, self.managers, self.faults)
+        made = wrap_env(env, self.managers, self.faults)
         for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():
             self.tell({"fault": NOTICE, "env": 0, "text": text})
         return made
@@ -160,7 +160,7 @@ class Stepping:
     def at(self) -> int:
         return int(self.progress[1]) if hasattr(self, "progress") else self.low
 
-    def attach(self, block: RowBlock, w: int) -> None:
+    def attach(self, block: StepBlock, w: int) -> None:
         """Step into `block` from now on, as its worker `w`."""
         self.block, self.progress = block, block.progress[w]
         block.counts[w][:] += self.counts
@@ -184,7 +184,7 @@ class Stepping:
     def next_seed(self, i: int) -> int:
         episode = int(self.block.episode[i])
         self.block.episode[i] = episode + 1
-        return seed_of(int(self.block.seed[i]), episode)
+        return episode_seed(int(self.block.seed[i]), episode)
 
     def close(self) -> None:
         for env in self.envs:
@@ -227,7 +227,7 @@ class Stepping:
         """Record what an environment raised, and throw the environment away. Under `refuse`, raise it instead."""
         if not self.survive:
             raise error
-        note = described(error, self.low + k)
+        note = describe_error(error, self.low + k)
         self.counts[FAULTS.index(note["fault"])] += 1
         self.progress[4] += 1
         self.faulty[k] = True
@@ -244,11 +244,11 @@ class Stepping:
         """NaN, infinities and bounds over all rows at once; the clean case costs a few microseconds."""
         bounds = self.guards.reward_bounds
         paid = self.mine.reward
-        if all(sound(x).all() for x in self.watched) and (bounds is None or (paid.min() >= bounds[0] and paid.max() <= bounds[1])):
+        if all(is_sound(x).all() for x in self.watched) and (bounds is None or (paid.min() >= bounds[0] and paid.max() <= bounds[1])):
             return
         if not self.survive:
             fault = name_fault(self.mine, self.spec, self.guards)
-            raise fault if fault is not None else BadRow("nan_observation", "team", "row", "not finite")
+            raise fault if fault is not None else BadStep("nan_observation", "team", "row", "not finite")
         clean, counts = sanitize(self.mine, self.guards)
         for e in range(len(self.envs)):
             row = map_step(lambda x: x[e : e + 1], self.mine)  # noqa: B023

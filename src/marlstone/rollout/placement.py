@@ -37,7 +37,7 @@ def _is_key(x: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedPlacement:
     """Where `seeds` run, each on `shards` devices that hold a part of its environments.
 
     On CPUs a core runs its seeds one after another: vmapping them buys nothing there (`benchmarks/seeds.py`), a core to itself does, and
@@ -106,7 +106,7 @@ class Spread:
             return jax.random.wrap_key_data(jnp.asarray(np.asarray(jax.random.key_data(x))), impl=jax.random.key_impl(x))
         return np.asarray(x)
 
-    def over(self, f: Callable[..., Any], ins: Any = WHOLE, outs: Any = WHOLE) -> Callable[..., Any]:
+    def map_seeds(self, f: Callable[..., Any], ins: Any = WHOLE, outs: Any = WHOLE) -> Callable[..., Any]:
         """`f` of one seed's arguments, for all slots. `ins` (a tuple, or one for all arguments) and `outs` say of every array, or
         of a whole subtree, whether its devices hold it `WHOLE` or by environments (`PARTS`)."""
         if not self.on_cpu and self.shards == 1:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from marlstone.core.types import Spec, Step
-from marlstone.envs.guards import FAULTS, BadRow
+from marlstone.envs.guards import FAULTS, BadStep
 
 ALIGN = 64  # bytes: a cache line, so that workers do not write to each other's
 
@@ -52,7 +52,7 @@ def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[
     return out
 
 
-class RowBlock:
+class StepBlock:
     """NumPy views into the shared memory behind `fd`.
 
     Fields: `step`, a `Step` of views `[b ...]`; `action`, per group `[b n_g ...]`; `seed`, `episode` `[b]`; `progress`,
@@ -88,7 +88,7 @@ class RowBlock:
         self._rows = [[(x[i, ...], *_plainly(x[i, ...])) for x in arrays(self.step, self.step)] for i in range(b)]
 
     def write(self, i: int, row: Step) -> None:
-        """Put one environment's row where the parent reads it. Raises `BadRow` for a shape or dtype the spec does not say."""
+        """Put one environment's row where the parent reads it. Raises `BadStep` for a shape or dtype the spec does not say."""
         for at, ((view, kind, dtype, shape), value) in enumerate(zip(self._rows[i], arrays(row, self.step), strict=True)):
             same = type(value) is kind
             if same and (kind is not np.ndarray or (value.dtype is dtype and value.shape == shape)):
@@ -96,11 +96,11 @@ class RowBlock:
                 continue
             path = self._paths[at]
             if np.shape(value) != view.shape:
-                raise BadRow("wrong_shape", "team", path, f"shape {np.shape(value)} (expected {view.shape})")
+                raise BadStep("wrong_shape", "team", path, f"shape {np.shape(value)} (expected {view.shape})")
             try:
                 np.copyto(view, value, casting="same_kind")
             except TypeError as error:
-                raise BadRow("wrong_dtype", "team", path, f"dtype {np.asarray(value).dtype} (expected {view.dtype})") from error
+                raise BadStep("wrong_dtype", "team", path, f"dtype {np.asarray(value).dtype} (expected {view.dtype})") from error
 
 
 def _plainly(view: np.ndarray) -> tuple[type, np.dtype[Any], tuple[int, ...]]:

@@ -11,7 +11,7 @@ from jax import lax
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.architectures.contract import Memory
-from marlstone.core.distributions import noise_of
+from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import record
 from marlstone.core.types import Step, Trajectory
 from marlstone.envs.protocol import VectorEnv
@@ -20,7 +20,7 @@ Array = Any
 
 
 @record
-class Acting:
+class RolloutState:
     """Where `b` environments stand between trajectories: their state, their last row, the policy's memory."""
 
     env: Any
@@ -28,11 +28,11 @@ class Acting:
     memory: Memory
 
 
-def draw(algorithm: Algorithm, key: Array, length: int, b: int) -> tuple[tuple[Array, ...], Array]:
+def draw_noise(algorithm: Algorithm, key: Array, length: int, b: int) -> tuple[tuple[Array, ...], Array]:
     """All a rollout's randomness at once: sampling noise per group `[t b n_g ...]` and environment keys `[t b]`."""
     k1, k2 = jax.random.split(key)
     groups = algorithm.spec.groups
-    return noise_of([g.space for g in groups], [g.count for g in groups], k1, (length, b)), jax.random.split(k2, (length, b))
+    return draw_group_noise([g.space for g in groups], [g.count for g in groups], k1, (length, b)), jax.random.split(k2, (length, b))
 
 
 def assemble(algorithm: Algorithm, rows: tuple[Step, tuple[Array, ...], tuple[Array, ...]], last: Step, memory: Memory) -> Trajectory:
@@ -48,43 +48,45 @@ def unroll(
     env: VectorEnv,
     algorithm: Algorithm,
     policy: Policy,
-    acting: Acting,
+    acting: RolloutState,
     noise: tuple[Array, ...],
     keys: Array,
     scan: Callable[..., Any] = lax.scan,
     act: Callable[..., Any] | None = None,
     trajectory: Callable[..., Trajectory] | None = None,
-) -> tuple[Acting, Trajectory]:
+) -> tuple[RolloutState, Trajectory]:
     """T joint steps of `b` environments -> where they stand now, and a batch of trajectories `[b t ...]`.
 
     On a host, `scan` is `host_scan`, and `act` and `trajectory` are the compiled `Algorithm.act` and `assemble`.
     """
     act, trajectory = act or algorithm.act, trajectory or partial(assemble, algorithm)
 
-    def tick(now: Acting, row: tuple[tuple[Array, ...], Array]) -> tuple[Acting, tuple[Step, tuple[Array, ...], tuple[Array, ...]]]:
+    def tick(
+        now: RolloutState, row: tuple[tuple[Array, ...], Array]
+    ) -> tuple[RolloutState, tuple[Step, tuple[Array, ...], tuple[Array, ...]]]:
         noise, keys = row
         action, emitted, heads, memory = act(policy, now.step, now.memory, noise)
         state, following = env.step(now.env, emitted, keys)
-        return Acting(state, following, memory), (now.step, action, heads)
+        return RolloutState(state, following, memory), (now.step, action, heads)
 
     after, rows = scan(tick, acting, (noise, keys))
     return after, trajectory(rows, after.step, acting.memory)
 
 
-def trajectory_shapes(algorithm: Algorithm, acting: Acting, length: int) -> Trajectory:
+def trajectory_shapes(algorithm: Algorithm, acting: RolloutState, length: int) -> Trajectory:
     """Shapes of the trajectories of one rollout, `[b t ...]`. Nothing is computed."""
     b = acting.step.first.shape[0]
     groups = algorithm.spec.groups
     shapes = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), tree)
     policy = jax.eval_shape(lambda key: algorithm.init(key, None).policy, jax.random.key(0))
-    noise = jax.eval_shape(lambda key: noise_of([g.space for g in groups], [g.count for g in groups], key, (b,)), jax.random.key(0))
+    noise = jax.eval_shape(lambda key: draw_group_noise([g.space for g in groups], [g.count for g in groups], key, (b,)), jax.random.key(0))
     step, memory = shapes((acting.step, acting.memory))
     action, _, heads, _ = jax.eval_shape(algorithm.act, policy, step, memory, noise)
     rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), (step, action, heads))
     return jax.eval_shape(partial(assemble, algorithm), rows, step, memory)
 
 
-def chunk_bytes(trajectory: Trajectory) -> int:
+def trajectory_bytes(trajectory: Trajectory) -> int:
     """Bytes of the trajectories of one rollout: what actors hand to a learner."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(trajectory))
 

@@ -24,11 +24,11 @@ from marlstone.envs.faults import Fault, fault_to_json
 from marlstone.envs.guards import FAULTS, Guards
 from marlstone.envs.make import one_per_process
 from marlstone.envs.managed import Managers
-from marlstone.rollout import wire
+from marlstone.rollout import messages
 from marlstone.rollout.env_stepper import NOTICE
-from marlstone.rollout.fault_log import EnvironmentFailed, FaultLog, Health, text_of
-from marlstone.rollout.process import WorkerProcess, shut
-from marlstone.rollout.shared_memory import RowBlock, anonymous, map_step
+from marlstone.rollout.fault_log import EnvironmentFailed, FaultLog, Health, note_text
+from marlstone.rollout.process import WorkerProcess, end_workers
+from marlstone.rollout.shared_memory import StepBlock, anonymous, map_step
 
 _PROBED: set[str] = set()  # environments that kept their interface in this process's first look at them
 NOTES = 100  # latest reports of faults that are kept, in words
@@ -41,7 +41,7 @@ class Workers:
     for environments that need a process each; `managers` and `faults`, put over each environment; `state`, whether anybody reads the
     environment's own state (central critics do); `log`, which reports the first fault of each kind, and is given the counts on closing.
     Environment i's episode e has the same seed however many workers there are. The first construction for a name in this process probes
-    one step (`Stepping.probe`).
+    one step (`EnvStepper.probe`).
     Attributes: `spec`; `counts`, faults by name so far; `notes`, the latest of them in words; `restarts`, of processes.
     Raises `UserError` for an environment that cannot be built as named or breaks its interface, `EnvironmentFailed` for one that fails
     for good.
@@ -67,7 +67,7 @@ class Workers:
         self._memory = anonymous()
         self._descriptors = [self._memory]
         self._processes: list[WorkerProcess] = []
-        self._finalizer = weakref.finalize(self, shut, self._processes, self._descriptors)
+        self._finalizer = weakref.finalize(self, end_workers, self._processes, self._descriptors)
         self._masked: list[bool] | None = None
         try:
             self._start()
@@ -90,7 +90,7 @@ class Workers:
         for i, words in enumerate(_words(keys, self.b)):
             self._block.seed[i] = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
         self._block.episode[...] = 0
-        self._command(wire.RESET)
+        self._command(messages.RESET)
         return None, self.receive()
 
     def step(self, state: None, action: tuple[Array, ...], keys: Array | None = None) -> tuple[None, Step]:
@@ -106,7 +106,7 @@ class Workers:
                 name = self._spec.groups[g].name
                 raise ValueError(f"Workers.send: action of group {name!r} has shape {given.shape}: expected {mine.shape}")
             np.copyto(mine, given, casting="same_kind")
-        self._command(wire.STEP)
+        self._command(messages.STEP)
 
     def receive(self) -> Step:
         """Wait for the rows of the last `send`, `[b ...]`: copies, safe to keep. Raises `EnvironmentFailed`."""
@@ -137,7 +137,7 @@ class Workers:
     def _spawn(self, w: int) -> WorkerProcess:
         low, high = self._ranges[w]
         process = WorkerProcess(low, high, self._memory)
-        wire.tell(process.link, wire.HELLO, {
+        messages.send(process.link, messages.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
             "faults": self._faults, "state": self._state,
@@ -151,7 +151,7 @@ class Workers:
         hello = self._hello(self._processes[0])
         self._masked = hello["masked"]
         self._spec, self.wiring = spec_from_json(hello["spec"]), hello["wiring"]
-        self._block = RowBlock(self._memory, self._spec, self.b, tuple(self._masked), self.workers, create=True)
+        self._block = StepBlock(self._memory, self._spec, self.b, tuple(self._masked), self.workers, create=True)
         for w, process in enumerate(self._processes):
             said = hello if w == 0 else self._hello(process)
             self._agree(said, process)
@@ -163,7 +163,7 @@ class Workers:
         if what in _PROBED:
             return
         self._waiting[0] = [time.monotonic(), float(self._block.progress[0][0]), self.guards.timeout]
-        wire.tell(self._processes[0].link, wire.PROBE)
+        messages.send(self._processes[0].link, messages.PROBE)
         while self._waiting:
             self._collect()
         _PROBED.add(what)
@@ -171,22 +171,22 @@ class Workers:
     def _agree(self, said: dict[str, Any], process: WorkerProcess) -> None:
         if spec_from_json(said["spec"]) != self._spec:
             raise EnvironmentFailed(f"{self.name}: two workers built different environments: make the factory deterministic in its spaces")
-        wire.tell(process.link, wire.HELLO, {"masked": self._masked})
+        messages.send(process.link, messages.HELLO, {"masked": self._masked})
 
     def _hello(self, process: WorkerProcess) -> dict[str, Any]:
         """What a fresh worker says of itself."""
         process.link.settimeout(self.guards.start_timeout * (process.high - process.low))
         try:
-            while (kind := wire.exactly(process.link, 1)) == wire.NOTE:
-                self._note(wire.content(process.link))
-            said = wire.content(process.link)
+            while (kind := messages.receive_exactly(process.link, 1)) == messages.NOTE:
+                self._note(messages.receive_json(process.link))
+            said = messages.receive_json(process.link)
         except TimeoutError as error:
             remedy = "raise guards.start_timeout, or look into its constructor"
             raise EnvironmentFailed(f"{self.name} was not built within {process.link.gettimeout():.0f} s: {remedy}") from error
-        except wire.Closed as error:
+        except messages.Closed as error:
             raise EnvironmentFailed(f"{self.name}: its process ended while building it, with status {process.end(1.0)}") from error
         process.link.settimeout(None)
-        if kind == wire.ERROR:
+        if kind == messages.ERROR:
             raise self._failure(said)
         return said
 
@@ -196,8 +196,8 @@ class Workers:
         if note["fault"] == NOTICE:
             self.log.notice(f"{self.name}: {note['text']}")
             return
-        self._health.latest = text_of(note)
-        self.log.report(note["fault"], f"{self.name}, {text_of(note)}")
+        self._health.latest = note_text(note)
+        self.log.report(note["fault"], f"{self.name}, {note_text(note)}")
 
     def _failure(self, said: dict[str, Any]) -> Exception:
         self.notes.append(said)
@@ -212,11 +212,11 @@ class Workers:
             raise RuntimeError("Workers.send: the rows of the previous send were not received: call receive() first")
         now = time.monotonic()
         for w, process in enumerate(self._processes):
-            limit = self.guards.start_timeout if command == wire.RESET else self.guards.timeout
+            limit = self.guards.start_timeout if command == messages.RESET else self.guards.timeout
             self._waiting[w] = [now, float(self._block.progress[w][0]), limit]
             try:
-                wire.tell(process.link, command)
-            except wire.Closed:
+                messages.send(process.link, command)
+            except messages.Closed:
                 continue  # found, counted and restarted where its rows are awaited
 
     def _collect(self) -> None:
@@ -246,15 +246,15 @@ class Workers:
     def _hear(self, w: int) -> None:
         link = self._processes[w].link
         try:
-            kind = wire.exactly(link, 1)
-            said: dict[str, Any] = {} if kind == wire.DONE else wire.content(link)
-        except (wire.Closed, OSError):
+            kind = messages.receive_exactly(link, 1)
+            said: dict[str, Any] = {} if kind == messages.DONE else messages.receive_json(link)
+        except (messages.Closed, OSError):
             status = self._processes[w].end(1.0)
             self._lost(w, "died", f"its process ended with status {status}")
             return
-        if kind == wire.DONE:
+        if kind == messages.DONE:
             del self._waiting[w]
-        elif kind == wire.NOTE:
+        elif kind == messages.NOTE:
             self._note(said)
             if said["fault"] == "raised":
                 self._spend()
@@ -276,7 +276,7 @@ class Workers:
         self._spend()
         self._processes[w] = self._spawn(w)
         self._agree(self._hello(self._processes[w]), self._processes[w])
-        wire.tell(self._processes[w].link, wire.RESET)
+        messages.send(self._processes[w].link, messages.RESET)
         self._waiting[w] = [time.monotonic(), float(self._block.progress[w][0]), self.guards.start_timeout]
 
     def _spend(self) -> None:

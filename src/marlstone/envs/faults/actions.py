@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from marlstone.core.types import Spec, Step
-from marlstone.envs.faults.by_agent import LONGEST, Actions, Legal, instead, led_by_none, one_of, pushed, repeated, resting, within
+from marlstone.envs.faults.by_agent import (
+    LONGEST,
+    Actions,
+    Legal,
+    check_choice,
+    check_limits,
+    default_actions,
+    push,
+    repeated,
+    replace_actions,
+    team_mask,
+)
 from marlstone.envs.faults.contract import Draws, Fault
 
 
@@ -20,10 +31,10 @@ class ActionDelay(Fault):
     rows: int = 1
 
     def __post_init__(self) -> None:
-        within(self, rows=(0, LONGEST))
+        check_limits(self, rows=(0, LONGEST))
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> tuple[Actions, Legal]:
-        rest = resting(spec, row.reward.__array_namespace__())
+        rest = default_actions(spec, row.reward.__array_namespace__())
         return tuple(repeated(a, self.rows) for a in rest), row.legal
 
     def action(self, spec: Spec, memory: tuple[Actions, Legal], action: Actions, draw: Draws) -> tuple[Any, Actions]:
@@ -31,9 +42,9 @@ class ActionDelay(Fault):
         if self.rows == 0:
             return memory, action
         late = tuple(q[0] for q in queues)
-        queues = tuple(pushed(q, a) for q, a in zip(queues, action, strict=True))
-        everyone = action[0].__array_namespace__().asarray(led_by_none(spec))
-        return (queues, legal), instead(spec, everyone, late, action, legal)
+        queues = tuple(push(q, a) for q, a in zip(queues, action, strict=True))
+        everyone = action[0].__array_namespace__().asarray(team_mask(spec))
+        return (queues, legal), replace_actions(spec, everyone, late, action, legal)
 
     def row(self, spec: Spec, memory: tuple[Actions, Legal], row: Step, draw: Draws) -> tuple[Any, Step]:
         return (memory[0], row.legal), row
@@ -48,15 +59,15 @@ class ActionLoss(Fault):
     instead: Literal["default", "last"] = "default"
 
     def __post_init__(self) -> None:
-        within(self, rate=(0, 1))
-        one_of(self, instead=("default", "last"))
+        check_limits(self, rate=(0, 1))
+        check_choice(self, instead=("default", "last"))
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> tuple[Actions, Legal]:
-        return resting(spec, row.reward.__array_namespace__()), row.legal
+        return default_actions(spec, row.reward.__array_namespace__()), row.legal
 
     def action(self, spec: Spec, memory: tuple[Actions, Legal], action: Actions, draw: Draws) -> tuple[Any, Actions]:
         other, legal = memory
-        acted = instead(spec, draw.uniform((spec.n,)) < self.rate, other, action, legal)
+        acted = replace_actions(spec, draw.uniform((spec.n,)) < self.rate, other, action, legal)
         if self.instead == "last":
             other = tuple(a.astype(o.dtype) for a, o in zip(acted, other, strict=True))
         return (other, legal), acted

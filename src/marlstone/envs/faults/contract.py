@@ -124,7 +124,7 @@ class Fault:
 
 
 @record
-class Under:
+class FaultedState:
     """An environment's state, and what each fault remembers."""
 
     env: Any
@@ -179,28 +179,28 @@ class Faulted:
     def spec(self) -> Spec:
         return self._specs[-1]
 
-    def init(self, key: Array) -> tuple[Under, Step]:
+    def init(self, key: Array) -> tuple[FaultedState, Step]:
         state, row = self.env.init(key)
         memory, row = self.layers.begin(self._specs, row, KeyDraws(key))
-        return Under(state, memory), row
+        return FaultedState(state, memory), row
 
-    def step(self, state: Under, action: tuple[Array, ...], key: Array) -> tuple[Under, Step]:
+    def step(self, state: FaultedState, action: tuple[Array, ...], key: Array) -> tuple[FaultedState, Step]:
         draw = KeyDraws(key)
         memory, action = self.layers.action(self._specs, state.memory, action, draw)
         env, row = self.env.step(state.env, action, key)
         memory, row = self.layers.row(self._specs, memory, row, draw)
-        return Under(env, memory), row
+        return FaultedState(env, memory), row
 
 
 @dataclass(frozen=True)
-class FaultedRemembering(Faulted):
+class FaultedPersistent(Faulted):
     """One whose copies outlive their episodes, or whose faults do."""
 
-    def again(self, state: Under, key: Array) -> tuple[Under, Step]:
+    def again(self, state: FaultedState, key: Array) -> tuple[FaultedState, Step]:
         anew = getattr(self.env, "again", None)
         env, row = self.env.init(key) if anew is None else anew(state.env, key)
         memory, row = self.layers.begin(self._specs, row, KeyDraws(key), state.memory)
-        return Under(env, memory), row
+        return FaultedState(env, memory), row
 
 
 class FaultedHost:
@@ -236,12 +236,12 @@ def faults_of(env: Any) -> tuple[Fault, ...]:
     return env.layers.faults if isinstance(env, Faulted | FaultedHost) else ()
 
 
-def under(faults: Sequence[Fault], env: Any) -> Any:
+def with_faults(faults: Sequence[Fault], env: Any) -> Any:
     """`env`, an `Env` or a `HostEnv`, under these faults; itself where there are none. Raises `UserError` where one cannot happen there."""
     if not faults:
         return env
     if isinstance(env, Faulted | FaultedHost):  # one flat list: its faults come first, and all draw from one stream
-        return under((*env.layers.faults, *faults), env.env)
+        return with_faults((*env.layers.faults, *faults), env.env)
     layers = _Layered(tuple(faults))
     for f, spec in zip(layers.faults, layers.specs(env.spec), strict=False):
         if reason := f.refuses(spec):
@@ -249,4 +249,4 @@ def under(faults: Sequence[Fault], env: Any) -> Any:
     if hasattr(env, "reset"):
         return FaultedHost(env, layers)
     outlives = hasattr(env, "again") or any(f.outlives for f in layers.faults)
-    return (FaultedRemembering if outlives else Faulted)(env, layers)
+    return (FaultedPersistent if outlives else Faulted)(env, layers)

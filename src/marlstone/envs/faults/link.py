@@ -7,19 +7,19 @@ from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.faults.by_agent import (
     LONGEST,
     Actions,
-    chosen,
+    change_leaves,
+    check_choice,
+    check_limits,
+    default_actions,
     groups_of,
-    instead,
-    leaves,
-    observed,
-    one_of,
-    pushed,
+    map_leaves,
+    push,
     repeated,
-    resting,
-    within,
+    replace_actions,
+    where_agents,
 )
 from marlstone.envs.faults.contract import Draws, Fault
-from marlstone.envs.faults.sensors import Leaves, earlier
+from marlstone.envs.faults.sensors import Leaves, lagged_read
 
 
 def chain_begins(u: Array, to_bad: float, to_good: float) -> Array:
@@ -52,16 +52,16 @@ class Volatile(Fault):
     instead: Literal["default", "last"] = "default"
 
     def __post_init__(self) -> None:
-        within(self, to_bad=(0, 1), to_good=(0, 1), loss=(0, 1), loss_good=(0, 1), delay=(0, LONGEST))
-        one_of(self, instead=("default", "last"))
+        check_limits(self, to_bad=(0, 1), to_good=(0, 1), loss=(0, 1), loss_good=(0, 1), delay=(0, LONGEST))
+        check_choice(self, instead=("default", "last"))
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> dict[str, Any]:
         xp = row.reward.__array_namespace__()
-        rest = resting(spec, xp)
+        rest = default_actions(spec, xp)
         return {
             "bad": chain_begins(draw.uniform((spec.n,)), self.to_bad, self.to_good),
-            "seen": leaves(row, "", lambda x: repeated(x, self.delay + 1)),
-            "held": leaves(row, "", xp.zeros_like),
+            "seen": map_leaves(row, "", lambda x: repeated(x, self.delay + 1)),
+            "held": map_leaves(row, "", xp.zeros_like),
             "said": tuple(repeated(a, self.delay + 1) for a in rest),
             "other": rest,
             "legal": row.legal,
@@ -75,10 +75,10 @@ class Volatile(Fault):
 
     def action(self, spec: Spec, memory: dict[str, Any], action: Actions, draw: Draws) -> tuple[dict[str, Any], Actions]:
         bad, legal = memory["bad"], memory["legal"]
-        said = tuple(pushed(q, a) for q, a in zip(memory["said"], action, strict=True))
-        late = tuple(earlier(q, lag) for q, lag in zip(said, self._lag(spec, bad), strict=True))
-        acted = instead(spec, bad, late, action, legal) if self.delay else action
-        acted = instead(spec, self._lost(spec, bad, draw), memory["other"], acted, legal)
+        said = tuple(push(q, a) for q, a in zip(memory["said"], action, strict=True))
+        late = tuple(lagged_read(q, lag) for q, lag in zip(said, self._lag(spec, bad), strict=True))
+        acted = replace_actions(spec, bad, late, action, legal) if self.delay else action
+        acted = replace_actions(spec, self._lost(spec, bad, draw), memory["other"], acted, legal)
         other = memory["other"]
         if self.instead == "last":
             other = tuple(a.astype(o.dtype) for a, o in zip(acted, other, strict=True))
@@ -86,7 +86,7 @@ class Volatile(Fault):
 
     def row(self, spec: Spec, memory: dict[str, Any], row: Step, draw: Draws) -> tuple[dict[str, Any], Step]:
         bad = chain_goes_on(memory["bad"], draw.uniform((spec.n,)), self.to_bad, self.to_good)
-        seen: Leaves = tuple({k: pushed(q, row.obs[g][k]) for k, q in qs.items()} for g, qs in enumerate(memory["seen"]))
+        seen: Leaves = tuple({k: push(q, row.obs[g][k]) for k, q in qs.items()} for g, qs in enumerate(memory["seen"]))
         lag, lost, held = self._lag(spec, bad), groups_of(spec, self._lost(spec, bad, draw)), memory["held"]
-        shown = observed(row, "", lambda g, k, _: chosen(lost[g], held[g][k], earlier(seen[g][k], lag[g])))
-        return {**memory, "bad": bad, "seen": seen, "held": leaves(shown, "", lambda x: x), "legal": row.legal}, shown
+        shown = change_leaves(row, "", lambda g, k, _: where_agents(lost[g], held[g][k], lagged_read(seen[g][k], lag[g])))
+        return {**memory, "bad": bad, "seen": seen, "held": map_leaves(shown, "", lambda x: x), "legal": row.legal}, shown

@@ -11,7 +11,17 @@ import numpy as np
 
 from marlstone.core.records import replace
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.faults.by_agent import Actions, Legal, chosen, groups_of, instead, led_by_none, observed, resting, within
+from marlstone.envs.faults.by_agent import (
+    Actions,
+    Legal,
+    change_leaves,
+    check_limits,
+    default_actions,
+    groups_of,
+    replace_actions,
+    team_mask,
+    where_agents,
+)
 from marlstone.envs.faults.contract import Draws, Fault
 
 NEVER = 2**30
@@ -21,12 +31,12 @@ Clock = tuple[Array, Array, Legal]  # the next row's number, when it happens to 
 def _gone(spec: Spec, row: Step, gone: Array) -> Step:
     """The row without these agents."""
     xp, masks = row.reward.__array_namespace__(), groups_of(spec, gone)
-    row = observed(row, "", lambda g, _, x: chosen(masks[g], xp.zeros_like(x), x))
+    row = change_leaves(row, "", lambda g, _, x: where_agents(masks[g], xp.zeros_like(x), x))
     return replace(row, present=row.present & ~gone, deciding=row.deciding & ~gone)
 
 
 def _act(spec: Spec, gone: Array, action: Actions, legal: Legal) -> Actions:
-    return instead(spec, gone, resting(spec, action[0].__array_namespace__()), action, legal)
+    return replace_actions(spec, gone, default_actions(spec, action[0].__array_namespace__()), action, legal)
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,12 @@ class _Absence(Fault):
     others: ClassVar[int]  # the row of those who were not chosen
 
     def __post_init__(self) -> None:
-        within(self, agents=(0, 100_000))
+        check_limits(self, agents=(0, 100_000))
         if self.within is not None:
-            within(self, within=(1, NEVER - 1))
+            check_limits(self, within=(1, NEVER - 1))
 
     def refuses(self, spec: Spec) -> str:
-        team = int(led_by_none(spec).sum())
+        team = int(team_mask(spec).sum())
         if self.agents >= team:
             return f"agents is {self.agents}, of a team of {team}: leave at least one"
         if self.within is None and spec.horizon is None:
@@ -52,7 +62,7 @@ class _Absence(Fault):
         return ""
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> Clock:
-        xp, team = row.reward.__array_namespace__(), led_by_none(spec)
+        xp, team = row.reward.__array_namespace__(), team_mask(spec)
         lot = xp.where(team, draw.uniform((spec.n,)), 2.0)
         picked = xp.argsort(xp.argsort(lot)) < self.agents
         span: Any = spec.horizon if self.within is None else self.within

@@ -12,7 +12,7 @@ import numpy as np
 
 from marlstone.core.records import replace
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.faults.by_agent import LONGEST, led_by_none, pushed, within
+from marlstone.envs.faults.by_agent import LONGEST, check_limits, push, team_mask
 from marlstone.envs.faults.contract import Draws, Fault
 
 
@@ -24,7 +24,7 @@ class RewardDelay(Fault):
     rows: int = 5
 
     def __post_init__(self) -> None:
-        within(self, rows=(0, LONGEST))
+        check_limits(self, rows=(0, LONGEST))
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> tuple[Array, Array]:
         xp = row.reward.__array_namespace__()
@@ -36,7 +36,7 @@ class RewardDelay(Fault):
         xp = row.reward.__array_namespace__()
         paid = lambda owed, now: xp.where(row.last, xp.sum(owed, axis=0) + now, owed[0]).astype(np.float32)
         owed, team = memory
-        after = pushed(owed, row.reward), pushed(team, row.team_reward)
+        after = push(owed, row.reward), push(team, row.team_reward)
         return after, replace(row, reward=paid(owed, row.reward), team_reward=paid(team, row.team_reward))
 
 
@@ -49,7 +49,7 @@ class RewardNoise(Fault):
     scale: float = 0.1
 
     def __post_init__(self) -> None:
-        within(self, scale=(0, 1e6))
+        check_limits(self, scale=(0, 1e6))
 
     def spec(self, spec: Spec) -> Spec:
         return put(spec, return_bounds=None) if self.scale else spec
@@ -57,7 +57,7 @@ class RewardNoise(Fault):
     def row(self, spec: Spec, memory: Any, row: Step, draw: Draws) -> tuple[Any, Step]:
         if self.scale == 0:
             return memory, row
-        xp, team = row.reward.__array_namespace__(), led_by_none(spec)
+        xp, team = row.reward.__array_namespace__(), team_mask(spec)
         with_us = np.array([a not in spec.opponents for a in spec.agents]) & team
         z = xp.where(row.first, 0.0, self.scale * draw.normal((spec.n,))).astype(np.float32)
         whole = xp.sum(xp.where(with_us, z, xp.zeros_like(z)))

@@ -12,16 +12,16 @@ import numpy as np
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.faults.by_agent import (
     LONGEST,
-    chosen,
+    change_leaves,
+    check_choice,
+    check_limits,
     groups_of,
-    leaves,
-    no_such_leaf,
-    observed,
-    one_of,
-    pushed,
-    real,
+    map_leaves,
+    push,
+    real_features,
     repeated,
-    within,
+    unknown_leaf,
+    where_agents,
 )
 from marlstone.envs.faults.contract import Draws, Fault
 
@@ -45,14 +45,14 @@ class Noise(Fault):
     leaf: str = ""
 
     def __post_init__(self) -> None:
-        within(self, scale=(0, 1e6))
-        one_of(self, unit=("full_scale", "absolute"))
+        check_limits(self, scale=(0, 1e6))
+        check_choice(self, unit=("full_scale", "absolute"))
 
     def refuses(self, spec: Spec) -> str:
-        return no_such_leaf(spec, self.leaf)
+        return unknown_leaf(spec, self.leaf)
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> Leaves:
-        return leaves(row, self.leaf, lambda x: 0 * _magnitude(x))
+        return map_leaves(row, self.leaf, lambda x: 0 * _magnitude(x))
 
     def row(self, spec: Spec, memory: Leaves, row: Step, draw: Draws) -> tuple[Leaves, Step]:
         if self.scale == 0:
@@ -61,14 +61,14 @@ class Noise(Fault):
         most: Leaves = tuple({k: xp.maximum(m, _magnitude(row.obs[g][k])) for k, m in seen.items()} for g, seen in enumerate(memory))
 
         def noisy(g: int, k: str, x: Array) -> Array:
-            there = real(spec.groups[g], k, xp)
+            there = real_features(spec.groups[g], k, xp)
             there = there & present[g].reshape(-1, *(1,) * (there.ndim - 1))
             unit = most[g][k] if self.unit == "full_scale" else xp.ones_like(most[g][k])
             unit = unit.reshape(*unit.shape, *(1,) * (x.ndim - unit.ndim))
             moved = x + (self.scale * unit * draw.normal(x.shape)).astype(np.float32)
-            return chosen(there, moved if _is_float(x) else _rounded(moved, x), x)
+            return where_agents(there, moved if _is_float(x) else _rounded(moved, x), x)
 
-        return most, observed(row, self.leaf, noisy)
+        return most, change_leaves(row, self.leaf, noisy)
 
 
 def _is_float(x: Array) -> bool:
@@ -99,15 +99,15 @@ class Dropout(Fault):
     leaf: str = ""
 
     def __post_init__(self) -> None:
-        within(self, rate=(0, 1))
+        check_limits(self, rate=(0, 1))
 
     def refuses(self, spec: Spec) -> str:
-        return no_such_leaf(spec, self.leaf)
+        return unknown_leaf(spec, self.leaf)
 
     def row(self, spec: Spec, memory: Any, row: Step, draw: Draws) -> tuple[Any, Step]:
         lost = groups_of(spec, draw.uniform((spec.n,)) < self.rate)
         xp = row.reward.__array_namespace__()
-        return memory, observed(row, self.leaf, lambda g, _, x: chosen(lost[g], xp.zeros_like(x), x))
+        return memory, change_leaves(row, self.leaf, lambda g, _, x: where_agents(lost[g], xp.zeros_like(x), x))
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,14 @@ class Freeze(Fault):
     leaf: str = ""
 
     def __post_init__(self) -> None:
-        within(self, rate=(0, 1), rows=(1, LONGEST))
+        check_limits(self, rate=(0, 1), rows=(1, LONGEST))
 
     def refuses(self, spec: Spec) -> str:
-        return no_such_leaf(spec, self.leaf)
+        return unknown_leaf(spec, self.leaf)
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> tuple[Leaves, Array]:
         xp = row.reward.__array_namespace__()
-        return leaves(row, self.leaf, lambda x: x), xp.zeros(spec.n, np.int32)
+        return map_leaves(row, self.leaf, lambda x: x), xp.zeros(spec.n, np.int32)
 
     def row(self, spec: Spec, memory: tuple[Leaves, Array], row: Step, draw: Draws) -> tuple[tuple[Leaves, Array], Step]:
         held, left = memory
@@ -135,8 +135,8 @@ class Freeze(Fault):
         sticks = (left == 0) & (draw.uniform((spec.n,)) < self.rate)
         frozen = groups_of(spec, sticks | (left > 0))
         left = xp.where(sticks, self.rows - 1, xp.maximum(left - 1, 0)).astype(np.int32)
-        shown = observed(row, self.leaf, lambda g, k, x: chosen(frozen[g], held[g][k], x))
-        return (leaves(shown, self.leaf, lambda x: x), left), shown
+        shown = change_leaves(row, self.leaf, lambda g, k, x: where_agents(frozen[g], held[g][k], x))
+        return (map_leaves(shown, self.leaf, lambda x: x), left), shown
 
 
 @dataclass(frozen=True)
@@ -148,17 +148,17 @@ class Delay(Fault):
     leaf: str = ""
 
     def __post_init__(self) -> None:
-        within(self, rows=(0, LONGEST))
+        check_limits(self, rows=(0, LONGEST))
 
     def refuses(self, spec: Spec) -> str:
-        return no_such_leaf(spec, self.leaf)
+        return unknown_leaf(spec, self.leaf)
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> Leaves:
-        return leaves(row, self.leaf, lambda x: repeated(x, self.rows + 1))
+        return map_leaves(row, self.leaf, lambda x: repeated(x, self.rows + 1))
 
     def row(self, spec: Spec, memory: Leaves, row: Step, draw: Draws) -> tuple[Leaves, Step]:
-        seen: Leaves = tuple({k: pushed(q, row.obs[g][k]) for k, q in queues.items()} for g, queues in enumerate(memory))
-        return seen, observed(row, self.leaf, lambda g, k, _: seen[g][k][0])
+        seen: Leaves = tuple({k: push(q, row.obs[g][k]) for k, q in queues.items()} for g, queues in enumerate(memory))
+        return seen, change_leaves(row, self.leaf, lambda g, k, _: seen[g][k][0])
 
 
 @dataclass(frozen=True)
@@ -170,24 +170,24 @@ class Skew(Fault):
     leaf: str = ""
 
     def __post_init__(self) -> None:
-        within(self, rows=(0, LONGEST))
+        check_limits(self, rows=(0, LONGEST))
 
     def refuses(self, spec: Spec) -> str:
-        return no_such_leaf(spec, self.leaf)
+        return unknown_leaf(spec, self.leaf)
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> tuple[Leaves, Array]:
         xp = row.reward.__array_namespace__()
         behind = xp.floor(draw.uniform((spec.n,)) * (self.rows + 1)).astype(np.int32)
-        return leaves(row, self.leaf, lambda x: repeated(x, self.rows + 1)), xp.minimum(behind, self.rows)
+        return map_leaves(row, self.leaf, lambda x: repeated(x, self.rows + 1)), xp.minimum(behind, self.rows)
 
     def row(self, spec: Spec, memory: tuple[Leaves, Array], row: Step, draw: Draws) -> tuple[tuple[Leaves, Array], Step]:
         queues, behind = memory
-        seen: Leaves = tuple({k: pushed(q, row.obs[g][k]) for k, q in q_g.items()} for g, q_g in enumerate(queues))
+        seen: Leaves = tuple({k: push(q, row.obs[g][k]) for k, q in q_g.items()} for g, q_g in enumerate(queues))
         lag = groups_of(spec, behind)
-        return (seen, behind), observed(row, self.leaf, lambda g, k, _: earlier(seen[g][k], lag[g]))
+        return (seen, behind), change_leaves(row, self.leaf, lambda g, k, _: lagged_read(seen[g][k], lag[g]))
 
 
-def earlier(queue: Array, lag: Array) -> Array:
+def lagged_read(queue: Array, lag: Array) -> Array:
     """`[k n_g ...]` -> `[n_g ...]`: what each agent saw `lag` `[n_g]` rows ago; the last entry is now."""
     k, count = queue.shape[:2]
     return queue[k - 1 - lag, np.arange(count)]

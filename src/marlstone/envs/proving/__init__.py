@@ -22,7 +22,7 @@ With `exploit=true` a ground for credit has one action more, which pays and ruin
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from marlstone.envs.names import UnknownEnvironment, settle, suggestion
+from marlstone.envs.names import UnknownEnvironment, resolve_options, suggestion
 from marlstone.envs.protocol import Env
 from marlstone.envs.proving import exploit
 from marlstone.envs.proving.additive import Additive
@@ -69,9 +69,9 @@ def make(name: str, options: Mapping[str, Any]) -> Env:
         raise UnknownEnvironment(f"proving has no game {name!r}: {suggestion(name, NAMES)}")
     build, defaults = NAMES[name]
     plants = {} if name in WITHOUT else {EXPLOIT: False}
-    chosen = settle(f"proving:{name}", options, {**defaults, **plants})
+    chosen = resolve_options(f"proving:{name}", options, {**defaults, **plants})
     planted = chosen.pop(EXPLOIT, None)
     if chosen.get("rows", 2) < 2:
         raise UnknownEnvironment(f"proving:{name}: option 'rows' is {chosen['rows']}: give at least 2")
     ground = build(**chosen)
-    return exploit.over(ground, planted) if EXPLOIT in options else ground
+    return exploit.plant_exploit(ground, planted) if EXPLOIT in options else ground

@@ -6,7 +6,7 @@ from functools import cached_property
 import jax.numpy as jnp
 
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.proving.symbols import SYMBOLS, WRONG, Shown, shares, show, speakers, symbol_row, workers, worth
+from marlstone.envs.proving.symbols import SYMBOLS, WRONG, SymbolState, shares, show, speakers, symbol_step, workers, worth
 
 AGENTS = 8
 
@@ -26,20 +26,20 @@ class Additive:
     def spec(self) -> Spec:
         return Spec((speakers(workers(AGENTS)),), state=AGENTS * SYMBOLS + 1, horizon=self.rows, return_bounds=(-WRONG, 1.0))
 
-    def _row(self, state: Shown, pay: Array, first: bool = False) -> Step:
-        return symbol_row(state.symbol, jnp.stack([state.t / self.rows]), pay, over=state.t >= self.rows, first=first)
+    def _row(self, state: SymbolState, pay: Array, first: bool = False) -> Step:
+        return symbol_step(state.symbol, jnp.stack([state.t / self.rows]), pay, over=state.t >= self.rows, first=first)
 
-    def init(self, key: Array) -> tuple[Shown, Step]:
-        state = Shown(jnp.zeros((), jnp.int32), show(key, AGENTS))
+    def init(self, key: Array) -> tuple[SymbolState, Step]:
+        state = SymbolState(jnp.zeros((), jnp.int32), show(key, AGENTS))
         return state, self._row(state, jnp.zeros((), jnp.float32), first=True)
 
-    def step(self, state: Shown, action: tuple[Array, ...], key: Array) -> tuple[Shown, Step]:
+    def step(self, state: SymbolState, action: tuple[Array, ...], key: Array) -> tuple[SymbolState, Step]:
         pay = jnp.sum(self.contribution(state, action))
-        state = Shown(state.t + 1, show(key, AGENTS))
+        state = SymbolState(state.t + 1, show(key, AGENTS))
         return state, self._row(state, pay)
 
-    def contribution(self, state: Shown, action: tuple[Array, ...]) -> Array:
+    def contribution(self, state: SymbolState, action: tuple[Array, ...]) -> Array:
         return worth(action[0], state.symbol, shares(AGENTS, self.rows))
 
-    def shapley(self, state: Shown, action: tuple[Array, ...]) -> Array:
+    def shapley(self, state: SymbolState, action: tuple[Array, ...]) -> Array:
         return self.contribution(state, action)

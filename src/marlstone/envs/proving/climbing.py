@@ -10,7 +10,7 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.names import UnknownEnvironment, suggestion
 from marlstone.envs.proving.ground import pair_contribution, pair_shapley
-from marlstone.envs.rows import team_row
+from marlstone.envs.team_games import team_step
 
 SAFE = {"climbing": 2, "penalty": 1}  # the action that is never punished: the declared default
 
@@ -55,7 +55,7 @@ class Climbing:
 
     def _row(self, t: Array, pay: Array, first: bool = False) -> Step:
         view = jnp.stack([t / self.rows, 1.0])
-        return team_row(
+        return team_step(
             ({"time": jnp.stack([view, view])},), view, jnp.stack([pay, pay]) / 2, (None,),
             terminated=t >= self.rows, first=first, team_reward=pay,
         )  # fmt: skip

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from marlstone.core.records import record
 from marlstone.core.types import Array, Metric, Spec, Step
-from marlstone.envs.proving.symbols import SYMBOLS, WRONG, shares, show, speakers, symbol_row, workers, worth
+from marlstone.envs.proving.symbols import SYMBOLS, WRONG, shares, show, speakers, symbol_step, workers, worth
 
 AGENTS = 4
 
 
 @record
-class Owed:
+class DelayedState:
     """Row number `t`, the symbols shown `[n]`, and the sum the team has earned so far."""
 
     t: Array
@@ -43,23 +43,23 @@ class Delayed:
             return_bounds=(-WRONG, 1.0),
         )
 
-    def _row(self, state: Owed, score: Array, first: bool = False) -> Step:
+    def _row(self, state: DelayedState, score: Array, first: bool = False) -> Step:
         over = state.t >= self.rows
         beside = jnp.stack([state.t / self.rows, state.owed])
         pay = jnp.where(over, state.owed, 0.0)
-        return symbol_row(state.symbol, beside, pay, over=over, first=first, metrics={"score": score})
+        return symbol_step(state.symbol, beside, pay, over=over, first=first, metrics={"score": score})
 
-    def init(self, key: Array) -> tuple[Owed, Step]:
-        state = Owed(jnp.zeros((), jnp.int32), show(key, AGENTS), jnp.zeros((), jnp.float32))
+    def init(self, key: Array) -> tuple[DelayedState, Step]:
+        state = DelayedState(jnp.zeros((), jnp.int32), show(key, AGENTS), jnp.zeros((), jnp.float32))
         return state, self._row(state, jnp.zeros((), jnp.float32), first=True)
 
-    def step(self, state: Owed, action: tuple[Array, ...], key: Array) -> tuple[Owed, Step]:
+    def step(self, state: DelayedState, action: tuple[Array, ...], key: Array) -> tuple[DelayedState, Step]:
         score = jnp.sum(self.contribution(state, action))
-        state = Owed(state.t + 1, show(key, AGENTS), state.owed + score)
+        state = DelayedState(state.t + 1, show(key, AGENTS), state.owed + score)
         return state, self._row(state, score)
 
-    def contribution(self, state: Owed, action: tuple[Array, ...]) -> Array:
+    def contribution(self, state: DelayedState, action: tuple[Array, ...]) -> Array:
         return worth(action[0], state.symbol, shares(AGENTS, self.rows))
 
-    def shapley(self, state: Owed, action: tuple[Array, ...]) -> Array:
+    def shapley(self, state: DelayedState, action: tuple[Array, ...]) -> Array:
         return self.contribution(state, action)

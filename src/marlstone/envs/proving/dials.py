@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from marlstone.core.distributions import Box
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
-from marlstone.envs.rows import team_row
+from marlstone.envs.team_games import team_step
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Dials:
         time = jnp.stack([t / self.rows, 1.0])
         obs = {"picture": picture, "time": jnp.stack([time, time])}
         state = jnp.concatenate([self._target(column), time])
-        return team_row((obs,), state, jnp.stack([pay, pay]) / 2, (None,), truncated=t >= self.rows, first=first, team_reward=pay)
+        return team_step((obs,), state, jnp.stack([pay, pay]) / 2, (None,), truncated=t >= self.rows, first=first, team_reward=pay)
 
     def init(self, key: Array) -> tuple[tuple[Array, Array], Step]:
         state = (jnp.zeros((), jnp.int32), jax.random.randint(key, (2,), 0, 8))

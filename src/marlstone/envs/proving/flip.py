@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from marlstone.core.records import record, replace
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.proving.symbols import SYMBOLS, WRONG, shares, show, speakers, symbol_row, workers, worth
+from marlstone.envs.proving.symbols import SYMBOLS, WRONG, shares, show, speakers, symbol_step, workers, worth
 
 AGENTS = 4
 
 
 @record
-class Life:
+class FlipState:
     """Row number `t` of the episode, rows `lived` by this copy over all its episodes, the symbols shown `[n]`."""
 
     t: Array
@@ -44,27 +44,27 @@ class Flip:
     def spec(self) -> Spec:
         return Spec((speakers(workers(AGENTS)),), state=AGENTS * SYMBOLS + 1, horizon=self.rows, return_bounds=(-WRONG, 1.0))
 
-    def _row(self, state: Life, pay: Array, first: bool = False) -> Step:
-        return symbol_row(state.symbol, jnp.stack([state.t / self.rows]), pay, over=state.t >= self.rows, first=first)
+    def _row(self, state: FlipState, pay: Array, first: bool = False) -> Step:
+        return symbol_step(state.symbol, jnp.stack([state.t / self.rows]), pay, over=state.t >= self.rows, first=first)
 
-    def init(self, key: Array) -> tuple[Life, Step]:
+    def init(self, key: Array) -> tuple[FlipState, Step]:
         zero = jnp.zeros((), jnp.int32)
-        state = Life(zero, zero, show(key, AGENTS))
+        state = FlipState(zero, zero, show(key, AGENTS))
         return state, self._row(state, jnp.zeros((), jnp.float32), first=True)
 
-    def again(self, state: Life, key: Array) -> tuple[Life, Step]:
+    def again(self, state: FlipState, key: Array) -> tuple[FlipState, Step]:
         """A fresh episode of the same life."""
         fresh, row = self.init(key)
         return replace(fresh, lived=state.lived), row
 
-    def step(self, state: Life, action: tuple[Array, ...], key: Array) -> tuple[Life, Step]:
+    def step(self, state: FlipState, action: tuple[Array, ...], key: Array) -> tuple[FlipState, Step]:
         pay = jnp.sum(self.contribution(state, action))
-        state = Life(state.t + 1, state.lived + 1, show(key, AGENTS))
+        state = FlipState(state.t + 1, state.lived + 1, show(key, AGENTS))
         return state, self._row(state, pay)
 
-    def contribution(self, state: Life, action: tuple[Array, ...]) -> Array:
+    def contribution(self, state: FlipState, action: tuple[Array, ...]) -> Array:
         flipped = (self.at > 0) & (state.lived + 1 >= self.at)
         return worth(action[0], (state.symbol + flipped) % SYMBOLS, shares(AGENTS, self.rows))
 
-    def shapley(self, state: Life, action: tuple[Array, ...]) -> Array:
+    def shapley(self, state: FlipState, action: tuple[Array, ...]) -> Array:
         return self.contribution(state, action)

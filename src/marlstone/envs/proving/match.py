@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
-from marlstone.envs.rows import team_row
+from marlstone.envs.team_games import team_step
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Match:
 
     def _row(self, t: Array, shown: Array, reward: Array, first: bool = False) -> Step:
         symbol = jax.nn.one_hot(shown, 2)
-        return team_row(({"symbol": symbol},), symbol.reshape(-1), reward, (None,), truncated=t >= self.rows, first=first)
+        return team_step(({"symbol": symbol},), symbol.reshape(-1), reward, (None,), truncated=t >= self.rows, first=first)
 
     def init(self, key: Array) -> tuple[tuple[Array, Array, Array], Step]:
         shown = jax.random.randint(key, (2,), 0, 2)

@@ -11,14 +11,14 @@ from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Metric, Spec, Step
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.proving.ground import pair_contribution, pair_shapley
-from marlstone.envs.rows import team_row
+from marlstone.envs.team_games import team_step
 
 SUBGOALS = 3
 MOVE = np.array([0, -1, 1], np.int32)  # stay, left, right
 
 
 @record
-class Walk:
+class PlanState:
     """Row number `t`, places `[2]` of carrier and partner in -reach..reach, and how many sub-goals are `done`."""
 
     t: Array
@@ -66,12 +66,12 @@ class Plan:
             return_bounds=(0.0, 1.0),
         )
 
-    def _row(self, state: Walk, reached: Array, first: bool = False) -> Step:
+    def _row(self, state: PlanState, reached: Array, first: bool = False) -> Step:
         place = state.place / self.reach
         progress = jnp.stack([state.done > 0, state.done > 1]).astype(jnp.float32)
         won = state.done == SUBGOALS
         pay = won.astype(jnp.float32)
-        return team_row(
+        return team_step(
             ({"place": place[:, None], "progress": jnp.stack([progress, progress]), "role": jnp.eye(2)},),
             jnp.concatenate([place, progress, jnp.stack([state.t / self.rows])]),
             jnp.stack([pay, pay]) / 2,
@@ -79,28 +79,28 @@ class Plan:
             terminated=won, truncated=state.t >= self.rows, first=first, team_reward=pay, metrics={"score": reached / SUBGOALS},
         )  # fmt: skip
 
-    def init(self, key: Array) -> tuple[Walk, Step]:
+    def init(self, key: Array) -> tuple[PlanState, Step]:
         zero = jnp.zeros((), jnp.int32)
-        state = Walk(zero, jnp.zeros(2, jnp.int32), zero)
+        state = PlanState(zero, jnp.zeros(2, jnp.int32), zero)
         return state, self._row(state, jnp.zeros((), jnp.float32), first=True)
 
-    def step(self, state: Walk, action: tuple[Array, ...], key: Array) -> tuple[Walk, Step]:
+    def step(self, state: PlanState, action: tuple[Array, ...], key: Array) -> tuple[PlanState, Step]:
         after = self._next(state, action[0])
         return after, self._row(after, (after.done - state.done).astype(jnp.float32))
 
-    def _next(self, state: Walk, action: Array) -> Walk:
+    def _next(self, state: PlanState, action: Array) -> PlanState:
         place = jnp.clip(state.place + jnp.asarray(MOVE)[action], -self.reach, self.reach)
         left, right = place[0] == -self.reach, place == self.reach
         reached = jnp.stack([left, right[0], left & right[1], jnp.zeros((), bool)])[state.done]
-        return Walk(state.t + 1, place, state.done + reached)
+        return PlanState(state.t + 1, place, state.done + reached)
 
-    def shortest(self, state: Walk) -> Array:
+    def shortest(self, state: PlanState) -> Array:
         """Rows the best play still needs: the carrier's way through the sub-goals left, the partner going to its plate meanwhile."""
         left, right = state.place + self.reach, self.reach - state.place
         legs = jnp.stack([left[0] + 4 * self.reach, right[0] + 2 * self.reach, left[0]])[jnp.minimum(state.done, 2)]
         return jnp.where(state.done == SUBGOALS, 0, jnp.maximum(legs, right[1]))
 
-    def _value(self, state: Walk, action: tuple[Array, ...]) -> Array:
+    def _value(self, state: PlanState, action: tuple[Array, ...]) -> Array:
         """`v [2 2]`: V after each agent stays (0) or acts (1)."""
 
         def worth(a: int, b: int) -> Array:
@@ -109,8 +109,8 @@ class Plan:
 
         return jnp.stack([jnp.stack([worth(a, b) for b in (0, 1)]) for a in (0, 1)])
 
-    def contribution(self, state: Walk, action: tuple[Array, ...]) -> Array:
+    def contribution(self, state: PlanState, action: tuple[Array, ...]) -> Array:
         return pair_contribution(self._value(state, action))
 
-    def shapley(self, state: Walk, action: tuple[Array, ...]) -> Array:
+    def shapley(self, state: PlanState, action: tuple[Array, ...]) -> Array:
         return pair_shapley(self._value(state, action))

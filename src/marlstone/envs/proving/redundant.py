@@ -6,7 +6,7 @@ from functools import cached_property
 import jax.numpy as jnp
 
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.proving.symbols import SYMBOLS, WRONG, Shown, show, speakers, symbol_row, worth
+from marlstone.envs.proving.symbols import SYMBOLS, WRONG, SymbolState, show, speakers, symbol_step, worth
 
 TWINS = 2  # the twins come first, then as many workers
 
@@ -28,32 +28,32 @@ class Redundant:
         group = speakers(("twin_0", "twin_1", "worker_0", "worker_1"), ("twin", "twin", "worker", "worker"))
         return Spec((group,), state=4 * SYMBOLS + 1, horizon=self.rows, return_bounds=(-WRONG, 1.0))
 
-    def _draw(self, t: Array, key: Array) -> Shown:
+    def _draw(self, t: Array, key: Array) -> SymbolState:
         symbol = show(key, 4)
-        return Shown(t, symbol.at[1].set(symbol[0]))
+        return SymbolState(t, symbol.at[1].set(symbol[0]))
 
-    def _row(self, state: Shown, pay: Array, first: bool = False) -> Step:
-        return symbol_row(state.symbol, jnp.stack([state.t / self.rows]), pay, over=state.t >= self.rows, first=first)
+    def _row(self, state: SymbolState, pay: Array, first: bool = False) -> Step:
+        return symbol_step(state.symbol, jnp.stack([state.t / self.rows]), pay, over=state.t >= self.rows, first=first)
 
-    def init(self, key: Array) -> tuple[Shown, Step]:
+    def init(self, key: Array) -> tuple[SymbolState, Step]:
         state = self._draw(jnp.zeros((), jnp.int32), key)
         return state, self._row(state, jnp.zeros((), jnp.float32), first=True)
 
-    def step(self, state: Shown, action: tuple[Array, ...], key: Array) -> tuple[Shown, Step]:
+    def step(self, state: SymbolState, action: tuple[Array, ...], key: Array) -> tuple[SymbolState, Step]:
         twins, own = self._terms(state, action)
         pay = jnp.max(twins) + jnp.sum(own)
         state = self._draw(state.t + 1, key)
         return state, self._row(state, pay)
 
-    def _terms(self, state: Shown, action: tuple[Array, ...]) -> tuple[Array, Array]:
+    def _terms(self, state: SymbolState, action: tuple[Array, ...]) -> tuple[Array, Array]:
         """`w x [2]` of the twins and `c [2]` of the workers."""
         share, said, right = 1 / (3 * self.rows), action[0], state.symbol
         return share * (said[:TWINS] == right[:TWINS] + 1), worth(said[TWINS:], right[TWINS:], share)
 
-    def contribution(self, state: Shown, action: tuple[Array, ...]) -> Array:
+    def contribution(self, state: SymbolState, action: tuple[Array, ...]) -> Array:
         twins, own = self._terms(state, action)
         return jnp.concatenate([jnp.where(twins[::-1] > 0, 0.0, twins), own])
 
-    def shapley(self, state: Shown, action: tuple[Array, ...]) -> Array:
+    def shapley(self, state: SymbolState, action: tuple[Array, ...]) -> Array:
         twins, own = self._terms(state, action)
         return jnp.concatenate([jnp.where(twins[::-1] > 0, twins / 2, twins), own])

@@ -11,7 +11,7 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.proving.symbols import SYMBOLS, WRONG, shares, show, speakers, workers, worth
-from marlstone.envs.rows import team_row
+from marlstone.envs.team_games import team_step
 
 WORKERS = 3
 FREE = 0.8  # on this part of the rows the saboteur must harm
@@ -19,7 +19,7 @@ HARM = np.array([0.0, 0.125, 0.25, 0.5], np.float32)  # by its action, in a row'
 
 
 @record
-class Watched:
+class SaboteurState:
     """Row number `t`, the workers' symbols `[3]`, and whether the saboteur is `free`."""
 
     t: Array
@@ -52,10 +52,10 @@ class Saboteur:
             return_bounds=(-WRONG - float(HARM.max()), 1.0),
         )
 
-    def _row(self, state: Watched, pay: Array, first: bool = False) -> Step:
+    def _row(self, state: SaboteurState, pay: Array, first: bool = False) -> Step:
         symbol, time = jax.nn.one_hot(state.symbol, SYMBOLS), jnp.asarray(state.t / self.rows, jnp.float32)
         legal = (np.arange(len(HARM)) != 0) == state.free
-        return team_row(
+        return team_step(
             ({"symbol": symbol}, {"time": jnp.stack([time, 1.0])[None]}),
             jnp.concatenate([symbol.reshape(-1), time[None]]),
             jnp.broadcast_to(pay / (WORKERS + 1), (WORKERS + 1,)),
@@ -63,22 +63,22 @@ class Saboteur:
             terminated=state.t >= self.rows, first=first, team_reward=pay,
         )  # fmt: skip
 
-    def _draw(self, t: Array, key: Array) -> Watched:
+    def _draw(self, t: Array, key: Array) -> SaboteurState:
         k1, k2 = jax.random.split(key)
-        return Watched(t, show(k1, WORKERS), jax.random.bernoulli(k2, FREE))
+        return SaboteurState(t, show(k1, WORKERS), jax.random.bernoulli(k2, FREE))
 
-    def init(self, key: Array) -> tuple[Watched, Step]:
+    def init(self, key: Array) -> tuple[SaboteurState, Step]:
         state = self._draw(jnp.zeros((), jnp.int32), key)
         return state, self._row(state, jnp.zeros((), jnp.float32), first=True)
 
-    def step(self, state: Watched, action: tuple[Array, ...], key: Array) -> tuple[Watched, Step]:
+    def step(self, state: SaboteurState, action: tuple[Array, ...], key: Array) -> tuple[SaboteurState, Step]:
         pay = jnp.sum(self.contribution(state, action))
         state = self._draw(state.t + 1, key)
         return state, self._row(state, pay)
 
-    def contribution(self, state: Watched, action: tuple[Array, ...]) -> Array:
+    def contribution(self, state: SaboteurState, action: tuple[Array, ...]) -> Array:
         harm = jnp.asarray(HARM)[action[1]] / self.rows
         return jnp.concatenate([worth(action[0], state.symbol, shares(WORKERS, self.rows)), -harm])
 
-    def shapley(self, state: Watched, action: tuple[Array, ...]) -> Array:
+    def shapley(self, state: SaboteurState, action: tuple[Array, ...]) -> Array:
         return self.contribution(state, action)

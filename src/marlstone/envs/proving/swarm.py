@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from marlstone.core.types import Array, Metric, Spec, Step
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.proving.symbols import SYMBOLS, Shown, show, speakers, worth
-from marlstone.envs.rows import team_row
+from marlstone.envs.proving.symbols import SYMBOLS, SymbolState, show, speakers, worth
+from marlstone.envs.team_games import team_step
 
 LOUD = SYMBOLS  # the action that says the last symbol, and disturbs the neighbor before
 COST = 2.0  # what it costs that neighbor, in what a right answer earns
@@ -49,9 +49,9 @@ class Swarm:
         """a: what a right answer earns."""
         return SYMBOLS / ((SYMBOLS - 1) * self.rows)
 
-    def _row(self, state: Shown, earned: Array, noise: Array, first: bool = False) -> Step:
+    def _row(self, state: SymbolState, earned: Array, noise: Array, first: bool = False) -> Step:
         symbol = jax.nn.one_hot(state.symbol, SYMBOLS)
-        return team_row(
+        return team_step(
             ({"symbol": symbol},),
             jnp.concatenate([jnp.mean(symbol, axis=0), jnp.stack([state.t / self.rows])]),
             (earned + noise) / self.agents,
@@ -59,25 +59,25 @@ class Swarm:
             terminated=state.t >= self.rows, first=first, team_reward=jnp.mean(earned + noise), metrics={"score": jnp.mean(earned)},
         )  # fmt: skip
 
-    def init(self, key: Array) -> tuple[Shown, Step]:
-        state, zeros = Shown(jnp.zeros((), jnp.int32), show(key, self.agents)), jnp.zeros(self.agents, jnp.float32)
+    def init(self, key: Array) -> tuple[SymbolState, Step]:
+        state, zeros = SymbolState(jnp.zeros((), jnp.int32), show(key, self.agents)), jnp.zeros(self.agents, jnp.float32)
         return state, self._row(state, zeros, zeros, first=True)
 
-    def step(self, state: Shown, action: tuple[Array, ...], key: Array) -> tuple[Shown, Step]:
+    def step(self, state: SymbolState, action: tuple[Array, ...], key: Array) -> tuple[SymbolState, Step]:
         k1, k2 = jax.random.split(key)
         own, caused = self._terms(state, action)
         earned = own - jnp.roll(caused, -1)
         noise = self.sigma / self.rows * jax.random.normal(k2, (self.agents,))
-        state = Shown(state.t + 1, show(k1, self.agents))
+        state = SymbolState(state.t + 1, show(k1, self.agents))
         return state, self._row(state, earned, noise)
 
-    def _terms(self, state: Shown, action: tuple[Array, ...]) -> tuple[Array, Array]:
+    def _terms(self, state: SymbolState, action: tuple[Array, ...]) -> tuple[Array, Array]:
         """`[n]` each: what an agent earns itself, and what it costs the neighbor before it."""
         return worth(action[0], state.symbol, self._share), COST * self._share * (action[0] == LOUD)
 
-    def contribution(self, state: Shown, action: tuple[Array, ...]) -> Array:
+    def contribution(self, state: SymbolState, action: tuple[Array, ...]) -> Array:
         own, caused = self._terms(state, action)
         return (own - caused) / self.agents
 
-    def shapley(self, state: Shown, action: tuple[Array, ...]) -> Array:
+    def shapley(self, state: SymbolState, action: tuple[Array, ...]) -> Array:
         return self.contribution(state, action)

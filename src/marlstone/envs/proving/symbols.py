@@ -9,14 +9,14 @@ import numpy as np
 from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Step
-from marlstone.envs.rows import below, team_row
+from marlstone.envs.team_games import below, team_step
 
 SYMBOLS = 4
 WRONG = 0.25  # what a wrong symbol costs, in shares
 
 
 @record
-class Shown:
+class SymbolState:
     """Row number `t` and the symbols shown `[n]`."""
 
     t: Array
@@ -48,11 +48,11 @@ def worth(said: Array, right: Array, share: Any) -> Array:
     return share * jnp.where(said == 0, 0.0, jnp.where(said == right + 1, 1.0, -WRONG))
 
 
-def symbol_row(shown: Array, beside: Array, pay: Array, *, over: Array, first: bool, metrics: dict[str, Array] | None = None) -> Step:
+def symbol_step(shown: Array, beside: Array, pay: Array, *, over: Array, first: bool, metrics: dict[str, Array] | None = None) -> Step:
     """A row in which the team is paid `pay`, in equal parts; `state` is every symbol and then `beside`."""
     symbol = jax.nn.one_hot(shown, SYMBOLS)
     n = shown.shape[0]
-    return team_row(
+    return team_step(
         ({"symbol": symbol},), jnp.concatenate([symbol.reshape(-1), beside]), jnp.broadcast_to(pay / n, (n,)), (None,),
         terminated=over, first=first, team_reward=pay, metrics=metrics,
     )  # fmt: skip

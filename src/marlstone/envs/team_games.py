@@ -11,7 +11,7 @@ import numpy as np
 from marlstone.core.types import Array, Step
 
 
-def team_row(
+def team_step(
     obs: tuple[dict[str, Array], ...],
     state: Array,
     reward: Array,
