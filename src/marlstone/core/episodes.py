@@ -59,8 +59,16 @@ def tally(running: Tally, step: Step, declared: dict[str, Metric]) -> tuple[Tall
 
 @dataclass(frozen=True)
 class WholeEpisodes:
-    """Episodes one by one, in the order of environments, then time, `[e]` each: the environment, the answered rows from `begin` to
-    before `end`, undiscounted `team_return`, true `metrics`; `agent_return [e n]`; and `agent_sums [e m]`, of the values per agent that were given."""
+    """Complete episodes one by one, `[e]` each, ordered by environment, then time.
+
+    Fields:
+      env: index of the environment.
+      begin, end: the episode's steps are those answered from row `begin` to before row `end`.
+      team_return: undiscounted.
+      agent_return: `[e n]`, undiscounted.
+      agent_sums: `[e m]`, sums over the episode of the values per agent given to `whole_episodes`.
+      metrics: declared true metrics by name.
+    """
 
     env: np.ndarray
     begin: np.ndarray
