@@ -81,7 +81,7 @@ def test_temperature_is_a_scale_of_noise_in_every_space() -> None:
         noise = space.noise(jax.random.key(1), (20_000,))
         np.testing.assert_array_equal(space.sample(h, None, 0.0 * noise), space.mode(h, None))
         for heat in (0.5, 2.0):
-            a, b = space.sample(h, None, heat * noise), space.sample(space.tempered(h, heat), None, noise)
+            a, b = space.sample(h, None, heat * noise), space.sample(space.with_temperature(h, heat), None, noise)
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Mistakes a person can mend: an error whose message alone is enough."""
+"""Errors a user can fix, whose message alone is enough: what was asked, why it cannot be done, and the remedy."""
 
 import difflib
 import linecache
@@ -12,7 +12,7 @@ class UserError(ValueError):
 
 
 class Diverging(UserWarning):
-    """Learning runs away; says which setting to change."""
+    """Training diverges; the message says which setting to change."""
 
 
 class Failure(RuntimeError):

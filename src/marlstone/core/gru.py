@@ -11,12 +11,18 @@ from typing import Any
 from marlstone.core.layers import Dense, init_stacked, orthogonal
 from marlstone.core.records import record
 
-Array = Any
+Array = Any  # jax.Array or numpy.ndarray
 
 
 @record
 class GruParams:
-    """`x`: the input projection `[i 3h]`; `u`: the recurrent product `[h 3h]`; `b`: the candidate's inner bias `[h]`."""
+    """Parameters of one GRU layer, gates in the order reset, update, candidate; a leading set axis where they are not shared by all.
+
+    Attributes:
+      x: the input projection, `[i 3h]`.
+      u: the recurrent product, `[h 3h]`.
+      b: the candidate's inner bias, `[h]`.
+    """
 
     x: Dense
     u: Array
@@ -24,6 +30,7 @@ class GruParams:
 
 
 def gru_init(key: Array, i: int, h: int, sets: int) -> GruParams:
+    """Orthogonal matrices per gate and zero biases, for `i` inputs and `h` units; stacked on a leading axis if `sets` > 1."""
     import jax
     import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""The machine we run on: its cores, its memory, and other processes on it. On Linux by its own ways, elsewhere (macOS) by POSIX ones."""
+"""The machine we run on: its cores, its memory, and other processes on it. Linux by /proc and cgroups, elsewhere (macOS) by POSIX."""
 
 import os
 import subprocess
@@ -28,8 +28,8 @@ def cores() -> list[int]:
 
 
 def memory() -> int:
-    """Bytes that are free, within the limit of the container this process is in, if there is one. Where the system does not tell what is
-    free: all there is."""
+    """Bytes that are free, within the limit of the container this process is in, if there is one. Where the system does not report what
+    is free: all there is."""
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())

@@ -45,7 +45,7 @@ def acting_by(algorithm: Algorithm, act: Act | None) -> Callable[..., Any]:
     def as_deployed(policy: Any, step: Any, memory: Any, noise: Any) -> tuple[Any, Any, Any, Any]:
         heads, memory = algorithm.heads(deployed(policy), step, memory)
         if heat:
-            heads = tuple(g.space.tempered(h, heat) for g, h in zip(algorithm.spec.groups, heads, strict=True))
+            heads = tuple(g.space.with_temperature(h, heat) for g, h in zip(algorithm.spec.groups, heads, strict=True))
             action = algorithm.sample(heads, step.legal, noise)
         else:
             action = algorithm.mode(heads, step.legal)
