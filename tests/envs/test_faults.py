@@ -95,12 +95,12 @@ def played(fault: Fault, xp: Any = np, draw: Any = None, **how: Any) -> tuple[li
     draw = draw or Scripted(xp)
     to = (lambda x: x) if xp is np else functools.partial(jax.tree.map, jnp.asarray)
     memory = fault.begin(SPEC, to(rows[0]), draw)
-    memory, shown = fault.row(SPEC, memory, to(rows[0]), draw)
+    memory, shown = fault.step(SPEC, memory, to(rows[0]), draw)
     seen, reached = [shown], []
     for action, row in zip(actions, rows[1:], strict=False):
         before = form(memory)
         memory, acted = fault.action(SPEC, memory, to(action), draw)
-        memory, shown = fault.row(SPEC, memory, to(row), draw)
+        memory, shown = fault.step(SPEC, memory, to(row), draw)
         assert before == form(memory), "a loop carries it"
         seen.append(shown)
         reached.append(acted)
@@ -422,7 +422,7 @@ def test_actions_over_a_bad_link_are_late_and_lost() -> None:
         (lambda: Volatile(loss=2), "loss is 2"),
         (lambda: with_faults([Death(4)], make("proving:dummy")), "fault 'death': agents is 4, of a team of 4: leave at least one"),
         (lambda: with_faults([Noise(leaf="radar")], make("proving:dummy")), "leaf is 'radar', which nobody observes"),
-        (lambda: with_faults([Death()], make(f"{Path(__file__).parents[1] / 'twin.py'}:make")), "give within, in rows"),
+        (lambda: with_faults([Death()], make(f"{Path(__file__).parents[1] / 'twin.py'}:make")), "give within, in steps"),
         (lambda: with_faults([Extreme(value="nan", leaf="picture")], make("proving:dials")), "use value = 'large'"),
     ],
 )  # fmt: skip

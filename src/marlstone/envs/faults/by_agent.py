@@ -12,7 +12,7 @@ from marlstone.core.types import Array, Group, Spec, Step
 
 Actions = tuple[Array, ...]
 Legal = tuple[Array | None, ...]
-LONGEST = 1000  # rows that a fault may remember
+LONGEST = 1000  # steps that a fault may remember
 
 
 def check_limits(fault: Any, **limits: tuple[float, float]) -> None:
@@ -31,7 +31,7 @@ def check_choice(fault: Any, **choices: tuple[str, ...]) -> None:
 
 
 def unknown_leaf(spec: Spec, leaf: str) -> str:
-    """Why `leaf` cannot be what a fault befalls; empty where it can. "" is every leaf."""
+    """Why a fault cannot affect `leaf`; empty where it can. "" is every leaf."""
     known = list(dict.fromkeys(k for g in spec.groups for k in g.observation))
     return "" if leaf == "" or leaf in known else f"leaf is {leaf!r}, which nobody observes; {suggest(leaf, known)}"
 
@@ -53,16 +53,16 @@ def where_agents(mask: Array, a: Array, b: Array) -> Array:
     return xp.where(mask.reshape(*mask.shape, *(1,) * (b.ndim - mask.ndim)), a, b).astype(b.dtype)
 
 
-def change_leaves(row: Step, leaf: str, change: Callable[[int, str, Array], Array]) -> Step:
-    """The row with `change(group, name, x)` in place of every leaf x `[n_g ...]`, or of those called `leaf`. By name, as JAX orders
+def change_leaves(step: Step, leaf: str, change: Callable[[int, str, Array], Array]) -> Step:
+    """The step with `change(group, name, x)` in place of every leaf x `[n_g ...]`, or of those called `leaf`. By name, as JAX orders
     dictionaries, so that draws are in the same order everywhere."""
-    obs = ({k: change(g, k, seen[k]) if leaf in ("", k) else seen[k] for k in sorted(seen)} for g, seen in enumerate(row.obs))
-    return replace(row, obs=tuple(obs))
+    obs = ({k: change(g, k, seen[k]) if leaf in ("", k) else seen[k] for k in sorted(seen)} for g, seen in enumerate(step.obs))
+    return replace(step, obs=tuple(obs))
 
 
-def map_leaves(row: Step, leaf: str, of: Callable[[Array], Array]) -> tuple[dict[str, Array], ...]:
-    """`of` every leaf, or of those called `leaf`: what a fault remembers of a row."""
-    return tuple({k: of(x) for k, x in seen.items() if leaf in ("", k)} for seen in row.obs)
+def map_leaves(step: Step, leaf: str, of: Callable[[Array], Array]) -> tuple[dict[str, Array], ...]:
+    """`of` every leaf, or of those called `leaf`: what a fault remembers of a step."""
+    return tuple({k: of(x) for k, x in seen.items() if leaf in ("", k)} for seen in step.obs)
 
 
 def real_features(group: Group, leaf: str, xp: Any) -> Array:

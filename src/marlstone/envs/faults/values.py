@@ -12,7 +12,7 @@ from marlstone.envs.faults.contract import Draws, Fault
 
 @dataclass(frozen=True)
 class Extreme(Fault):
-    """With probability `rate` per number and row an observation reads `value`: `large`, `size` with either sign, in the observation's own
+    """With probability `rate` per number and step an observation reads `value`: `large`, `size` with either sign, in the observation's own
     unit (whole numbers: their type's least or most); `inf`, with either sign; or `nan`.
 
     Guards stand behind it: NaN and infinities are put to 0 and counted, or, under `guards.on_bad = "refuse"`, end the run. `inf` and
@@ -30,6 +30,7 @@ class Extreme(Fault):
         check_choice(self, value=("large", "inf", "nan"))
 
     def refuses(self, spec: Spec) -> str:
+        """Why no leaf of that name can read such values; empty where one can."""
         if reason := unknown_leaf(spec, self.leaf):
             return reason
         kinds = [leaf.dtype for g in spec.groups for k, leaf in g.observation.items() if self.leaf in ("", k)]
@@ -37,8 +38,9 @@ class Extreme(Fault):
             return f"value is {self.value!r}, which whole numbers cannot be, and there are no others: use value = 'large'"
         return ""
 
-    def row(self, spec: Spec, memory: Any, row: Step, draw: Draws) -> tuple[Any, Step]:
-        xp, present = row.reward.__array_namespace__(), groups_of(spec, row.present)
+    def step(self, spec: Spec, memory: Any, step: Step, draw: Draws) -> tuple[Any, Step]:
+        """Observations with bad values put in; padding and absent agents stay as they are."""
+        xp, present = step.reward.__array_namespace__(), groups_of(spec, step.present)
 
         def broken(g: int, k: str, x: Array) -> Array:
             u, there = draw.uniform(x.shape), real_features(spec.groups[g], k, xp)
@@ -47,7 +49,7 @@ class Extreme(Fault):
             there = there & present[g].reshape(-1, *(1,) * (there.ndim - 1))
             return where_agents(there, xp.where(u < self.rate, bad, x), x)
 
-        return memory, change_leaves(row, self.leaf, broken)
+        return memory, change_leaves(step, self.leaf, broken)
 
     def _value(self, xp: Any, x: Array, up: Array) -> Array | None:
         """What is read in the place of `x`."""
