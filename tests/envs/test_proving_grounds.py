@@ -368,4 +368,4 @@ def test_the_default_is_the_safe_action() -> None:
     for game, default, row in (("climbing", 2, [0, 0, 5]), ("penalty", 1, [0, 2, 0])):
         env = Climbing(game=game)
         assert env.spec.groups[0].default == default
-        np.testing.assert_array_equal(env.pay[default], row)
+        np.testing.assert_array_equal(env.payoff[default], row)

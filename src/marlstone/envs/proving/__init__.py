@@ -1,22 +1,23 @@
 """`proving:` small JAX games whose truth is known in closed form: a best return, or what every agent is worth.
 
 First steps and tests:
-  climbing    the climbing and penalty matrix games; best return 11 a row (Claus and Boutilier 1998)
+  climbing    the climbing and penalty matrix games; best return 11 a step (Claus and Boutilier 1998)
   pair        two Discrete agents beside a Box agent and a late MultiDiscrete one; deaths, masks, both kinds of end
   dials       cooperative and continuous; what to turn to is drawn in an image
-  match       say what was shown one row ago: only a policy with memory solves it
+  match       repeat what was shown one step ago: only a policy with memory solves it
 
 Grounds for credit (`ground.py`), the climbing game among them, with best return 1:
   additive    eight agents of different weight, each worth what it does
   dummy       an agent without effect and one that only makes noise, beside two workers
   saboteur    an agent that can only harm
   redundant   two agents of whom one suffices, and two that may be swapped
-  delayed     nothing is paid until the last row
-  flip        from one row of an environment's life on, what was right is wrong
-  plan        an ordered chain of sub-goals, paid only at its end
+  delayed     no reward until the last step
+  flip        from one step of an environment's life on, what was right is wrong
+  plan        an ordered chain of sub-goals, rewarded only at its end
   swarm       up to 1024 agents on a ring, whose own reward is not the team's
 
-With `exploit=true` a ground for credit has one action more, which pays and ruins the true metric; `exploit=false` is its clean twin.
+With `exploit=true` a ground for credit has one action more, which raises the reward and ruins the true metric; `exploit=false` is its clean
+twin.
 """
 
 from collections.abc import Callable, Mapping
