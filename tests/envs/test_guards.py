@@ -46,7 +46,7 @@ def test_a_clean_row_passes_unchanged():
         (row(metric=np.nan), "nan_observation", "team", "true"),
     ],
 )
-def test_each_fault_is_mended_counted_and_named(bad, fault, agent, field):
+def test_each_fault_is_repaired_counted_and_named(bad, fault, agent, field):
     guards = Guards(reward_bounds=(-10, 10))
     clean, counts = sanitize(bad, guards)
     assert counts[fault] == 1 and sum(counts.values()) == 1

@@ -23,7 +23,7 @@ from marlstone.envs.guards import BadStep, refuse
 from marlstone.envs.protocol import HostEnv
 
 STRUCTURAL = ("wrong_shape", "wrong_dtype", "no_observation", "no_state")
-"""Faults that `probe` refuses whatever `guards` says: the interface, not a value."""
+"""Faults that `probe` refuses whatever `guards` is: the interface, not a value."""
 LIBRARIES = tuple({sysconfig.get_path(k) for k in ("stdlib", "platstdlib", "purelib", "platlib")} | {str(Path(marlstone.__file__).parent)})
 
 
@@ -92,10 +92,10 @@ def by_agent(value: Any, env: Any, method: str, field: str) -> Mapping[str, Any]
     return value
 
 
-def first_legal(spec: Spec, row: Step) -> tuple[Array, ...]:
+def first_legal(spec: Spec, step: Step) -> tuple[Array, ...]:
     """For every agent the first legal option of every choice, and the middle of every Box."""
     out = []
-    for group, legal in zip(spec.groups, row.legal, strict=True):
+    for group, legal in zip(spec.groups, step.legal, strict=True):
         space = group.space
         if isinstance(space, Discrete | MultiDiscrete):
             legal = np.ones((group.count, space.width), bool) if legal is None else np.asarray(legal)
@@ -108,23 +108,23 @@ def first_legal(spec: Spec, row: Step) -> tuple[Array, ...]:
     return tuple(out)
 
 
-def _fits(spec: Spec, row: Any, where: str) -> None:
-    """Raises `NonConforming` for a row of other shapes than `spec` says."""
-    if not isinstance(row, Step):
-        raise NonConforming(f"{where}: returned {type(row).__name__}: return a marlstone Step")
+def _fits(spec: Spec, step: Any, where: str) -> None:
+    """Raises `NonConforming` for a step of other shapes than `spec` says."""
+    if not isinstance(step, Step):
+        raise NonConforming(f"{where}: returned {type(step).__name__}: return a marlstone Step")
     wanted: list[tuple[str, tuple[int, ...], Any]] = [
-        (f"obs[{g}][{k!r}] of group {group.name!r}", (group.count, *leaf.shape), row.obs[g].get(k) if g < len(row.obs) else None)
+        (f"obs[{g}][{k!r}] of group {group.name!r}", (group.count, *leaf.shape), step.obs[g].get(k) if g < len(step.obs) else None)
         for g, group in enumerate(spec.groups)
         for k, leaf in group.observation.items()
     ]
-    wanted += [("state", (spec.state,), row.state)]
-    wanted += [(k, (spec.n,), getattr(row, k)) for k in ("reward", "discount", "present", "deciding")]
-    wanted += [(k, (), getattr(row, k)) for k in ("team_reward", "team_discount", "first", "last")]
-    wanted += [(f"metrics[{k!r}]", (), row.metrics.get(k)) for k in spec.metrics]
+    wanted += [("state", (spec.state,), step.state)]
+    wanted += [(k, (spec.n,), getattr(step, k)) for k in ("reward", "discount", "present", "deciding")]
+    wanted += [(k, (), getattr(step, k)) for k in ("team_reward", "team_discount", "first", "last")]
+    wanted += [(f"metrics[{k!r}]", (), step.metrics.get(k)) for k in spec.metrics]
     for name, shape, value in wanted:
         if value is None or np.shape(value) != shape:
             got = "missing" if value is None else f"of shape {np.shape(value)}"
-            raise NonConforming(f"{where}: {name} is {got}: give shape {shape}, as the spec says")
+            raise NonConforming(f"{where}: {name} is {got}: give shape {shape}, as the spec declares")
 
 
 def refuse_structural(fault: str, agent: str, field: str, value: Any) -> None:
@@ -135,7 +135,7 @@ def refuse_structural(fault: str, agent: str, field: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def located(env: Any, method: str) -> Iterator[None]:
-    """Bad rows of `env.method` as `NonConforming`, with file and line."""
+    """Bad steps of `env.method` as `NonConforming`, with file and line."""
     try:
         yield
     except BadStep as error:
@@ -156,11 +156,11 @@ def probe(env: HostEnv, *, values: bool, seed: int = 0, stepping: Callable[[], N
         env.report = refuse if values else refuse_structural  # type: ignore[attr-defined]
     try:
         with located(inner, "reset"):
-            row = env.reset(seed)
-            _fits(env.spec, row, source_location(inner, "reset"))
+            step = env.reset(seed)
+            _fits(env.spec, step, source_location(inner, "reset"))
         stepping()
         with located(inner, "step"):
-            _fits(env.spec, env.step(first_legal(env.spec, row)), source_location(inner, "step"))
+            _fits(env.spec, env.step(first_legal(env.spec, step)), source_location(inner, "step"))
     finally:
         if kept is not None:
             env.report = kept  # type: ignore[attr-defined]

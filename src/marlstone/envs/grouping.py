@@ -1,4 +1,4 @@
-"""From Gymnasium spaces per agent to groups, and a compiled writer from dictionaries to dense rows.
+"""From Gymnasium spaces per agent to groups, and a compiled writer from dictionaries to dense arrays.
 
 Agents with the same leaves (names, kinds, shapes of images) and the same kind of action form one group; smaller vectors
 and action spaces are padded, and masked through `Group.features` and `Step.legal`. Everything that can be decided once is
@@ -27,7 +27,7 @@ def type_of(agent: str) -> str:
 
 @dataclass(frozen=True)
 class AgentSlot:
-    """Where one agent sits: its group, its place there, its place on the agent axis, its parts and its actuator. `mask`: where in its
+    """One agent's place: its group, its index there, its place on the agent axis, its parts and its actuator. `mask`: where in its
     observation the legal actions stand (None: not there)."""
 
     agent: str
@@ -41,10 +41,10 @@ class AgentSlot:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Groups and seats, in agent-axis order, and how rows are written there.
+    """Groups and seats, in agent-axis order, and how observations are written there.
 
     Fields: `groups`; `seats`; `structural`, per group the legal mask by size alone (None: all alike); `maskable`, per
-    group whether masks come from the environment, so that `legal` changes from row to row; `sizes`, per group the padded
+    group whether masks come from the environment, so that `legal` changes from step to step; `sizes`, per group the padded
     sizes of its actions; `wiring`, what `arrange` made it of, as plain JSON.
     """
 
@@ -176,8 +176,8 @@ class Arrangement:
 
     def act(self, action: tuple[Array, ...]) -> list[Any]:
         """What each agent does, in agent-axis order, as its environment takes it. `action` is per group, emitted, `[n_g ...]`."""
-        rows = [a.tolist() if d else a for d, a in zip(self._discrete, action, strict=True)]
-        return [s.actuator.act(rows[s.group][s.place]) for s in self.seats]
+        per_group = [a.tolist() if d else a for d, a in zip(self._discrete, action, strict=True)]
+        return [s.actuator.act(per_group[s.group][s.place]) for s in self.seats]
 
 
 def _clipped(x: np.ndarray, limits: tuple[np.ndarray, ...], agent: str, field: str, report: Report, one_hot: bool) -> np.ndarray:
@@ -193,7 +193,7 @@ def _clipped(x: np.ndarray, limits: tuple[np.ndarray, ...], agent: str, field: s
 
 
 def _accepts(part: ObservationPart) -> tuple[str, str]:
-    """Kinds of dtype a part takes, and how to say it. Whole numbers become floats freely, never the other way round."""
+    """Kinds of dtype a part takes, and their name in messages. Whole numbers become floats freely, never the other way round."""
     return ("fiub", "real numbers") if part.real else ("iub", "whole numbers")
 
 

@@ -1,4 +1,4 @@
-"""What to do when an environment misbehaves: one configuration, one list of named faults, one filter over rows.
+"""What to do when an environment misbehaves: one configuration, one list of named faults, one filter over steps.
 
 Every fault is counted under one of the names in `FAULTS`. `survive` repairs what can be repaired (a number becomes 0, a
 reward or an observation out of range is clipped, a missing state is the last known one) and ends the episode where it cannot
@@ -29,11 +29,11 @@ Report = Callable[[str, str, str, Any], None]  # (fault, agent, field, value); r
 
 
 class BadStep(ValueError):
-    """A row that no learner should see. `fault` is one of `FAULTS`; `agent` and `field` say where, `value` what was there."""
+    """A step that no learner should see. `fault` is one of `FAULTS`; `agent` and `field` say where, `value` what was there."""
 
     def __init__(self, fault: str, agent: str, field: str, value: Any, remedy: str = "") -> None:
         self.fault, self.agent, self.field, self.value = fault, agent, field, value
-        end = f": {remedy}" if remedy else ": mend the environment, or set guards on_bad=survive to repair and count it"
+        end = f": {remedy}" if remedy else ": fix the environment, or set guards on_bad=survive to repair and count it"
         super().__init__(f"{fault}: agent {agent!r}, {field}, got {value!s:.200}{end}")
 
 
@@ -101,7 +101,7 @@ def _finite(x: Array) -> tuple[Array, Array]:
 
 
 def sanitize(step: Step, guards: Guards) -> tuple[Step, dict[str, Array]]:
-    """`step` without NaN, infinities (`is_sound`) and out-of-bounds rewards, and the counts of what was mended, by name.
+    """`step` without NaN, infinities (`is_sound`) and out-of-bounds rewards, and the counts of what was repaired, by name.
 
     One code for NumPy and `jax.numpy`, so it also stands inside `jit`; any leading axes. Counts are numbers of elements:
     `nan_observation` (observations or state, and metrics), `nan_reward` and `reward_bounds` (agents' or team's rewards).
@@ -134,7 +134,7 @@ def sanitize(step: Step, guards: Guards) -> tuple[Step, dict[str, Array]]:
 
 
 def name_fault(step: Step, spec: Spec, guards: Guards) -> BadStep | None:
-    """The first value `sanitize` would mend in a row of NumPy arrays `[*t ...]`, by agent and field; None if there is none."""
+    """The first value `sanitize` would repair in a step of NumPy arrays `[*t ...]`, by agent and field; None if there is none."""
     import numpy as np
 
     for group, leaves in zip(spec.groups, step.obs, strict=True):

@@ -36,7 +36,7 @@ def _many(values: Any) -> bool:
 
 
 class GymnasiumEnv:
-    """One Gymnasium environment with Tuple spaces as a `HostEnv`. `report` decides what a bad value in a row does.
+    """One Gymnasium environment with Tuple spaces as a `HostEnv`. `report` decides what a bad value in a step does.
 
     Raises `UnsupportedSpace` or `NonConforming` at construction, naming agent and field.
     """
@@ -84,7 +84,7 @@ class GymnasiumEnv:
         if not (isinstance(got, tuple) and len(got) == 2):
             what = f"{len(got)} values" if isinstance(got, tuple) else type(got).__name__
             raise NonConforming(f"{source_location(self._env, 'reset')}: returned {what}: return (observation, info)")
-        return self._row(got[0], got[1], np.zeros(len(self._names), np.float32), None, False, False, first=True)
+        return self._make_step(got[0], got[1], np.zeros(len(self._names), np.float32), None, False, False, first=True)
 
     def step(self, action: tuple[Array, ...]) -> Step:
         acts = self._arranged.act(action)
@@ -99,7 +99,7 @@ class GymnasiumEnv:
         ended, late = self._all(terminated, "terminated"), self._all(truncated, "truncated")
         if ended and _out_of_time(self._env.unwrapped):
             ended, late = False, True
-        return self._row(seen, info, reward, team, ended, late)
+        return self._make_step(seen, info, reward, team, ended, late)
 
     def snapshot(self) -> Any:
         return take_snapshot(self, ("_env", "_players"))
@@ -140,7 +140,7 @@ class GymnasiumEnv:
             return bool(each) and all(as_flag(x, a, field, self.report) for a, x in each.items())
         return as_flag(flags, "team", field, self.report)
 
-    def _row(
+    def _make_step(
         self, seen: Any, info: Any, reward: np.ndarray, team: float | None, terminated: bool, truncated: bool, first: bool = False
     ) -> Step:
         arranged = self._arranged
@@ -183,7 +183,7 @@ class GymnasiumEnv:
         return masks
 
     def _by_agent(self, masks: Any, name: str) -> dict[str, Any]:
-        """A team's masks apart: a dict by agent (or by its number), one entry per agent, or all of them in one row."""
+        """A team's masks apart: a dict by agent (or by its number), one entry per agent, or all of them in one array."""
         if self._single:
             return {self._names[0]: masks}
         widths = [sum(s.actuator.sizes) for s in sorted(self._arranged.seats, key=lambda s: self._names.index(s.agent))]
@@ -230,7 +230,7 @@ def _horizon(env: Any) -> int | None:
 def make(name: str, options: Mapping[str, Any]) -> GymnasiumEnv:
     """Import module `name`, make `options["id"]` with the other options. Raises `UnknownEnvironment` naming what does not exist.
 
-    Gymnasium's order and conformance checkers are left out: this adapter checks rows itself, and they cost time each step.
+    Gymnasium's order and conformance checkers are left out: this adapter checks steps itself, and they cost time each step.
     """
     import gymnasium as gym
 

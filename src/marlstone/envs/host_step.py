@@ -1,4 +1,4 @@
-"""Rows of environments stepped by Python: NumPy, checked number by number, with everybody's fate on the agent axis."""
+"""Steps of environments that Python steps: NumPy, checked number by number, with everybody's fate on the agent axis."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -71,7 +71,7 @@ def host_step(
     team_reward: float | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> Step:
-    """One row; whatever is not given says: everyone is there, everyone decides, nobody terminated.
+    """One step of a Python environment; where a field is not given, everyone is there, everyone decides and nobody terminated.
 
     Shapes: `reward`, `discount`, `present`, `deciding` `[n]`; the others are scalars. `team_reward` is the sum over agents, unless given.
     """

@@ -2,7 +2,7 @@
 
 Agents walk a grid and load food together: a food is eaten when the levels of the adjacent agents that load add up to
 its own. jumanji's own step costs gathers, a sort (`unique`) and three scatters per agent; training steps it at 30,000
-rows/s and more on two cores, so the same rules are written here as dense comparisons between few entities. The tests
+steps/s and more on two cores, so the same rules are written here as dense comparisons between few entities. The tests
 drive jumanji's environment from the same states and compare positions, food, rewards, observations and masks.
 
 Reset draws from jumanji's distribution, with its quirks (no food on the edge or beside another; no agent in a grid row
@@ -34,7 +34,7 @@ DEFAULTS = {"task": "8x8-2p-2f-coop", "time_limit": 100, "max_agent_level": 2, "
 
 @record
 class LbfState:
-    """Positions `[n 2]` and `[f 2]` (row, column), levels `[n]` and `[f]`, `eaten` `[f]`, `clock` `[]` in rows; all int32 but `eaten`."""
+    """Positions `[n 2]` and `[f 2]` (row, column), levels `[n]` and `[f]`, `eaten` `[f]`, `clock` `[]` in steps; all int32 but `eaten`."""
 
     agent: Array
     level: Array
@@ -49,11 +49,11 @@ class Foraging:
     """Level-based foraging as an `Env`.
 
     Fields: `grid`, cells a side; `agents`, `food`, how many; `sight`, cells seen in each direction; `coop`, every food
-    needs everybody (up to three agents); `time_limit`, rows until truncation; `max_agent_level`; `penalty`, subtracted
+    needs everybody (up to three agents); `time_limit`, steps until truncation; `max_agent_level`; `penalty`, subtracted
     per food and agent when the loading levels do not suffice (unscaled by jumanji's normalization, as there).
 
     Rewards are per agent (each eater its level's share of the food's level) and an episode in which everything is
-    eaten sums to 1 over agents and rows: the largest team return is 1. Eating everything terminates; the time limit truncates.
+    eaten sums to 1 over agents and steps: the largest team return is 1. Eating everything terminates; the time limit truncates.
     """
 
     grid: int
@@ -91,7 +91,7 @@ class Foraging:
 
     def init(self, key: Array) -> tuple[LbfState, Step]:
         state = self.fresh(key)
-        return state, self._row(state, jnp.zeros(self.agents, jnp.float32), first=True)
+        return state, self._make_step(state, jnp.zeros(self.agents, jnp.float32), first=True)
 
     def fresh(self, key: Array) -> LbfState:
         """A start state from jumanji's distribution: food one after the other, then agents, then levels."""
@@ -138,7 +138,7 @@ class Foraging:
         reward = jnp.sum(jnp.where(scale > 0, earned / jnp.maximum(scale, 1), 0.0), axis=0)
 
         state = LbfState(agent, state.level, state.food, state.food_level, state.eaten | now, state.clock + 1)
-        return state, self._row(state, reward)
+        return state, self._make_step(state, reward)
 
     def _blocked(self, state: LbfState, cells: Array) -> Array:
         """`[n m]`: whether agent i may not enter `cells[i, j]`: outside, another agent's, or food's."""
@@ -148,7 +148,7 @@ class Foraging:
         by_food = jnp.any(jnp.all(cells[:, :, None] == state.food, axis=-1) & ~state.eaten, axis=-1)
         return outside | by_agent | by_food
 
-    def _row(self, state: LbfState, reward: Array, first: bool = False) -> Step:
+    def _make_step(self, state: LbfState, reward: Array, first: bool = False) -> Step:
         view = self._views(state)
         free = ~self._blocked(state, state.agent[:, None] + MOVES[1:5])
         load = jnp.any((_distance(state.agent, state.food) == 1) & ~state.eaten, axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """Names and options as people type them: how an option's value is read, and the error every adapter raises for one it does not know.
 
 ?x=3&speed=0.5&deep=true      whole numbers, decimal numbers, true and false; anything else is text: 007, nan, [1,2]
-?points:=[1,2]&x:="3"         after `:=`, JSON: any type; what a TOML table `[env.options]` says is written so
+?points:=[1,2]&x:="3"         after `:=`, JSON: any type; a TOML table `[env.options]` is written so
 """
 
 import difflib

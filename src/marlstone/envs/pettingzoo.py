@@ -4,7 +4,7 @@
 
 Agents may die, appear late, come back or wait; all their names stand in `possible_agents`. Termination sets an agent's discount to 0,
 from the step where it ended until it is back; truncation keeps 1 and the final observation, from which learners bootstrap. `mpe2`
-environments stop after 25 steps unless told otherwise.
+environments stop after 25 steps unless `max_cycles` is given.
 """
 
 import importlib
@@ -50,7 +50,7 @@ def parallel(env: Any, where: str) -> tuple[Any, bool]:
 
 
 class PettingZooEnv:
-    """One ParallelEnv as a `HostEnv`. `report` decides what a bad value in a row does (`guards.refuse` unless replaced).
+    """One ParallelEnv as a `HostEnv`. `report` decides what a bad value in a step does (`guards.refuse` unless replaced).
 
     `notices` holds what was settled while building and a person should know. The environment's own `state()` is asked unless
     `without_state` is called before `spec` is first read; where it does not work, the state is all observations, concatenated.
@@ -144,7 +144,7 @@ class PettingZooEnv:
         self._live = left
         needed = left | {a for a, terminated in ending.items() if not terminated}  # a termination needs no last observation
         finished = last and bool(ending) and all(ending.values())
-        return self._row(seen, infos, reward, discount, 0.0 if finished else 1.0, present, needed, first=False, last=last)
+        return self._make_step(seen, infos, reward, discount, 0.0 if finished else 1.0, present, needed, first=False, last=last)
 
     def snapshot(self) -> Any:
         return take_snapshot(self, ("_env", "_live", "_gone", "_state"))
@@ -155,7 +155,7 @@ class PettingZooEnv:
     def close(self) -> None:
         self._env.close()
 
-    def _row(
+    def _make_step(
         self,
         seen: Mapping[str, Any],
         infos: Mapping[str, Any],
@@ -199,7 +199,9 @@ class PettingZooEnv:
         present = np.zeros(n, bool)
         for agent in self._live:
             present[self._place(agent, "reset", "agents")] = True
-        return self._row(seen, infos, np.zeros(n, np.float32), np.ones(n, np.float32), 1.0, present, self._live, first=True, last=False)
+        return self._make_step(
+            seen, infos, np.zeros(n, np.float32), np.ones(n, np.float32), 1.0, present, self._live, first=True, last=False
+        )
 
     def _first(self, seed: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         got, where = first_reset(self._env, seed), source_location(self._env, "reset")

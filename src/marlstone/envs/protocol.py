@@ -1,8 +1,8 @@
 """The one protocol every environment is brought to, and its two vectorized forms.
 
 `Env` is one environment written in JAX: pure functions, no autoreset. `VectorEnv` is many stepped together, with
-next-step autoreset: the row after an end is a reset row (`first`), whose action is ignored. The fused runtime steps a
-`Vectorized` (JAX); the host runtime steps worker processes. Both answer in `Step` rows with a leading `[b]`.
+next-step autoreset: the step after an end is a reset (`first`), whose action is ignored. The fused runtime steps a
+`Vectorized` (JAX); the host runtime steps worker processes. Both return a `Step` with a leading `[b]`.
 """
 
 from typing import Any, Protocol

@@ -61,7 +61,7 @@ class ObservationPart:
 
 
 def _one_hots(sizes: tuple[int, ...], starts: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
-    """Whole numbers to concatenated one-hot vectors; a number outside its range says nothing (zeros)."""
+    """Whole numbers to concatenated one-hot vectors; a number outside its range becomes zeros."""
     tables = [np.arange(s, s + n) for n, s in zip(sizes, starts, strict=True)]
 
     def encode(x: np.ndarray) -> np.ndarray:
@@ -160,7 +160,7 @@ def observation_parts(space: gs.Space | None, agent: str, actions: int = 0) -> t
 class Actuator:
     """One agent's action space.
 
-    Fields: `kind` and `sizes` (options per choice, or numbers of a Box); `act`, from this agent's row of the group's
+    Fields: `kind` and `sizes` (options per choice, or numbers of a Box); `act`, from this agent's entry of the group's
     emitted action to what the environment takes: what the space's own `contains` accepts, of the type its `sample` gives.
     """
 

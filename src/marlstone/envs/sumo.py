@@ -74,7 +74,7 @@ def _configuration(folder: Path) -> tuple[str, str, int]:
     def value(name: str) -> str:
         node = root.find(f".//{name}")
         if node is None:
-            raise UnknownEnvironment(f"sumo:{folder.name}: its .sumocfg says no {name}: add it there")
+            raise UnknownEnvironment(f"sumo:{folder.name}: its .sumocfg has no {name}: add it there")
         return node.attrib["value"]
 
     routes = ",".join(str(folder / r.strip()) for r in value("route-files").split(","))
@@ -142,7 +142,7 @@ class SumoEnv:
             self._sumo.reset(seed=seed % 2**31)
         self._signals = [self._sumo.traffic_signals[a] for a in self._arranged.agents]
         self._lanes = [[(lane, s.lanes_length[lane]) for lane in s.lanes] for s in self._signals]
-        return self._row(np.zeros(len(self._signals), np.float32), first=True)
+        return self._make_step(np.zeros(len(self._signals), np.float32), first=True)
 
     def step(self, action: tuple[Array, ...]) -> Step:
         for signal, phase in zip(self._signals, self._arranged.act(action), strict=True):
@@ -158,7 +158,7 @@ class SumoEnv:
         for s in self._signals:
             s.time_since_last_phase_change += self._delta
         reward = np.array([s.compute_reward() for s in self._signals], np.float32)
-        return self._row(reward, last=now + self._delta >= self._end)
+        return self._make_step(reward, last=now + self._delta >= self._end)
 
     def close(self) -> None:
         if self in _open:
@@ -166,9 +166,9 @@ class SumoEnv:
                 self._sumo.close()
             _open.remove(self)
 
-    def _row(self, reward: np.ndarray, first: bool = False, last: bool = False) -> Step:
+    def _make_step(self, reward: np.ndarray, first: bool = False, last: bool = False) -> Step:
         arranged, obs = self._arranged, self._arranged.blank()
-        arranged.write({s.id: self._sight(s, lanes) for s, lanes in zip(self._signals, self._lanes, strict=True)}, obs, self.report)
+        arranged.write({s.id: self._observe(s, lanes) for s, lanes in zip(self._signals, self._lanes, strict=True)}, obs, self.report)
         vehicle = self._lib.vehicle
         here = vehicle.getIDList()
         waiting = [vehicle.getWaitingTime(v) for v in here]
@@ -177,7 +177,7 @@ class SumoEnv:
         legal, _ = arranged.legal({}, self.report)
         return host_step(obs, arranged.default_state(obs), legal, reward, first=first, last=last, metrics=metrics)
 
-    def _sight(self, signal: Any, lanes: list[tuple[str, float]]) -> np.ndarray:
+    def _observe(self, signal: Any, lanes: list[tuple[str, float]]) -> np.ndarray:
         """sumo-rl's default observation: phase (one-hot), may it change, density and queue of each lane, as shares of its room."""
         lane_api = self._lib.lane
         phase = [0.0] * signal.num_green_phases

@@ -20,13 +20,14 @@ WAYS = {"better": ("up", "down"), "reduce": ("sum", "mean", "last")}
 
 
 def declared_metrics(env: Any, where: str) -> dict[str, Metric]:
-    """What `env.true_metrics` says, by name; none where it says nothing. Raises `NonConforming` naming the metric and the remedy."""
-    said = getattr(getattr(env, "unwrapped", env), "true_metrics", None)
-    if said is None:
+    """What `env.true_metrics` declares, by name; none where it declares nothing. Raises `NonConforming` naming the metric and the
+    remedy."""
+    given = getattr(getattr(env, "unwrapped", env), "true_metrics", None)
+    if given is None:
         return {}
-    if not isinstance(said, Mapping):
-        raise NonConforming(f'{where}: true_metrics is {said!r}: give names and which way is better, {{"delivered": "up"}}')
-    return {str(name): _metric(str(name), how, where) for name, how in said.items()}
+    if not isinstance(given, Mapping):
+        raise NonConforming(f'{where}: true_metrics is {given!r}: give names and which way is better, {{"delivered": "up"}}')
+    return {str(name): _metric(str(name), how, where) for name, how in given.items()}
 
 
 def _metric(name: str, how: Any, where: str) -> Metric:
@@ -42,7 +43,7 @@ def _metric(name: str, how: Any, where: str) -> Metric:
 
 
 def reported_metrics(infos: Any, metrics: Mapping[str, Metric], report: Report) -> dict[str, float]:
-    """This step's values: a team's info has them itself; of infos by agent those that have one are summed. 0 where nobody says one."""
+    """This step's values: a team's info has them itself; of infos by agent those that have one are summed. 0 where nobody reports one."""
     if not metrics:
         return {}
     own = infos if isinstance(infos, Mapping) else {}

@@ -12,13 +12,13 @@ from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.guards import VALUES, BadStep, Guards, name_fault, sanitize
 from marlstone.envs.protocol import Env
 
-FEW = 8  # up to b / FEW resets on a row are made as a batch of that size
+FEW = 8  # up to b / FEW resets on a step are made as a batch of that size
 
 
 @record
 class VectorState:
-    """Environment states `[b ...]`; which of them ended on the previous row (without resets: on any), `over` `[b]`; faults mended so far;
-    and, where faults are refused, the rows `[b ...]` in which the first one stood."""
+    """Environment states `[b ...]`; which of them ended on the previous step (without resets: on any), `over` `[b]`; faults repaired so
+    far; and, where faults are refused, the steps `[b ...]` that had the first one."""
 
     env: Any
     over: Array
@@ -28,14 +28,14 @@ class VectorState:
 
 @dataclass(frozen=True)
 class Vectorized:
-    """`b` copies of `env`. The row after one with `last` is a reset row: `first`, reward 0, its action ignored.
+    """`b` copies of `env`. The step after one with `last` is a reset: `first`, reward 0, its action ignored.
 
-    Fresh episodes are made only on the rows where somebody needs one, and for an eighth of the batch where that
+    Fresh episodes are made only on the steps where somebody needs one, and for an eighth of the batch where that
     suffices: a `lax.switch` over the whole batch, so `step` must not itself be vmapped over environments (over seeds it
-    may, at the price of resetting on every row).
-    `keys` is `[b]`, one per environment and row; the same key serves the step or the reset, never both.
+    may, at the price of resetting on every step).
+    `keys` is `[b]`, one per environment and step; the same key serves the step or the reset, never both.
     Without `resets` there is no next episode: what comes after an end means nothing, and compiling is much cheaper.
-    Every row passes `guards`: NaN and infinities are mended and counted; under `refuse`, `refusal` names the first.
+    Every step passes `guards`: NaN and infinities are repaired and counted; under `refuse`, `refusal` names the first.
     """
 
     env: Env
@@ -53,15 +53,17 @@ class Vectorized:
 
     def init(self, keys: Array) -> tuple[VectorState, Step]:
         self._check(keys)
-        env, row = jax.vmap(self.env.init)(keys)
-        bad = row if self.guards.on_bad == "refuse" else None
-        return self._guarded(VectorState(env, jnp.zeros_like(row.last), {name: jnp.zeros((), jnp.int32) for name in VALUES}, bad), env, row)
+        env, step = jax.vmap(self.env.init)(keys)
+        bad = step if self.guards.on_bad == "refuse" else None
+        return self._guarded(
+            VectorState(env, jnp.zeros_like(step.last), {name: jnp.zeros((), jnp.int32) for name in VALUES}, bad), env, step
+        )
 
     def step(self, state: VectorState, action: tuple[Array, ...], keys: Array) -> tuple[VectorState, Step]:
         self._check(keys)
-        env, row = jax.vmap(self.env.step)(state.env, action, keys)
-        env, row = self._reset(state, keys, (env, row)) if self.resets else (env, row)
-        return self._guarded(state, env, row)
+        env, step = jax.vmap(self.env.step)(state.env, action, keys)
+        env, step = self._reset(state, keys, (env, step)) if self.resets else (env, step)
+        return self._guarded(state, env, step)
 
     def _fresh(self, ended: Any, keys: Array, of: Callable[[Array], Array] = lambda x: x) -> Any:
         """Fresh episodes with `keys`, of the same copies where the environment is `PersistentEnv`; `of` picks theirs from all `[b ...]`."""
@@ -98,18 +100,18 @@ class Vectorized:
             return None
         return name_fault(jax.device_get(state.bad), self.spec, self.guards)
 
-    def _guarded(self, before: VectorState, env: Any, row: Step) -> tuple[VectorState, Step]:
-        clean, counts = sanitize(row, self.guards)
+    def _guarded(self, before: VectorState, env: Any, step: Step) -> tuple[VectorState, Step]:
+        clean, counts = sanitize(step, self.guards)
         over = clean.last
         if not self.resets:  # faults after an episode's end are not counted
             over = before.over | clean.last
             kept = lambda x, y: jnp.where(before.over.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
-            _, counts = sanitize(jax.tree.map(kept, clean, row), self.guards)
+            _, counts = sanitize(jax.tree.map(kept, clean, step), self.guards)
         faults = {name: before.faults[name] + counts[name] for name in VALUES}
         bad = before.bad
-        if bad is not None:  # keep the first bad row as it was
+        if bad is not None:  # keep the first bad step as it was
             met = sum(before.faults.values()) > 0
-            bad = jax.tree.map(lambda old, new: jnp.where(met, old, new), bad, row)
+            bad = jax.tree.map(lambda old, new: jnp.where(met, old, new), bad, step)
         return VectorState(env, over, faults, bad), clean
 
     def _check(self, keys: Array) -> None:
