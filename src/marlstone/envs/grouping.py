@@ -27,8 +27,17 @@ def type_of(agent: str) -> str:
 
 @dataclass(frozen=True)
 class AgentSlot:
-    """One agent's place: its group, its index there, its place on the agent axis, its parts and its actuator. `mask`: where in its
-    observation the legal actions stand (None: not there)."""
+    """One agent's place in the arrangement.
+
+    Attributes:
+      agent: its name.
+      group: index of its group.
+      place: index within the group.
+      axis: index on the agent axis.
+      parts: its observation, leaf by leaf.
+      actuator: how its choice becomes the environment's action.
+      mask: path to the legal actions in its observation (None: they are not there).
+    """
 
     agent: str
     group: int
@@ -41,11 +50,15 @@ class AgentSlot:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Groups and seats, in agent-axis order, and how observations are written there.
+    """Groups and their agents, in agent-axis order, and how observations are written there.
 
-    Fields: `groups`; `seats`; `structural`, per group the legal mask by size alone (None: all alike); `maskable`, per
-    group whether masks come from the environment, so that `legal` changes from step to step; `sizes`, per group the padded
-    sizes of its actions; `wiring`, what `arrange` made it of, as plain JSON.
+    Attributes:
+      groups: agents with the same structure.
+      seats: every agent's place.
+      structural: per group the legal mask by size alone (None: all alike).
+      maskable: per group whether masks come from the environment, so that `legal` changes from step to step.
+      sizes: per group the padded sizes of its actions.
+      wiring: the arguments of `arrange`, as plain JSON.
     """
 
     groups: tuple[Group, ...]
@@ -72,6 +85,7 @@ class Arrangement:
 
     @cached_property
     def agents(self) -> tuple[str, ...]:
+        """Names along the agent axis."""
         return tuple(s.agent for s in self.seats)
 
     @cached_property

@@ -46,7 +46,7 @@ def refuse(fault: str, agent: str, field: str, value: Any) -> None:
 class Guards:
     """What is a fault, and what follows.
 
-    Fields:
+    Attributes:
       on_bad: `survive` (repair, count, go on) or `refuse` (stop and name agent, field and value).
       reward_bounds: rewards outside are clipped and counted; None: any finite reward is fine.
       timeout: seconds one environment may take for one step before its process is ended and started anew.

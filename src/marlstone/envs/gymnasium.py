@@ -70,6 +70,7 @@ class GymnasiumEnv:
 
     @property
     def spec(self) -> Spec:
+        """Groups by observation and action structure; the state is all observations, concatenated."""
         return self._spec
 
     @property
@@ -78,6 +79,7 @@ class GymnasiumEnv:
         return self._arranged.wiring
 
     def reset(self, seed: int) -> Step:
+        """A fresh episode of this seed. Raises `NonConforming` for a result that is not (observation, info)."""
         for player in self._players:
             player.position = None
         got = first_reset(self._env, seed)
@@ -87,6 +89,7 @@ class GymnasiumEnv:
         return self._make_step(got[0], got[1], np.zeros(len(self._names), np.float32), None, False, False, first=True)
 
     def step(self, action: tuple[Array, ...]) -> Step:
+        """One joint step. Terminations that only mean that time ran out become truncations (`OUT_OF_TIME`)."""
         acts = self._arranged.act(action)
         if not self._straight:
             placed = [None] * len(acts)
@@ -102,12 +105,15 @@ class GymnasiumEnv:
         return self._make_step(seen, info, reward, team, ended, late)
 
     def snapshot(self) -> Any:
+        """A deep copy of the environment's state (`snapshots`)."""
         return take_snapshot(self, ("_env", "_players"))
 
     def restore(self, state: Any) -> None:
+        """Go back to a snapshot."""
         restore_snapshot(self, state)
 
     def close(self) -> None:
+        """Close the environment."""
         self._env.close()
 
     def _each(self, values: Any, field: str) -> dict[str, Any]:

@@ -62,11 +62,13 @@ class JaxMarl:
     scale: tuple[tuple[np.ndarray, np.ndarray] | None, ...]
 
     def init(self, key: Array) -> tuple[Any, Step]:
+        """A fresh episode of the game."""
         obs, state = self.env.reset(key)
         nobody = jnp.zeros(self.spec.n, bool)
         return state, self._make_step(obs, state, jnp.zeros(self.spec.n, jnp.float32), nobody, jnp.zeros((), bool), True)
 
     def step(self, state: Any, action: tuple[Array, ...], key: Array) -> tuple[Any, Step]:
+        """One joint step by JaxMARL's `step_env`; actions of boxes are scaled to their bounds."""
         chosen = {}
         for group, part, scale in zip(self.spec.groups, action, self.scale, strict=True):
             if scale is not None:  # (-1, 1) onto the box

@@ -84,12 +84,14 @@ class Foraging:
 
     @cached_property
     def spec(self) -> Spec:
+        """One group of foragers that see food and each other in their window."""
         width = 3 * (self.food + self.agents)
         names = tuple(f"agent_{i}" for i in range(self.agents))
         group = Group("agents", names, {"view": Leaf("vector", (width,))}, Discrete(len(MOVES)))
         return Spec((group,), state=self.agents * width, horizon=self.time_limit, return_bounds=(None if self.penalty else 0.0, 1.0))
 
     def init(self, key: Array) -> tuple[LbfState, Step]:
+        """A fresh grid."""
         state = self.fresh(key)
         return state, self._make_step(state, jnp.zeros(self.agents, jnp.float32), first=True)
 

@@ -90,6 +90,7 @@ class Warehouse:
 
     @cached_property
     def spec(self) -> Spec:
+        """One group of robots that see the cells around them."""
         cells = (1 + 2 * self.sensor) ** 2
         width = 8 + 5 * (cells - 1) + 2 * cells
         names = tuple(f"agent_{i}" for i in range(self.agents))
@@ -119,6 +120,7 @@ class Warehouse:
         return first, first + 1
 
     def init(self, key: Array) -> tuple[WarehouseState, Step]:
+        """A fresh warehouse: robots anywhere, the first shelves requested."""
         state = self.fresh(key)
         return state, self._make_step(state, jnp.zeros((), jnp.float32), jnp.zeros((), bool), first=True)
 

@@ -29,11 +29,19 @@ GOAL = "goal"  # the observation leaf in which a worker sees its goal, one-hot
 
 @dataclass(frozen=True)
 class Managers:
-    """Who leads how many, and how. `every` steps between decisions; `span`, the most workers one manager leads (managers share the team
-    evenly, in the order of agents); `leaf`, the observation leaf whose features goals lower and raise; without one, `roles` symbols.
+    """Who leads how many, and how.
 
-    A manager sees its workers' vector observations and their goals, and how far the clock has run; it is rewarded by the team's reward per
-    worker, on every step, until the team's end, and gives each worker one goal (a MultiDiscrete; workers who are gone are left free).
+    A manager sees its workers' vector observations and their goals, and how far the clock has run. Its reward at every step is the
+    team's reward per worker, until the team's end. Its action gives each worker one goal (a MultiDiscrete; absent workers are left free).
+
+    Attributes:
+      every: steps between decisions, at least 2.
+      span: the most workers one manager leads; managers share the team evenly, in the order of agents.
+      leaf: the observation leaf whose features goals lower and raise; "" for goals without a fixed meaning.
+      roles: how many such goals, where there is no leaf.
+
+    Raises:
+      UserError: a field below its least value.
     """
 
     every: int = 8
@@ -91,10 +99,12 @@ class Layout:
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
+        """How many features a manager sees of each worker, and how many goals there are. Raises `UserError` where managers cannot lead."""
         return _team(self.managers, self.inner)
 
     @property
     def goals(self) -> int:
+        """How many goals a manager chooses from for each worker; 0 is free."""
         return self.sizes[1]
 
     @cached_property
@@ -126,6 +136,7 @@ class Layout:
 
     @cached_property
     def spec(self) -> Spec:
+        """The environment's spec with the group of managers added, and the goal in every worker's observation."""
         inner, (width, goals), (m, k) = self.inner, self.sizes, self.table.shape
         led = tuple(int((row < inner.n).sum()) for row in self.table)
         group = Group(
@@ -191,7 +202,7 @@ class Layout:
 
 @record
 class ManagedState:
-    """The environment's state, everybody's goal `[n]`, and the step's place on the clock."""
+    """State of an environment with managers: its own (`env`), everybody's goal (`goals [n]`), and the managers' `clock`."""
 
     env: Any
     goals: Array
@@ -207,6 +218,7 @@ class Managed:
 
     @property
     def spec(self) -> Spec:
+        """The spec with managers."""
         return self.layout.spec
 
     def _first_step(self, env: Any, step: Step) -> tuple[ManagedState, Step]:
@@ -214,9 +226,11 @@ class Managed:
         return ManagedState(env, goals, clock), self.layout.row(step, goals, clock)
 
     def init(self, key: Array) -> tuple[ManagedState, Step]:
+        """A fresh episode: everybody is free, and managers decide."""
         return self._first_step(*self.env.init(key))
 
     def step(self, state: ManagedState, action: tuple[Array, ...], key: Array) -> tuple[ManagedState, Step]:
+        """One joint step; managers' actions become goals where they decide."""
         goals, clock = self.layout.after(state.goals, state.clock, action[-1])
         env, step = self.env.step(state.env, action[:-1], key)
         return ManagedState(env, goals, clock), self.layout.row(step, goals, clock)
@@ -227,6 +241,7 @@ class ManagedPersistent(Managed):
     """One whose copies outlive their episodes (`protocol.PersistentEnv`)."""
 
     def again(self, state: ManagedState, key: Array) -> tuple[ManagedState, Step]:
+        """A fresh episode of the same copy."""
         return self._first_step(*self.env.again(state.env, key))  # type: ignore[attr-defined]
 
 
@@ -239,17 +254,21 @@ class ManagedHost:
 
     @property
     def spec(self) -> Spec:
+        """The spec with managers."""
         return self.layout.spec
 
     def reset(self, seed: int) -> Step:
+        """A fresh episode: everybody is free, and managers decide."""
         step = self.env.reset(seed)
         self.goals, self.clock = self.layout.begin(step)
         return self.layout.row(step, self.goals, self.clock)
 
     def step(self, action: tuple[Array, ...]) -> Step:
+        """One joint step; managers' actions become goals where they decide."""
         step = self.env.step(action[:-1])
         self.goals, self.clock = self.layout.after(self.goals, self.clock, action[-1])
         return self.layout.row(step, self.goals, self.clock)
 
     def close(self) -> None:
+        """Close the environment."""
         self.env.close()

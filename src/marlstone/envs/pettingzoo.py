@@ -90,6 +90,7 @@ class PettingZooEnv:
 
     @cached_property
     def spec(self) -> Spec:
+        """Groups by observation and action structure; the state is the environment's own `state()` where it works."""
         if self._state is not None and not self._state.found(self._env, self._where, self.notices):
             self._state = None
         return Spec(
@@ -106,10 +107,12 @@ class PettingZooEnv:
         self._state = None
 
     def reset(self, seed: int) -> Step:
+        """A fresh episode of this seed."""
         _ = self.spec  # whether there is a state of its own is settled first
         return self._opening(*self._first(seed))
 
     def step(self, action: tuple[Array, ...]) -> Step:
+        """One joint step: actions go to the agents that are live; who ended, left or came is found from what is returned."""
         env, arranged = self._env, self._arranged
         asked = set(env.agents)
         chosen = {a: x for a, x in zip(arranged.agents, arranged.act(action), strict=True) if a in asked}
@@ -147,12 +150,15 @@ class PettingZooEnv:
         return self._make_step(seen, infos, reward, discount, 0.0 if finished else 1.0, present, needed, first=False, last=last)
 
     def snapshot(self) -> Any:
+        """A deep copy of the environment's state (`snapshots`)."""
         return take_snapshot(self, ("_env", "_live", "_gone", "_state"))
 
     def restore(self, state: Any) -> None:
+        """Go back to a snapshot."""
         restore_snapshot(self, state)
 
     def close(self) -> None:
+        """Close the environment."""
         self._env.close()
 
     def _make_step(

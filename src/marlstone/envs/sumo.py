@@ -130,6 +130,7 @@ class SumoEnv:
 
     @property
     def spec(self) -> Spec:
+        """One group of traffic lights."""
         return self._spec
 
     @property
@@ -138,6 +139,7 @@ class SumoEnv:
         return self._arranged.wiring
 
     def reset(self, seed: int) -> Step:
+        """The hour from its beginning, with this seed's traffic."""
         with _silence():
             self._sumo.reset(seed=seed % 2**31)
         self._signals = [self._sumo.traffic_signals[a] for a in self._arranged.agents]
@@ -145,6 +147,7 @@ class SumoEnv:
         return self._make_step(np.zeros(len(self._signals), np.float32), first=True)
 
     def step(self, action: tuple[Array, ...]) -> Step:
+        """Set the next phases and simulate `delta` seconds."""
         for signal, phase in zip(self._signals, self._arranged.act(action), strict=True):
             signal.set_next_phase(phase)
         now, simulate = int(self._lib.simulation.getTime()), self._lib.simulationStep
@@ -161,6 +164,7 @@ class SumoEnv:
         return self._make_step(reward, last=now + self._delta >= self._end)
 
     def close(self) -> None:
+        """End the simulation, so that this process may start another."""
         if self in _open:
             with _silence():
                 self._sumo.close()

@@ -17,8 +17,14 @@ FEW = 8  # up to b / FEW resets on a step are made as a batch of that size
 
 @record
 class VectorState:
-    """Environment states `[b ...]`; which of them ended on the previous step (without resets: on any), `over` `[b]`; faults repaired so
-    far; and, where faults are refused, the steps `[b ...]` that had the first one."""
+    """State of `b` environments.
+
+    Attributes:
+      env: their states, `[b ...]`.
+      over: which of them ended on the previous step (without resets: on any), `[b]`.
+      faults: faults repaired so far, by name.
+      bad: where faults are refused, the steps `[b ...]` that had the first one.
+    """
 
     env: Any
     over: Array
@@ -49,9 +55,11 @@ class Vectorized:
 
     @property
     def spec(self) -> Spec:
+        """The spec of each copy."""
         return self.env.spec
 
     def init(self, keys: Array) -> tuple[VectorState, Step]:
+        """Fresh episodes everywhere; `keys [b]`."""
         self._check(keys)
         env, step = jax.vmap(self.env.init)(keys)
         bad = step if self.guards.on_bad == "refuse" else None
@@ -60,6 +68,7 @@ class Vectorized:
         )
 
     def step(self, state: VectorState, action: tuple[Array, ...], keys: Array) -> tuple[VectorState, Step]:
+        """One step of every copy, with next-step autoreset; `keys [b]`."""
         self._check(keys)
         env, step = jax.vmap(self.env.step)(state.env, action, keys)
         env, step = self._reset(state, keys, (env, step)) if self.resets else (env, step)
