@@ -22,7 +22,7 @@ CHANCE = 1e-6
 
 
 class EnvironmentFailed(Failure):
-    """An environment broke, and guards say to stop, or it broke too often. The message says where, how, and the remedy."""
+    """An environment broke, and guards are set to stop, or it broke too often. The message says where, how, and the remedy."""
 
 
 def _to_stderr(text: str) -> None:
@@ -37,12 +37,12 @@ def note_text(note: Mapping[str, Any]) -> str:
 
 @dataclass
 class FaultLog:
-    """Faults of one command's environments. `reported`: kinds that a person has heard of; `counts`, by name, of environments that were
-    closed since; `tell` reports."""
+    """Faults of one command's environments. `reported`: kinds that were reported; `counts`, by name, of environments that were
+    closed since; `write` puts out a message."""
 
     reported: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
-    tell: Callable[[str], None] = _to_stderr
+    write: Callable[[str], None] = _to_stderr
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def report(self, fault: str, text: str) -> None:
@@ -51,15 +51,15 @@ class FaultLog:
             first = fault not in self.reported
             self.reported.add(fault)
         if first:
-            self.tell(f"fault: {fault}: {text}; the next ones are only counted")
+            self.write(f"fault: {fault}: {text}; the next ones are only counted")
 
     def notice(self, text: str, kind: str = "note") -> None:
-        """Tell what is no fault, once."""
+        """Report, once, something that is no fault."""
         with self.lock:
             first = text not in self.reported
             self.reported.add(text)
         if first:
-            self.tell(f"{kind}: {text}")
+            self.write(f"{kind}: {text}")
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Count faults of environments that are closed."""
@@ -119,7 +119,7 @@ def total_faults(faults: list[dict[str, int]]) -> dict[str, int]:
 
 
 class FaultSource(Protocol):
-    """What a training backend tells of faults (`training.backend`)."""
+    """What a training backend reports of faults (`training.backend`)."""
 
     @property
     def seeds(self) -> tuple[int, ...]:

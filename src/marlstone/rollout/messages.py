@@ -1,4 +1,4 @@
-"""What parent and worker say to each other over a socket: single bytes in the hot path, JSON around it.
+"""What parent and worker send each other over a socket: single bytes in the hot path, JSON around it.
 
 parent -> worker    {setup}  then  P (probe)  R (reset all)  S (step all)  Q (end)
 worker -> parent    H{spec}  then  N{fault, environment, text}*  and D (done) or E{error}

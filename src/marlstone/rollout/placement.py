@@ -59,6 +59,7 @@ class SeedPlacement:
 
     @property
     def devices(self) -> list[Any]:
+        """The devices that run seeds, those of one group side by side."""
         return jax.local_devices()[: self.groups * self.shards]
 
     @property
@@ -73,6 +74,7 @@ class SeedPlacement:
 
     @property
     def on_cpu(self) -> bool:
+        """Whether seeds run on CPU devices, where each is run by itself instead of vmapped."""
         return jax.default_backend() == "cpu"
 
     def pad(self, tree: Any) -> Any:
@@ -107,7 +109,7 @@ class SeedPlacement:
         return np.asarray(x)
 
     def map_seeds(self, f: Callable[..., Any], ins: Any = WHOLE, outs: Any = WHOLE) -> Callable[..., Any]:
-        """`f` of one seed's arguments, for all slots. `ins` (a tuple, or one for all arguments) and `outs` say of every array, or
+        """`f` of one seed's arguments, for all slots. `ins` (a tuple, or one for all arguments) and `outs` declare for every array, or
         of a whole subtree, whether its devices hold it `WHOLE` or by environments (`PARTS`)."""
         if not self.on_cpu and self.shards == 1:
             return jax.vmap(f)

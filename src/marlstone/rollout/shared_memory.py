@@ -1,4 +1,4 @@
-"""Rows of `b` environments in one piece of memory that parent and workers share.
+"""Steps of `b` environments in one piece of memory that parent and workers share.
 
 The memory has no name (an anonymous file, inherited by descriptor), so that nothing is left behind however a process ends.
 """
@@ -27,7 +27,7 @@ def anonymous() -> int:
 
 
 def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[tuple[Any, tuple[int, ...], str]]:
-    """(path, shape, dtype) of everything shared. `masked`: per group, whether rows carry `legal`."""
+    """(path, shape, dtype) of everything shared. `masked`: per group, whether steps carry `legal`."""
     out: list[tuple[Any, tuple[int, ...], str]] = []
     n = spec.n
     for g, group in enumerate(spec.groups):
@@ -85,11 +85,11 @@ class StepBlock:
         self.progress = [views["progress", w] for w in range(workers)]
         self.counts = [views["counts", w] for w in range(workers)]
         self._paths = paths(self.step)
-        self._rows = [[(x[i, ...], *_plainly(x[i, ...])) for x in arrays(self.step, self.step)] for i in range(b)]
+        self._views = [[(x[i, ...], *_plainly(x[i, ...])) for x in arrays(self.step, self.step)] for i in range(b)]
 
-    def write(self, i: int, row: Step) -> None:
-        """Put one environment's row where the parent reads it. Raises `BadStep` for a shape or dtype the spec does not say."""
-        for at, ((view, kind, dtype, shape), value) in enumerate(zip(self._rows[i], arrays(row, self.step), strict=True)):
+    def write(self, i: int, step: Step) -> None:
+        """Put one environment's step where the parent reads it. Raises `BadStep` for a shape or dtype other than the spec's."""
+        for at, ((view, kind, dtype, shape), value) in enumerate(zip(self._views[i], arrays(step, self.step), strict=True)):
             same = type(value) is kind
             if same and (kind is not np.ndarray or (value.dtype is dtype and value.shape == shape)):
                 view[...] = value
@@ -123,7 +123,7 @@ def map_step(f: Callable[..., Any], step: Step, *more: Step) -> Step:
 
 
 def arrays(step: Step, like: Step) -> list[Any]:
-    """Every array of a row, in the order of `paths`; `like` says which leaves, masks and metrics there are."""
+    """Every array of a step, in the order of `paths`; `like` says which leaves, masks and metrics there are."""
     out = [step.obs[g].get(k) for g, leaves in enumerate(like.obs) for k in leaves]
     out += [
         step.state, step.reward, step.team_reward, step.discount, step.team_discount, step.first, step.last, step.present, step.deciding,

@@ -21,7 +21,7 @@ Array = Any
 
 @record
 class RolloutState:
-    """Where `b` environments stand between trajectories: their state, their last row, the policy's memory."""
+    """Where `b` environments stand between trajectories: their state, their last step, the policy's memory."""
 
     env: Any
     step: Any
@@ -35,10 +35,10 @@ def draw_noise(algorithm: Algorithm, key: Array, length: int, b: int) -> tuple[t
     return draw_group_noise([g.space for g in groups], [g.count for g in groups], k1, (length, b)), jax.random.split(k2, (length, b))
 
 
-def assemble(algorithm: Algorithm, rows: tuple[Step, tuple[Array, ...], tuple[Array, ...]], last: Step, memory: Memory) -> Trajectory:
-    """Rows as scanned, `[t b ...]`, and the row after them, `[b ...]` -> a batch of trajectories `[b t ...]`."""
-    steps, action, heads = rows
-    steps = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), steps, last)
+def assemble(algorithm: Algorithm, scanned: tuple[Step, tuple[Array, ...], tuple[Array, ...]], last: Step, memory: Memory) -> Trajectory:
+    """Steps as scanned, `[t b ...]`, and the step after them, `[b ...]` -> a batch of trajectories `[b t ...]`."""
+    steps, action, heads = scanned
+    steps = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), steps, last)
     steps, action, heads = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, action, heads))
     legal = tuple(None if ok is None else ok[:, :-1] for ok in steps.legal)
     return Trajectory(steps, action, algorithm.log_prob(heads, legal, action), memory)
@@ -62,15 +62,15 @@ def unroll(
     act, trajectory = act or algorithm.act, trajectory or partial(assemble, algorithm)
 
     def tick(
-        now: RolloutState, row: tuple[tuple[Array, ...], Array]
+        now: RolloutState, inputs: tuple[tuple[Array, ...], Array]
     ) -> tuple[RolloutState, tuple[Step, tuple[Array, ...], tuple[Array, ...]]]:
-        noise, keys = row
+        noise, keys = inputs
         action, emitted, heads, memory = act(policy, now.step, now.memory, noise)
         state, following = env.step(now.env, emitted, keys)
         return RolloutState(state, following, memory), (now.step, action, heads)
 
-    after, rows = scan(tick, acting, (noise, keys))
-    return after, trajectory(rows, after.step, acting.memory)
+    after, scanned = scan(tick, acting, (noise, keys))
+    return after, trajectory(scanned, after.step, acting.memory)
 
 
 def trajectory_shapes(algorithm: Algorithm, acting: RolloutState, length: int) -> Trajectory:
@@ -82,8 +82,8 @@ def trajectory_shapes(algorithm: Algorithm, acting: RolloutState, length: int) -
     noise = jax.eval_shape(lambda key: draw_group_noise([g.space for g in groups], [g.count for g in groups], key, (b,)), jax.random.key(0))
     step, memory = shapes((acting.step, acting.memory))
     action, _, heads, _ = jax.eval_shape(algorithm.act, policy, step, memory, noise)
-    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), (step, action, heads))
-    return jax.eval_shape(partial(assemble, algorithm), rows, step, memory)
+    scanned = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), (step, action, heads))
+    return jax.eval_shape(partial(assemble, algorithm), scanned, step, memory)
 
 
 def trajectory_bytes(trajectory: Trajectory) -> int:
@@ -92,10 +92,10 @@ def trajectory_bytes(trajectory: Trajectory) -> int:
 
 
 def host_scan(tick: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tuple[Any, Any]:
-    """`lax.scan`'s signature, for what only Python can step: rows are stacked in NumPy."""
+    """`lax.scan`'s signature, for what only Python can step: outputs are stacked in NumPy."""
     length = len(jax.tree.leaves(xs)[0])
-    rows = []
+    outputs = []
     for t in range(length):
-        carry, row = tick(carry, jax.tree.map(lambda x: x[t], xs))  # noqa: B023
-        rows.append(row)
-    return carry, jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+        carry, out = tick(carry, jax.tree.map(lambda x: x[t], xs))  # noqa: B023
+        outputs.append(out)
+    return carry, jax.tree.map(lambda *leaves: np.stack(leaves), *outputs)

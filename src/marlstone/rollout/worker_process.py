@@ -58,39 +58,39 @@ def _setup(link: socket.socket) -> dict[str, Any]:
 
 
 class _Worker:
-    """The environments `low` to `high - 1` of the parent's `b`, stepped as it says."""
+    """The environments `low` to `high - 1` of the parent's `b`, stepped at its command."""
 
     def __init__(self, link: socket.socket, setup: dict[str, Any]) -> None:
         self.link, self.setup = link, setup
-        self.rows = EnvStepper.of(setup, lambda note: messages.send(link, messages.NOTE, note))
+        self.stepper = EnvStepper.of(setup, lambda note: messages.send(link, messages.NOTE, note))
 
     def introduce(self) -> None:
-        """Say what is stepped here, and for which groups rows carry `legal`: one reset tells."""
+        """Report what is stepped here, and for which groups steps carry `legal`."""
         masked = self.setup["masked"]
         if masked is None:
-            masked = self.rows.masked()
-        messages.send(self.link, messages.HELLO, {"spec": spec_to_json(self.rows.spec), "masked": masked, "wiring": self.rows.wiring})
+            masked = self.stepper.masked()
+        messages.send(self.link, messages.HELLO, {"spec": spec_to_json(self.stepper.spec), "masked": masked, "wiring": self.stepper.wiring})
         messages.receive_exactly(self.link, 1)
         self.masked = tuple(messages.receive_json(self.link)["masked"])
 
     def attach(self, fd: int) -> None:
         setup = self.setup
-        self.rows.attach(StepBlock(fd, self.rows.spec, setup["b"], self.masked, setup["workers"], create=False), setup["worker"])
+        self.stepper.attach(StepBlock(fd, self.stepper.spec, setup["b"], self.masked, setup["workers"], create=False), setup["worker"])
 
     def run(self) -> None:
         while True:
             command = messages.receive_exactly(self.link, 1)
             if command == messages.QUIT:
-                self.rows.close()
+                self.stepper.close()
                 return
             if command == messages.RESET:
-                self.rows.begin()
+                self.stepper.begin()
             try:
                 if command == messages.PROBE:
-                    self.rows.probe()
+                    self.stepper.probe()
                 else:
-                    self.rows.advance()
+                    self.stepper.advance()
             except BROKEN as error:
-                messages.send(self.link, messages.ERROR, describe_error(error, self.rows.at))
+                messages.send(self.link, messages.ERROR, describe_error(error, self.stepper.at))
                 return
             messages.send(self.link, messages.DONE)
