@@ -21,7 +21,7 @@ from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient, Pqn, QLearning
 from marlstone.learners.replay import Replay
-from marlstone.rollout.unroll import Acting, trajectory_shapes
+from marlstone.rollout.unroll import RolloutState, trajectory_shapes
 from tests.batches import B, Combination, Either, T, begun, combination, quick, rollout
 from tests.pairwise import pairwise
 
@@ -394,7 +394,7 @@ def learning(credit: Credit, learner: Any = LEARNER, name: str = "proving:climbi
 
 def shapes(it: Algorithm, name: str) -> Trajectory:
     row = jax.eval_shape(lambda key: Vectorized(make(name), B).init(jax.random.split(key, B))[1], jax.random.key(0))
-    return trajectory_shapes(it, Acting(None, row, it.memory(B)), T)
+    return trajectory_shapes(it, RolloutState(None, row, it.memory(B)), T)
 
 
 def test_learning_is_counted_as_by_hand() -> None:
