@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
 import numpy as np
 
+from marlstone.core.arrays import Array
+
 if TYPE_CHECKING:  # annotations are not evaluated: processes that step and act import neither JAX nor jaxtyping
     from jaxtyping import Bool, Float
 
-Array = Any  # jax.Array, a tracer, or numpy.ndarray: the same code serves devices and hosts
 Exploring = Literal["greedy", "mixed"]
 ILLEGAL_LOGIT = -1e9  # logit of an illegal action: finite, so that an all-illegal row is uniform instead of NaN
 

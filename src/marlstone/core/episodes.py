@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from marlstone.core.arrays import Array
 from marlstone.core.records import record
 from marlstone.core.types import Metric, Step
-
-Array = Any
 
 
 @record

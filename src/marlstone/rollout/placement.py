@@ -16,7 +16,6 @@ from jax.sharding import PartitionSpec as P
 from marlstone.core.machine import cores
 from marlstone.core.shards import SHARD
 
-Array = Any
 WHOLE, PARTS = P("seed"), P("seed", SHARD)
 
 

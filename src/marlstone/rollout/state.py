@@ -1,13 +1,10 @@
 """What training carries from update to update, and what an update reports."""
 
-from typing import Any
-
 from marlstone.algorithm import Policy, Train
+from marlstone.core.arrays import Array
 from marlstone.core.episodes import EpisodeSums, Tally
 from marlstone.core.records import record
 from marlstone.rollout.unroll import RolloutState
-
-Array = Any
 
 
 @record

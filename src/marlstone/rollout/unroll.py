@@ -11,12 +11,11 @@ from jax import lax
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.architectures.contract import Memory
+from marlstone.core.arrays import Array
 from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import record
 from marlstone.core.types import Step, Trajectory
 from marlstone.envs.protocol import VectorEnv
-
-Array = Any
 
 
 @record
