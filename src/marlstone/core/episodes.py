@@ -16,7 +16,7 @@ from marlstone.core.types import Metric, Step
 
 @record
 class Tally:
-    """Statistics of the episodes that are still running, `[b]` each (metrics: by name)."""
+    """Statistics of the episodes that are still running, `[b]` each (`metrics`: by name)."""
 
     team_return: Array
     length: Array

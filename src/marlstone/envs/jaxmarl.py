@@ -50,9 +50,13 @@ TEAMS = {
 class JaxMarl:
     """A JaxMARL environment as an `Env`.
 
-    Fields: `env`, JaxMARL's object; `limit`, whether an end is a truncation; `team`, the agents whose rewards are the
-    team's; `masked`, the method that gives legal actions ("": the game has none); `scale`, per group, low and width of the
-    agents' boxes; `spec`.
+    Attributes:
+      env: JaxMARL's object.
+      spec: groups, state and horizon.
+      limit: whether an end is a truncation.
+      team: `[n]`, the agents whose rewards are the team's.
+      masked: the method that gives legal actions ("": the game has none).
+      scale: per group low and width of the agents' boxes (None: not boxes).
     """
 
     env: Any = field(repr=False)

@@ -9,7 +9,15 @@ from marlstone.rollout.unroll import RolloutState
 
 @record
 class State:
-    """Everything one training seed carries: enough to go on as if it had never stopped."""
+    """Everything one training seed carries: enough to go on as if it had never stopped.
+
+    Attributes:
+      train: parameters, optimizer, normalization, replay.
+      acting: where its environments are.
+      tally: statistics of their unfinished episodes.
+      act_key: key of acting and of the environments.
+      learn_key: key of updates.
+    """
 
     train: Train
     acting: RolloutState
@@ -20,7 +28,13 @@ class State:
 
 @record
 class Report:
-    """One update's figures."""
+    """One update's figures.
+
+    Attributes:
+      finished: sums over the episodes that ended.
+      steps: joint environment steps.
+      losses: by name.
+    """
 
     finished: EpisodeSums
     steps: Array

@@ -62,7 +62,13 @@ def studentized_range(k: int, freedom: float, alpha: float = ALPHA) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One figure of one candidate, its variance (NaN where it is not known) and the degrees of freedom of that."""
+    """One figure of one candidate.
+
+    Attributes:
+      value: the figure.
+      variance: of the figure; NaN where it is not known.
+      freedom: degrees of freedom of the variance.
+    """
 
     value: float
     variance: float
@@ -71,7 +77,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Pairwise:
-    """All pairs of a family, by name: `figures` are each candidate's IQM and mean, `seeds` how many it has."""
+    """All pairs of a family, by name.
+
+    Attributes:
+      figures: each candidate's IQM and mean.
+      seeds: how many each has.
+      alpha: the probability that any interval is wrong.
+      bounds: within which returns can lie (None: unknown).
+    """
 
     figures: Mapping[str, tuple[Estimate, Estimate]]
     seeds: Mapping[str, int]

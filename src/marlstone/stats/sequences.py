@@ -80,8 +80,15 @@ def observations_needed(variance: float, half: float, bounds: Bounds, alpha: flo
 
 @dataclass(frozen=True)
 class BaselineAlarm:
-    """What a live mean is against its baseline, and in `words`. `more_live`, `more_baseline`: about how many more episodes until
-    the tolerance is resolved; None where it is already, or never will be."""
+    """What a live mean is against its baseline.
+
+    Attributes:
+      state: `alert`, `fine` or `unresolved`.
+      words: the same as a sentence, with both means and intervals.
+      baseline, baseline_ci: mean and confidence interval of the baseline.
+      live, live_ci: mean and confidence interval of the live episodes.
+      more_live, more_baseline: about how many more episodes until the tolerance is resolved; None where it is already, or never will be.
+    """
 
     state: Literal["alert", "fine", "unresolved"]
     words: str
