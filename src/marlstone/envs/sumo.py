@@ -101,7 +101,7 @@ class SumoEnv:
         if _open:
             raise OneSimulation(
                 f"{where}: this process already runs {_open[0].where}, and libsumo holds one simulation per process: close it first, "
-                "or give each environment a worker process of its own (runtime.workers does)"
+                "or give each environment a worker process of its own (the host runtime does)"
             )
         sumo_rl, self._lib = _load()
         net, routes, begin = _configuration(known[name])
