@@ -20,11 +20,14 @@ import numpy as np
 from marlstone.config import RunConfig, dump
 from marlstone.config.paths import portable, recorded, resolved
 from marlstone.core.errors import UserError
+from marlstone.core.machine import cores
 from marlstone.core.seeds import REPORTING
 from marlstone.core.types import Spec
 from marlstone.envs.faults import Drift
 from marlstone.envs.layers import layered
 from marlstone.envs.make import make
+from marlstone.evaluation.check_env import random_play_speed
+from marlstone.evaluation.select.forecast import Speed, expected
 from marlstone.evaluation.select.prices import Cost
 from marlstone.evaluation.select.question import Candidate, Question, Settings, common_leaf, led
 from marlstone.evaluation.select.ranking import Recommendation, Standing, compared, level, recommend, standings, verdict
@@ -274,13 +277,35 @@ class Study:
             out["soak"] = {"budgets": q.soak, **collapse(said, chance, max(s.iqm for s in self.ranked if s.rank is not None))}
         return out
 
+    # ---- how long it takes
+    @cached_property
+    def _alone(self) -> float:
+        return random_play_speed(self.question.env)
+
+    def _speed(self, c: Candidate) -> Speed:
+        trained = [kept(self._trial(c), MEASURED), *self._tries(c), kept(self.folder / "pilot" / c.name, MEASURED)]
+        known = [x["record"]["steps_per_second"] / x["cores"] for x in trained if x is not None and x["record"].get("steps_per_second")]
+        return Speed(known[0], True) if known else Speed.guessed(self._alone)
+
+    def _foretell(self, *done: str) -> None:
+        """Tell whoever watches how long what is not `done` will take."""
+        speeds = {c.name: self._speed(c) for c in self.candidates}
+        tries = {c.name: len(c.tries) for c in self.candidates}
+        trained = [c.name for c in self.candidates if kept(self._trial(c), MEASURED) is not None]
+        for line in expected(self.question, self.steps, tries, speeds, self.spec.horizon, len(cores()), done, trained):
+            self.say(line)
+
     def run(self) -> dict[str, Any]:
         """All of it; the record of `marlstone select --json`, without report and times."""
         remembered(self.folder, self.question)
         self.say(f"{len(self.candidates)} candidates, {self.question.budget.words}, {self.question.seeds} seeds each")
         for name, reason in self.refused.items():
             self.say(f"{name} does not fit: {reason}")
+        self._foretell()
+        if self.tuned and self.question.tuning:
+            self._foretell("tuning")
         self.train()
+        self._foretell("tuning", "training")
         self.stress()
         proof = self.prove()
         chosen = next(c for c in self.candidates if c.name == self.recommendation.name)

@@ -110,13 +110,13 @@ def work(job: Job, report: Report = lambda _: None, stop: Callable[[], bool] = l
     if job.stress and kept(folder, STRESSED) is None:
         from marlstone.evaluation.select.stress import stressed
 
-        report(Progress("evaluating", config.steps, config.steps, config.seeds))
+        tell = lambda name, i, n: report(Progress("evaluating", i, n, config.seeds, note=name))
         chance = kept(Path(job.home), CHANCE)
         assert chance is not None  # every selection begins with it
 
         def stress() -> None:
             with trained(config, newest(folder / "checkpoints")) as (runtime, state):
-                _keep(folder / STRESSED, stressed(runtime, state, config, kept(folder, MEASURED) or {}, chance["chance"]))
+                _keep(folder / STRESSED, stressed(runtime, state, config, kept(folder, MEASURED) or {}, chance["chance"], tell))
 
         try:
             interruptible(stress, stop)
