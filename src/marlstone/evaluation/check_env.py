@@ -19,7 +19,7 @@ from marlstone.evaluation.select.question import DEFAULTS
 from marlstone.rollout.fault_log import FaultLog
 
 FEW = 5  # first steps are left out of the speed: imports, caches, compiling
-BESIDE, LENGTH = 32, 100  # environments written in JAX that are stepped together, and rows at once
+BESIDE, LENGTH = 32, 100  # environments written in JAX that are stepped together, and steps at once
 
 
 def check_env(name: str, steps: int, seed: int = 0) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def check_env(name: str, steps: int, seed: int = 0) -> dict[str, Any]:
 
 @contextmanager
 def _stepped(name: str, log: FaultLog) -> Iterator[tuple[Step, Spec, Any, Any]]:
-    """The first row of one environment, `[1 ...]` in NumPy; its spec; its counts of faults; and what makes the next row."""
+    """The first step of one environment, `[1 ...]` in NumPy; its spec; its counts of faults; and what makes the next step."""
     if not is_jax(name):
         from marlstone.rollout.worker_pool import Workers
 

@@ -28,7 +28,7 @@ def stressed(
     nominal = np.array(record["episode_returns"], float)
     episodes, spec = nominal.shape[1], runtime.algorithm.spec
     nth, parts = count(), len(standard_cases(spec)) + len(config.evaluate.cases) + 1
-    said: dict[str, Any] = {
+    out: dict[str, Any] = {
         "cases": edge_cases(
             runtime,
             state,
@@ -44,7 +44,7 @@ def stressed(
     }
     if len(nominal) > 1:
         tell("teams of different seeds", parts - 1, parts)
-        said["action_disagreement"] = np.asarray(action_disagreement(runtime, state)).tolist()
+        out["action_disagreement"] = np.asarray(action_disagreement(runtime, state)).tolist()
         if len(set(spec.agents) - set(spec.opponents)) > 1:
-            said["cross_play_loss"] = losses(cross_play(runtime, state, episodes, act)).tolist()
-    return said
+            out["cross_play_loss"] = losses(cross_play(runtime, state, episodes, act)).tolist()
+    return out
