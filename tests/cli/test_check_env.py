@@ -36,3 +36,4 @@ def test_environments_in_jax_are_timed_as_they_are_trained(capsys: pytest.Captur
     assert main(["check-env", "proving:additive", "--steps", "20", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["kind"] == "jax" and said["environments"] == 32 and said["episode_length"] == 8 and said["true_metrics"] == {}
+    assert said["default_actions"] == []

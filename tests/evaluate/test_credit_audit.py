@@ -58,11 +58,11 @@ def audited(credit: Any) -> Told:
 
 def test_a_method_that_says_the_truth_is_believed() -> None:
     told = audited(Truthful())
-    np.testing.assert_allclose(told.said_each, told.true_each, atol=1e-5)
+    np.testing.assert_allclose(told.claimed_each, told.true_each, atol=1e-5)
     record = summary([told], list(GAME.spec.agents), "worth")
     assert [record[f"{k}rank_correlation"] for k in ("", "decision_")] == pytest.approx([1.0, 1.0])
     assert record["contributions"] == pytest.approx(record["truth"], abs=1e-4) and record["efficiency_error"] is None
-    liar = replace(told, said=-told.said, said_each=-told.said_each)
+    liar = replace(told, claimed=-told.claimed, claimed_each=-told.claimed_each)
     record = summary([liar], list(GAME.spec.agents), "worth")
     assert [record[f"{k}rank_correlation"] for k in ("", "decision_")] == pytest.approx([-1.0, -1.0])
 
@@ -71,25 +71,25 @@ def test_shares_that_sum_to_the_return_miss_it_by_nothing() -> None:
     """Twins may be told apart by contribution, never by fair shares; other episodes, so equal up to their noise."""
     told = audited(Fair())
     assert told.efficiency_error == pytest.approx(0, abs=1e-5)
-    np.testing.assert_allclose(told.said_each.sum(0) / len(told.said_each), told.said, rtol=1e-5)
-    assert told.said.sum() == pytest.approx(told.team_return, abs=1e-5)
-    error = np.hypot(told.said_each.std(0) / len(told.said_each) ** 0.5, told.true_each.std(0) / len(told.true_each) ** 0.5)
-    assert (np.abs(told.said - told.true) < 4 * error).all()
+    np.testing.assert_allclose(told.claimed_each.sum(0) / len(told.claimed_each), told.claimed, rtol=1e-5)
+    assert told.claimed.sum() == pytest.approx(told.team_return, abs=1e-5)
+    error = np.hypot(told.claimed_each.std(0) / len(told.claimed_each) ** 0.5, told.true_each.std(0) / len(told.true_each) ** 0.5)
+    assert (np.abs(told.claimed - told.true) < 4 * error).all()
     halved = replace(told, efficiency_error=0.5)
     record = summary([told, halved], list(GAME.spec.agents), "shares")
     assert record["efficiency_error"] == pytest.approx(0.25)
-    assert record["decision_rank_correlation"] is None, "shares are said of other episodes than their truth is measured in"
+    assert record["decision_rank_correlation"] is None, "shares are claimed of other episodes than their truth is measured in"
 
 
 # ---- what is made of it
-def seeds(count: int, said: np.ndarray = WORTH, spread: float = 0.002, loose: int | None = None) -> list[Told]:
+def seeds(count: int, claimed: np.ndarray = WORTH, spread: float = 0.002, loose: int | None = None) -> list[Told]:
     """Seeds whose truths scatter by `spread` of the return, one agent's by a hundred times that."""
     rng, out = np.random.default_rng(0), []
     for _ in range(count):
         noise = spread * rng.normal(size=(2, 4))
         noise[1, loose] *= 1 if loose is None else 100
         each = WORTH * rng.uniform(0.5, 2, (20, 4))
-        out.append(Told(said + noise[0], WORTH + noise[1], each * np.sign(said @ WORTH), each, 1.0, 1.25, None))
+        out.append(Told(claimed + noise[0], WORTH + noise[1], each * np.sign(claimed @ WORTH), each, 1.0, 1.25, None))
     return out
 
 
@@ -113,8 +113,8 @@ def test_a_wide_interval_about_zero_is_not_nothing() -> None:
 
 
 def test_what_is_said_of_the_idle_is_told_in_parts_of_the_return() -> None:
-    said = WORTH + np.array([0, 0, 0.5, 0])
-    low, high = summary([replace(t, team_return=10.0, true=10 * t.true) for t in seeds(5, said)], AGENTS, "worth")["dummy_ci95"]
+    claimed = WORTH + np.array([0, 0, 0.5, 0])
+    low, high = summary([replace(t, team_return=10.0, true=10 * t.true) for t in seeds(5, claimed)], AGENTS, "worth")["dummy_ci95"]
     assert 0.049 < low < high < 0.051
 
 
@@ -124,7 +124,7 @@ def test_where_the_team_earned_nothing_nobody_is_measured_by_it() -> None:
 
 
 def test_methods_that_say_one_number_have_no_rank() -> None:
-    record = summary([replace(t, said=np.ones(4), said_each=np.ones((20, 4))) for t in seeds(3)], AGENTS, None)
+    record = summary([replace(t, claimed=np.ones(4), claimed_each=np.ones((20, 4))) for t in seeds(3)], AGENTS, None)
     assert record["rank_correlation"] is None and record["rank_correlation_ci95"] == [None, None]
 
 
@@ -141,7 +141,7 @@ def test_what_a_method_optimizes_is_the_return_unless_it_shapes(credit: Credit) 
 def test_audits_too_short_for_an_episode_are_refused() -> None:
     algorithm = Algorithm(GAME.spec, Decentralized(Mlp((4,))), Truthful(), PolicyGradient())
     train = quick(algorithm.init)(jax.random.key(0))
-    with pytest.raises(ValueError, match=r"no episode ended within 2 rows: audit with a longer rollout"):
+    with pytest.raises(ValueError, match=r"no episode ended within 2 steps: audit with a longer rollout"):
         Auditor(Vectorized(GAME, 4), algorithm, 2).seed(train, jax.random.key(1))
 
 

@@ -59,7 +59,7 @@ def test_an_audit_where_only_python_steps() -> None:
     auditor = Auditor(env, algorithm, 64, decisions=3)
     once, again = (auditor.seed(train, jax.random.key(0)) for _ in range(2))
     env.env.close()
-    assert once.true_each.shape == once.said_each.shape == (3, 2) and np.isfinite(once.said_each).all()
+    assert once.true_each.shape == once.claimed_each.shape == (3, 2) and np.isfinite(once.claimed_each).all()
     np.testing.assert_array_equal(once.true_each, again.true_each)
     assert once.said.any() and once.efficiency_error is None
 

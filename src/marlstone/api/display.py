@@ -33,6 +33,8 @@ def words(progress: Progress) -> str:
             parts.append(f"return {progress.episode_return:.3g}")
         if progress.eta is not None:
             parts.append(f"ETA {duration(progress.eta)}")
+    elif progress.note:
+        parts = [f"{progress.phase} {progress.note}", f"{progress.step + 1} of {progress.steps}"]
     return ", ".join(parts)
 
 

@@ -39,6 +39,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--acting", metavar="HOW", help=text)
 
     def error(self, message: str) -> NoReturn:
+        """Raises `UserError` with what `argparse` found wrong, in place of leaving with a usage text."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:

@@ -110,7 +110,7 @@ def audit() -> Any:
 
 
 def scoring() -> Any:
-    """What is said of a log, imported late too."""
+    """How a log is scored, imported late too."""
     from marlstone.evaluation.credit.log_audit import audit_log
 
     return audit_log

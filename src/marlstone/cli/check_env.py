@@ -65,6 +65,7 @@ def shown(record: Mapping[str, Any]) -> None:
         ("return of random play, mean", number(record["random_return"])),
         *((f"{k} (true metric), random play", number(v)) for k, v in record["true_metrics"].items()),
         ("true metrics", "none declared: hacking of the reward cannot be checked") if not record["true_metrics"] else ("", ""),
+        ("default actions", ", ".join(record["default_actions"]) or "the first option, or a Box's middle: none other declared"),
         (f"steps/s, {many} on a core", number(record["steps_per_second"])),
         (f"hours of stepping, one seed of 1e6 steps, {record['cores']} cores", f"{record['hours']['train']:.2g}"),
         ("hours of stepping, select with its defaults", f"{record['hours']['select']:.2g}"),

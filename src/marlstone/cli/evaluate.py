@@ -18,7 +18,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--env", metavar="NAME", help="the run's environment, where it lies in another place now")
     parser.add_argument("--episodes", metavar="N", help="episodes per seed; default: as the run was configured")
     parser.add_acting()
-    parser.add_argument("--log", metavar="DIR", help="also write the episodes here, row by row: a new directory")
+    parser.add_argument("--log", metavar="DIR", help="also write the episodes here, step by step: a new directory")
     parser.add_argument(
         "--suite",
         action="append",

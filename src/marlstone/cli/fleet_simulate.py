@@ -92,8 +92,8 @@ def _measured(run: str | None) -> dict[str, float]:
     times = {k: v for k, v in found.items() if k in known and v is not None} if isinstance(found, dict) else {}
     wrong = [k for k, v in times.items() if isinstance(v, bool) or not isinstance(v, int | float)]
     if wrong or not times:
-        said = f"{wrong[0]} is {times[wrong[0]]!r}, no number" if wrong else f"has none of {', '.join(known)}"
-        raise UserError(f"--run {run}: {path}: {said}: {remedy}")
+        problem = f"{wrong[0]} is {times[wrong[0]]!r}, no number" if wrong else f"has none of {', '.join(known)}"
+        raise UserError(f"--run {run}: {path}: {problem}: {remedy}")
     return times
 
 

@@ -31,37 +31,39 @@ def main(words: list[str]) -> int:
     from marlstone.runs.json_line import one_line
 
     run = RunDirectory.open(flags.run)
-    said = status_of(run)
+    status = status_of(run)
     if flags.json:
-        print(one_line(said))
+        print(one_line(status))
     elif flags.once or not sys.stdout.isatty():
-        Console().print(shown(said))
+        Console().print(shown(status))
     else:
-        with Live(shown(said), refresh_per_second=2) as live:
-            while said["alive"]:
+        with Live(shown(status), refresh_per_second=2) as live:
+            while status["alive"]:
                 time.sleep(0.5)
-                said = status_of(run)
-                live.update(shown(said))
+                status = status_of(run)
+                live.update(shown(status))
     return DONE
 
 
-def shown(said: dict[str, Any]) -> Group:
+def shown(status: dict[str, Any]) -> Group:
     """The status, readable at 80 columns: a line for each process; then trajectories, locks and what happened, in words."""
-    members = Table(title=f"fleet, {duration(said['seconds'])}" + ("" if said["alive"] else ", ended"), title_justify="left", box=SIMPLE)
+    members = Table(
+        title=f"fleet, {duration(status['seconds'])}" + ("" if status["alive"] else ", ended"), title_justify="left", box=SIMPLE
+    )
     for head in ("process", "seed", "doing", "for", "steps/s", "steps", "lag", "lives"):
         members.add_column(head, justify="left" if head in ("process", "doing") else "right", no_wrap=head not in ("process", "doing"))
-    for m in said["members"]:
+    for m in status["members"]:
         name = m["name"] + (f" on {m['node']}" if m["node"] else "")
         members.add_row(
             name, "-" if m["seed"] is None else str(m["seed"]), _doing(m), f"{m['since_seconds']:.1f} s", f"{m['steps_per_second']:,.0f}",
             f"{m['steps']:,}", "-" if m["lag"] is None else str(m["lag"]), str(m["lives"]),
         )  # fmt: skip
-    lines = [line for i, f in enumerate(said["seeds"]) for line in _trajectories(f, f"seed {_seed(said, i)}")]
-    lines += [_lock(x) for x in said["locks"] if x["holder"] or x["waited_seconds"] >= 0.005]
-    lines += [f"straggler ratio (p99 over median seconds per step): {said['straggler_ratio']:.2f}; restarts: {said['restarts']}"]
-    lines += [f"in quarantine: episode seed {q['scenario']} ({q['deaths']} deaths; {q['last']})" for q in said["quarantined"]]
-    lines += [said["because"]] if said["because"] else []
-    return Group(members, *(Text(line) for line in lines), *(Text(n, style="dim") for n in said["news"][-5:]))
+    lines = [line for i, f in enumerate(status["seeds"]) for line in _trajectories(f, f"seed {_seed(status, i)}")]
+    lines += [_lock(x) for x in status["locks"] if x["holder"] or x["waited_seconds"] >= 0.005]
+    lines += [f"straggler ratio (p99 over median seconds per step): {status['straggler_ratio']:.2f}; restarts: {status['restarts']}"]
+    lines += [f"in quarantine: episode seed {q['scenario']} ({q['deaths']} deaths; {q['last']})" for q in status["quarantined"]]
+    lines += [status["because"]] if status["because"] else []
+    return Group(members, *(Text(line) for line in lines), *(Text(n, style="dim") for n in status["news"][-5:]))
 
 
 def _doing(m: dict[str, Any]) -> str:
@@ -72,9 +74,9 @@ def _doing(m: dict[str, Any]) -> str:
     return m["doing"] + where + episode + silent + (" (stopped by a signal)" if m["held"] else "")
 
 
-def _seed(said: dict[str, Any], index: int) -> int:
+def _seed(status: dict[str, Any], index: int) -> int:
     """The training seed that has this place."""
-    seeds = sorted({m["seed"] for m in said["members"] if m["seed"] is not None})
+    seeds = sorted({m["seed"] for m in status["members"] if m["seed"] is not None})
     return seeds[index] if index < len(seeds) else index
 
 

@@ -37,9 +37,11 @@ class Stop:
 
     @property
     def code(self) -> int:
+        """The exit code of a command that a signal ended: 128 and the signal's number."""
         return 128 + self.number
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
+        """The first signal asks for an orderly end; one that comes later than `SAME` seconds ends at once."""
         if not self.number:
             self.number, self.at = number, time.monotonic()
             if self.message:

@@ -54,8 +54,8 @@ def faults(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     words = lambda counts: ", ".join(f"{k}: {n:,}" for k, n in counts.items() if n)
     steps = sum(ledger["rows"] for ledger in record.get("ledger") or [])
     rows = []
-    if said := words(totals):
-        rows.append(("faults", f"{said}" + (f" (in {steps:,} steps)" if steps else "")))
+    if counted := words(totals):
+        rows.append(("faults", f"{counted}" + (f" (in {steps:,} steps)" if steps else "")))
     elif "faults" in record:
         rows.append(("faults", "none"))
     if "evaluation_faults" in record:

@@ -98,13 +98,13 @@ def _show(words: list[str]) -> int:
         return 0
     from marlstone.cli.report import show, training
 
-    said = [("state", entry.state), ("last changed", f"{entry.date} UTC"), ("on disk", f"{entry.bytes / 1e6:.1f} MB")]
+    about = [("state", entry.state), ("last changed", f"{entry.date} UTC"), ("on disk", f"{entry.bytes / 1e6:.1f} MB")]
     if record is None:
         asked = [("environment", entry.env), ("architecture / credit / learner", entry.parts), ("steps per seed", f"{entry.steps:,}")]
-        show("run", [*asked, *said, ("run", str(run.path))])
+        show("run", [*asked, *about, ("run", str(run.path))])
         return 0
     shown = {**record, "run": str(run.path), **({"curve": str(run.curve)} if run.curve.is_file() else {"curve": None})}
-    show("run", [*training(shown), *said])
+    show("run", [*training(shown), *about])
     return 0
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> Parser:
+    """The flags of `marlstone select`."""
     about = "Train candidates in an environment under one budget, test them under failures, and recommend one, with evidence and cost."
     flags = Parser("select", about)
     add = flags.add_argument

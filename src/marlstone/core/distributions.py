@@ -229,7 +229,7 @@ class MultiDiscrete:
     def mixed(self, head: Array, legal: Array | None, epsilon: Array, default: Any = None) -> Array:
         """The head that explores in every choice by itself, as `Discrete.mixed`."""
         xp = head.__array_namespace__()
-        of = lambda i: None if default is None else default[i]
+        of = lambda i: default if default is None or np.ndim(default) == 0 else np.asarray(default)[..., i]
         return xp.concat([d.mixed(head[..., s], ok, epsilon, of(i)) for i, d, s, ok in self._each(legal)], axis=-1)
 
     def encode(self, action: Array) -> Array:

@@ -25,7 +25,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
                 "space": {"kind": kind, **{f.name: getattr(g.space, f.name) for f in fields(_SPACES[kind])}},
                 "types": list(g.types),
                 "features": {k: list(v) for k, v in g.features.items()},
-                "default": g.default if isinstance(g.default, int | float) else list(g.default),
+                "default": _lists(g.default),
                 "clock": g.clock,
             }
         )
@@ -47,7 +47,7 @@ def spec_from_json(plain: dict[str, Any]) -> Spec:
                 space=kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in space.items()}),
                 types=tuple(g["types"]),
                 features={k: tuple(v) for k, v in g["features"].items()},
-                default=tuple(g["default"]) if isinstance(g["default"], list) else g["default"],
+                default=_tuples(g["default"]),
                 clock=g["clock"],
             )
         )
@@ -60,6 +60,14 @@ def spec_from_json(plain: dict[str, Any]) -> Spec:
         return_bounds=None if bounds is None else tuple(bounds),
         **rest,
     )
+
+
+def _lists(x: Any) -> Any:
+    return [_lists(y) for y in x] if isinstance(x, tuple | list) else x
+
+
+def _tuples(x: Any) -> Any:
+    return tuple(map(_tuples, x)) if isinstance(x, list) else x
 
 
 def first_difference(a: Any, b: Any) -> tuple[str, Any, Any] | None:

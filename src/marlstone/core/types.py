@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from marlstone.core.arrays import Array
-from marlstone.core.distributions import ActionSpace, Box
+from marlstone.core.distributions import ActionSpace, Box, MultiDiscrete
 from marlstone.core.records import record, replace
 
 if TYPE_CHECKING:  # annotations are not evaluated: processes that step and act import neither JAX nor jaxtyping
@@ -55,7 +55,8 @@ class Group:
       space: the padded action space; where agents differ, `Step.legal` masks what an agent lacks.
       types: one name per agent; parameters are shared within a type under `sharing = "type"`.
       features: per leaf and agent, how many leading features of a padded vector leaf are real; absent leaf = all.
-      default: the action that "did nothing special", for contributions (an index, or zeros for a Box).
+      default: the recorded action that "does nothing special", for contributions, fallbacks and agents without a legal action: an index,
+        one index per choice, or numbers of a Box before `emit`; 0 stands for zeros; or a tuple of these, one per agent.
       clock: the group decides every `clock` steps (managers); 1 for everyone else.
 
     Raises:
@@ -87,15 +88,23 @@ class Group:
         return len(self.agents)
 
     def default_like(self, action: Array) -> Array:
-        """The declared default in place of every recorded action."""
+        """The declared default in place of every recorded action `[... n_g]` or `[... n_g k]`."""
         xp = action.__array_namespace__()
         return xp.broadcast_to(xp.asarray(self.default, dtype=action.dtype), action.shape)
 
     @property
+    def recorded_defaults(self) -> np.ndarray:
+        """Every agent's declared default as a recorded action, `[n_g]`, or `[n_g k]` with several numbers to an action."""
+        kind = np.float32 if isinstance(self.space, Box) else np.int32
+        width = (
+            (self.space.size,) if isinstance(self.space, Box) else (len(self.space.sizes),) if isinstance(self.space, MultiDiscrete) else ()
+        )
+        return np.broadcast_to(np.asarray(self.default, kind), (self.count, *width))
+
+    @property
     def encoded_default(self) -> np.ndarray:
-        """The declared default as networks and credit see actions, `[a]`."""
-        recorded = np.full(self.space.size, self.default, np.float32) if isinstance(self.space, Box) else np.asarray(self.default)
-        return self.space.encode(recorded)
+        """The declared defaults as networks and credit see actions, `[n_g a]`."""
+        return self.space.encode(self.recorded_defaults)
 
 
 @dataclass(frozen=True)

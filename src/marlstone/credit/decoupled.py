@@ -112,7 +112,7 @@ class Decoupled(Credit):
             x = jax.nn.relu(Fuse.shared(g, self.hidden)(see, {k: v[:-1] for k, v in obs.items()}, {}, None))
             x = jax.nn.relu(dense(p["wide"], x))
             m = dense(does, x).reshape(*x.shape[:-1], 1 + WAYS, g.space.width)
-            plain = (g.encoded_default * m).sum(-1)
+            plain = (g.encoded_default[:, None] * m).sum(-1)
             did.append((action[..., None, :] * m).sum(-1) - plain)
             each = m[..., 1:, :] - plain[..., 1:, None]
             allowed = jnp.ones(m.shape[:-2] + m.shape[-1:]) if legal is None else legal[:-1].astype(m.dtype)

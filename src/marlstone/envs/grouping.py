@@ -7,7 +7,7 @@ decided in `arrange`, so that a joint step costs a few microseconds per agent.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Array, Group, Leaf
+from marlstone.envs.default_actions import Recorded, group_default
 from marlstone.envs.guards import Report
 from marlstone.envs.spaces import LISTED, Actuator, ObservationPart, make_actuator, observation_parts, padded_space
 from marlstone.envs.spaces_json import spaces_from_json, spaces_to_json
@@ -233,12 +234,14 @@ def arrange(
     *,
     masked: bool = True,
     types: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Recorded] | None = None,
 ) -> Arrangement:
     """Groups for `agents`, in their order. `masked`: masks may come at any step, in `info` too, so that all choices have a `legal`;
-    without, only where an observation space has one. Raises `UnsupportedSpace`, naming agent and field."""
+    without, only where an observation space has one. `defaults`: recorded actions by agent (`default_actions`). Raises `UnsupportedSpace`,
+    naming agent and field."""
     known = {}
     for a in agents:
-        actuator = make_actuator(action_spaces.get(a), a)
+        actuator = replace(make_actuator(action_spaces.get(a), a), default=(defaults or {}).get(a))
         known[a] = (*observation_parts(observation_spaces.get(a), a, sum(actuator.sizes)), actuator)
     members: dict[Any, list[str]] = {}
     for a, (parts, _, actuator) in known.items():
@@ -262,7 +265,9 @@ def arrange(
                     features[part.name] = widths
         kinds = [(types or {}).get(a) or type_of(a) for a in names]
         name = _name(kinds, {x.name for x in groups}, kind)
-        groups.append(Group(name, tuple(names), leaves, padded_space(kind, room), tuple(kinds), features))
+        width = room[0] if kind == "Box" else len(room)
+        default = group_default(kind, [x.default for x in actuators], width)
+        groups.append(Group(name, tuple(names), leaves, padded_space(kind, room), tuple(kinds), features, default))
         masks = kind != "Box" and (masked or any(known[a][1] is not None for a in names))
         mask = np.stack([x.legal(room)[0] for x in actuators])
         structural.append(mask if masks or not mask.all() else None)
@@ -276,6 +281,7 @@ def arrange(
         "action_spaces": spaces_to_json({a: action_spaces[a] for a in agents}),
         "masked": masked,
         "types": dict(types or {}),
+        "defaults": {a: list(x) for a, x in (defaults or {}).items()},
     }
     return Arrangement(tuple(groups), tuple(seats), tuple(structural), tuple(maskable), tuple(sizes), wiring)
 
@@ -283,4 +289,5 @@ def arrange(
 def arrangement_from_json(wiring: Mapping[str, Any]) -> Arrangement:
     """The arrangement that has this `wiring`."""
     observed, acted = (spaces_from_json(wiring[k]) for k in ("observation_spaces", "action_spaces"))
-    return arrange(wiring["agents"], observed, acted, masked=wiring["masked"], types=wiring["types"])
+    defaults = {a: tuple(x) for a, x in wiring.get("defaults", {}).items()}
+    return arrange(wiring["agents"], observed, acted, masked=wiring["masked"], types=wiring["types"], defaults=defaults)

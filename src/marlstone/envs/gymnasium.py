@@ -22,6 +22,7 @@ import numpy as np
 from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.conformance import NonConforming, first_reset, five_values, located, refuse_structural, source_location
+from marlstone.envs.default_actions import declared_defaults
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import Report, refuse
 from marlstone.envs.host_step import as_flag, as_number, host_step
@@ -55,7 +56,9 @@ class GymnasiumEnv:
         if len(observations) != len(actions):
             remedy = f"give a Tuple with one space for each of the {len(actions)} agents of the action space"
             raise UnsupportedSpace("agent_0", f"observation space of {where}", observation, remedy)
-        self._arranged = arrange(self._names, dict(zip(self._names, observations)), dict(zip(self._names, actions)))
+        acts = dict(zip(self._names, actions, strict=True))
+        defaults = declared_defaults(env, acts, where)
+        self._arranged = arrange(self._names, dict(zip(self._names, observations, strict=True)), acts, defaults=defaults)
         self._order = [self._names.index(a) for a in self._arranged.agents]
         self._straight = self._order == list(range(len(self._order)))
         self._metrics = declared_metrics(env, where)

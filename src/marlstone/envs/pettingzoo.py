@@ -17,6 +17,7 @@ import numpy as np
 
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.conformance import NonConforming, by_agent, first_reset, five_values, located, refuse_structural, source_location
+from marlstone.envs.default_actions import declared_defaults
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import Report, refuse
 from marlstone.envs.host_step import as_flag, as_number, host_step
@@ -68,9 +69,9 @@ class PettingZooEnv:
         if not names or not all(isinstance(a, str) for a in names):
             raise NonConforming(f"{where}: possible_agents is {names}: list at least one agent, by name (strings)")
         seen, infos = self._first(0)
-        self._arranged = arrange(
-            names, {a: self._space("observation", a) for a in names}, {a: self._space("action", a) for a in names}
-        )  # fmt: skip
+        actions = {a: self._space("action", a) for a in names}
+        defaults = declared_defaults(self._env, actions, where)
+        self._arranged = arrange(names, {a: self._space("observation", a) for a in names}, actions, defaults=defaults)
         self._metrics = declared_metrics(self._env, where)
         self._index = {a: i for i, a in enumerate(self._arranged.agents)}
         self._live: set[str] = set()

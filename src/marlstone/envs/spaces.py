@@ -169,11 +169,13 @@ class Actuator:
       sizes: options per choice, or numbers of a Box.
       act: from this agent's entry of the group's emitted action to what the environment takes: what the space's own `contains` accepts, of
         the type its `sample` gives.
+      default: the declared default as it is recorded (`default_actions`); None where none is declared.
     """
 
     kind: str
     sizes: tuple[int, ...]
     act: Callable[[Array], Any]
+    default: tuple[float, ...] | None = None
 
     @property
     def signature(self) -> tuple[Any, ...]:
@@ -182,7 +184,7 @@ class Actuator:
 
     def legal(self, padded: tuple[int, ...], mask: Any = None, listed: bool = False) -> tuple[np.ndarray, bool]:
         """`[a]` booleans over the padded action space, and whether there is anything to choose; `mask` is the environment's, flat or one
-        per choice. Where a choice has no legal option, its default, option 0, is the only one. `listed`: whole numbers may be the indices
+        per choice. Where a choice has no legal option, its default is the only one. `listed`: whole numbers may be the indices
         of what is legal.
 
         Raises ValueError when the mask has another length than the action space.
@@ -202,13 +204,13 @@ class Actuator:
                 raise ValueError(f"action mask of {mask.shape[0]} entries, dtype {mask.dtype}, for {total} actions")
             mask = mask.astype(bool)
         at = read = free = 0
-        for size, room in zip(self.sizes, padded, strict=True):
+        for i, (size, room) in enumerate(zip(self.sizes, padded, strict=True)):
             allowed = np.ones(size, bool) if mask is None else mask[read : read + size]
             if allowed.any():
                 out[at : at + size] = allowed
                 free += 1
             else:
-                out[at] = True
+                out[at + (0 if self.default is None else int(self.default[i]))] = True
             at, read = at + room, read + size
         return out, free > 0
 

@@ -9,24 +9,27 @@ from typing import Any, cast
 import numpy as np
 
 from marlstone.core.distributions import Box, Discrete, MultiDiscrete
+from marlstone.core.records import replace
 from marlstone.core.types import Group, Spec, Step
 from marlstone.envs.guards import Guards
 from marlstone.envs.make import is_jax, make
+from marlstone.envs.protocol import HostEnv
 from marlstone.evaluation.select import BUDGET, SEEDS
 from marlstone.evaluation.select.question import DEFAULTS
 from marlstone.rollout.fault_log import FaultLog
 
 FEW = 5  # first steps are left out of the speed: imports, caches, compiling
-BESIDE, LENGTH = 32, 100  # environments written in JAX that are stepped together, and rows at once
+BESIDE, LENGTH = 32, 100  # environments written in JAX that are stepped together, and steps at once
 
 
 def check_env(name: str, steps: int, seed: int = 0) -> dict[str, Any]:
     """Play `steps` joint steps of random legal actions in one environment.
 
     Returns: `kind`; `groups` (name, agents, observation leaves, action space, share of actions that were legal); `state`, the global
-    state's length; `horizon`; `episodes` ended, their mean `episode_length` and `random_return`; `true_metrics` per episode; `faults` by
-    name; `steps_per_second` of one environment on one core; `hours` that one training seed of 1e6 steps, and `select`'s default, would take
-    by that speed alone on `cores`. Raises `UserError` where the environment cannot be built, or breaks its interface in its first step.
+    state's length; `horizon`; `episodes` ended, their mean `episode_length` and `random_return`; `true_metrics` per episode;
+    `default_actions`, the agents whose default is declared and another than the first option or a Box's middle; `faults` by name;
+    `steps_per_second` of one environment on one core; `hours` that one training seed of 1e6 steps, and `select`'s default, would take by
+    that speed alone on `cores`. Raises `UserError` where the environment cannot be built, or breaks its interface in its first step.
     """
     rng, log = np.random.default_rng(seed), FaultLog()
     with _stepped(name, log) as (env, spec, counts, advance):
@@ -74,6 +77,7 @@ def check_env(name: str, steps: int, seed: int = 0) -> dict[str, Any]:
         "episode_length": mean(lengths),
         "random_return": mean(returns),
         "true_metrics": {k: mean([x[k] for x in sums]) for k in spec.metrics},
+        "default_actions": [a for g in spec.groups for a, x in zip(g.agents, g.recorded_defaults, strict=True) if x.any()],
         "faults": faults,
         "environments": beside,
         "steps_per_second": speed,
@@ -84,7 +88,7 @@ def check_env(name: str, steps: int, seed: int = 0) -> dict[str, Any]:
 
 @contextmanager
 def _stepped(name: str, log: FaultLog) -> Iterator[tuple[Step, Spec, Any, Any]]:
-    """The first row of one environment, `[1 ...]` in NumPy; its spec; its counts of faults; and what makes the next row."""
+    """The first step of one environment, `[1 ...]` in NumPy; its spec; its counts of faults; and what makes the next step."""
     if not is_jax(name):
         from marlstone.rollout.worker_pool import Workers
 
@@ -110,6 +114,23 @@ def _stepped(name: str, log: FaultLog) -> Iterator[tuple[Step, Spec, Any, Any]]:
         return found
 
     yield jax.device_get(row), many.spec, lambda: {k: int(n) for k, n in state.faults.items()}, advance
+
+
+def random_play_speed(name: str, seconds: float = 1.0) -> float:
+    """Joint steps per second of random legal play in the environment alone, on one core. Takes about `seconds`, and what building and
+    compiling take. Raises `UserError` where the environment cannot be built."""
+    if is_jax(name):
+        return _compiled_speed(name)
+    env, rng, played = cast(HostEnv, make(name)), np.random.default_rng(0), 0
+    try:
+        row, began = env.reset(0), time.perf_counter()
+        while (spent := time.perf_counter() - began) < seconds:
+            batch = replace(row, legal=tuple(None if x is None else np.asarray(x)[None] for x in row.legal))
+            row = env.reset(played) if row.last else env.step(tuple(a[0] for a in _random(env.spec, batch, rng)))
+            played += 1
+    finally:
+        env.close()
+    return played / spent
 
 
 def _compiled_speed(name: str) -> float:

@@ -96,8 +96,8 @@ class Checks:
             for case in edge_cases(runtime, state, self.config, c.episodes, act, nominal=nominal, chance=chance):
                 out[f"{CHECK}edge-cases/{case['name']}"] = np.array(case["return_per_seed"])
         if "credit" in c.suites:
-            said = audit(runtime, state, self.config, DECISIONS)["rank_correlation_per_seed"]
-            out[f"{CHECK}credit/rank_correlation"] = np.array([np.nan if x is None else x for x in said], float)
+            correlations = audit(runtime, state, self.config, DECISIONS)["rank_correlation_per_seed"]
+            out[f"{CHECK}credit/rank_correlation"] = np.array([np.nan if x is None else x for x in correlations], float)
         return out
 
     def judge(self, found: dict[str, np.ndarray], step: int) -> list[dict[str, Any]]:
@@ -125,6 +125,8 @@ class Checks:
 
 
 def band_of(values: np.ndarray) -> Band:
+    """A baseline from the figures of all training seeds, `[seeds]`: its IQM and the lower end of its interval (the IQM itself with one
+    seed)."""
     center, (low, _) = interval(list(values[:, None]))
     return center, center if np.isnan(low) else low
 

@@ -1,9 +1,9 @@
-"""Logs of episodes: what was seen, done and paid, row by row, for whoever judges it later.
+"""Logs of episodes: what was seen, done and earned, step by step, for whoever judges it later.
 
 A log is a folder of arrays (`runs.arrays`). Its manifest names the environment, the run, the checkpoint, how agents acted, and
 the spec: groups with their agents, observations and action spaces. Per training seed it holds whole episodes as one batch of
 trajectories, `1000.step.reward [e t+1 n]`, `1000.action.0 [e t n_0 ...]` and so on (`core.types.Trajectory`), without memories: policies
-begin an episode with none. Rows behind an episode are resets (`first`).
+begin an episode with none. Steps behind an episode are resets (`first`).
 """
 
 import json

@@ -232,7 +232,7 @@ class Policy:
                 found = next(((m, given[m]) for m in MASKS if m in given and m not in g.observation), masks.get(agent))
                 if found is not None:
                     allowed = np.ones((g.count, g.space.width), bool) if allowed is None else allowed
-                    allowed[i] = _allowed(found, g, agent)
+                    allowed[i] = _allowed(found, g, i)
             out.append(seen)
             legal.append(allowed)
         return tuple(out), tuple(legal)
@@ -277,16 +277,16 @@ def _blank(g: Group) -> np.ndarray:
     return np.zeros((g.count, *choices), np.int32)
 
 
-def _allowed(found: tuple[str, Any], g: Group, agent: str) -> np.ndarray:
-    """A mask as the environment gave it, `[a]`; where it allows nothing, the default action."""
+def _allowed(found: tuple[str, Any], g: Group, i: int) -> np.ndarray:
+    """Agent number `i`'s mask as the environment gave it, `[a]`; where it allows nothing, the default action."""
     name, mask = found
     mask = np.asarray(mask).reshape(-1)
     if name in LISTED and mask.size != g.space.width:
         mask = np.isin(np.arange(g.space.width), mask)
     if mask.size > g.space.width:
-        _refuse("wrong_shape", agent, name, f"{mask.size} entries (expected {g.space.width})")
+        _refuse("wrong_shape", g.agents[i], name, f"{mask.size} entries (expected {g.space.width})")
     out = np.zeros(g.space.width, bool)
     out[: mask.size] = mask.astype(bool)
     if not out.any():
-        out[int(np.asarray(g.default).reshape(-1)[0])] = True
+        out |= g.encoded_default[i] > 0
     return out

@@ -1,9 +1,7 @@
 """One function for many seeds: mapped over an accelerator by vmap, or dealt out to a CPU's devices, one core each."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,14 +13,16 @@ from jax.sharding import PartitionSpec as P
 
 from marlstone.core.machine import cores
 from marlstone.core.shards import SHARD
+from marlstone.rollout.compile_cache import cache_folder, trim_cache
 
 WHOLE, PARTS = P("seed"), P("seed", SHARD)
 
 
 def prepare(devices: int | None = None) -> None:
     """Let JAX see the processor's cores as devices (`devices` of them; all by default), and keep compiled programs between
-    processes. Before JAX is first used; afterwards only the cache changes."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marlstone" / "compiled"
+    processes (`compile_cache`). Before JAX is first used; afterwards only the cache changes."""
+    cache = cache_folder()
+    trim_cache(cache)
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     try:

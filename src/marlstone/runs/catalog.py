@@ -46,6 +46,7 @@ class Listed:
 
     @cached_property
     def bytes(self) -> int:
+        """What all its files take on disk."""
         return sum(f.stat().st_size for f in self.run.path.rglob("*") if f.is_file())
 
     def json(self) -> dict[str, Any]:
@@ -88,12 +89,12 @@ def described(run: RunDirectory) -> Listed:
     elif kept and state != "damaged":
         state = "stopped"
     kind = lambda part: str(x.get("kind", "-") if isinstance(x := config.get(part, "-"), dict) else x)
-    said = record or {}
-    low, high = said.get("return_ci95") or (None, None)
+    result = record or {}
+    low, high = result.get("return_ci95") or (None, None)
     return Listed(
         run, state, str(config.get("env", "-")), kind("architecture"), kind("credit"), kind("learner"),
-        int(said.get("steps") or (step_of(kept[-1]) if kept else 0)), int(config.get("seeds", 1)), said.get("return_iqm"), (low, high),
-        said.get("acting"), datetime.fromtimestamp(_changed(run), UTC).strftime("%Y-%m-%d %H:%M"),
+        int(result.get("steps") or (step_of(kept[-1]) if kept else 0)), int(config.get("seeds", 1)), result.get("return_iqm"), (low, high),
+        result.get("acting"), datetime.fromtimestamp(_changed(run), UTC).strftime("%Y-%m-%d %H:%M"),
     )  # fmt: skip
 
 

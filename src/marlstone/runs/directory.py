@@ -149,22 +149,27 @@ class RunDirectory:
 
     @property
     def config(self) -> Path:
+        """The resolved configuration, TOML."""
         return self.within(CONFIG)
 
     @property
     def versions(self) -> Path:
+        """Python, packages and machine, JSON."""
         return self.within("versions.json")
 
     @property
     def metrics(self) -> Path:
+        """The metrics store, SQLite."""
         return self.within("metrics.sqlite")
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the last three checkpoints."""
         return self.within("checkpoints")
 
     @property
     def policies(self) -> Path:
+        """The folder of what acted at every checkpoint, for `compare` and `check-hacking`."""
         return self.within("policies")
 
     @property
@@ -174,18 +179,22 @@ class RunDirectory:
 
     @property
     def result(self) -> Path:
+        """The record that `--json` prints; there once the run is finished."""
         return self.within("result.json")
 
     @property
     def seconds(self) -> Path:
+        """How long the run took so far, over all its lives."""
         return self.within("seconds")
 
     @property
     def curve(self) -> Path:
+        """The picture of the learning curve."""
         return self.within("curve.png")
 
     @property
     def spec(self) -> Path:
+        """Who observes and does what in its environment, JSON."""
         return self.within("spec.json")
 
     @property

@@ -12,7 +12,8 @@ class Progress:
 
     Fields: `phase` (`done`: nothing more will come of it); `step` of `steps`, joint env steps per seed; `seeds` trained together;
     `steps_per_second`, joint env steps of training summed over seeds, lately (0 where unknown); `episode_return`, the
-    undiscounted team return of episodes finished since the last report, averaged over seeds (None: none finished).
+    undiscounted team return of episodes finished since the last report, averaged over seeds (None: none finished); `note`, what of a
+    phase with several parts is being done, `step` of `steps` then counting parts.
     """
 
     phase: Phase
@@ -21,6 +22,7 @@ class Progress:
     seeds: int = 1
     steps_per_second: float = 0.0
     episode_return: float | None = None
+    note: str = ""
 
     @property
     def eta(self) -> float | None:

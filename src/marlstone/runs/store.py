@@ -180,7 +180,7 @@ class Store:
         self._full()
 
     def log(self, step: int, seed: int, episodes: "WholeEpisodes", agents: Sequence[str]) -> None:
-        """Append episodes, numbered from 0, that were played at `step`. `agents`: names along the agent axis, of which what was said
+        """Append episodes, numbered from 0, that were played at `step`. `agents`: names along the agent axis, of which what was claimed
         may cover the first few. Logging one again replaces it."""
         now = time.time()
         for e in range(len(episodes.env)):
@@ -189,9 +189,9 @@ class Store:
             figures = {"team_return": _known(episodes.team_return[e]), "length": int(episodes.length[e])}
             self._rows[EPISODES].append({**key, **figures, "success": metrics.get("success"), "time": now})
             self._rows[EPISODE_METRICS] += [{**key, "name": k, "value": v} for k, v in metrics.items()]
-            said = [*map(_known, episodes.agent_sums[e]), *[None] * (len(agents) - episodes.agent_sums.shape[1])]
+            claimed = [*map(_known, episodes.agent_sums[e]), *[None] * (len(agents) - episodes.agent_sums.shape[1])]
             own = map(_known, episodes.agent_return[e])
-            each = zip(agents, own, said, strict=True)
+            each = zip(agents, own, claimed, strict=True)
             self._rows[EPISODE_AGENTS] += [{**key, "agent": a, "own_return": r, "contribution": c} for a, r, c in each]
         self._full()
 
@@ -295,8 +295,8 @@ class Store:
         seed, step, episode, team, length, success = np.array(rows, float).reshape(-1, 6).T
         whole = lambda x: x.astype(np.int64)
         values = dict(zip(metrics, table(measured, metrics, 4).T, strict=True))
-        own, said = table(acted, agents, 4), table(acted, agents, 5)
-        return Logged(whole(seed), whole(step), whole(episode), team, whole(length), success, values, tuple(agents), own, said)
+        own, claimed = table(acted, agents, 4), table(acted, agents, 5)
+        return Logged(whole(seed), whole(step), whole(episode), team, whole(length), success, values, tuple(agents), own, claimed)
 
     def close(self) -> None:
         """Flush and let go of the file."""

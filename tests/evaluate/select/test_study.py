@@ -67,6 +67,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     assert not (place / "hopeless" / MEASURED).is_file()
     out, err = begun(folder, "out", "--fleet", "ray").communicate(timeout=500)
     assert out.count("\n") == 1, err
+    assert "expected time: about " in err
     return folder, json.loads(out), before
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from marlstone.core.distributions import Box, MultiDiscrete
+from marlstone.core.distributions import Box
 from marlstone.core.errors import UserError, suggest
 from marlstone.core.records import replace
 from marlstone.core.types import Array, Group, Spec, Step
@@ -78,10 +78,7 @@ def default_actions(spec: Spec, xp: Any) -> Actions:
     """Everybody's declared default, `[n_g ...]`."""
 
     def of(g: Group) -> Array:
-        width = (g.space.size,) if isinstance(g.space, Box) else (len(g.space.sizes),) if isinstance(g.space, MultiDiscrete) else ()
-        kind = np.float32 if isinstance(g.space, Box) else np.int32
-        recorded = np.broadcast_to(np.asarray(g.default, kind), (g.count, *width))
-        return xp.asarray(np.array(g.space.emit(recorded), kind))
+        return xp.asarray(np.array(g.space.emit(g.recorded_defaults), g.recorded_defaults.dtype))
 
     return tuple(of(g) for g in spec.groups)
 

@@ -1,6 +1,6 @@
 """Does a credit method tell the truth? What it says each agent was worth, beside what each was worth (`truth.py`).
 
-Per training seed, both are means per episode: of a row's worth, times rows per episode; of a share, summed over one.
+Per training seed, both are means per episode: of a step's worth, times steps per episode; of a share, summed over one.
 Over seeds they are IQMs with 95% intervals, each for its agent alone; correlations' lie within [-1, 1]. "Nothing" means that the whole
 interval of the truth lies within 2% of the team's return, never "not significant", and harm that it lies below that: by intervals that hold
 for all agents together (`stats.families`).
@@ -49,12 +49,12 @@ SPARE = 4  # of its states are kept for one decision that is measured
 class Told:
     """One seed: what the method says and what is true of the agents audited, per episode `[k]`; the same per decision `[s k]`, or, of
     shares, per episode `[e k]` (of other episodes than their truth); the team's mean return; what learning optimizes in its place, an
-    episode's pay, summed over agents or, where each is paid by the whole, averaged; how far shares miss the return, relative to it
+    episode's reward, summed over agents or, where each is rewarded by the whole, averaged; how far shares miss the return, relative to it
     (None: none claimed)."""
 
-    said: np.ndarray
+    claimed: np.ndarray
     true: np.ndarray
-    said_each: np.ndarray
+    claimed_each: np.ndarray
     true_each: np.ndarray
     team_return: float
     optimized: float
@@ -63,7 +63,7 @@ class Told:
 
 @dataclass(frozen=True, eq=False)
 class Auditor:
-    """Audits one algorithm in one environment: `decisions` rows per seed of worth, or, in JAX, `episodes` of shares."""
+    """Audits one algorithm in one environment: `decisions` steps per seed of worth, or, in JAX, `episodes` of shares."""
 
     env: Vectorized | Revisited
     algorithm: Algorithm
@@ -73,6 +73,7 @@ class Auditor:
 
     @property
     def shares(self) -> bool:
+        """Whether the method claims shares of the return, which are held against Shapley values."""
         return self.algorithm.claims and self.algorithm.credit.claims == "shares"
 
     @property
@@ -84,11 +85,11 @@ class Auditor:
     def seed(self, train: Train, key: Array) -> Told:
         """Audit what one seed has learned."""
         k1, k2 = jax.random.split(key)
-        it, said, pay = self._gathered(train, k1)
-        n = said.shape[-1]
-        whole = whole_episodes(it.trajectories.step, np.concatenate([said, pay], -1), {})
+        it, claimed, pay = self._gathered(train, k1)
+        n = claimed.shape[-1]
+        whole = whole_episodes(it.trajectories.step, np.concatenate([claimed, pay], -1), {})
         if not len(whole.env):
-            raise ValueError(f"no episode ended within {self.length} rows: audit with a longer rollout (--set rollout.length)")
+            raise ValueError(f"no episode ended within {self.length} steps: audit with a longer rollout (--set rollout.length)")
         shares, paid = whole.agent_sums[:, :n], whole.agent_sums[:, n:]
         optimized = float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
         rows, team = whole.length.mean(), float(whole.team_return.mean())
@@ -98,8 +99,8 @@ class Auditor:
         parts = [self._worth(train.policy, it, k, count) for k in jax.random.split(k2, -(-self.decisions // count))]
         true_each = np.concatenate([np.asarray(w.worth) for w in parts])
         at = np.concatenate([np.asarray(w.at) for w in parts])
-        said_each = np.asarray(said).reshape(-1, said.shape[-1])[at][:, self.who]
-        return Told(said_each.mean(0) * rows, true_each.mean(0) * rows, said_each, true_each, team, optimized, None)
+        claimed_each = np.asarray(claimed).reshape(-1, claimed.shape[-1])[at][:, self.who]
+        return Told(claimed_each.mean(0) * rows, true_each.mean(0) * rows, claimed_each, true_each, team, optimized, None)
 
     def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
         if isinstance(self.env, Vectorized):
@@ -182,15 +183,15 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     team, _ = over_seeds([t.team_return for t in told])
     scale = abs(team or 0.0)  # 0: a team that earned nothing leaves nothing to measure by
     per = lambda name: {a: over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
-    said, true = per("said"), per("true")
+    claimed, true = per("claimed"), per("true")
     joint = {a: over_seeds([float(t.true[k]) for t in told], level=1 - alpha_each(len(agents)))[1] for k, a in enumerate(agents)}
     within = lambda ci: scale > 0 and all(x is not None and abs(x) <= NOTHING * scale for x in ci)
     idle = [a for a in agents if within(joint[a])]
     harmful = [a for a in agents if (high := joint[a][1]) is not None and high < -NOTHING * scale]
-    widest = max((said[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
-    each_seed = [spearman(t.said, t.true) for t in told]
+    widest = max((claimed[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
+    each_seed = [spearman(t.claimed, t.true) for t in told]
     across, across_ci = over_seeds(each_seed, CORRELATION)
-    decisions = [spearman(t.said_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None]
+    decisions = [spearman(t.claimed_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None]
     each, each_ci = over_seeds(decisions, CORRELATION)
     optimized, optimized_ci = over_seeds([t.optimized for t in told])
     gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
@@ -212,8 +213,8 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
         "dummies": idle,
         "dummy_ci95": None if widest is None else [None if x is None else x / scale for x in widest],
         "saboteurs": harmful,
-        "contributions": {a: c for a, (c, _) in said.items()},
-        "contributions_ci95": {a: ci for a, (_, ci) in said.items()},
+        "contributions": {a: c for a, (c, _) in claimed.items()},
+        "contributions_ci95": {a: ci for a, (_, ci) in claimed.items()},
         "truth": {a: c for a, (c, _) in true.items()},
         "truth_ci95": {a: ci for a, (_, ci) in true.items()},
     }

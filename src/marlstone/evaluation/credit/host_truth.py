@@ -26,12 +26,12 @@ from marlstone.rollout.unroll import assemble, draw_noise
 
 Array = Any
 CANNOT_BE_COPIED = (Exception,)  # whatever holds a file, a window or a lock says so in its own way
-CHECKED = 2  # rows played before the check, so that it is not made at a reset, and again after each pass
+CHECKED = 2  # steps played before the check, so that it is not made at a reset, and again after each pass
 
 
 @dataclass(eq=False)
 class Revisited:
-    """One host environment that can go back, with autoreset; rows have a leading `[1]`."""
+    """One host environment that can go back, with autoreset; steps have a leading `[1]`."""
 
     env: Any
     seed: int = 0
@@ -40,10 +40,12 @@ class Revisited:
 
     @property
     def spec(self) -> Spec:
+        """The environment's, managers left out."""
         spec: Spec = self.env.spec
         return spec
 
     def begin(self, seed: int) -> Step:
+        """The first step of the first episode of a life whose episodes are seeded from `seed`."""
         self.seed, self.episode, self.over = seed, 0, True
         return self.step(())
 
@@ -80,7 +82,7 @@ def revisited(name: str, state: bool = True) -> Revisited:
 
 
 def _changed(env: Any) -> str | None:
-    """Why `env` is not trusted: what went wrong when it was copied, or the first thing that differed in two rows played twice."""
+    """Why `env` is not trusted: what went wrong when it was copied, or the first thing that differed in two steps played twice."""
     random = np.random.default_rng(0)
     it, row = Revisited(env), Revisited(env).begin(1)
     it.over = bool(row.last[0])
@@ -126,19 +128,22 @@ class Compiled:
 
     @cached_property
     def act(self) -> Callable[..., Any]:
+        """`Algorithm.act`, compiled once for all states that are visited."""
         return jax.jit(self.algorithm.act)
 
     @cached_property
     def trajectory(self) -> Callable[..., Any]:
+        """`unroll.assemble`, compiled: recorded steps and actions as one trajectory."""
         return jax.jit(partial(assemble, self.algorithm))
 
     @cached_property
     def noise(self) -> Callable[..., Any]:
+        """`noise(key, length)`: the sampling noise of so many steps of one environment, as training draws it."""
         return jax.jit(lambda key, length: draw_noise(self.algorithm, key, length, 1)[0], static_argnums=1)
 
     @cached_property
     def follow(self) -> Callable[..., Any]:
-        """`follow(policy, step, memory, first, s, t, key) -> emitted, memory`: what sample s does in row t, `first` in row 0, with the
+        """`follow(policy, step, memory, first, s, t, key) -> emitted, memory`: what sample s does in step t, `first` in step 0, with the
         noise that `truth.play_on` draws for it."""
         groups, algorithm = self.algorithm.spec.groups, self.algorithm
 
@@ -153,8 +158,8 @@ class Compiled:
 
 
 def gather(env: Revisited, compiled: Compiled, policy: Policy, key: Array, length: int, most: int | None = None) -> Decisions:
-    """`length` rows of the environment, sampling, `[1 t ...]`; `states`: a list of its snapshots, None where it was over, and where another
-    was kept in its place: of long play `most` are, from each row with the same chance (reservoir sampling, Vitter 1985)."""
+    """`length` steps of the environment, sampling, `[1 t ...]`; `states`: a list of its snapshots, None where it was over, and where
+    another was kept in its place: of long play `most` are, from each step with the same chance (reservoir sampling, Vitter 1985)."""
     k1, k2 = jax.random.split(key)
     step, memory = env.begin(int(jax.random.key_data(k1)[-1])), compiled.algorithm.memory(1)
     begin, noise = memory, jax.device_get(compiled.noise(k2, length))
@@ -206,7 +211,7 @@ def _played_on(
     env: Revisited, act: Callable[..., Any], policy: Policy, step: Step, memory: Any, first: tuple[Array, ...], s: int, key: Array,
     then: Step | None,
 ) -> float:  # fmt: skip
-    """The team's return from `step` on; `then`: the row that must follow, where it is known."""
+    """The team's return from `step` on; `then`: the step that must follow, where it is known."""
     total, limit = np.float32(0), longest(env.spec, None)
     for t in range(limit):
         emitted, memory = act(policy, replace(step, metrics={}), memory, first, s, t, key)
@@ -214,7 +219,7 @@ def _played_on(
         if t == 0 and then is not None and (field := _unlike(step, then)) is not None:
             raise ValueError(
                 f"the environment went back, and the same actions led elsewhere: {field} was another; what actions were worth cannot be "
-                "measured there: mend its snapshot(), or audit in an environment written in JAX"
+                "measured there: fix its snapshot(), or audit in an environment written in JAX"
             )
         total += step.team_reward[0]
         if env.over:
@@ -223,7 +228,7 @@ def _played_on(
 
 
 def _unlike(a: Step, b: Step) -> str | None:
-    """The first field in which two rows are not the same bits."""
+    """The first field in which two steps are not the same bits."""
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
         if np.asarray(x).tobytes() != np.asarray(y).tobytes():
             return str(jax.tree_util.keystr(path, simple=True, separator="."))

@@ -22,7 +22,7 @@ from marlstone.runs.leaves import named
 
 Array = Any
 USUAL = {
-    "env": ("proving:pair", "proving:additive?rows=3"),  # everything the row protocol can say; where actions must be discrete
+    "env": ("proving:pair", "proving:additive?rows=3"),  # everything the step protocol can say; where actions must be discrete
     "learner": ("policy_gradient", "pqn"),
     "architecture": ("ctde",),
 }
@@ -53,7 +53,7 @@ class Specimen:
             raise UserError(f"laws are checked in environments written in JAX, and {self.config.env} is none: leave out --env")
         if self.config.architecture.managers() is not None:
             raise UserError(
-                "credit speaks for the team, and this architecture adds managers, who keep their own pay: leave out --architecture"
+                "credit speaks for the team, and this architecture adds managers, who keep their own reward: leave out --architecture"
             )
         self.algorithm  # noqa: B018, refused here if it does not fit
 
@@ -63,19 +63,22 @@ class Specimen:
 
     @cached_property
     def algorithm(self) -> Algorithm:
+        """The method within its architecture and learner. Raises ValueError where they do not fit."""
         return Algorithm(self._env.spec, self.config.architecture, self.config.credit, self.config.learner)
 
     @property
     def credit(self) -> Credit:
+        """The method under test."""
         return self.algorithm.credit
 
     @property
     def team(self) -> Spec:
+        """The agents that it speaks for: everyone but managers."""
         return self.algorithm.spec.team
 
     @cached_property
     def length(self) -> int:
-        """Rows: two episodes and the beginning of a third, where they are short."""
+        """Steps: two episodes and the beginning of a third, where they are short."""
         return min(64, 2 * ((self._env.spec.horizon or 14) + 1) + 2)
 
     @cached_property
@@ -86,14 +89,17 @@ class Specimen:
 
     @cached_property
     def begun(self) -> Train:
+        """What training begins with, every array drawn at random: laws hold for any parameters, not only for fresh ones."""
         return drawn(self.algorithm, self.trajectories)
 
     @property
     def p(self) -> Any:
+        """The method's own parameters."""
         return self.begun.nets.credit
 
     @cached_property
     def given(self) -> Given:
+        """What the method is told of the batch, drawn at random within what is possible: log-probs below 0, entropies above."""
         rng, it, trajectories, train = np.random.default_rng(1), self.algorithm, self.trajectories, self.begun
         wanted = it.wanted | (self.credit.audits if it.claims else frozenset())
         shapes = jax.eval_shape(lambda t, c: it.views(t.nets, t.seen, t.targets, c, wanted), train, trajectories)
@@ -110,13 +116,13 @@ class Specimen:
         """Every answer the method gives here, `[b t n]`; its loss `[b t]`, and what predicts `[b t+1 n]`."""
         asked = Asked(self.credit, p, self.team)
         pay, discount = asked.reward(it.views, it.trajectory)
-        said = {"pay": pay, "discount": discount, "advantage": asked.advantage(it.views, it.trajectory, it.td)}
-        said["prediction"] = asked.predict(it.chosen, it.best, it.trajectory.step)
+        answers = {"pay": pay, "discount": discount, "advantage": asked.advantage(it.views, it.trajectory, it.td)}
+        answers["prediction"] = asked.predict(it.chosen, it.best, it.trajectory.step)
         if (loss := asked.loss(it.views, it.trajectory)) is not None:
-            said["loss"] = loss
+            answers["loss"] = loss
         if self.algorithm.claims:
-            said["contribution"] = asked.contribution(it.views, it.trajectory)
-        return said
+            answers["contribution"] = asked.contribution(it.views, it.trajectory)
+        return answers
 
     def mixed(self, p: Any, it: Given) -> Array:
         """What `mix` says, `[b t+1]`."""
@@ -127,6 +133,7 @@ class Specimen:
         return quick(self.answers, SURE)
 
     def ask(self, p: Any, it: Given) -> dict[str, np.ndarray]:
+        """All answers of the method, as NumPy arrays, with parameters `p`, told `it`."""
         return {k: np.asarray(x) for k, x in self._ask(p, it).items()}
 
     @cached_property
@@ -134,6 +141,7 @@ class Specimen:
         return quick(lambda train, trajectories: self.algorithm.update(train, trajectories, 0.25, jax.random.key(7))[0], SURE)
 
     def update(self, train: Train, trajectories: Trajectory) -> Train:
+        """What training carries after one update on `trajectories`."""
         return jax.device_get(self._update(train, trajectories))
 
     @cached_property
@@ -189,7 +197,7 @@ class Specimen:
 
     @cached_property
     def resets(self) -> np.ndarray | None:
-        """The first row `[b]` on which an episode begins anew; None where one has none."""
+        """The first step `[b]` on which an episode begins anew; None where one has none."""
         first = np.array(self.trajectories.step.first)
         first[:, :2] = False
         return first.argmax(1) if first.any(1).all() else None
@@ -226,7 +234,7 @@ def _noisy(tree: Any, where: Any, size: float = 1.0) -> Any:
 
 
 def absent(s: Specimen, agent: int, padding: float) -> Given:
-    """The agent is never there; in its rows stand zeros, with noise of size `padding`."""
+    """The agent is never there; in its steps stand zeros, with noise of size `padding`."""
     it, one, start = s.given, np.arange(s.team.n) == agent, 0
     gone = lambda tree: _noisy(jax.tree.map(lambda x: np.where(one, np.zeros_like(x), x), tree), lambda x: one, padding)
     step, obs, action = it.trajectory.step, [], []
@@ -246,7 +254,7 @@ def absent(s: Specimen, agent: int, padding: float) -> Given:
 
 def apart(s: Specimen, rows: np.ndarray) -> Given:
     """Everything on these `rows [b t+1]` is different, but for when episodes begin and end and who is there; what was earned there is
-    paid on the rows after them."""
+    rewarded on the steps after them."""
     it, resets = s.given, np.asarray(s.trajectories.step.first)
     mask = lambda x: rows[:, : x.shape[1]].reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
     earned = np.concatenate([np.zeros_like(rows[:, :1]), rows[:, :-1]], 1) & ~resets

@@ -1,7 +1,7 @@
 """Laws that every credit method keeps, this package's and yours: `marlstone check-credit`.
 
 A law is a function of a `Specimen` that returns where it holds, raises `Broken` with the numbers where it does not, and
-`Skipped` with the reason where it does not apply. That rows of one environment never reach another's answers needs no law:
+`Skipped` with the reason where it does not apply. That steps of one environment never reach another's answers needs no law:
 a method is asked about one environment at a time. `meta`, asked about a batch, is heard in `every_parameter_learns`.
 """
 
@@ -46,16 +46,16 @@ class Verdict:
 
 # ---- the laws
 def answers_have_their_shapes(s: Specimen) -> None:
-    """Pay, discount, advantage and contribution are one number per row and agent, `[t n]`; what predicts the return and the method's
-    own loss one per row, `[t]`. All are floating, and finite."""
+    """Reward, discount, advantage and contribution are one number per step and agent, `[t n]`; what predicts the return and the method's
+    own loss one per step, `[t]`. All are floating, and finite."""
     shape = s.given.trajectory.logp.shape
     try:
-        said = jax.eval_shape(s.answers, s.p, s.given)
+        answers = jax.eval_shape(s.answers, s.p, s.given)
         mixed = None if "mix" not in s.credit.answers() else jax.eval_shape(s.mixed, s.p, s.given)
     except (TypeError, ValueError) as error:
         raise Broken(f"asked, it fails: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
-    wanted = dict.fromkeys(said, shape) | {"loss": shape[:2], "prediction": (shape[0], shape[1] + 1, shape[2])}
-    for name, x in said.items():
+    wanted = dict.fromkeys(answers, shape) | {"loss": shape[:2], "prediction": (shape[0], shape[1] + 1, shape[2])}
+    for name, x in answers.items():
         if x.shape != wanted[name]:
             raise Broken(f"{name} has shape {list(x.shape[1:])} where {list(wanted[name][1:])} is asked, of one environment")
         if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -101,18 +101,18 @@ def shares_add_up_to_the_return(s: Specimen) -> None:
     """Where shares are claimed: over an episode, and all agents, they sum to the team's return."""
     if s.credit.claims != "shares" or not s.algorithm.claims:
         raise Skipped("it claims no shares")
-    step, said = s.trajectories.step, s.ask(s.p, s.given)["contribution"]
+    step, answers = s.trajectories.step, s.ask(s.p, s.given)["contribution"]
     real, episode = np.asarray(s.trajectories.real), np.cumsum(np.asarray(step.first)[:, :-1], 1)
     for b, t in np.argwhere(np.asarray(step.last)[:, 1:]):
         k = episode[b, t]
         here = real[b] & (episode[b] == k)
-        paid, shared = float(step.team_reward[b, 1:][here].sum()), float(said[b][here].sum())
+        paid, shared = float(step.team_reward[b, 1:][here].sum()), float(answers[b][here].sum())
         if not abs(paid - shared) <= 1e-3 * max(1.0, abs(paid)):
             raise Broken(f"environment {b}, episode {k - 1}: shares sum to {shared:.6g}, the team's return is {paid:.6g}")
 
 
 def the_absent_change_nothing(s: Specimen) -> None:
-    """What stands in the rows of an agent that is never there reaches nobody's answers; of shares it is given none."""
+    """What stands in the steps of an agent that is never there reaches nobody's answers; of shares it is given none."""
     for i in np.unique(np.linspace(0, s.team.n - 1, min(4, s.team.n)).round().astype(int)).tolist():
         zeros, noise = (s.ask(s.p, absent(s, i, padding)) for padding in (0.0, 1.0))
         others = np.arange(s.team.n) != i
@@ -125,21 +125,21 @@ def episodes_are_apart(s: Specimen) -> None:
     """Nothing is paid across a reset: what is earned, seen or done in another episode, earlier or later, changes no answer."""
     reset = s.resets
     if reset is None:
-        raise Skipped(f"no episode ended within {s.length} rows")
-    t, said = np.arange(s.length + 1), s.ask(s.p, s.given)
+        raise Skipped(f"no episode ended within {s.length} steps")
+    t, answers = np.arange(s.length + 1), s.ask(s.p, s.given)
     later, earlier = t >= reset[:, None], t < reset[:, None]
-    _same(s, said, s.ask(s.p, apart(s, later)), "when a later episode changes", rows=t < reset[:, None] - 1)
-    _same(s, said, s.ask(s.p, apart(s, earlier)), "when an earlier episode changes", rows=later)
+    _same(s, answers, s.ask(s.p, apart(s, later)), "when a later episode changes", rows=t < reset[:, None] - 1)
+    _same(s, answers, s.ask(s.p, apart(s, earlier)), "when an earlier episode changes", rows=later)
 
 
 def extreme_rewards_stay_finite(s: Specimen) -> None:
-    """Nothing for ever, a million and minus a million a row: no answer and no parameter becomes NaN or infinite."""
+    """Nothing for ever, a million and minus a million a step: no answer and no parameter becomes NaN or infinite."""
     for pay in (0.0, 1e6, -1e6):
-        _finite(s, s.ask(s.p, replace(s.given, trajectory=_paying(s.given.trajectory, pay))), f"when every row pays {pay:g}")
+        _finite(s, s.ask(s.p, replace(s.given, trajectory=_paying(s.given.trajectory, pay))), f"when every step rewards {pay:g}")
         train = s.update(s.begun, _paying(s.trajectories, pay))
         wild = [name for name, x in named((train.nets, train.opt)) if not np.isfinite(x).all()]
         if wild:
-            raise Broken(f"after an update in which every row pays {pay:g}, {len(wild)} arrays are not finite, {wild[0]} first")
+            raise Broken(f"after an update in which every step rewards {pay:g}, {len(wild)} arrays are not finite, {wild[0]} first")
 
 
 def a_key_makes_one_beginning(s: Specimen) -> None:
@@ -182,10 +182,12 @@ LAWS: tuple[Callable[[Specimen], None], ...] = (
 
 
 def title(law: Callable[[Specimen], None]) -> str:
+    """A law in words, as `check-credit` prints it."""
     return law.__name__.replace("_", " ")
 
 
 def judged(law: Callable[[Specimen], None], s: Specimen) -> Verdict:
+    """Whether a law holds of a method: kept, broken with the reason, or not applicable (None)."""
     try:
         law(s)
     except Skipped as reason:
@@ -206,8 +208,8 @@ def check(s: Specimen) -> list[Verdict]:
 
 
 # ---- comparing
-def _numpy(said: Any) -> Answers:
-    return {k: np.asarray(x) for k, x in said.items()}
+def _numpy(answers: Any) -> Answers:
+    return {k: np.asarray(x) for k, x in answers.items()}
 
 
 def _paying(trajectory: Any, pay: float) -> Any:
@@ -217,8 +219,8 @@ def _paying(trajectory: Any, pay: float) -> Any:
     return replace(trajectory, step=replace(step, reward=paid(step.reward), team_reward=paid(step.team_reward)))
 
 
-def _finite(s: Specimen, said: Answers, when: str) -> None:
-    for name, x in said.items():
+def _finite(s: Specimen, answers: Answers, when: str) -> None:
+    for name, x in answers.items():
         if not np.isfinite(x).all():
             raise Broken(f"{name} is {x[~np.isfinite(x)][0]} {when}, {_place(s, np.argwhere(~np.isfinite(x))[0])}")
 
@@ -240,4 +242,4 @@ def _same(s: Specimen, a: Answers, b: Answers, when: str, rows: Any = None, agen
 
 def _place(s: Specimen, at: Any) -> str:
     b, t, *n = (int(i) for i in at)
-    return f"environment {b}, row {t}" + (f", {s.team.agents[n[0]]}" if n else "")
+    return f"environment {b}, step {t}" + (f", {s.team.agents[n[0]]}" if n else "")

@@ -1,6 +1,6 @@
 """What a run's credit networks say of logged episodes (`evaluation.episode_log`): who contributed, and whether that went with success.
 
-A log cannot be stepped again, so there is no truth to hold it against: only what was said, beside what happened. Each seed's
+A log cannot be stepped again, so there is no truth to hold it against: only what was claimed, beside what happened. Each seed's
 networks score that seed's episodes where the log has them, else all of the log. Figures per episode; over seeds IQMs with 95%
 intervals, resampling seeds, then episodes; correlations are ranks' (Spearman) over a seed's episodes.
 """
@@ -28,14 +28,14 @@ from marlstone.training.loop import runtime_of
 AT_ONCE = 32  # episodes scored together
 
 
-def scored(algorithm: Algorithm, said: Any, train: Any, trajectories: Trajectory) -> WholeEpisodes:
-    """The episodes of `trajectories` with what `said`, a `scorer`, says of every agent of the team."""
+def scored(algorithm: Algorithm, score: Any, train: Any, trajectories: Trajectory) -> WholeEpisodes:
+    """The episodes of `trajectories` with what `score`, a `scorer`, claims of every agent of the team."""
     count = len(trajectories.logp)
     parts = []
     for at in range(0, count, AT_ONCE):
         which = np.arange(at, at + AT_ONCE).clip(max=count - 1)
         part = jax.tree.map(lambda x: x[which], trajectories)  # noqa: B023
-        parts.append(said(train, replace(part, memory=algorithm.memory(AT_ONCE)))[: count - at])
+        parts.append(score(train, replace(part, memory=algorithm.memory(AT_ONCE)))[: count - at])
     return whole_episodes(trajectories.step, np.concatenate(parts), algorithm.spec.metrics)
 
 
@@ -86,8 +86,8 @@ def audit_log(config: RunConfig, checkpoint: Checkpoint, path: Path) -> dict[str
         state, _ = load(checkpoint.path, runtime.placement.trim(runtime.start()))
     finally:
         runtime.close()
-    said, batches = scorer(algorithm), trajectories_for(log, runtime.seeds)
-    found = [scored(algorithm, said, jax.tree.map(lambda x: x[i], state.train), c) for i, c in enumerate(batches)]  # noqa: B023
+    score, batches = scorer(algorithm), trajectories_for(log, runtime.seeds)
+    found = [scored(algorithm, score, jax.tree.map(lambda x: x[i], state.train), c) for i, c in enumerate(batches)]  # noqa: B023
     if not all(len(w.env) for w in found):
         raise UserError(f"log {str(path)!r} holds no whole episode for some seed: log more of them")
     claims = algorithm.credit.claims if algorithm.claims else None
@@ -98,6 +98,6 @@ def audit_log(config: RunConfig, checkpoint: Checkpoint, path: Path) -> dict[str
 
 
 def trajectories_for(log: Log, seeds: tuple[int, ...]) -> list[Trajectory]:
-    """The episodes each of `seeds` scores, all batches with the same rows: one program scores them."""
+    """The episodes each of `seeds` scores, all batches with the same steps: one program scores them."""
     everything = together(list(log.trajectories.values()))
     return [longer(log.trajectories[s], everything.logp.shape[1]) if s in log.trajectories else everything for s in seeds]

@@ -27,7 +27,7 @@ def quick(f: Any, level: int = 0) -> Any:
 
 
 def rollout(env: Env, b: int, t: int) -> Rows:
-    """Rows `[b t+1]`, recorded actions and their log-probs `[b t n]`, of a policy that plays uniformly among what is legal."""
+    """Steps `[b t+1]`, recorded actions and their log-probs `[b t n]`, of a policy that plays uniformly among what is legal."""
     many, spaces = Vectorized(env, b), [(g.space, g.count) for g in env.spec.groups]
 
     def tick(carry: Any, key: Array) -> Any:
@@ -49,7 +49,7 @@ def rollout(env: Env, b: int, t: int) -> Rows:
 
 
 def trajectories_of(algorithm: Algorithm, rows: Rows) -> Trajectory:
-    """These rows as a batch of trajectories for this algorithm, begun with a memory that is not zero."""
+    """These steps as a batch of trajectories for this algorithm, begun with a memory that is not zero."""
     step, action, logp = rows
     rng = np.random.default_rng(5)
     memory = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), algorithm.memory(len(logp)))

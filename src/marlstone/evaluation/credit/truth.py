@@ -3,7 +3,7 @@
     worth_i(s, a) = R(s, a) - R(s, (a_-i, default_i))         R: the team's return from s on, policies going on as before
     v(S)          = R of a whole episode in which agents outside S play their defaults throughout
 
-Everything random is drawn per row and agent and shared by all variants of a state, so differences are paired. Needs an
+Everything random is drawn per step and agent and shared by all variants of a state, so differences are paired. Needs an
 environment written in JAX: its state can be stepped again.
 """
 
@@ -41,7 +41,7 @@ class Decisions:
 
 
 def gather(env: Vectorized, algorithm: Algorithm, policy: Policy, key: Array, length: int) -> Decisions:
-    """`length` rows of `env.b` environments, sampling, with everything needed to step any of them again."""
+    """`length` steps of `env.b` environments, sampling, with everything needed to step any of them again."""
     k1, k2 = jax.random.split(key)
     state, step = env.init(jax.random.split(k1, env.b))
     begin = algorithm.memory(env.b)
@@ -73,7 +73,7 @@ def play_on(
 ) -> Array:
     """Undiscounted team returns `[m]` from `m = samples x variants` states on, variants of a sample (adjacent) sharing all keys.
 
-    `first`: the recorded actions of the first row, or None: the policy's. `always [m n]`: agents that play their default.
+    `first`: the recorded actions of the first step, or None: the policy's. `always [m n]`: agents that play their default.
     """
     groups, m = algorithm.spec.groups, step.first.shape[0]
     limit = longest(env.spec, None)
@@ -97,7 +97,7 @@ def play_on(
 
 @record
 class Worth:
-    """`worth [s k]` of agents `who [k]` in the rows `at [s]` (flat in `[b t]`), and the team's return from there, `[s]`."""
+    """`worth [s k]` of agents `who [k]` in the steps `at [s]` (flat in `[b t]`), and the team's return from there, `[s]`."""
 
     worth: Array
     at: Array
@@ -105,7 +105,7 @@ class Worth:
 
 
 def decisions_worth(env: Env, algorithm: Algorithm, policy: Policy, it: Decisions, samples: int, who: np.ndarray, key: Array) -> Worth:
-    """What agents `who` did in `samples` rows, drawn from those where an action counted, was truly worth."""
+    """What agents `who` did in `samples` steps, drawn from those where an action counted, was truly worth."""
     k1, k2 = jax.random.split(key)
     counts = it.trajectories.real.reshape(-1)
     at = jax.random.choice(k1, counts.shape[0], (samples,), p=counts / counts.sum())

@@ -49,11 +49,13 @@ class Entrant:
     batches: list[Figures] = field(default_factory=list)
 
     def play(self, episodes: int, nth: int) -> None:
+        """Play round number `nth` of `episodes` episodes per training seed, the same ones for every policy."""
         e = self.players.play(self.policies, episodes, nth, self.act, chance=self.step is None)
         self.batches.append({RETURN: e.ended_only(), **{k: e.ended_only(v) for k, v in e.metrics.items()}})
 
     @property
     def figures(self) -> Figures:
+        """Return and true metrics of all episodes so far, `[seeds episodes]` each; NaN where one did not end."""
         return {k: np.concatenate([b[k] for b in self.batches], axis=1) for k in self.batches[0]}
 
     def means(self) -> dict[str, Any]:

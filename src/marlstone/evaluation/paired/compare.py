@@ -34,11 +34,13 @@ class Figure:
         self.values: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
 
     def add(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Count another round: both sides' values of the same episodes, NaN where one did not end."""
         self.evidence.add(first, second)
         for kept, new in zip(self.values, (first, second), strict=True):
             kept.append(np.asarray(new, float).ravel())
 
     def record(self) -> dict[str, Any]:
+        """Both sides' means, and the difference with its interval."""
         known = [x[np.isfinite(x)] for x in map(np.concatenate, self.values)]
         return {"means": [float(x.mean()) if x.size else None for x in known], **self.evidence.record()}
 

@@ -46,6 +46,7 @@ class Pace:
 
     @property
     def spent(self) -> float:
+        """Seconds since the first look."""
         return time.monotonic() - self.began
 
     @property

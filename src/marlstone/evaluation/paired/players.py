@@ -1,7 +1,7 @@
 """Policies met with the same episodes: what runs, or checkpoints of one, earn from equal seeds and keys.
 
-Training seed i of one plays what training seed i of the other plays: the same beginnings, the same draws of the environment row by
-row as long as it makes them from keys, the same sampling noise. An episode's difference is averaged over the training seeds, so one
+Training seed i of one plays what training seed i of the other plays: the same beginnings, the same draws of the environment step by
+step as long as it makes them from keys, the same sampling noise. An episode's difference is averaged over the training seeds, so one
 number per episode is left, independent of all others: it speaks of these policies, never of those another training would give.
 """
 
@@ -58,6 +58,7 @@ class Players:
 
     @property
     def spec(self) -> Spec:
+        """The environment's, with managers where the run has them."""
         spec: Spec = self.runtime.algorithm.spec
         return spec
 
@@ -94,6 +95,7 @@ class Players:
         return dict(self.runtime.judged.counts)
 
     def close(self) -> None:
+        """End worker processes, where environments are stepped by Python."""
         self.runtime.close()
 
     def __enter__(self) -> "Players":
@@ -165,6 +167,7 @@ class Evidence:
 
     @property
     def all(self) -> np.ndarray:
+        """Every difference that was counted."""
         return np.concatenate(self.x) if self.x else np.zeros(0)
 
     @property
@@ -178,11 +181,13 @@ class Evidence:
 
     @property
     def decided(self) -> bool:
+        """Whether the interval leaves 0 out."""
         low, high = self.ci
         return low > 0 or high < 0
 
     @property
     def mean(self) -> float | None:
+        """The mean difference; None before anything was counted."""
         return float(self.all.mean()) if self.x else None
 
     def record(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ from marlstone.runs.checkpoint import Checkpoint
 from marlstone.stats.intervals import Bounds, difference, interval, share
 from marlstone.training.loop import trained
 
-UNKNOWN = 100  # rows within which agents die or arrive where an episode's length is not declared
+UNKNOWN = 100  # steps within which agents die or arrive where an episode's length is not declared
 Tell = Callable[[str], None]
 
 

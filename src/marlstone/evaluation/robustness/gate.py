@@ -2,7 +2,7 @@
 
     threshold = the ceil((1 - a) (m + 1))-th smallest of the m scores of calibrating episodes,  a = the false alarm rate
 
-An episode's score is the largest of any agent in any of its decisions, since rows of an episode depend on each other: with
+An episode's score is the largest of any agent in any of its decisions, since steps of an episode depend on each other: with
 probability at least 1 - a over episodes like those it was calibrated on, nobody is outside in the whole episode (split conformal
 prediction, Vovk et al. 2005; rank of exchangeable scores). One half of the episodes fits: two thirds of it make the core and the
 known values, one third the units; the other half calibrates. None of this says how often anything new is found: that is measured.
@@ -34,7 +34,7 @@ RATE = 0.05  # of familiar episodes that may raise an alarm
 EPISODES = 128  # of each seed
 ROWS = 4096  # an agent's observations among which a core is chosen
 LEAST_DISTANCE, LEAST_READING = 0.1, 0.05  # standard deviations below which nothing is strange
-AT_ONCE = 64  # rows scored together
+AT_ONCE = 64  # steps scored together
 SLACK = 1e-3  # of the threshold: programs round differently
 FOLDER = "gates"  # in a run's directory
 
@@ -130,7 +130,7 @@ def _seen(algorithm: Algorithm, policy: Policy, i: int, x: np.ndarray, here: np.
 
 
 def _still(x: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """`[e t n]`: for how many rows features `[e t n f]` have not changed."""
+    """`[e t n]`: for how many steps features `[e t n f]` have not changed."""
     out = np.zeros(x.shape[:-1], np.float32)
     for t in range(1, len(first.T)):
         same = (x[:, t] == x[:, t - 1]).all(-1) & ~first[:, t, None]
@@ -146,7 +146,7 @@ def _remembered(known: Familiar, x: np.ndarray, here: np.ndarray) -> Familiar:
 
 
 def core_of(rows: np.ndarray, size: int = CORE) -> np.ndarray:
-    """`[size f]`: rows far from each other, each the farthest from those before (Gonzalez 1985: covers all within twice the least radius
+    """`[size f]`: observations that lie apart, each the farthest from those before (Gonzalez 1985: covers all within twice the least radius
     possible). Repeated where there are fewer different ones."""
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), ROWS)).astype(int)]
     chosen, apart = [0], ((rows - rows[0]) ** 2).sum(-1)

@@ -33,9 +33,11 @@ class Far(Fault):
     times: float = 100.0
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> Any:
+        """Chooses whose sensors it strikes in this episode."""
         return _who(spec, draw)
 
     def row(self, spec: Spec, memory: Any, row: Step, draw: Draws) -> tuple[Any, Step]:
+        """Numbers far outside what was ever met, pictures inverted."""
         far = lambda x: self.times * (x + 1.0) if "float" in str(x.dtype) else 255 - x
         obs = tuple({k: _instead(who, far(x), x) for k, x in seen.items()} for who, seen in zip(memory, row.obs, strict=True))
         return memory, replace(row, obs=obs)
@@ -48,23 +50,27 @@ class Dark(Fault):
     kind: ClassVar[str] = "dark"
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> Any:
+        """Chooses whose sensors it strikes in this episode."""
         return _who(spec, draw)
 
     def row(self, spec: Spec, memory: Any, row: Step, draw: Draws) -> tuple[Any, Step]:
+        """Zeros in place of everything that is seen."""
         obs = tuple({k: _instead(who, 0 * x, x) for k, x in seen.items()} for who, seen in zip(memory, row.obs, strict=True))
         return memory, replace(row, obs=obs)
 
 
 @dataclass(frozen=True)
 class Stuck(Fault):
-    """It sees what it saw on the first row: a frozen picture, a link that repeats the last message."""
+    """It sees what it saw on the first step: a frozen picture, a link that repeats the last message."""
 
     kind: ClassVar[str] = "stuck"
 
     def begin(self, spec: Spec, row: Step, draw: Draws) -> Any:
+        """Chooses whose sensors it strikes, and remembers the episode's first observation."""
         return _who(spec, draw), row.obs
 
     def row(self, spec: Spec, memory: Any, row: Step, draw: Draws) -> tuple[Any, Step]:
+        """The remembered observation, whatever happens."""
         who, then = memory
         pairs = zip(who, then, row.obs, strict=True)
         return memory, replace(row, obs=tuple({k: _instead(w, old[k], x) for k, x in seen.items()} for w, old, seen in pairs))

@@ -91,14 +91,14 @@ class _Shift:
                         messages.send(link, STOP)
             for link in select.select(list(self.busy), [], [], LOOK)[0]:
                 try:
-                    kind, said = messages.receive_exactly(link, 1), messages.receive_json(link)
+                    kind, message = messages.receive_exactly(link, 1), messages.receive_json(link)
                 except messages.Closed:
                     self._gone(*self.busy.pop(link))
                     continue
                 if kind == SEEN:
-                    self.report(Progress(**said), self.busy[link][1].name)
+                    self.report(Progress(**message), self.busy[link][1].name)
                 else:
-                    self._ended(*self.busy.pop(link), said)
+                    self._ended(*self.busy.pop(link), message)
 
     def end(self) -> None:
         for child in (*self.idle, *(child for child, _ in self.busy.values())):
@@ -124,16 +124,16 @@ class _Shift:
             self.waiting.insert(0, job)
             self.idle.append(_Lane(child.core))
 
-    def _ended(self, child: "_Lane", job: Job, said: dict[str, str]) -> None:
-        """`said`: what the job ended with, if not well."""
+    def _ended(self, child: "_Lane", job: Job, message: dict[str, str]) -> None:
+        """`message`: what the job ended with, if not well."""
         self.idle.append(child)
         self.report(Progress("done", 0, 0), job.name)
-        if not said:
+        if not message:
             self.do.say(f"{self.what}: {job.name} done, {len(self.waiting) + len(self.busy)} of {self.count} left")
             return
-        kind = next(k for k in KINDS if k.__name__ == said["kind"])
+        kind = next(k for k in KINDS if k.__name__ == message["kind"])
         if not (self.asked and kind is Stopped):
-            raise kind(said["text"])
+            raise kind(message["text"])
 
 
 class _Lane(Child):
@@ -157,15 +157,15 @@ def lane(link_fd: int, core: int) -> None:
     try:
         while messages.receive_exactly(link, 1) == JOB:
             job = Job(**messages.receive_json(link))
-            said: dict[str, str] = {}
+            message: dict[str, str] = {}
             try:
                 work(job, lambda progress: messages.send(link, SEEN, asdict(progress)), asked)
             except (UserError, Failure) as error:
-                said = {"kind": next(k.__name__ for k in KINDS if isinstance(error, k)), "text": str(error)}
+                message = {"kind": next(k.__name__ for k in KINDS if isinstance(error, k)), "text": str(error)}
             except BROKEN as error:  # it would come again in another process
                 traceback.print_exc()
-                said = {"kind": "Failure", "text": f"{job.name}: {type(error).__name__}: {error}"}
-            messages.send(link, ENDED, said)
+                message = {"kind": "Failure", "text": f"{job.name}: {type(error).__name__}: {error}"}
+            messages.send(link, ENDED, message)
     except messages.Closed:
         return
 

@@ -30,12 +30,13 @@ def _inline(figure: Any) -> str:
 
 
 def curves(ran: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[str, Any]], chance: float) -> str:
+    """Training returns over steps: each candidate's IQM over seeds with its 95% interval, and random play's return."""
     from matplotlib.ticker import EngFormatter
 
     figure, axes = _drawn(9.5, 5)
     for row, color in zip(ran, COLORS * 3, strict=False):
-        said = measured[row["name"]]
-        steps, returns = np.array(said["steps"]), np.array(said["curve"], float)
+        trial = measured[row["name"]]
+        steps, returns = np.array(trial["steps"]), np.array(trial["curve"], float)
         shown = np.isfinite(returns).all(0) if returns.size else np.zeros(0, bool)
         if not shown.any():
             continue
@@ -51,6 +52,7 @@ def curves(ran: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[str,
 
 
 def stability(ran: Sequence[Mapping[str, Any]]) -> str:
+    """What each rated candidate loses on each axis, with the pessimistic end of the interval, in the color of its rating."""
     rated = [row for row in ran if axes_of(row["stability"])]
     names = list(dict.fromkeys(a for row in rated for a, x in axes_of(row["stability"]).items() if x["value"] is not None))
     if not names:
@@ -80,6 +82,7 @@ def _once(axes: Any) -> tuple[list[Any], list[str]]:
 
 
 def costs(ran: Sequence[Mapping[str, Any]]) -> str:
+    """What training cost against the return it reached, with 95% intervals; a cross for who was stopped early."""
     figure, axes = _drawn(7.5, 4.5)
     for row, color in zip(ran, COLORS * 3, strict=False):
         low, high = (row["return_iqm"] if x is None or x != x else x for x in row["return_ci95"])
@@ -95,6 +98,7 @@ def costs(ran: Sequence[Mapping[str, Any]]) -> str:
 
 
 def edge_cases(ran: Sequence[Mapping[str, Any]]) -> str:
+    """Shares of the learned gain that edge cases take, candidates by cases."""
     rows = [row for row in ran if row["edge_cases"]]
     if not rows:
         return ""
@@ -114,14 +118,14 @@ def edge_cases(ran: Sequence[Mapping[str, Any]]) -> str:
 def contributions(ran: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[str, Any]]) -> str:
     """Of candidates whose credit method claims something; empty where none does."""
     claiming = [row["name"] for row in ran if row.get("claims") and measured[row["name"]]["contributions"]]
-    said = {name: measured[name]["contributions"] for name in claiming}
-    agents = list(dict.fromkeys(a for x in said.values() for a in x))[:16]
+    claimed = {name: measured[name]["contributions"] for name in claiming}
+    agents = list(dict.fromkeys(a for x in claimed.values() for a in x))[:16]
     if not agents:
         return ""
     figure, axes = _drawn(9.5, 3.8)
-    wide = 0.8 / len(said)
-    for i, (name, mine) in enumerate(said.items()):
-        at = np.arange(len(agents)) + (i - (len(said) - 1) / 2) * wide
+    wide = 0.8 / len(claimed)
+    for i, (name, mine) in enumerate(claimed.items()):
+        at = np.arange(len(agents)) + (i - (len(claimed) - 1) / 2) * wide
         color = COLORS[[row["name"] for row in ran].index(name) % len(COLORS)]
         axes.bar(at, [mine.get(a, np.nan) for a in agents], wide * 0.9, label=name, color=color)
     axes.set_xticks(range(len(agents)), agents, rotation=30 if len(agents) > 6 else 0)

@@ -52,8 +52,9 @@ class Cost:
 
     @classmethod
     def of(cls, prices: Prices, ledgers: list[Mapping[str, int]], act_flops: int, agents: int) -> "Cost":
+        """The cost of one candidate from its seeds' ledgers, `act_flops` (FLOPs of acting, per joint step) and its number of agents."""
         spent = [prices.of(Ledger(**x)) for x in ledgers]
         total, each = sum(spent), sum(spent) / len(spent)
-        said = sum(x.get("messages", 0) for x in ledgers) / max(1, sum(x["steps"] for x in ledgers))
-        decision = (prices.flop * act_flops + prices.message * said) / agents
+        messages = sum(x.get("messages", 0) for x in ledgers) / max(1, sum(x["steps"] for x in ledgers))
+        decision = (prices.flop * act_flops + prices.message * messages) / agents
         return cls(prices.currency, total, each, 1000 * decision, each / agents)

@@ -92,6 +92,7 @@ class Budget:
 
     @property
     def words(self) -> str:
+        """As a person reads it."""
         if self.steps is not None:
             return f"{self.steps:,} steps per seed"
         return f"{self.minutes:g} minutes per seed" if self.minutes is not None else f"{self.price:g} in all"
@@ -172,17 +173,17 @@ def read_candidates(file: str | Path, quick: bool = False) -> tuple[tuple[Candid
     path = Path(file)
     try:
         text = path.read_text()
-        said = tomllib.loads(text)
+        content = tomllib.loads(text)
     except OSError as error:
         raise UserError(f"--candidates {file} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise not_toml(f"--candidates {file}", "" if isinstance(error, UnicodeDecodeError) else text, error) from error
     known = ("defaults", "candidates", "price")
-    for key in said:
+    for key in content:
         if key not in known:
             raise UserError(f"--candidates {file}: unknown key {key!r}; {suggest(key, known)}")
     mine = []
-    for i, table in enumerate(said.get("candidates", [])):
+    for i, table in enumerate(content.get("candidates", [])):
         table = beside(table, path.parent)
         name = table.pop("name", None)
         if not isinstance(name, str) or not name or not name.replace("-", "").replace("_", "").isalnum():
@@ -191,7 +192,7 @@ def read_candidates(file: str | Path, quick: bool = False) -> tuple[tuple[Candid
             raise UserError(f"--candidates {file}: candidate {name!r} says {stray[0]}, which the question says for all: leave it out")
         tries = tuple(table.pop("tries", ({}, SHORT_SIGHTED)))
         mine.append(Candidate(name, table, tries))
-    if said.get("defaults", True):
+    if content.get("defaults", True):
         shipped = QUICK if quick else DEFAULTS
         mine = [*(c for c in shipped if c.name not in {m.name for m in mine}), *mine]
-    return tuple(mine), Prices.read(said.get("price", {}), str(file))
+    return tuple(mine), Prices.read(content.get("price", {}), str(file))

@@ -22,7 +22,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 body { max-width: 960px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; }
 h1 small { display: block; font-size: 1rem; font-weight: 400; opacity: .75; }
-.said { background: var(--soft); border-left: 4px solid var(--mark); padding: .2rem 1rem; margin: 1.2rem 0; }
+.answer { background: var(--soft); border-left: 4px solid var(--mark); padding: .2rem 1rem; margin: 1.2rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; } .wide { overflow-x: auto; } .wide table { font-size: 13px; }
 th, td { border-bottom: 1px solid var(--line); padding: .45rem .6rem; text-align: left; vertical-align: top; }
 th { background: var(--soft); } tr.chosen td { font-weight: 600; } .candidate { overflow-wrap: anywhere; }
@@ -95,7 +95,7 @@ def write_report(file: Path, record: Mapping[str, Any], folder: Path) -> Path:
     page = (
         "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{name}, {_date(folder)}: Marlstone select</title><style>{STYLE}</style>"
-        f"<h1>{heading}<small>{about}</small></h1><div class='said'>{top}</div>"
+        f"<h1>{heading}<small>{about}</small></h1><div class='answer'>{top}</div>"
         f"{_main(record)}{''.join(parts)}<h2>Reproduce</h2><pre>{commands}</pre></html>"
     )
     write_atomic(file, page.encode())

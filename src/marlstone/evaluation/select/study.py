@@ -20,11 +20,14 @@ import numpy as np
 from marlstone.config import RunConfig, dump
 from marlstone.config.paths import portable, recorded, resolved
 from marlstone.core.errors import UserError
+from marlstone.core.machine import cores
 from marlstone.core.seeds import REPORTING
 from marlstone.core.types import Spec
 from marlstone.envs.faults import Drift
 from marlstone.envs.make import make
 from marlstone.envs.wrappers import wrap_env
+from marlstone.evaluation.check_env import random_play_speed
+from marlstone.evaluation.select.forecast import Speed, expected
 from marlstone.evaluation.select.prices import Cost
 from marlstone.evaluation.select.question import Candidate, Question, Settings, common_leaf, led
 from marlstone.evaluation.select.ranking import Recommendation, Standing, compared, level, recommend, standings, verdict
@@ -43,7 +46,7 @@ class Executor(Protocol):
     """Where jobs are done."""
 
     def __call__(self, jobs: Sequence[Job], what: str) -> None:
-        """Do all of them, each once it is `ready`; rivals stand before the jobs they are rivals of. `what` is said to whoever watches."""
+        """Do all of them, each once it is `ready`; rivals stand before the jobs they are rivals of. `what` is told to whoever watches."""
 
 
 @dataclass
@@ -60,6 +63,7 @@ class Study:
     # ---- what is there
     @cached_property
     def spec(self) -> Spec:
+        """The environment's, without managers."""
         with _made(self.question.env) as env:
             return env.spec
 
@@ -116,8 +120,8 @@ class Study:
 
     def _tries(self, c: Candidate) -> list[dict[str, Any]]:
         """What tuning measured, try by try."""
-        said = (kept(self.folder / "tuning" / f"{c.name}-{k}", MEASURED) for k in range(len(c.tries)))
-        return [x for x in said if x is not None]
+        found = (kept(self.folder / "tuning" / f"{c.name}-{k}", MEASURED) for k in range(len(c.tries)))
+        return [x for x in found if x is not None]
 
     @cached_property
     def steps(self) -> dict[str, int]:
@@ -133,13 +137,13 @@ class Study:
         out = {}
         for c in self.candidates:
             name = c.name
-            said = kept(self.folder / "pilot" / name, MEASURED)
-            assert said is not None
+            trial = kept(self.folder / "pilot" / name, MEASURED)
+            assert trial is not None
             if q.budget.minutes is not None:
-                out[name] = round(60 * q.budget.minutes * (said["record"]["steps_per_second"] or 0.0) / said["cores"])
+                out[name] = round(60 * q.budget.minutes * (trial["record"]["steps_per_second"] or 0.0) / trial["cores"])
             else:
-                spent = self._cost(said)
-                each = spent.train_per_seed / said["ledgers"][0]["steps"]
+                spent = self._cost(trial)
+                each = spent.train_per_seed / trial["ledgers"][0]["steps"]
                 tried = q.tuning * q.tuning_seeds * len(c.tries) if len(c.tries) > 1 else 0.0
                 proofs = (q.seeds * q.confirm + q.soak * q.soak_seeds) / len(names)  # of the winner, whoever that is
                 out[name] = math.floor((q.budget.price or 0) / len(names) / (q.seeds + tried + proofs) / max(each, 1e-300))
@@ -189,16 +193,18 @@ class Study:
 
     # ---- the answer
     def measured(self, c: Candidate) -> dict[str, Any]:
-        said = kept(self._trial(c), MEASURED)
-        assert said is not None, c.name
-        return said
+        """What the trial of a candidate left: returns, ledgers, curve and record."""
+        trial = kept(self._trial(c), MEASURED)
+        assert trial is not None, c.name
+        return trial
 
     @cached_property
     def ranked(self) -> list[Standing]:
-        said = {c.name: self.measured(c) for c in self.candidates}
+        """Candidates by return: those that ran to the end first, then those that were stopped."""
+        trials = {c.name: self.measured(c) for c in self.candidates}
         early = {c.name: x["returns"] for c in self.candidates if (x := kept(self._trial(c), QUARTER))}
-        whole = {k: v["stopped_at"] is None for k, v in said.items()}
-        return standings({k: v["returns"] for k, v in said.items()}, whole, early, self.bounds)
+        whole = {k: v["stopped_at"] is None for k, v in trials.items()}
+        return standings({k: v["returns"] for k, v in trials.items()}, whole, early, self.bounds)
 
     @cached_property
     def bounds(self) -> Bounds | None:
@@ -229,6 +235,7 @@ class Study:
 
     @cached_property
     def stability(self) -> dict[str, Rated]:
+        """The rating of every candidate that ran to the end."""
         chance = float((kept(self.folder, CHANCE) or {})["chance"])
         reference = max(s.iqm for s in self.ranked if s.rank is not None)
         return {
@@ -239,16 +246,18 @@ class Study:
 
     @cached_property
     def costs(self) -> dict[str, Cost]:
-        said = {c.name: self.measured(c) for c in self.candidates}
-        return {k: self._cost(v) for k, v in said.items()}
+        """What training and acting cost, by candidate."""
+        trials = {c.name: self.measured(c) for c in self.candidates}
+        return {k: self._cost(v) for k, v in trials.items()}
 
     def _cost(self, measured: dict[str, Any]) -> Cost:
         return Cost.of(self.question.prices, measured["ledgers"], measured["record"]["flops_per_step"]["acting"], self.spec.n)
 
     @cached_property
     def recommendation(self) -> Recommendation:
-        said = alike({s.name: self.stability[s.name] for s in level(self.ranked)})
-        return recommend(self.ranked, {k: r.rating for k, r in self.stability.items()}, {k: c.train for k, c in self.costs.items()}, said)
+        """The most stable of the candidates that are not significantly beaten, then the cheapest, with evidence and doubt."""
+        equal = alike({s.name: self.stability[s.name] for s in level(self.ranked)})
+        return recommend(self.ranked, {k: r.rating for k, r in self.stability.items()}, {k: c.train for k, c in self.costs.items()}, equal)
 
     def prove(self) -> dict[str, Any]:
         """The winner on fresh seeds, and for longer under drift."""
@@ -262,17 +271,35 @@ class Study:
             jobs.append(self._job(c, self.folder / "soak" / c.name, drifting(config)))
         self.do(jobs, "fresh seeds and a soak")
         out: dict[str, Any] = {}
-        if q.confirm and (said := kept(self.folder / "confirm" / c.name, MEASURED)):
-            fresh_returns = [np.array(r) for r in said["returns"]]
+        if q.confirm and (trial := kept(self.folder / "confirm" / c.name, MEASURED)):
+            fresh_returns = [np.array(r) for r in trial["returns"]]
             iqm, ci = interval(fresh_returns, bounds=self.bounds)
             mine = next(s for s in self.ranked if s.name == c.name)
             pair = pairwise({"first": [np.array(r) for r in mine.returns], "again": fresh_returns})
             apart = pair.significant("first", "again")
             out["confirmed"] = {"return_iqm": iqm, "return_ci95": list(ci), "seeds": q.seeds, "separable_from_first": apart}
-        if q.soak and (said := kept(self.folder / "soak" / c.name, MEASURED)):
+        if q.soak and (trial := kept(self.folder / "soak" / c.name, MEASURED)):
             chance = float((kept(self.folder, CHANCE) or {})["chance"])
-            out["soak"] = {"budgets": q.soak, **collapse(said, chance, max(s.iqm for s in self.ranked if s.rank is not None))}
+            out["soak"] = {"budgets": q.soak, **collapse(trial, chance, max(s.iqm for s in self.ranked if s.rank is not None))}
         return out
+
+    # ---- how long it takes
+    @cached_property
+    def _alone(self) -> float:
+        return random_play_speed(self.question.env)
+
+    def _speed(self, c: Candidate) -> Speed:
+        trained = [kept(self._trial(c), MEASURED), *self._tries(c), kept(self.folder / "pilot" / c.name, MEASURED)]
+        known = [x["record"]["steps_per_second"] / x["cores"] for x in trained if x is not None and x["record"].get("steps_per_second")]
+        return Speed(known[0], True) if known else Speed.guessed(self._alone)
+
+    def _foretell(self, *done: str) -> None:
+        """Tell whoever watches how long what is not `done` will take."""
+        speeds = {c.name: self._speed(c) for c in self.candidates}
+        tries = {c.name: len(c.tries) for c in self.candidates}
+        trained = [c.name for c in self.candidates if kept(self._trial(c), MEASURED) is not None]
+        for line in expected(self.question, self.steps, tries, speeds, self.spec.horizon, len(cores()), done, trained):
+            self.say(line)
 
     def run(self) -> dict[str, Any]:
         """All of it; the record of `marlstone select --json`, without report and times."""
@@ -280,7 +307,11 @@ class Study:
         self.say(f"{len(self.candidates)} candidates, {self.question.budget.words}, {self.question.seeds} seeds each")
         for name, reason in self.refused.items():
             self.say(f"{name} does not fit: {reason}")
+        self._foretell()
+        if self.tuned and self.question.tuning:
+            self._foretell("tuning")
         self.train()
+        self._foretell("tuning", "training")
         self.stress()
         proof = self.prove()
         chosen = next(c for c in self.candidates if c.name == self.recommendation.name)
@@ -305,9 +336,9 @@ class Study:
 
     def _row(self, s: Standing) -> dict[str, Any]:
         c = next(c for c in self.candidates if c.name == s.name)
-        said, config, stressed = self.measured(c), self._full(c), kept(self._trial(c), STRESSED)
+        trial, config, stressed = self.measured(c), self._full(c), kept(self._trial(c), STRESSED)
         stable = self.stability.get(s.name)
-        steps = sum(x["steps"] for x in said["ledgers"])
+        steps = sum(x["steps"] for x in trial["ledgers"])
         kind = lambda part: getattr(type(part), "kind", type(part).__name__)
         return {
             "name": s.name,
@@ -318,23 +349,23 @@ class Study:
             "return_iqm": s.iqm,
             "return_ci95": list(s.ci95),
             "return_worst_seed": s.worst,
-            "acting": said["record"]["acting"],
-            "returns_by_acting": said["record"]["returns_by_acting"],
-            "acting_warning": said["record"]["acting_warning"],
+            "acting": trial["record"]["acting"],
+            "returns_by_acting": trial["record"]["returns_by_acting"],
+            "acting_warning": trial["record"]["acting_warning"],
             "returns": [float(np.mean(r)) for r in s.returns],
-            "true_metrics": said["record"]["true_metrics"],
+            "true_metrics": trial["record"]["true_metrics"],
             "stability": {"rating": "unrated"} if stable is None else stable.record(),
             "edge_cases": [] if stressed is None else stressed["cases"],
             "cost": asdict(self.costs[s.name]),
-            "steps": [x["steps"] for x in said["ledgers"]],
-            "steps_per_second": said["record"].get("steps_per_second"),
-            "messages_per_step": sum(x["messages"] for x in said["ledgers"]) / max(steps, 1),
+            "steps": [x["steps"] for x in trial["ledgers"]],
+            "steps_per_second": trial["record"].get("steps_per_second"),
+            "messages_per_step": sum(x["messages"] for x in trial["ledgers"]) / max(steps, 1),
             "tuned": self.tuned[s.name],
-            "stopped_at": said["stopped_at"],
+            "stopped_at": trial["stopped_at"],
             "rank_at_quarter": s.quarter,
             "rank": s.rank,
             **self._beside_recommended(s),
-            "verdict": verdict(s, self.recommendation, said["stopped_at"]),
+            "verdict": verdict(s, self.recommendation, trial["stopped_at"]),
             "run": str(self._trial(c)),
         }
 
@@ -362,14 +393,14 @@ def drifting(config: RunConfig) -> RunConfig:
     return replace(config, faults=(*config.faults, Drift(rows=max(1, config.steps // config.rollout.envs))))
 
 
-def with_proof(said: str, proof: dict[str, Any]) -> str:
+def with_proof(text: str, proof: dict[str, Any]) -> str:
     """The doubt, with what the fresh seeds and the soak add to it."""
     more = []
     if (again := proof.get("confirmed")) and again["separable_from_first"]:
         more.append(f"on fresh seeds it returned {again['return_iqm']:.3g}, significantly different: expect that figure")
     if (soak := proof.get("soak")) and soak["collapsed"]:
         more.append(f"trained {soak['budgets']} times as long under drift it fell back from its best ({soak['words']})")
-    return said if not more else f"{said.rstrip('.')}; {'; '.join(more)}."
+    return text if not more else f"{text.rstrip('.')}; {'; '.join(more)}."
 
 
 def remembered(folder: Path, question: Question) -> None:

@@ -67,6 +67,7 @@ class Job:
 
     @property
     def done(self) -> bool:
+        """Whether all files that it is to leave are there."""
         where = Path(self.folder)
         return (where / MEASURED).is_file() and (not self.stress or (where / STRESSED).is_file())
 
@@ -97,9 +98,9 @@ def kept(folder: Path, name: str) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.is_file() else None
 
 
-def _keep(file: Path, said: dict[str, Any]) -> dict[str, Any]:
-    write_atomic(file, (one_line(said) + "\n").encode())
-    return said
+def _keep(file: Path, content: dict[str, Any]) -> dict[str, Any]:
+    write_atomic(file, (one_line(content) + "\n").encode())
+    return content
 
 
 def work(job: Job, report: Report = lambda _: None, stop: Callable[[], bool] = lambda: False) -> None:
@@ -110,13 +111,13 @@ def work(job: Job, report: Report = lambda _: None, stop: Callable[[], bool] = l
     if job.stress and kept(folder, STRESSED) is None:
         from marlstone.evaluation.select.stress import stressed
 
-        report(Progress("evaluating", config.steps, config.steps, config.seeds))
+        tell = lambda name, i, n: report(Progress("evaluating", i, n, config.seeds, note=name))
         chance = kept(Path(job.home), CHANCE)
         assert chance is not None  # every selection begins with it
 
         def stress() -> None:
             with trained(config, newest(folder / "checkpoints")) as (runtime, state):
-                _keep(folder / STRESSED, stressed(runtime, state, config, kept(folder, MEASURED) or {}, chance["chance"]))
+                _keep(folder / STRESSED, stressed(runtime, state, config, kept(folder, MEASURED) or {}, chance["chance"], tell))
 
         try:
             interruptible(stress, stop)
@@ -154,10 +155,10 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
             judged = judge(runtime, state, config.evaluate.episodes, choose(runtime, state, config))
             trajectory = trajectory_shapes(runtime.algorithm, runtime.placement.first(state.acting), config.rollout.length)
             bounds = return_bounds(runtime.algorithm.spec, config.guards)
-            said, at = returns_record(judged, runtime.algorithm.spec.agents, bounds), {"step": step, "share": step / config.steps}
+            returned, at = returns_record(judged, runtime.algorithm.spec.agents, bounds), {"step": step, "share": step / config.steps}
             _keep(
                 folder / QUARTER,
-                {**at, "returns": returns_of(said), "record": said, "act_flops": runtime.algorithm.flops(trajectory).acting},
+                {**at, "returns": returns_of(returned), "record": returned, "act_flops": runtime.algorithm.flops(trajectory).acting},
             )
             return condemned()
         return False
@@ -174,9 +175,9 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         else:
             run.finish(record)
         last = newest(run.checkpoints)
-        said = {"stopped_at": last.step if ended else None, "returns": returns_of(record), "ledgers": last.meta["ledgers"]}
-        said["cores"] = min(config.seeds, jax.local_device_count())
-        _keep(folder / MEASURED, {**said, **({} if job.light else curves(run, config.seeds)), "record": record})
+        measured = {"stopped_at": last.step if ended else None, "returns": returns_of(record), "ledgers": last.meta["ledgers"]}
+        measured["cores"] = min(config.seeds, jax.local_device_count())
+        _keep(folder / MEASURED, {**measured, **({} if job.light else curves(run, config.seeds)), "record": record})
 
 
 def returns_of(record: dict[str, Any]) -> list[list[float]]:
@@ -191,7 +192,8 @@ def far_below(returns: list[list[float]], bar: float, level: float = 0.95) -> bo
 
 
 def curves(run: RunDirectory, seeds: int) -> dict[str, Any]:
-    """The training return over steps, `[k]` and `[seeds k]`, on a common grid, and per agent what credit said at the last checkpoint."""
+    """The training return over steps, `[k]` and `[seeds k]`, on a common grid, and per agent the contribution that
+    credit claimed at the last checkpoint."""
     from marlstone.runs.curve import on_grid
 
     with run.store() as store:
@@ -199,13 +201,13 @@ def curves(run: RunDirectory, seeds: int) -> dict[str, Any]:
         logged = store.episodes()
     if len(returns) < seeds:  # some finished no episode: there is nothing to compare them by
         steps, returns = np.zeros(0), np.zeros((seeds, 0))
-    said: dict[str, Any] = {}
+    claimed: dict[str, Any] = {}
     if logged.step.size:
         last = logged.step == logged.step.max()
         with np.errstate(all="ignore"):
             means = {a: logged.contribution[last, j] for j, a in enumerate(logged.agents)}
-        said = {a: float(np.nanmean(x)) for a, x in means.items() if np.isfinite(x).any()}
-    return {"steps": steps.tolist(), "curve": returns.tolist(), "contributions": said}
+        claimed = {a: float(np.nanmean(x)) for a, x in means.items() if np.isfinite(x).any()}
+    return {"steps": steps.tolist(), "curve": returns.tolist(), "contributions": claimed}
 
 
 def center(measured: dict[str, Any]) -> float:

@@ -44,7 +44,7 @@ NODES = np.linspace(-5, 5, 41)  # of the quadrature
 
 # ---- probes
 def probes_of(runtime: Player, state: State, episodes: int = EPISODES, act: Act = "sample") -> Probes:
-    """Whole episodes of every seed's policy, by seed, all with the same rows. The same state plays the same."""
+    """Whole episodes of every seed's policy, by seed, all with the same steps. The same state plays the same."""
     width = min(episodes, runtime.b)
     play = runtime.player(width, act)
     rounds = [play(state, nth) for nth in range(-(-episodes // width))]
@@ -99,6 +99,7 @@ def wasserstein(space: Box, a: Array, b: Array, legal: Array | None) -> Array:
 
 
 def distance(space: ActionSpace, a: Array, b: Array, legal: Array | None) -> Array:
+    """Between two policies' heads `[... head]`, `[...]`: Jensen-Shannon divergence of choices, Wasserstein-2 distance of numbers."""
     if isinstance(space, Box):
         return wasserstein(space, a, b, legal)
     assert isinstance(space, Discrete | MultiDiscrete)
