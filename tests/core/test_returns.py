@@ -127,7 +127,7 @@ def test_rewards_accumulate_between_decisions(stale: bool) -> None:
     assert met > 20 and (~x["acts"] & x["real"]).sum() > 20
 
 
-def test_advantages_are_linear_in_pay_and_their_gradient_says_so() -> None:
+def test_advantages_are_linear_in_reward_and_so_is_their_gradient() -> None:
     """What shaping differentiates: the same numbers by a tangent as by paying twice."""
     x = {k: jnp.asarray(v, bool if v.dtype == bool else jnp.float32) for k, v in numbers(5).items()}
     f = lambda reward: vtrace(x["value"], reward, *list(x.values())[2:], GAMMA, LAM)
