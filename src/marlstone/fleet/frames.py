@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from marlstone.rollout.messages import Closed as Gone
-from marlstone.rollout.messages import receive_exactly
+from marlstone.rollout.messages import receive_exactly as _exactly
 
 HEADER = struct.Struct("<4sIQI")
 MAGIC = b"mrl1"
@@ -82,10 +82,10 @@ def receive(link: socket.socket, most: int | Callable[[], int] = MOST) -> tuple[
 
     Raises `Gone`, `Rubbish`, and TimeoutError where the socket's timeout passes.
     """
-    magic, words, body, check = HEADER.unpack(receive_exactly(link, HEADER.size))
+    magic, words, body, check = HEADER.unpack(_exactly(link, HEADER.size))
     if magic != MAGIC or words > MOST_JSON or body > MOST_BYTES:
         raise Rubbish("no frame of ours: another program speaks here, or a header was damaged", whole=False)
     if words + body > (limit := most() if callable(most) else most):
         raise Rubbish(f"a frame of {words + body} bytes, where at most {limit} are expected", whole=False)
-    content = memoryview(receive_exactly(link, words + body))
+    content = memoryview(_exactly(link, words + body))
     return decode(content[:words], content[words:], check)
