@@ -17,7 +17,6 @@ from marlstone.fleet.broker import WORDS, Broker
 from marlstone.fleet.handshake import SMALL, Stranger, admit, introduce
 from marlstone.fleet.payload import Parcel, Weights
 from marlstone.fleet.transport import Faulty, Here, Linked, answers, serve
-from marlstone.rollout.messages import FIRST_BYTES
 
 ARRAYS = [np.arange(12, dtype=np.float32).reshape(3, 4), np.array([True, False]), np.zeros((2, 0), np.int32), np.array(7)]
 
@@ -188,7 +187,7 @@ def test_a_header_takes_no_memory(size: int) -> None:
             tracemalloc.stop()
 
 
-@pytest.mark.parametrize("size", [0, 1, FIRST_BYTES - 1, FIRST_BYTES, FIRST_BYTES + 1, 5 * FIRST_BYTES + 3])
+@pytest.mark.parametrize("size", [0, 1, frames.STEP - 1, frames.STEP, frames.STEP + 1, 5 * frames.STEP + 3])
 def test_frames_of_every_length_arrive(size: int) -> None:
     x = np.arange(size, dtype=np.uint8)
     with ends() as (ours, theirs):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.rollout.messages import FIRST_BYTES
 from marlstone.rollout.messages import Closed as Gone
 from marlstone.rollout.messages import receive_exactly as _exactly
 
@@ -24,6 +25,7 @@ MAGIC = b"mrl1"
 ALIGN = 64
 MOST_JSON, MOST_BYTES = 1 << 26, 1 << 33
 MOST = MOST_JSON + MOST_BYTES  # bytes of a frame from a process of our own
+STEP = FIRST_BYTES  # of memory taken before any have arrived
 KINDS = "biufc"  # of dtypes that may travel; `c`omplex for completeness, never `O`
 
 
