@@ -14,7 +14,7 @@ LENGTH = 5
 
 
 def advance(x: Any, actions: Any) -> tuple[Any, Any]:
-    """The point after everybody's push, and what each is paid for it."""
+    """The point after everybody's push, and what reward each gets for it."""
     x = 0.8 * x + 0.25 * (actions[0] - 1) - 0.125 * (actions[1] - 1) + 0.1
     return x, (-x * x, x - 0.5 * (actions[1] == 2))
 
@@ -45,13 +45,13 @@ def make(length: int = LENGTH, end: str = "truncate", swapped: bool = False) -> 
 
         def step(self, actions: dict[str, int]) -> Any:
             self.t += 1
-            x, pay = advance(float(self.x), [actions[a] for a in NAMES])
+            x, reward = advance(float(self.x), [actions[a] for a in NAMES])
             self.x = np.float32(x)
             over = self.t >= length
             terminated = over and (end == "terminate") != swapped
             self.agents = [] if over else list(NAMES)
             flags = lambda v: dict.fromkeys(NAMES, v)
-            return self._see(), dict(zip(NAMES, pay, strict=True)), flags(terminated), flags(over and not terminated), flags({})
+            return self._see(), dict(zip(NAMES, reward, strict=True)), flags(terminated), flags(over and not terminated), flags({})
 
         def close(self) -> None:
             pass
@@ -65,7 +65,7 @@ class Twin:
 
     spec: Any
 
-    def _row(self, x: Any, t: Any, pay: Any, first: bool = False) -> Any:
+    def _row(self, x: Any, t: Any, reward: Any, first: bool = False) -> Any:
         import jax.numpy as jnp
 
         from marlstone.envs.team_games import team_step
@@ -73,7 +73,7 @@ class Twin:
         (leaf,) = self.spec.groups[0].observation
         seen = jnp.stack([jnp.stack([x, t / LENGTH, jnp.float32(i)]) for i in range(2)])
         legal = (jnp.ones((2, 3), bool),)  # as PettingZoo's choices always have it
-        return team_step(({leaf: seen},), jnp.stack([x, t / LENGTH]), pay, legal, truncated=t >= LENGTH, first=first)
+        return team_step(({leaf: seen},), jnp.stack([x, t / LENGTH]), reward, legal, truncated=t >= LENGTH, first=first)
 
     def init(self, key: Any) -> Any:
         import jax.numpy as jnp
@@ -85,5 +85,5 @@ class Twin:
         import jax.numpy as jnp
 
         x, t = state
-        x, pay = advance(x, action[0])
-        return (x, t + 1), self._row(x, t + 1, jnp.stack(pay))
+        x, reward = advance(x, action[0])
+        return (x, t + 1), self._row(x, t + 1, jnp.stack(reward))

@@ -69,9 +69,9 @@ def test_whole_episodes_one_by_one_sum_to_what_is_tallied() -> None:
     """Returns, lengths, true metrics and what was said; a reset's row and the unfinished rest are nobody's."""
     step, _, _ = rollout("proving:pair", 4, 40)
     score = np.asarray(step.metrics["score"])
-    pay = np.where(step.first, 99.0, step.team_reward)
-    step = dataclasses.replace(step, metrics={"score": score, "level": score * 2, "end": score + 10}, team_reward=pay)
-    whole = whole_episodes(step, np.stack([pay[:, 1:], np.ones_like(pay[:, 1:])], -1), DECLARED)
+    reward = np.where(step.first, 99.0, step.team_reward)
+    step = dataclasses.replace(step, metrics={"score": score, "level": score * 2, "end": score + 10}, team_reward=reward)
+    whole = whole_episodes(step, np.stack([reward[:, 1:], np.ones_like(reward[:, 1:])], -1), DECLARED)
     _, finished = _tally()(init_tally(4, DECLARED), rows())
     assert len(whole.env) == finished.episodes == len(set(zip(whole.env.tolist(), whole.begin.tolist(), strict=True)))
     assert (whole.length == 5).all() and (whole.agent_sums[:, 1] == 5).all() and (np.diff(whole.env) >= 0).all()

@@ -25,10 +25,10 @@ def numbers(seed: int, ends: bool = False, pauses: bool = False, stale: bool = F
     real[1:] = ~last[:-1]
     acts = real & ((rng.random((T, N)) < 0.6) if pauses else True)
     rho = np.where(acts, np.exp(rng.normal(size=(T, N))), 1.0) if stale else np.ones((T, N))
-    pay = np.where(real, rng.normal(size=(T, N)), 0.0)
+    reward = np.where(real, rng.normal(size=(T, N)), 0.0)
     return {
         "value": rng.normal(size=(T + 1, N)),
-        "pay": pay,
+        "reward": reward,
         "discount": np.where(real, discount, 1.0),
         "rho": rho,
         "acts": acts,
@@ -47,11 +47,11 @@ def episodes(x: dict[str, np.ndarray], n: int) -> list[tuple[int, int]]:
     return [(a + 1, b) for a, b in pairwise(cuts) if b > a + 1]
 
 
-def gae(value: np.ndarray, pay: np.ndarray, discount: np.ndarray) -> np.ndarray:
+def gae(value: np.ndarray, reward: np.ndarray, discount: np.ndarray) -> np.ndarray:
     """Schulman et al. 2016, as it is always written."""
-    out, trace = np.zeros(len(pay)), 0.0
-    for t in reversed(range(len(pay))):
-        delta = pay[t] + GAMMA * discount[t] * value[t + 1] - value[t]
+    out, trace = np.zeros(len(reward)), 0.0
+    for t in reversed(range(len(reward))):
+        delta = reward[t] + GAMMA * discount[t] * value[t + 1] - value[t]
         trace = delta + GAMMA * LAM * discount[t] * trace
         out[t] = trace
     return out
@@ -62,7 +62,7 @@ def test_fresh_data_gives_textbook_gae() -> None:
     x["discount"] = np.where(np.random.default_rng(9).random((T, N)) < 0.2, 0.0, 1.0)
     a, vs = computed(x)
     for n in range(N):
-        np.testing.assert_allclose(a[:, n], gae(x["value"][:, n], x["pay"][:, n], x["discount"][:, n]), atol=1e-5)
+        np.testing.assert_allclose(a[:, n], gae(x["value"][:, n], x["reward"][:, n], x["discount"][:, n]), atol=1e-5)
     np.testing.assert_allclose(vs, x["value"][:-1] + a, atol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_stale_data_gives_espeholts_n_step_vtrace() -> None:
         for s in range(T):
             total, weight = x["value"][s, n], 1.0
             for t in range(s, T):
-                delta = x["pay"][t, n] + GAMMA * x["discount"][t, n] * x["value"][t + 1, n] - x["value"][t, n]
+                delta = x["reward"][t, n] + GAMMA * x["discount"][t, n] * x["value"][t + 1, n] - x["value"][t, n]
                 total += weight * clipped[t, n] * delta
                 weight *= GAMMA * x["discount"][t, n] * clipped[t, n]
             np.testing.assert_allclose(vs[s, n], total, atol=2e-5)
@@ -87,7 +87,7 @@ def test_advantage_is_that_of_impala() -> None:
     x = numbers(2, stale=True)
     a, vs = computed(x, lam=1.0)
     after = np.concatenate([vs[1:], x["value"][-1:]])
-    np.testing.assert_allclose(a, x["pay"] + GAMMA * x["discount"] * after - x["value"][:-1], atol=1e-5)
+    np.testing.assert_allclose(a, x["reward"] + GAMMA * x["discount"] * after - x["value"][:-1], atol=1e-5)
 
 
 def test_trace_restarts_at_resets() -> None:
@@ -97,7 +97,7 @@ def test_trace_restarts_at_resets() -> None:
     kinds = set()
     for n in range(N):
         for begin, end in episodes(x, n):
-            part = gae(x["value"][begin : end + 1, n], x["pay"][begin:end, n], x["discount"][begin:end, n])
+            part = gae(x["value"][begin : end + 1, n], x["reward"][begin:end, n], x["discount"][begin:end, n])
             np.testing.assert_allclose(a[begin:end, n], part, atol=1e-5)
             np.testing.assert_allclose(vs[begin:end, n], x["value"][begin:end, n] + part, atol=1e-5)
             kinds |= {(end < T, float(x["discount"][end - 1, n]))}
@@ -106,33 +106,33 @@ def test_trace_restarts_at_resets() -> None:
 
 @pytest.mark.parametrize("stale", [False, True])
 def test_rewards_accumulate_between_decisions(stale: bool) -> None:
-    """A stream in which an agent pauses equals the stream of its decisions alone, each paid the discounted sum until the next."""
+    """A stream in which an agent pauses equals the stream of its decisions alone, each rewarded by the discounted sum until the next."""
     x = numbers(4, ends=True, pauses=True, stale=stale)
     a, vs = computed(x)
     met = 0
     for n in range(N):
         for begin, end in episodes(x, n):
             trace, following = 0.0, x["value"][end, n]  # of the next decision: vs' - v', v'
-            pay, discount = 0.0, 1.0
+            reward, discount = 0.0, 1.0
             for t in reversed(range(begin, end)):
                 g = GAMMA * x["discount"][t, n]
-                pay, discount = x["pay"][t, n] + g * pay, g * discount
+                reward, discount = x["reward"][t, n] + g * reward, g * discount
                 if not x["acts"][t, n]:
                     continue
-                advantage = pay + discount * following - x["value"][t, n] + LAM * discount * trace
+                advantage = reward + discount * following - x["value"][t, n] + LAM * discount * trace
                 trace = min(x["rho"][t, n], 1.0) * advantage
                 np.testing.assert_allclose(a[t, n], advantage, atol=1e-5)
                 np.testing.assert_allclose(vs[t, n], x["value"][t, n] + trace, atol=1e-5)
-                following, pay, discount, met = x["value"][t, n], 0.0, 1.0, met + 1
+                following, reward, discount, met = x["value"][t, n], 0.0, 1.0, met + 1
     assert met > 20 and (~x["acts"] & x["real"]).sum() > 20
 
 
-def test_advantages_are_linear_in_pay_and_their_gradient_says_so() -> None:
+def test_advantages_are_linear_in_reward_and_so_is_their_gradient() -> None:
     """What shaping differentiates: the same numbers by a tangent as by paying twice."""
     x = {k: jnp.asarray(v, bool if v.dtype == bool else jnp.float32) for k, v in numbers(5).items()}
-    f = lambda pay: vtrace(x["value"], pay, *list(x.values())[2:], GAMMA, LAM)
-    more = jnp.asarray(np.random.default_rng(0).normal(size=x["pay"].shape), jnp.float32)
-    now, slope = jax.jvp(f, (x["pay"],), (more,))
-    for a, b, c in zip(now, slope, f(x["pay"] + more)):
+    f = lambda reward: vtrace(x["value"], reward, *list(x.values())[2:], GAMMA, LAM)
+    more = jnp.asarray(np.random.default_rng(0).normal(size=x["reward"].shape), jnp.float32)
+    now, slope = jax.jvp(f, (x["reward"],), (more,))
+    for a, b, c in zip(now, slope, f(x["reward"] + more)):
         assert np.asarray(b).any()
         np.testing.assert_allclose(a + b, c, atol=1e-4)

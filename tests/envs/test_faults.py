@@ -169,7 +169,7 @@ def test_numpy_and_jax_agree_and_rows_keep_their_form(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", STRONG, ids=spelled)
 def test_what_is_true_stays_true(fault: Fault) -> None:
-    """Masks, the critics' state, ends, metrics; what is paid, but for faults of just that; managers are there and their orders heard; and
+    """Masks, the critics' state, ends, metrics; rewards, but for faults of just that; managers are there and their orders heard; and
     only what is legal reaches the environment, but for what agents themselves did on it."""
     (rows, actions), (seen, reached) = script(), played(fault)
     kept = ["legal", "state", "first", "last", "metrics", "team_discount"]
@@ -359,10 +359,10 @@ def test_who_comes_late_stays() -> None:
 # ---- rewards
 def test_rewards_come_late_and_returns_stay() -> None:
     (rows, _), (seen, _) = script(), played(RewardDelay(3))
-    true, paid = (np.stack([r.reward for r in x]) for x in (rows, seen))
-    np.testing.assert_array_equal(paid[3:T], true[: T - 3])
-    assert not paid[:3].any()
-    np.testing.assert_allclose(paid.sum(0), true.sum(0), rtol=1e-5)
+    true, delayed = (np.stack([r.reward for r in x]) for x in (rows, seen))
+    np.testing.assert_array_equal(delayed[3:T], true[: T - 3])
+    assert not delayed[:3].any()
+    np.testing.assert_allclose(delayed.sum(0), true.sum(0), rtol=1e-5)
     team = lambda rows: sum(float(r.team_reward) for r in rows)
     assert team(seen) == pytest.approx(team(rows), rel=1e-5)
     whole, _ = played(RewardDelay(1000))

@@ -90,13 +90,13 @@ def test_step_equals_jumanji() -> None:
     np.testing.assert_array_equal(np.asarray(row.team_reward)[alive], np.asarray(timestep.reward)[alive])
     for name in ("place", "direction", "carrying", "shelf", "clock"):
         np.testing.assert_array_equal(np.asarray(getattr(mine, name))[calm], np.asarray(getattr(yours, name))[calm], err_msg=name)
-    paid = np.asarray(row.team_reward) > 0
-    quiet = calm & ~paid  # after a delivery, the new request is another draw
+    delivered = np.asarray(row.team_reward) > 0
+    quiet = calm & ~delivered  # after a delivery, the new request is another draw
     np.testing.assert_array_equal(np.asarray(mine.requested)[quiet], np.asarray(yours.requested)[quiet])
     np.testing.assert_array_equal(np.asarray(row.obs[0]["view"])[quiet], np.asarray(timestep.observation.agents_view)[quiet])
     np.testing.assert_array_equal(np.asarray(row.legal[0])[calm], np.asarray(timestep.observation.action_mask)[calm])
     assert (np.asarray(mine.requested).sum(-1)[calm] == env.requests).all()
-    assert (paid & alive).sum() > 10 and (crash & alive).sum() > 10 and (~np.asarray(row.legal[0])[calm]).sum() > 10
+    assert (delivered & alive).sum() > 10 and (crash & alive).sum() > 10 and (~np.asarray(row.legal[0])[calm]).sum() > 10
 
 
 def test_limit_truncates_and_collision_terminates() -> None:

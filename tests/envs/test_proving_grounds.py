@@ -203,8 +203,8 @@ def test_a_swarm_pays_each_by_itself_and_the_next() -> None:
     row, (said,) = play("proving:swarm?agents=16&sigma=0", _say, 400)
     a, shown = 4 / (3 * 8), row.obs[0]["symbol"][:, :-1].argmax(-1)
     own = a * np.where(said == 0, 0, np.where(said == shown + 1, 1, -0.25))
-    paid = own - 2 * a * (said[..., np.arange(1, 17) % 16] == 4)
-    np.testing.assert_allclose(row.reward[:, 1:] * 16, paid, atol=1e-5)
+    earned = own - 2 * a * (said[..., np.arange(1, 17) % 16] == 4)
+    np.testing.assert_allclose(row.reward[:, 1:] * 16, earned, atol=1e-5)
     np.testing.assert_allclose(row.team_reward, row.metrics["score"], atol=1e-6)
     np.testing.assert_allclose(row.state[:, :-1, :4], (shown[..., None] == np.arange(4)).mean(-2), atol=1e-6)
     got = row.team_reward.sum(1)[200:]
@@ -213,7 +213,7 @@ def test_a_swarm_pays_each_by_itself_and_the_next() -> None:
 
 @pytest.mark.parametrize("name", BEST)
 def test_rows_are_the_protocols(name: str) -> None:
-    """Shapes and types of the spec, one first and one last row, ends as said, only legal actions, equal pay (but in `swarm`)."""
+    """Shapes and types of the spec, one first and one last row, ends as said, only legal actions, equal rewards (but in `swarm`)."""
     spec = make(name).spec
     row, action = play(name, BEST[name][0])
     e, t = row.first.shape

@@ -93,7 +93,7 @@ def test_workers_step_under_faults_as_jax_does() -> None:
 
 
 def test_hosted_trains_and_is_judged_under_its_faults() -> None:
-    """Blind agents see zeros in training, and evaluation adds its faults to the run's own; bad numbers are mended and counted."""
+    """Blind agents see zeros in training, and evaluation adds its faults to the run's own; bad numbers are repaired and counted."""
     runtime = runtime_of(config(LINE, faults=(Dropout(1.0), Extreme(0.2, "nan"))))
     try:
         state = runtime.start()

@@ -157,7 +157,7 @@ def test_every_fault_is_survived_and_counted(fault, counted):
         assert all(np.isfinite(x).all() for r in rows for x in jax.tree.leaves(r))
         assert all(np.abs(r.reward).max() <= 100 for r in rows)
         if counted in ("raised", "died", "hung"):
-            # The step that failed became a reset row: row 1 was the last good one, and nobody was told that it terminated.
+            # The step that failed became a reset: step 1 was the last good one, and no termination was reported.
             assert rows[2].first.all() and not rows[2].reward.any() and (rows[2].discount == 1).all() and not rows[1].last.any()
             assert rows[3].team_reward[0] == 2 and w.notes and w.notes[-1]["fault"] == counted
             assert (rows[2].obs[0]["obs"][:, 0, 2] != rows[0].obs[0]["obs"][:, 0, 2]).all()  # another episode, another seed

@@ -30,8 +30,8 @@ class Env(Protocol):
           key: one JAX key; all randomness of the beginning comes from it.
 
         Returns:
-          The environment's state, any pytree of arrays of constant shapes, and the first step: `first` is True, `last` False, rewards are
-          0, discounts 1.
+          The environment's state (any pytree of arrays of constant shapes), and the first step, in which `first` is True, `last` False,
+          rewards are 0 and discounts 1.
         """
 
     def step(self, state: Any, action: tuple[Shaped[Array, "n_g ..."], ...], key: Array) -> tuple[Any, Step]:

@@ -16,12 +16,16 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.rollout.messages import FIRST_BYTES
+from marlstone.rollout.messages import Closed as Gone
+from marlstone.rollout.messages import receive_exactly as _exactly
+
 HEADER = struct.Struct("<4sIQI")
 MAGIC = b"mrl1"
 ALIGN = 64
 MOST_JSON, MOST_BYTES = 1 << 26, 1 << 33
 MOST = MOST_JSON + MOST_BYTES  # bytes of a frame from a process of our own
-STEP = 1 << 16  # bytes of memory taken before any have arrived
+STEP = FIRST_BYTES  # of memory taken before any have arrived
 KINDS = "biufc"  # of dtypes that may travel; `c`omplex for completeness, never `O`
 
 
@@ -31,10 +35,6 @@ class Rubbish(ValueError):
     def __init__(self, what: str, whole: bool) -> None:
         self.whole = whole
         super().__init__(what)
-
-
-class Gone(ConnectionError):
-    """The other side has closed."""
 
 
 def encode(said: dict[str, Any], arrays: list[np.ndarray] | None = None) -> bytes:
@@ -91,19 +91,3 @@ def receive(link: socket.socket, most: int | Callable[[], int] = MOST) -> tuple[
         raise Rubbish(f"a frame of {words + body} bytes, where at most {limit} are expected", whole=False)
     content = memoryview(_exactly(link, words + body))
     return decode(content[:words], content[words:], check)
-
-
-def _exactly(link: socket.socket, size: int) -> bytearray:
-    out, at = bytearray(min(size, STEP)), 0
-    while at < size:
-        if at == len(out):
-            out.extend(bytes(min(size - at, at)))
-        try:
-            with memoryview(out) as view:
-                got = link.recv_into(view[at:])
-        except (ConnectionError, BrokenPipeError) as error:
-            raise Gone("the other process has gone") from error
-        if not got:
-            raise Gone("the other process has gone")
-        at += got
-    return out

@@ -11,24 +11,31 @@ from typing import Any
 
 PROBE, RESET, STEP, QUIT = b"P", b"R", b"S", b"Q"
 HELLO, NOTE, DONE, ERROR = b"H", b"N", b"D", b"E"
+FIRST_BYTES = 1 << 16  # of memory taken before any have arrived
 
 
 class Closed(ConnectionError):
     """The other side has gone."""
 
 
-def receive_exactly(link: socket.socket, size: int) -> bytes:
-    """`size` bytes. Raises `Closed` at the end of the stream, TimeoutError if the socket's timeout passes."""
-    parts = b""
-    while len(parts) < size:
+def receive_exactly(link: socket.socket, size: int) -> bytearray:
+    """`size` bytes. Memory grows with the bytes that have arrived, so that an announced size alone takes none.
+
+    Raises `Closed` at the end of the stream, TimeoutError if the socket's timeout passes.
+    """
+    out, at = bytearray(min(size, FIRST_BYTES)), 0
+    while at < size:
+        if at == len(out):
+            out.extend(bytes(min(size - at, at)))
         try:
-            got = link.recv(size - len(parts))
-        except (ConnectionResetError, BrokenPipeError) as error:
+            with memoryview(out) as view:
+                got = link.recv_into(view[at:])
+        except ConnectionError as error:
             raise Closed("the other process has gone") from error
         if not got:
             raise Closed("the other process has gone")
-        parts += got
-    return parts
+        at += got
+    return out
 
 
 def send(link: socket.socket, kind: bytes, content: Any = None) -> None:
@@ -38,7 +45,7 @@ def send(link: socket.socket, kind: bytes, content: Any = None) -> None:
         kind = kind + struct.pack("<I", len(body)) + body
     try:
         link.sendall(kind)
-    except (ConnectionResetError, BrokenPipeError) as error:
+    except ConnectionError as error:
         raise Closed("the other process has gone") from error
 
 
