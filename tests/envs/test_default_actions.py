@@ -16,8 +16,8 @@ from marlstone.core.spec_json import spec_from_json, spec_to_json
 from marlstone.credit import Attention, Individual
 from marlstone.envs.conformance import NonConforming
 from marlstone.envs.default_actions import declared_defaults
-from marlstone.envs.faults.by_agent import resting
-from marlstone.envs.grouping import arrange, rearranged
+from marlstone.envs.faults.by_agent import default_actions as resting
+from marlstone.envs.grouping import arrange, arrangement_from_json
 from marlstone.envs.gymnasium import GymnasiumEnv
 from marlstone.envs.pettingzoo import PettingZooEnv
 from marlstone.evaluation.credit.truth import swapped
@@ -143,7 +143,7 @@ def test_a_policy_of_it_knows_them(tmp_path: Path) -> None:
     actions, _ = policy.act(*env._env._seen()[:1], infos=env._env._seen()[1])
     assert actions["light_0"] == 6 and actions["light_1"] == 9
     old = {k: v for k, v in env.wiring.items() if k != "defaults"}  # written before there were any
-    assert all(g.default == 0 for g in rearranged(old).groups)
+    assert all(g.default == 0 for g in arrangement_from_json(old).groups)
 
 
 class Team(gym.Env):

@@ -24,8 +24,8 @@ from marlstone.core.machine import cores
 from marlstone.core.seeds import REPORTING
 from marlstone.core.types import Spec
 from marlstone.envs.faults import Drift
-from marlstone.envs.layers import layered
 from marlstone.envs.make import make
+from marlstone.envs.wrappers import wrap_env
 from marlstone.evaluation.check_env import random_play_speed
 from marlstone.evaluation.select.forecast import Speed, expected
 from marlstone.evaluation.select.prices import Cost
@@ -97,7 +97,7 @@ class Study:
             if (b := config.rollout.envs) % (m := config.learner.minibatches):
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
             with _made(self.question.env) as env:
-                spec = layered(env, config.architecture.managers(), config.faults).spec
+                spec = wrap_env(env, config.architecture.managers(), config.faults).spec
             self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner).claims
         except ValueError as reason:
             return str(reason)
