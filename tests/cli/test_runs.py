@@ -51,7 +51,16 @@ def test_the_three_best_of_twenty(marlstone: Command, twenty: Path) -> None:
 def test_curves_of_several_runs_in_one_picture(marlstone: Command, twenty: Path) -> None:
     code, out, err = marlstone("runs", "compare", "runs/r00", "runs/r02", "--out", "both.png")
     assert code == 0 and "both.png" in out and (twenty.parent / "both.png").read_bytes()[:4] == b"\x89PNG" and not err
+    assert "r00" in out and max(map(len, out.splitlines()[:-1])) <= 80
     assert "different environments" in marlstone("runs", "compare", "runs/r00", "runs/r01")[2]
+
+
+def test_the_best_of_a_folder_are_drawn(marlstone: Command, twenty: Path) -> None:
+    code, out, _ = marlstone("runs", "compare", "runs", "--top", "3", "--out", "best.png", "--json")
+    told = json.loads(out)
+    assert code == 0 and [Path(x["run"]).name for x in told["runs"]] == ["r19", "r18", "r17"] and Path(told["picture"]).is_file()
+    assert marlstone("runs", "compare", "runs", "--top", "0")[0] == 2
+    assert marlstone("runs", "compare", "runs/notes")[0] == 2
 
 
 def test_what_is_archived_comes_back_and_what_is_deleted_is_gone(marlstone: Command, twenty: Path) -> None:
@@ -65,6 +74,9 @@ def test_what_is_archived_comes_back_and_what_is_deleted_is_gone(marlstone: Comm
     assert before == {p.relative_to(twenty): p.read_bytes() for p in (twenty / "r00").rglob("*") if p.is_file()}
     code, out, _ = marlstone("runs", "delete", "runs/r00", "runs/r01")
     assert code == 0 and "nothing was removed" in out and (twenty / "r00").is_dir()
+    assert json.loads(marlstone("runs", "delete", "runs/r00", "--json")[1])["removed"] is False and (twenty / "r00").is_dir()
+    (kept,) = json.loads(marlstone("runs", "archive", "runs/r02", "--to", "kept", "--json")[1])["archived"]
+    assert Path(kept["file"]).stat().st_size == kept["bytes"] and not kept["deleted"]
     assert marlstone("runs", "delete", "runs/r00", "--yes")[0] == 0 and not (twenty / "r00").exists()
 
 

@@ -56,20 +56,20 @@ def _list(words: list[str]) -> int:
     if flags.json:
         print(one_line_of(found))
         return 0
+    base = Path(flags.folder).expanduser().resolve()
+    names = [str(x.run.path.relative_to(base)) if x.run.path != base else x.run.path.name for x in found]
+    _table(f"{len(found)} runs in {flags.folder}", names, found)
+    return 0
+
+
+def _table(title: str, names: list[str], found: "list[Listed]") -> None:
     from marlstone.cli.report import between, number
     from marlstone.cli.tables import show_columns
 
-    base = Path(flags.folder).expanduser().resolve()
-    cells = [
-        (
-            str(x.run.path.relative_to(base)) if x.run.path != base else x.run.path.name, x.env, x.parts,
-            number(x.return_iqm), between(x.return_ci95), x.state,
-        )
-        for x in found
-    ]  # fmt: skip
     heads = ("run", "environment", "architecture / credit / learner", "return", "95% interval", "state")
-    show_columns(f"{len(found)} runs in {flags.folder}", heads, cells, right=(3,))
-    return 0
+    rows = zip(names, found, strict=True)
+    cells = [(name, x.env, x.parts, number(x.return_iqm), between(x.return_ci95), x.state) for name, x in rows]
+    show_columns(title, heads, cells, right=(3,))
 
 
 def _order(by: str) -> "Callable[[Listed], Any]":
@@ -109,24 +109,41 @@ def _show(words: list[str]) -> int:
 
 
 def _compare(words: list[str]) -> int:
-    parser = Parser("runs compare", "Draw the learning curves of several runs into one picture: the IQM over seeds with its 95% interval.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="their directories")
+    about = (
+        "Draw the learning curves of several runs into one picture, the IQM over seeds with its 95% interval, and list them, best first."
+    )
+    parser = Parser("runs compare", about)
+    parser.add_argument("runs", nargs="+", metavar="RUN|DIR", help="their directories, or folders that hold runs")
+    parser.add_argument("--top", type=int, metavar="N", help="only the N with the best return")
     parser.add_argument("--out", default="curves.png", metavar="FILE.png", help="default: curves.png")
+    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
-    from marlstone.runs.catalog import described
+    if flags.top is not None and flags.top < 1:
+        raise UserError(f"--top is {flags.top}: give at least 1")
+    from marlstone.runs.catalog import described, runs_in
     from marlstone.runs.curve import draw_together
-    from marlstone.runs.directory import RunDirectory
+    from marlstone.runs.directory import CONFIG, RunDirectory, one_line
 
-    found = [RunDirectory.open(where) for where in dict.fromkeys(flags.runs)]
-    if strange := sorted({described(run).env for run in found[1:]} - {described(found[0]).env}):
-        print(f"warning: the runs are of different environments, {described(found[0]).env} and {', '.join(strange)}", file=sys.stderr)
+    listed: dict[Path, Listed] = {}
+    for where in flags.runs:
+        folder = Path(where).expanduser()
+        holds = folder.is_dir() and not (folder / CONFIG).is_file()
+        many = list(runs_in(folder)) if holds else []
+        listed |= {x.run.path: x for x in many or [described(RunDirectory.open(where))]}
+    found = sorted(listed.values(), key=_order("return"))[: flags.top]
+    if strange := sorted({x.env for x in found} - {found[0].env}):
+        print(f"warning: the runs are of different environments, {found[0].env} and {', '.join(strange)}", file=sys.stderr)
     curves = []
-    for run in found:
-        with run.store() as store:
-            curves.append((run.path.name, store.series("return")))
+    for x in found:
+        with x.run.store() as store:
+            curves.append((x.run.path.name, store.series("return")))
     path = draw_together(Path(flags.out).expanduser().absolute(), curves)
     if path is None:
         raise UserError("none of these runs has finished a training episode: there is nothing to draw")
+    if flags.json:
+        print(one_line({"picture": str(path), "runs": [x.json() for x in found]}))
+        return 0
+    _table("compared, best first", [x.run.path.name for x in found], found)
     print(f"picture: {path}")
     return 0
 
@@ -136,15 +153,21 @@ def _archive(words: list[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="their directories")
     parser.add_argument("--to", default="archive", metavar="DIR", help="where the files go; default: archive")
     parser.add_argument("--delete", action="store_true", help="then remove the runs")
+    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
     from marlstone.runs.catalog import archive, delete
-    from marlstone.runs.directory import RunDirectory
+    from marlstone.runs.directory import RunDirectory, one_line
 
+    archived = []
     for run in [RunDirectory.open(where) for where in flags.runs]:
         path = archive(run, Path(flags.to).expanduser().absolute())
-        print(f"{run.path.name}: {path}, {path.stat().st_size / 1e6:.1f} MB")
+        archived.append({"run": str(run.path), "file": str(path), "bytes": path.stat().st_size, "deleted": bool(flags.delete)})
+        if not flags.json:
+            print(f"{run.path.name}: {path}, {path.stat().st_size / 1e6:.1f} MB")
         if flags.delete:
             delete(run)
+    if flags.json:
+        print(one_line({"archived": archived}))
     return 0
 
 
@@ -152,13 +175,18 @@ def _delete(words: list[str]) -> int:
     parser = Parser("runs delete", "Remove runs, with their checkpoints and policies.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="their directories")
     parser.add_argument("--yes", action="store_true", help="do it; without, only say what would be removed")
+    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
     from marlstone.runs.catalog import delete, described
-    from marlstone.runs.directory import RunDirectory
+    from marlstone.runs.directory import RunDirectory, one_line
 
     found = [RunDirectory.open(where) for where in flags.runs]
-    for run in found:
-        size = delete(run) if flags.yes else described(run).bytes
+    sizes = [delete(run) if flags.yes else described(run).bytes for run in found]
+    if flags.json:
+        runs = [{"run": str(run.path), "bytes": size} for run, size in zip(found, sizes, strict=True)]
+        print(one_line({"removed": bool(flags.yes), "runs": runs}))
+        return 0
+    for run, size in zip(found, sizes, strict=True):
         print(f"{'removed' if flags.yes else 'would remove'} {run.path}, {size / 1e6:.1f} MB")
     if not flags.yes:
         print("nothing was removed: add --yes")

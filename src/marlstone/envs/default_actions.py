@@ -54,7 +54,7 @@ def _checked(action: Any, space: gs.Space, agent: str, where: str) -> Recorded:
 
 
 def _recorded(space: gs.Space, action: Any) -> Any:
-    """The inverse of what an actuator does (`spaces.actuate`); None where the space does not hold the action."""
+    """The inverse of what an actuator does (`spaces.make_actuator`); None where the space does not hold the action."""
     match space:
         case gs.Discrete():
             x = np.asarray(action)

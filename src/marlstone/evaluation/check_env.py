@@ -16,6 +16,7 @@ from marlstone.envs.make import is_jax, make
 from marlstone.envs.protocol import HostEnv
 from marlstone.evaluation.select import BUDGET, SEEDS
 from marlstone.evaluation.select.question import DEFAULTS
+from marlstone.fleet.actor import Tallies
 from marlstone.rollout.fault_log import FaultLog
 
 FEW = 5  # first steps are left out of the speed: imports, caches, compiling
@@ -33,11 +34,7 @@ def check_env(name: str, steps: int, seed: int = 0) -> dict[str, Any]:
     """
     rng, log = np.random.default_rng(seed), FaultLog()
     with _stepped(name, log) as (env, spec, counts, advance):
-        row, began, played = env, time.perf_counter(), 0
-        length, total, metrics = 0, 0.0, dict.fromkeys(spec.metrics, 0.0)
-        lengths: list[int] = []
-        returns: list[float] = []
-        sums: list[dict[str, float]] = []
+        row, began, played, tallies = env, time.perf_counter(), 0, Tallies(1, spec)
         legal = [np.zeros(2) for _ in spec.groups]
         for t in range(steps + FEW):
             if t == FEW:
@@ -46,23 +43,16 @@ def check_env(name: str, steps: int, seed: int = 0) -> dict[str, Any]:
                 if mask is not None:
                     legal[g] += [mask.sum(), mask.size]
             row = advance(_random(spec, row, rng))
-            if row.first[0]:  # a reset: no step of anybody
-                length, total, metrics = 0, 0.0, dict.fromkeys(spec.metrics, 0.0)
-                continue
-            played, length, total = played + 1, length + 1, total + float(row.team_reward[0])
-            for k, m in spec.metrics.items():
-                value = float(row.metrics[k][0])
-                metrics[k] = value if m.reduce == "last" else metrics[k] + value
-            if row.last[0]:
-                lengths, returns = [*lengths, length], [*returns, total]
-                sums.append({k: v / length if spec.metrics[k].reduce == "mean" else v for k, v in metrics.items()})
+            tallies.add(row)
+            played += not row.first[0]  # a reset is no step of anybody
         speed, beside = played / (time.perf_counter() - began), 1
         faults = {k: n for k, n in counts().items() if n}
     if is_jax(name):
         speed, beside = _compiled_speed(name), BESIDE
     from marlstone.core.machine import cores
 
-    mean = lambda values: float(np.mean(values)) if values else None
+    sums = tallies.take()
+    mean = lambda total: total / sums["episodes"] if sums["episodes"] else None
     lanes = len(cores())
     hours = float(BUDGET) / (speed * lanes) / 3600
     return {
@@ -73,10 +63,10 @@ def check_env(name: str, steps: int, seed: int = 0) -> dict[str, Any]:
         "state": spec.state,
         "horizon": spec.horizon,
         "steps": steps,
-        "episodes": len(lengths),
-        "episode_length": mean(lengths),
-        "random_return": mean(returns),
-        "true_metrics": {k: mean([x[k] for x in sums]) for k in spec.metrics},
+        "episodes": sums["episodes"],
+        "episode_length": mean(sums["length"]),
+        "random_return": mean(sums["team_return"]),
+        "true_metrics": {k: mean(total) for k, total in sums["metrics"].items()},
         "default_actions": [a for g in spec.groups for a, x in zip(g.agents, g.recorded_defaults, strict=True) if x.any()],
         "faults": faults,
         "environments": beside,

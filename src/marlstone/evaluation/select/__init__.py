@@ -3,6 +3,7 @@
 question.py     what is asked: environment, budget, seeds, candidates
 prices.py       what counted quantities cost
 trial.py        one candidate trained as a run of its own, and judged; continued wherever it was stopped
+forecast.py     how long all of it will take, told before it begins
 study.py        the order of things: tune, train, stop the hopeless, stress, confirm, soak
 ranking.py      which candidates differ significantly, and what is recommended
 report.py       the page with pictures
