@@ -12,6 +12,8 @@ from marlstone.core.layers import dense, lookup
 from marlstone.core.normalize import Moments, normalized
 from marlstone.core.records import record, replace
 from marlstone.core.types import Group, Spec, Step, Trajectory
+from marlstone.encoders import contract as encoding
+from marlstone.encoders.contract import Encoder, encoders_of
 from marlstone.encoders.fuse import Fuse
 from marlstone.encoders.image import Image
 from marlstone.envs.managed import Managers
@@ -53,7 +55,8 @@ class Architecture:
 
     Fields: `body` of both networks; `sharing`: parameters shared by `all` agents of a group, by `type`, or not at all;
     `agent_ids`: agents that share are told whom they speak for; `trunk`: whether actor and critic share their core;
-    `image`: the encoder of image leaves.
+    `encoders`: encoders by the name of an observation leaf, or for all leaves of a kind (`image`, `vector`), or for `all` leaves that the
+    encoder accepts; `image`: the encoder of image leaves for which none is chosen there.
     """
 
     body: Body = field(default_factory=Mlp)
@@ -61,6 +64,7 @@ class Architecture:
     agent_ids: bool = True
     trunk: Literal["separate", "shared"] = "separate"
     image: Image = field(default_factory=Image)
+    encoders: dict[str, Encoder] = field(default_factory=dict)
 
     provides: ClassVar[frozenset[str]] = frozenset({"value", *ACTION_VALUES})
     central: ClassVar[bool] = False
@@ -88,11 +92,12 @@ class Architecture:
         return owners(group.types, self.sharing)
 
     def refuses(self, spec: Spec) -> str | None:
-        """Why this architecture cannot serve an environment, or None."""
-        return None
+        """Why this architecture cannot serve an environment, or None. To be asked of `super()` too."""
+        return encoding.refuses(spec, self.encoders)
 
     def _actor_fuse(self, group: Group) -> Fuse:
-        return Fuse(group, self.body_of(group).intake, self.owners(group), self.image, tuple(group.observation), 0, self.agent_ids)
+        encoders = encoders_of(group, self.encoders, self.image)
+        return Fuse(group, self.body_of(group).intake, self.owners(group), encoders, tuple(group.observation), 0, self.agent_ids)
 
     def _critic_fuse(self, group: Group, spec: Spec) -> Fuse:
         return self._actor_fuse(group)

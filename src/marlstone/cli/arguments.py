@@ -13,6 +13,7 @@ KINDS = {
     ),
     "learner": ("policy_gradient", "q_learning", "pqn"),
     "body": ("mlp", "gru"),
+    "encoder": ("image", "vector"),
 }  # fmt: skip
 """The kinds of each part, for help, which imports none of them; a test holds them against the parts themselves."""
 PAPERS = {

@@ -8,14 +8,16 @@ from typing import Any
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hierarchical, Mlp
 from marlstone.architectures.body import Body
 from marlstone.core.errors import UserError, suggest
-from marlstone.core.user_code import load
+from marlstone.core.user_code import member
 from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
+from marlstone.encoders import Encoder, Image, Vector
 from marlstone.envs.faults import FAULTS, Fault
 from marlstone.learners import Learner, PolicyGradient, Pqn, QLearning
 
 PARTS: dict[Any, tuple[type, ...]] = {
     Architecture: (Decentralized, Ctde, Hierarchical),
     Body: (Mlp, Gru),
+    Encoder: (Image, Vector),
     Credit: (Individual, Team, Counterfactual, Difference, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
     Learner: (PolicyGradient, QLearning, Pqn),
     Fault: FAULTS,
@@ -58,15 +60,11 @@ def name_of(part: Any) -> str:
 
 def _users(contract: Any, file: Path, name: str, where: str) -> type:
     asked = f"{where} = '{file}:{name}'"
-    module = load(file, asked)
-    cls = getattr(module, name, None)
-    if not isinstance(cls, type):
-        defined = [n for n, c in vars(module).items() if isinstance(c, type) and c.__module__ == module.__name__]
-        raise UserError(f"{asked}: {file} defines no class {name!r}; {suggest(name, defined)}")
-    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    cls: Any = member(file, name, asked, "class", lambda x: isinstance(x, type))
+    if not _is_frozen(cls):
         raise UserError(f"{asked}: {name} is no frozen dataclass; write @dataclass(frozen=True) above it")
     if getattr(contract, "_is_protocol", False):
-        lacking = sorted(m for m in _members(contract) if not hasattr(cls, m) and m not in cls.__dataclass_fields__)
+        lacking = sorted(m for m in _members(contract) if m not in cls.__dataclass_fields__ and not _answers(cls, contract, m))
         if lacking:
             raise UserError(f"{asked}: {name} lacks {', '.join(lacking)}; see {contract.__module__}.{contract.__name__}")
     elif not issubclass(cls, contract):
@@ -74,6 +72,19 @@ def _users(contract: Any, file: Path, name: str, where: str) -> type:
     return cls
 
 
+def _is_frozen(cls: Any) -> bool:
+    return bool(getattr(getattr(cls, "__dataclass_params__", None), "frozen", False))
+
+
+def _answers(cls: type, contract: Any, name: str) -> bool:
+    """Whether a class has a member of its own: inherited from the contract itself, a plain value is a default, and code is none."""
+    stub = inspect.getattr_static(contract, name, None)
+    if not hasattr(cls, name):
+        return False
+    return inspect.getattr_static(cls, name) is not stub or not (callable(stub) or isinstance(stub, property))
+
+
 def _members(protocol: Any) -> set[str]:
-    own = {n for n in vars(protocol) if not n.startswith("_")}
-    return own | {n for n in protocol.__annotations__ if not n.startswith("_")}
+    """What a contract asks for: its methods, properties and annotated values; not what has a default."""
+    own = {n for n, x in vars(protocol).items() if callable(x) or isinstance(x, property)}
+    return {n for n in own | {n for n in protocol.__annotations__ if n not in vars(protocol)} if not n.startswith("_")}

@@ -143,6 +143,8 @@ def _users(config: RunConfig) -> Iterator[tuple[str, Path]]:
         where, value = waiting.pop(0)
         if isinstance(value, tuple):
             waiting += [(f"{where}[{i}]", v) for i, v in enumerate(value)]
+        elif isinstance(value, dict):
+            waiting += [(f"{where}.{k}", v) for k, v in value.items()]
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             if type(value).__module__.partition(".")[0] != "marlstone":
                 yield where, Path(inspect.getfile(type(value))).resolve()

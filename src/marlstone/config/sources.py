@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 from marlstone.config import kinds
 from marlstone.config.paths import found, resolved
@@ -18,7 +18,7 @@ from marlstone.envs.names import read_options, with_options
 
 __all__ = ["built", "load", "not_toml", "parse", "resolved", "with_cases"]
 
-SHORTCUTS = {"body": "architecture.body", "sharing": "architecture.sharing"}
+SHORTCUTS = {"body": "architecture.body", "encoder": "architecture.encoders.all", "sharing": "architecture.sharing"}
 """Short names of fields that newcomers look for."""
 
 
@@ -55,7 +55,11 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
     """The configuration that a table (as TOML reads) says, `overrides` laid over it. The table is used up."""
     for short in SHORTCUTS.keys() & values.keys():
         word = values.pop(short)
-        if isinstance(values.get("architecture"), dict) and SHORTCUTS[short].rpartition(".")[2] in values["architecture"]:
+        *above, last = SHORTCUTS[short].split(".")
+        at: Any = values
+        for name in above:
+            at = at.get(name) if isinstance(at, dict) else None
+        if isinstance(at, dict) and last in at:
             raise UserError(f"{short} and {SHORTCUTS[short]} are both given; give one")
         _lay(values, SHORTCUTS[short], word)
     overrides = with_acting(values, overrides)
@@ -170,7 +174,10 @@ def _switched(whole: dict[str, Any], path: str, old: dict[str, Any], kind: str) 
     cls: Any = RunConfig
     contract, at = None, whole
     for name in path.split("."):
-        contract = fields_of(cast(type, cls)).get(name) if dataclasses.is_dataclass(cls) else None
+        if get_origin(cls) is dict:
+            contract = get_args(cls)[1]
+        else:
+            contract = fields_of(cast(type, cls)).get(name) if dataclasses.is_dataclass(cls) else None
         at = at.get(name, {}) if isinstance(at, dict) else {}
         if contract in kinds.PARTS and isinstance(at, dict):
             cls = kinds.find(contract, at.get("kind", next(iter(kinds.names(contract)))), path)

@@ -7,7 +7,7 @@ The forward is training's own (`architectures.acting`): layers ask their arrays 
                weights(train.policy)    -> arrays  -> FastActor.load(arrays)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,16 @@ from marlstone.core.normalize import Moments
 from marlstone.core.records import replace
 from marlstone.core.spec_json import spec_from_json, spec_to_json
 from marlstone.core.types import Group, Step
+from marlstone.encoders import Encoder, Image, Vector
+from marlstone.encoders.contract import encoders_of
 from marlstone.encoders.fuse import Fuse, FuseParameters
-from marlstone.encoders.image import Image
 
 if TYPE_CHECKING:
     from marlstone.algorithm import Algorithm, Policy
 
 Arrays = tuple[np.ndarray, ...]
 _BODIES: dict[str, type[Body]] = {"mlp": Mlp, "gru": Gru}
+_ENCODERS: dict[str, type[Encoder]] = {"image": Image, "vector": Vector}
 _RECORDS: dict[str, Any] = {c.__name__: c for c in (Network, FuseParameters, Dense, GruParameters, ObservationNormalizer, Moments, Memory)}
 REMEDY = "use fleet.actor = 'reference'"
 
@@ -45,8 +47,8 @@ def describe(algorithm: "Algorithm") -> dict[str, Any]:
     if type(architecture).policy is not Architecture.policy:
         raise ValueError(f"{type(architecture).__name__} has a `policy` of its own, which actors without JAX cannot run: {REMEDY}")
     for a in actors:
-        for part in (a.body, a.fuse, a.fuse.image):
-            if type(part) not in (*_BODIES.values(), Fuse, Image):
+        for part in (a.body, a.fuse, *a.fuse.encoders.values()):
+            if type(part) not in (*_BODIES.values(), *_ENCODERS.values(), Fuse):
                 raise ValueError(
                     f"group {a.fuse.group.name!r}: {type(part).__name__} is not this package's, actors without JAX cannot run it: {REMEDY}"
                 )
@@ -154,14 +156,26 @@ class FastActor:
 
 # ---- plain JSON and back
 def _actor_to_json(a: Actor) -> dict[str, Any]:
-    fuse = {f.name: getattr(a.fuse, f.name) for f in fields(Fuse) if f.name not in ("group", "image")}
-    kind = next(k for k, c in _BODIES.items() if type(a.body) is c)
-    return {"body": {"kind": kind, **_plain(asdict(a.body))}, "image": _plain(asdict(a.fuse.image)), "fuse": _plain(fuse)}  # type: ignore[call-overload]
+    fuse = {f.name: getattr(a.fuse, f.name) for f in fields(Fuse) if f.name not in ("group", "encoders")}
+    encoders = {leaf: _part_to_json(e, _ENCODERS) for leaf, e in a.fuse.encoders.items()}
+    return {"body": _part_to_json(a.body, _BODIES), "encoders": encoders, "fuse": _plain(fuse)}
+
+
+def _part_to_json(part: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    return {"kind": next(k for k, c in kinds.items() if type(part) is c), **_plain(asdict(part))}
+
+
+def _part_from_json(said: dict[str, Any], kinds: Mapping[str, type]) -> Any:
+    fields = _frozen(said)
+    return kinds[fields.pop("kind")](**fields)
 
 
 def _actor_from_json(said: dict[str, Any], group: Group) -> Actor:
-    body = _frozen(said["body"])
-    return Actor(Fuse(group, image=Image(**_frozen(said["image"])), **_frozen(said["fuse"])), _BODIES[body.pop("kind")](**body))
+    if "encoders" in said:
+        encoders = {leaf: _part_from_json(e, _ENCODERS) for leaf, e in said["encoders"].items()}
+    else:  # of the first policies: all images have one encoder
+        encoders = encoders_of(group, {}, Image(**_frozen(said["image"])))
+    return Actor(Fuse(group, encoders=encoders, **_frozen(said["fuse"])), _part_from_json(said["body"], _BODIES))
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
