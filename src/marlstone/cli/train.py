@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, choices, settings
+from marlstone.cli.arguments import Parser, choices, metrics, settings
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 
@@ -59,6 +59,7 @@ def _parser() -> Parser:
     )
     add("--actors", metavar="N", help="of a fleet, per seed: fleet.actors")
     add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
+    parser.add_metrics()
     parser.add_acting()
     add("--out", metavar="DIR", help="the run's directory, new or empty; default: a new one under runs/")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, such as learner.lr=1e-3; may be repeated")
@@ -80,7 +81,7 @@ def overrides(flags: argparse.Namespace) -> dict[str, str]:
         if "seed" in {**given, **fields}:
             raise UserError("--tuning and --seed are both given; give one (--tuning is --seed 0)")
         given["seed"] = "0"
-    return {**given, **fields}
+    return {**given, **fields, **metrics(flags.metric)}
 
 
 def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint, list[str]]":

@@ -13,6 +13,7 @@ from marlstone.credit import Credit, Individual
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import Guards
 from marlstone.envs.make import is_jax, one_per_process
+from marlstone.envs.own_metrics import TrueMetric
 from marlstone.learners import Learner, PolicyGradient
 
 
@@ -154,6 +155,7 @@ class RunConfig:
       acting: how policies act when they are judged and deployed.
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
+      metrics: true metrics of your own, beside those that the environment declares: what the team really wants.
       faults: what goes wrong between the environment and its agents, in training and whenever the run is judged; in this order.
       steps: joint environment steps per seed, rounded up to whole updates (`whole_steps`).
       seeds, seed: how many training seeds, from which on; below 1000 they are for tuning, else for reporting.
@@ -169,6 +171,7 @@ class RunConfig:
     evaluate: Evaluation = field(default_factory=Evaluation)
     guards: Guards = field(default_factory=Guards)
     fleet: Fleet = field(default_factory=Fleet)
+    metrics: tuple[TrueMetric, ...] = ()
     faults: tuple[Fault, ...] = ()
     acting: Acting = field(default_factory=Acting)
     steps: int = 1_000_000

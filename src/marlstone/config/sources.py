@@ -1,6 +1,7 @@
 """Where a configuration comes from: a TOML file, then what the command line changes in it."""
 
 import dataclasses
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
         if isinstance(at, dict) and last in at:
             raise UserError(f"{short} and {SHORTCUTS[short]} are both given; give one")
         _lay(values, SHORTCUTS[short], word)
-    overrides = with_acting(values, overrides)
+    overrides = with_metrics(values, with_acting(values, overrides))
     laid = {SHORTCUTS.get(path, path): Word(word) for path, word in overrides.items()}
     for path in sorted(laid, key=lambda p: p.count(".")):  # parts before what is in them
         _lay(values, path, laid[path])
@@ -102,6 +103,19 @@ def with_acting(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping
         return overrides
     rest = {k: v for k, v in overrides.items() if k != "acting"}
     return {**{f"acting.{k}": str(v) for k, v in fields(overrides["acting"]).items()}, **rest}
+
+
+def with_metrics(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping[str, str]:
+    """`metric`, a JSON list of `file.py:Name` from the command line, beside the table's own `metrics`; one that is there stays as it is."""
+    if "metric" not in overrides:
+        return overrides
+    there = values.setdefault("metrics", [])
+    if not isinstance(there, list):
+        raise wrong("metrics", there, "a list of tables: [[metrics]]")
+    same = lambda kind: (Path(kind.rpartition(":")[0]).expanduser().resolve(), kind.rpartition(":")[2])
+    known = [same(str(m.get("kind", "") if isinstance(m, dict) else m)) for m in there]
+    there += [kind for kind in json.loads(overrides["metric"]) if same(kind) not in known]
+    return {k: v for k, v in overrides.items() if k != "metric"}
 
 
 def _split(name: str) -> dict[str, Any]:

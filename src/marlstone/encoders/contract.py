@@ -1,5 +1,6 @@
 """What an encoder is: one leaf of an observation to a vector of features. And which encoder each leaf of a group gets."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -27,17 +28,17 @@ class Encoder(Protocol):
     accepts: ClassVar[tuple[str, ...]]
     numpy: ClassVar[bool] = False
 
+    @abstractmethod
     def width(self, leaf: Leaf) -> int:
         """How many features the leaf becomes. Raises ValueError, with a remedy, for a leaf that it cannot take (its size, say)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def init(self, leaf: Leaf, key: Array) -> Any:
         """Its parameters, arrays only, of `key` alone: a tree of records, dictionaries and tuples."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, p: Any, leaf: Leaf, x: Array) -> Array:
         """`x [... *leaf.shape]` to features `[... width]`, float32, each entry by itself; any number of leading axes, none too."""
-        raise NotImplementedError
 
 
 def encoders_of(group: Group, chosen: Mapping[str, Encoder], image: Encoder) -> dict[str, Encoder]:

@@ -1,7 +1,7 @@
 """One observation, however many modalities, to one vector per agent: encode each leaf, project, add.
 
 The first layer of a network over the concatenation of its inputs is a sum of one product per input. Written so, an
-agent's identity is a row looked up instead of a one-hot product, and the global state is projected once per row of the
+agent's identity is a row looked up instead of a one-hot product, and the global state is projected once per step of the
 environment instead of once per agent.
 
     h_n = sum_leaf e_leaf(x_n) W_leaf  +  s W_state  +  I_n  +  b
@@ -65,7 +65,7 @@ class Fuse:
 
     @property
     def _identifies(self) -> bool:
-        """Agents that share parameters are told whom they speak for; an agent alone in its set would learn a second bias."""
+        """Agents that share parameters are told which one they are; an agent alone in its set would learn a second bias."""
         return self.agent_ids and any(self.owners.count(k) > 1 for k in self.owners)
 
     @property

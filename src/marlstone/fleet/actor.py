@@ -17,6 +17,7 @@ from marlstone.core.spec_json import spec_to_json
 from marlstone.core.types import Spec, Step, Trajectory
 from marlstone.envs.faults import fault_to_json
 from marlstone.envs.guards import FAULTS
+from marlstone.envs.own_metrics import metric_to_json
 from marlstone.fleet.payload import Parcel, Weights, leaves
 from marlstone.fleet.status_page import Page
 from marlstone.fleet.transport import ActorEnd
@@ -208,7 +209,7 @@ class ReferenceActor:
 
         self.post, self.page = post, page
         page.doing("building environments")
-        env = layered(make(config.env), config.architecture.managers(), config.faults)
+        env = layered(make(config.env), config.architecture.managers(), config.faults, config.metrics)
         self.env = Vectorized(env, post.envs, config.guards)
         self.algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
         mine = lambda key: key if post.actor == post.life == 0 else jax.random.fold_in(jax.random.fold_in(key, post.actor), post.life)
@@ -306,6 +307,6 @@ def setup_of(config: "RunConfig", post: Post, retry: tuple[int, ...], skipped: f
     stepping = {
         "name": config.env, "options": {}, "low": 0, "high": post.envs,
         "guards": asdict(config.guards), "managers": managers and asdict(managers), "faults": [fault_to_json(f) for f in config.faults],
-        "state": config.architecture.central,
+        "metrics": [metric_to_json(m) for m in config.metrics], "state": config.architecture.central or bool(config.metrics),
     }  # fmt: skip
     return {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}

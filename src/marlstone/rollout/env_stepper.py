@@ -17,6 +17,7 @@ from marlstone.envs.layers import layered
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.envs.names import UnknownEnvironment
+from marlstone.envs.own_metrics import metric_from_json
 from marlstone.envs.protocol import HostEnv
 from marlstone.rollout.shared_memory import RowBlock, map_step
 
@@ -62,8 +63,10 @@ class Stepping:
         high: int,
         tell: Callable[[Note], None],
         state: bool = True,
+        metrics: tuple[Any, ...] = (),
     ) -> None:
         self.name, self.options, self.managers, self.faults, self.guards, self.tell = name, options, managers, faults, guards, tell
+        self.metrics = metrics
         self.survive, self.state = guards.on_bad == "survive", state
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
@@ -75,12 +78,13 @@ class Stepping:
 
     @classmethod
     def of(cls, setup: dict[str, Any], tell: Callable[[Note], None]) -> "Stepping":
-        """As a parent says in JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`."""
+        """As a parent says in JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`, `metrics`."""
         bounds = setup["guards"].pop("reward_bounds")
         guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
         managers = None if setup["managers"] is None else Managers(**setup["managers"])
         faults = tuple(fault_from_json(said) for said in setup["faults"])
-        return cls(setup["name"], setup["options"], managers, faults, guards, setup["low"], setup["high"], tell, setup["state"])
+        metrics = tuple(metric_from_json(said) for said in setup.get("metrics", ()))
+        return cls(setup["name"], setup["options"], managers, faults, guards, setup["low"], setup["high"], tell, setup["state"], metrics)
 
     @property
     def spec(self) -> Spec:
@@ -138,7 +142,7 @@ class Stepping:
             env.without_state()
         first = self.adapters[k] is None
         self.adapters[k] = env
-        made = layered(env, self.managers, self.faults)
+        made = layered(env, self.managers, self.faults, self.metrics)
         for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():
             self.tell({"fault": NOTICE, "env": 0, "text": text})
         return made

@@ -24,6 +24,7 @@ from marlstone.envs.faults import Fault, fault_to_json
 from marlstone.envs.guards import FAULTS, Guards
 from marlstone.envs.make import one_per_process
 from marlstone.envs.managed import Managers
+from marlstone.envs.own_metrics import metric_to_json
 from marlstone.rollout import wire
 from marlstone.rollout.env_stepper import NOTICE
 from marlstone.rollout.fault_log import EnvironmentFailed, FaultLog, Health, text_of
@@ -38,8 +39,9 @@ class Workers:
     """`b` environments called `name` over `num_workers` processes. A `VectorEnv` whose state is None.
 
     Arguments: `name`, as on the command line; `options`, more options; `guards`; `num_workers`, at most b, and exactly b
-    for environments that need a process each; `managers` and `faults`, put over each environment; `state`, whether anybody reads the
-    environment's own state (central critics do); `log`, which reports the first fault of each kind, and is given the counts on closing.
+    for environments that need a process each; `metrics` of the user's own, `managers` and `faults`, put over each environment; `state`,
+    whether anybody reads the environment's own state (central critics do, and metrics may); `log`, which reports the first fault of each
+    kind, and is given the counts on closing.
     Environment i's episode e has the same seed however many workers there are. The first construction for a name in this process probes
     one step (`Stepping.probe`).
     Attributes: `spec`; `counts`, faults by name so far; `notes`, the latest of them in words; `restarts`, of processes.
@@ -50,12 +52,13 @@ class Workers:
     def __init__(
         self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2,
         managers: Managers | None = None, faults: Sequence[Fault] = (), state: bool = True, log: FaultLog | None = None,
+        metrics: Sequence[Any] = (),
     ) -> None:  # fmt: skip
         if b < 1 or num_workers < 1:
             raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
         self.name, self.b, self.guards = name, b, guards or Guards()
         self._options, self._managers, self._faults = dict(options or {}), managers, [fault_to_json(f) for f in faults]
-        self._state = state
+        self._state, self._metrics = state or bool(metrics), [metric_to_json(m) for m in metrics]
         self.workers = b if one_per_process(name) else min(num_workers, b)
         self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
         self.restarts = 0
@@ -140,7 +143,7 @@ class Workers:
         wire.tell(process.link, wire.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
-            "faults": self._faults, "state": self._state,
+            "faults": self._faults, "state": self._state, "metrics": self._metrics,
             "masked": self._masked if self._masked is not None or w == 0 else [],
         })  # fmt: skip
         return process

@@ -61,7 +61,7 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     rows = config.rollout.envs * config.rollout.length
     total = -(-config.steps // rows)
     if is_jax(config.env):
-        env = layered(make(config.env), config.architecture.managers(), config.faults)
+        env = layered(make(config.env), config.architecture.managers(), config.faults, config.metrics)
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
