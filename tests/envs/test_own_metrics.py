@@ -14,11 +14,11 @@ from marlstone.core.records import replace
 from marlstone.core.types import Metric
 from marlstone.envs.conformance import NonConforming
 from marlstone.envs.faults import Noise
-from marlstone.envs.layers import layered
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.envs.own_metrics import metric_from_json, metric_to_json, metrics_of
 from marlstone.envs.transition import Transition
+from marlstone.envs.wrappers import wrap_env
 from marlstone.evaluation.paired.players import together
 from marlstone.rollout.worker_pool import Workers
 
@@ -36,7 +36,7 @@ def test_the_same_metrics_in_jax_and_in_python() -> None:
     """Values follow from what was done and paid, step by step; memory begins anew with an episode; direction and reduction are declared."""
     metrics = mine("second", "gone", "Highest")
     declared = {"second": Metric("up", "sum"), "gone": Metric("down", "sum"), "highest": Metric("up", "last")}
-    env: Any = layered(make(CLIMBING), None, (), metrics)
+    env: Any = wrap_env(make(CLIMBING), None, (), metrics)
     assert env.spec.metrics == declared | make(CLIMBING).spec.metrics
     for key in (0, 1):
         highest, (state, step) = -np.inf, env.init(jax.random.key(key))
@@ -46,7 +46,7 @@ def test_the_same_metrics_in_jax_and_in_python() -> None:
             state, step = env.step(state, action, jax.random.key(t))
             highest = max(highest, float(step.team_reward))
             assert [float(step.metrics[k]) for k in declared] == [(t + key) % 3, float((step.discount == 0).sum()), highest]
-    host: Any = layered(make(TOY), None, (), metrics)
+    host: Any = wrap_env(make(TOY), None, (), metrics)
     for seed in (0, 1):
         highest, step = -np.inf, host.reset(seed)
         for t in range(3):
@@ -59,7 +59,7 @@ def test_the_same_metrics_in_jax_and_in_python() -> None:
 def test_metrics_measure_the_environment_itself() -> None:
     """Below managers and faults: agents are the environment's own, and noise is not seen. What is put over it keeps them."""
     plain: Any = make(CLIMBING)
-    env: Any = layered(plain, Managers(2, roles=2), (Noise(scale=1.0),), mine("second"))
+    env: Any = wrap_env(plain, Managers(2, roles=2), (Noise(scale=1.0),), mine("second"))
     state, _ = env.init(jax.random.key(0))
     action = tuple(np.ones((g.count, *((len(g.space.sizes),) if hasattr(g.space, "sizes") else ())), int) for g in env.spec.groups)
     _, step = env.step(state, action, jax.random.key(1))
@@ -106,17 +106,17 @@ def test_worker_processes_measure_too() -> None:
 )
 def test_what_cannot_be_measured_is_refused(name: str, env: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        layered(make(env), None, (), mine(name, env=env))
+        wrap_env(make(env), None, (), mine(name, env=env))
 
 
 def test_two_of_one_name_are_refused() -> None:
     with pytest.raises(UserError, match="metric 'second': there is one of that name already"):
-        layered(make(CLIMBING), None, (), mine("second", "second"))
+        wrap_env(make(CLIMBING), None, (), mine("second", "second"))
 
 
 @pytest.mark.parametrize(("name", "says"), [("fails", r"own_metrics.py line \d+: KeyError"), ("several", "return one number")])
 def test_what_fails_while_python_steps_names_its_line(name: str, says: str) -> None:
-    host: Any = layered(make(TOY), None, (), mine(name))
+    host: Any = wrap_env(make(TOY), None, (), mine(name))
     host.reset(0)
     with pytest.raises(NonConforming, match=says):
         host.step((np.array([0, 0]),))

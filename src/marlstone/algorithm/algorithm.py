@@ -14,9 +14,9 @@ from marlstone.algorithm.state import Nets, Policy, Train
 from marlstone.algorithm.views import ViewBuilder
 from marlstone.architectures.acting import log_prob
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, Memory, ObservationNormalizer
-from marlstone.core.distributions import noise_of
+from marlstone.core.distributions import draw_group_noise
 from marlstone.core.flops import Flops, count_products
-from marlstone.core.normalize import Scales, targets, update_moments
+from marlstone.core.normalize import Scales, init_ema_moments, update_moments
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step, Trajectory, Views
 from marlstone.credit.contract import Asked, Credit
@@ -108,7 +108,7 @@ class Algorithm:
         target_params = jax.tree.map(jnp.copy, nets) if learner.lags else None
         seen = self.sets.unseen() if learner.normalize_observations else ObservationNormalizer(tuple({} for _ in self.spec.groups), None)
         k = sum(self.sets.sizes)
-        scale, version = Scales(targets(k), targets(k)), jnp.array(0, jnp.int32)
+        scale, version = Scales(init_ema_moments(k), init_ema_moments(k)), jnp.array(0, jnp.int32)
         return Train(nets, seen, scale, Adam().init(nets), version, self._explore(jnp.zeros(())), target_params, replay)
 
     def memory(self, b: int) -> Memory:
@@ -283,7 +283,7 @@ class Algorithm:
         train = jax.eval_shape(whole.init, jax.random.key(0), trajectory)
         row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((b, *x.shape[2:]), x.dtype), trajectory.step)
         spaces, counts = [g.space for g in self.spec.groups], [g.count for g in self.spec.groups]
-        noise = jax.eval_shape(lambda key: noise_of(spaces, counts, key, (b,)), jax.random.key(0))
+        noise = jax.eval_shape(lambda key: draw_group_noise(spaces, counts, key, (b,)), jax.random.key(0))
         act = count_products(whole.act, train.policy, row, trajectory.memory, noise)
         learn = count_products(whole.update, train, trajectory, 0.0, jax.random.key(0))
         learn += count_products(whole.remember, train, trajectory, trajectory.memory)

@@ -2,7 +2,7 @@
 
 Conventions, chosen to compare with Mava: time limits 100 (foraging) and 500 (warehouse), agents' levels up to 2, vector
 observations as float32 without agent ids (networks add those) and without the step count (Mava shows neither policy the
-clock); `return` is the sum over agents and rows, at most 1 in foraging, and one per delivery in the warehouse.
+clock); `return` is the sum over agents and steps, at most 1 in foraging, and one per delivery in the warehouse.
 """
 
 from collections.abc import Callable, Mapping

@@ -28,10 +28,16 @@ FILE, JAX_FILE = "file", "jax"  # the sources of a user's own file: stepped by P
 class Source:
     """Where environments come from, a line of `marlstone envs`.
 
-    Fields: `name`; `module`, the adapter in this package; `jax`, whether environments are pure JAX functions (fused
-    runtime) or Python objects (worker processes); `packages`, what must be importable; `extra`, the extra of this
-    package that brings them ("" when nothing is needed); `examples`, names that work; `about`, one line; `shown`, what the examples need
-    besides, and `shown_extra`, the extra that brings it.
+    Attributes:
+      name: what comes before the colon.
+      module: the adapter in this package.
+      jax: whether environments are pure JAX functions (fused runtime) or Python objects (worker processes).
+      packages: what must be importable.
+      extra: the extra of this package that brings them ("" when nothing is needed).
+      examples: names that work.
+      about: one line.
+      shown: what the examples need besides.
+      shown_extra: the extra that brings it.
     """
 
     name: str
@@ -46,10 +52,12 @@ class Source:
 
     @property
     def installed(self) -> bool:
+        """Whether environments of this source can be made here."""
         return not self.missing
 
     @property
     def missing(self) -> tuple[str, ...]:
+        """Packages that must still be installed."""
         return tuple(p for p in self.packages if importlib.util.find_spec(p) is None)
 
     @property

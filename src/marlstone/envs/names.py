@@ -1,7 +1,7 @@
 """Names and options as people type them: how an option's value is read, and the error every adapter raises for one it does not know.
 
 ?x=3&speed=0.5&deep=true      whole numbers, decimal numbers, true and false; anything else is text: 007, nan, [1,2]
-?points:=[1,2]&x:="3"         after `:=`, JSON: any type; what a TOML table `[env.options]` says is written so
+?points:=[1,2]&x:="3"         after `:=`, JSON: any type; a TOML table `[env.options]` is written so
 """
 
 import difflib
@@ -32,7 +32,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(known)}"
 
 
-def settle(where: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_options(where: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults overridden by `options`; the type of a default is the type of the option (an int may stand for a float).
 
     Raises `UnknownEnvironment` naming the environment, the option, its value and the remedy.
@@ -64,7 +64,7 @@ def option_value(text: str) -> bool | int | float | str:
     return text
 
 
-def ambiguous(text: str) -> bool:
+def is_ambiguous(text: str) -> bool:
     """Whether text stays text that some reader might take for a number, a list or nothing: `007`, `nan`, `1_000`, `[1,2]`, `none`."""
     if not isinstance(option_value(text), str):
         return False
@@ -111,7 +111,9 @@ def with_options(name: str, options: Mapping[str, Any]) -> str:
             ) from error
         plain = value if isinstance(value, str) else text
         same = (
-            type(option_value(plain)) is type(value) and option_value(plain) == value and not (isinstance(value, str) and ambiguous(plain))
+            type(option_value(plain)) is type(value)
+            and option_value(plain) == value
+            and not (isinstance(value, str) and is_ambiguous(plain))
         )
         escape = lambda t: quote(t, safe="[]{}(),:\"' /+*!$;@")
         named = escape(key).replace(":", "%3A")  # a colon before the equals sign announces JSON
@@ -119,18 +121,18 @@ def with_options(name: str, options: Mapping[str, Any]) -> str:
     return f"{name}{'&' if '?' in name else '?'}{'&'.join(items)}" if items else name
 
 
-def doubtful(name: str) -> list[str]:
+def ambiguous_options(name: str) -> list[str]:
     """One note for each option of a name that was read as text and may have been meant otherwise."""
     notes = []
     for item in filter(None, name.partition("?")[2].split("&")):
         key, _, text = item.partition("=")
-        if not key.endswith(":") and ambiguous(unquote(text)):
+        if not key.endswith(":") and is_ambiguous(unquote(text)):
             remedy = f"for another type write {key}:=... (JSON), or a table [env.options]"
             notes.append(f"option {unquote(key)} = {unquote(text)!r} is taken as text; {remedy}")
     return notes
 
 
-def versions(paths: Iterable[str], prefix: str = "") -> list[str]:
+def installed_versions(paths: Iterable[str], prefix: str = "") -> list[str]:
     """Installed modules that are these in another version, oldest first, without `prefix`: `sisl.pursuit_v5` for `sisl.pursuit_v4`."""
     found: dict[str, int] = {}
     for path in paths:

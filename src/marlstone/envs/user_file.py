@@ -43,7 +43,7 @@ def _fit(where: str, function: Callable[..., Any], options: Mapping[str, Any]) -
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return  # written in C: the call says
+        return  # written in C: calling it shows
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for key, value in options.items():

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.core.distributions import ActionSpace, explored
+from marlstone.core.distributions import ActionSpace, exploration_head
 from marlstone.core.layers import Dense
 from marlstone.core.records import replace
 from marlstone.core.returns import vtrace
@@ -104,7 +104,7 @@ class PolicyGradient:
 
     def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
         """Policies explore by being stochastic; where credit asks for more, a share of their actions is the agent's default, or any."""
-        return explored("mixed", space, head, legal, explore, default)
+        return exploration_head("mixed", space, head, legal, explore, default)
 
     def update_target(self, target_params: None, nets: Any, opt: Any) -> None:
         return None
@@ -116,7 +116,7 @@ class PolicyGradient:
         part = lambda p: jnp.clip((p - SHARPEN_FROM) / (SHARPEN_TO - SHARPEN_FROM), 0, 1)
         following = jnp.where(version > 0, progress * (version + 1) / jnp.maximum(version, 1), 0.0)
         factor = self.sharpen ** (part(following) - part(progress))
-        head = lambda space, p: replace(p, head=Dense(*space.sharpened(p.head.w, p.head.b, factor)))
+        head = lambda space, p: replace(p, head=Dense(*space.scale_head(p.head.w, p.head.b, factor)))
         return tuple(head(space, p) for space, p in zip(spaces, actor, strict=True))
 
     def rate(self, progress: Array) -> tuple[Array, Array]:

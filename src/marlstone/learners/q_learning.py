@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.core.distributions import ActionSpace, enumerable, explored
+from marlstone.core.distributions import ActionSpace, enumerable, exploration_head
 from marlstone.core.records import replace
 from marlstone.core.returns import vtrace
 from marlstone.core.types import Trajectory, Views
@@ -94,7 +94,7 @@ class ValueBased:
 
     def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
         """Action values -> the head of an epsilon-greedy policy: sampling and log-probs need no second path."""
-        return explored("greedy", space, head, legal, explore, default)
+        return exploration_head("greedy", space, head, legal, explore, default)
 
     def targets(self, asked: Asked, views: Views, trajectory: Trajectory, target_params: Any = None, then: Any = None) -> LearningTargets:
         """Q(lambda) from the target networks' value of the online networks' best action, `[b t n]`."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from marlstone.rollout import boot, wire
+from marlstone.rollout import boot, messages
 from marlstone.rollout.reaper import REAPER, kill_group
 
 CLOSING = 2.0  # seconds that environments may take to close, all together
@@ -82,12 +82,12 @@ class WorkerProcess(Child):
         super().__init__(WORKER, (memory,))
 
 
-def shut(processes: list[WorkerProcess], descriptors: list[int]) -> None:
+def end_workers(processes: list[WorkerProcess], descriptors: list[int]) -> None:
     """End all processes and release the memory; what `close`, the garbage collector and the end of Python all come to."""
     for p in processes:
         try:
-            wire.tell(p.link, wire.QUIT)
-        except (wire.Closed, OSError):
+            messages.send(p.link, messages.QUIT)
+        except (messages.Closed, OSError):
             continue  # it has gone already
     until = time.monotonic() + CLOSING
     for p in processes:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from marlstone.algorithm import Policy, Train
-from marlstone.core.episodes import Finished, Tally
+from marlstone.core.episodes import EpisodeSums, Tally
 from marlstone.core.records import record
-from marlstone.rollout.unroll import Acting
+from marlstone.rollout.unroll import RolloutState
 
 Array = Any
 
@@ -15,7 +15,7 @@ class State:
     """Everything one training seed carries: enough to go on as if it had never stopped."""
 
     train: Train
-    acting: Acting
+    acting: RolloutState
     tally: Tally
     act_key: Array
     learn_key: Array
@@ -25,7 +25,7 @@ class State:
 class Report:
     """One update's figures."""
 
-    finished: Finished
+    finished: EpisodeSums
     steps: Array
     losses: dict[str, Array]
 

@@ -29,7 +29,7 @@ from marlstone.core.errors import UserError
 Array = Any
 Bounds = tuple[float, float]
 HORIZON = 10_000_000
-"""More episodes than this nobody waits for: `needed` says None."""
+"""More episodes than this nobody waits for: `observations_needed` says None."""
 
 
 def confidence_sequence(x: Array, bounds: Bounds, alpha: float = 0.05) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,7 +38,7 @@ def confidence_sequence(x: Array, bounds: Bounds, alpha: float = 0.05) -> tuple[
     `bounds` are declared before looking, and hold for every x. Intervals only shrink; `lo > hi`: no single mean fits, the mean has
     moved (or the 1 in 1/alpha came true). Raises `UserError` for nothing observed, or an observation that is not within the bounds.
     """
-    values, (low, high) = np.asarray(x, float), checked(bounds, alpha)
+    values, (low, high) = np.asarray(x, float), check_bounds(bounds, alpha)
     if values.ndim == 0 or not values.size:
         raise UserError("x has no observation: give at least one")
     if not (np.isfinite(values).all() and values.min() >= low and values.max() <= high):
@@ -63,12 +63,12 @@ def paired_sequence(a: Array, b: Array, bounds: Bounds, alpha: float = 0.05) -> 
     ours, theirs = np.asarray(a, float), np.asarray(b, float)
     if ours.shape != theirs.shape:
         raise UserError(f"a has shape {ours.shape} and b {theirs.shape}: pairs need as many of each, in the same order")
-    return confidence_sequence(np.clip(ours - theirs, *checked(bounds, alpha)), bounds, alpha)
+    return confidence_sequence(np.clip(ours - theirs, *check_bounds(bounds, alpha)), bounds, alpha)
 
 
-def needed(variance: float, half: float, bounds: Bounds, alpha: float = 0.05) -> int | None:
+def observations_needed(variance: float, half: float, bounds: Bounds, alpha: float = 0.05) -> int | None:
     """About how many observations of this variance until the half-width is `half`; None beyond `HORIZON`."""
-    low, high = checked(bounds, alpha)
+    low, high = check_bounds(bounds, alpha)
     t = np.geomspace(1, HORIZON, 500)
     spread = max(variance / (high - low) ** 2, 1e-12)
     bet = _bet((0.25 + spread * (t - 1)) / t, t, alpha)
@@ -136,7 +136,7 @@ def baseline_alarm(
     return say("unresolved", f"cannot yet resolve {much}, about {' and '.join(parts)} needed", more_live or None, more_baseline or None)
 
 
-def checked(bounds: Bounds, alpha: float) -> Bounds:
+def check_bounds(bounds: Bounds, alpha: float) -> Bounds:
     """The bounds as numbers; raises `UserError` where they, or alpha, make no sense."""
     low, high = bounds
     if not (np.isfinite([low, high]).all() and low < high):
@@ -157,5 +157,5 @@ def _psi(bet: np.ndarray) -> np.ndarray:
 def _more(x: np.ndarray, half: float, bounds: Bounds, alpha: float) -> int | None:
     """How many more than there are, at the variance seen (a prior 1/4 of the span counting as one observation)."""
     prior = 0.25 * (bounds[1] - bounds[0]) ** 2
-    total = needed(float((prior + x.size * x.var()) / (x.size + 1)), half, bounds, alpha)
+    total = observations_needed(float((prior + x.size * x.var()) / (x.size + 1)), half, bounds, alpha)
     return None if total is None else max(total - x.size, 0)

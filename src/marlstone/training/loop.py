@@ -23,15 +23,15 @@ from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
 from marlstone.core.spec_json import spec_to_json
 from marlstone.envs.guards import return_bounds
-from marlstone.envs.layers import layered
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
+from marlstone.envs.wrappers import wrap_env
 from marlstone.play.episodes import how_many, recorder
 from marlstone.play.judging import choose, judge, resolve, returns_record
 from marlstone.policy.numpy_actor import describe
 from marlstone.policy.policy import Policy
 from marlstone.rollout.fault_log import FaultLog, Faults
-from marlstone.rollout.unroll import chunk_bytes, trajectory_shapes
+from marlstone.rollout.unroll import trajectory_bytes, trajectory_shapes
 from marlstone.runs.checkpoint import Checkpoint, load, read, save
 from marlstone.runs.curve import draw
 from marlstone.runs.directory import RunDirectory
@@ -61,7 +61,7 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     rows = config.rollout.envs * config.rollout.length
     total = -(-config.steps // rows)
     if is_jax(config.env):
-        env = layered(make(config.env), config.architecture.managers(), config.faults, config.metrics)
+        env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics)
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
@@ -155,8 +155,11 @@ def _train(
     state = clock.time("starting", runtime.start)
     ledgers, done, taken, owed = [Ledger() for _ in runtime.seeds], 0, None, False
     if resume is not None:
-        kept, meta = load(resume.path, runtime.spread.trim(state))
-        state, ledgers = clock.time("starting", lambda: runtime.restored(runtime.spread.pad(kept))), [Ledger(**x) for x in meta["ledgers"]]
+        kept, meta = load(resume.path, runtime.placement.trim(state))
+        state, ledgers = (
+            clock.time("starting", lambda: runtime.restored(runtime.placement.pad(kept))),
+            [Ledger(**x) for x in meta["ledgers"]],
+        )
         done, owed = int(np.asarray(kept.train.version)[0]), meta.get("owed", False)
     elif initial is not None:
         state, taken = begin_from(initial, runtime, state)
@@ -166,9 +169,9 @@ def _train(
     report("compiling", resumed_from)
     most = min(MOST, runtime.total)
     advance = clock.time("compiling", lambda: runtime.compile(state, most))
-    trajectory = trajectory_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+    trajectory = trajectory_shapes(runtime.algorithm, runtime.placement.first(state.acting), config.rollout.length)
     flops = runtime.algorithm.flops(trajectory)
-    handed = chunk_bytes(trajectory)
+    handed = trajectory_bytes(trajectory)
     every = max(1, config.steps_between_checkpoints // rows)
     trained_steps, pace, stopped, took, lately, saved = 0, 1, False, float("inf"), dict[str, Any](), done
     logged = how_many(config, runtime.algorithm.spec)
@@ -202,7 +205,7 @@ def _train(
                 took = time.perf_counter() - start
                 if (fault := runtime.refusal(state)) is not None:
                     raise fault
-                out = jax.device_get(runtime.spread.trim(out))
+                out = jax.device_get(runtime.placement.trim(out))
                 done += n
                 pace = max(1, round(n * HOST_CONTACT / max(took, 1e-6)))
                 steps = out.steps.sum(1)
@@ -230,7 +233,7 @@ def _train(
                 report("checkpointing", min(done * rows, config.steps))
                 store.flush()
                 meta = {"ledgers": [vars(x) for x in ledgers], "faults": faults.totals, "purpose": purpose_of(config.seed), "owed": owed}
-                keep(run, done * rows, runtime.spread.trim(state), meta, clock)
+                keep(run, done * rows, runtime.placement.trim(state), meta, clock)
                 runtime.saved()
                 saved = done
         if stopped and (done < runtime.total or owed):
@@ -261,7 +264,7 @@ def _train(
         "compile_seconds": clock.seconds.get("compiling", 0.0),
         "phases": phases(clock, trained_steps, limit),
         "flops_per_step": {"acting": flops.acting, "learning": flops.learning},
-        "parameters_sha256": parameters_sha256(jax.device_get(runtime.spread.trim(state.train.nets))),
+        "parameters_sha256": parameters_sha256(jax.device_get(runtime.placement.trim(state.train.nets))),
         "resumed_from_step": resumed_from,
         "faults": faults.totals,
         "evaluation_faults": dict(runtime.judged.counts),
@@ -283,7 +286,7 @@ def _describe(run: RunDirectory, runtime: Backend) -> None:
 def freeze(run: RunDirectory, runtime: Backend, state: State, act: Act) -> list[str] | None:
     """Write every seed's policy as it is deployed to `RUN/policy/seed-K`; their folders. Where NumPy cannot run a user's own part: None,
     and a note why."""
-    policies, out, network = jax.device_get(runtime.spread.trim(state.train.policy)), [], None
+    policies, out, network = jax.device_get(runtime.placement.trim(state.train.policy)), [], None
     shutil.rmtree(run.artifacts, ignore_errors=True)  # of an earlier life of this run
     for i, seed in enumerate(runtime.seeds):
         source = {"run": run.path.name, "seed": seed, "updates": int(np.asarray(state.train.version)[i])}
@@ -316,7 +319,7 @@ def copied(runtime: Backend, state: State) -> State | None:
             return jax.random.wrap_key_data(jax.numpy.asarray(np.array(jax.random.key_data(x))), impl=jax.random.key_impl(x))
         return np.array(x)
 
-    return jax.tree.map(copy, runtime.spread.trim(state))
+    return jax.tree.map(copy, runtime.placement.trim(state))
 
 
 def _name(part: Any) -> str:
@@ -360,7 +363,7 @@ def begin_from(source: Checkpoint, runtime: Backend, state: State) -> tuple[Stat
     count = next(iter(stored.values())).array.shape[0]
     pick = np.arange(len(runtime.seeds)) % count
     stored = {k: replace(leaf, array=leaf.array[pick]) for k, leaf in stored.items()}
-    trimmed = runtime.spread.trim(state)
+    trimmed = runtime.placement.trim(state)
     learned = {"nets": trimmed.train.nets, "seen": trimmed.train.seen, "targets": trimmed.train.targets}
     renamed = {k.removeprefix("train."): leaf for k, leaf in stored.items()}
     learned, taken, kept = fit(renamed, learned)
@@ -368,7 +371,7 @@ def begin_from(source: Checkpoint, runtime: Backend, state: State) -> tuple[Stat
         raise UserError(f"nothing of {source.path} fits this run: use the same environment, body and sharing")
     train = replace(trimmed.train, **learned)
     note = {"checkpoint": str(source.path), "taken": len(taken), "kept_fresh": [k for k in kept if k.startswith("nets.")]}
-    return runtime.spread.pad(replace(trimmed, train=train)), note
+    return runtime.placement.pad(replace(trimmed, train=train)), note
 
 
 @contextmanager
@@ -376,14 +379,14 @@ def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend
     """A run's runtime and the state it was left in; of a folder of policies, what acts alone is as it was. Closed on leaving."""
     runtime = runtime_of(config)
     try:
-        fresh = runtime.spread.trim(runtime.start())
+        fresh = runtime.placement.trim(runtime.start())
         if checkpoint.path.parent.name == "policies":
             policies = read_policies(checkpoint.path, fresh.train.policy, len(runtime.seeds))
             version = checkpoint.step // (config.rollout.envs * config.rollout.length)
             state = replace(fresh, train=fresh.train.acting_by(policies, version))
         else:
             state, _ = load(checkpoint.path, fresh)
-        yield runtime, runtime.spread.pad(state)
+        yield runtime, runtime.placement.pad(state)
     finally:
         runtime.close()
 

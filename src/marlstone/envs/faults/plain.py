@@ -1,4 +1,4 @@
-"""Faults as plain JSON and back: how worker processes and actors, which load no configuration, are told of them."""
+"""Faults as plain JSON and back: for worker processes and actors, which load no configuration."""
 
 import dataclasses
 import inspect
@@ -29,11 +29,11 @@ def fault_to_json(fault: Fault) -> dict[str, Any]:
     return {"kind": kind, **{f.name: to_plain(getattr(fault, f.name), f"fault {kind!r}: {f.name}") for f in dataclasses.fields(fault)}}
 
 
-def fault_from_json(said: dict[str, Any]) -> Fault:
+def fault_from_json(plain: dict[str, Any]) -> Fault:
     """The inverse; lists become tuples again."""
-    fields = {k: from_plain(v) for k, v in said.items() if k != "kind"}
+    fields = {k: from_plain(v) for k, v in plain.items() if k != "kind"}
     own = {cls.kind: cls for cls in FAULTS}
-    if (kind := said["kind"]) in own:
+    if (kind := plain["kind"]) in own:
         return own[kind](**fields)
     file, _, name = kind.rpartition(":")
     return getattr(load(file), name)(**fields)

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from marlstone.envs.faults import Fault, under
+from marlstone.envs.faults import Fault, with_faults
 from marlstone.envs.managed import Managers
 from marlstone.envs.own_metrics import measured
 
 
-def layered(env: Any, managers: Managers | None = None, faults: Sequence[Fault] = (), metrics: Sequence[Any] = ()) -> Any:
+def wrap_env(env: Any, managers: Managers | None = None, faults: Sequence[Fault] = (), metrics: Sequence[Any] = ()) -> Any:
     """`env`, an `Env` or a `HostEnv`, with what is put over it: the one order in which every runtime does. Raises `UserError`."""
     env = measured(env, metrics)
-    return under(faults, env if managers is None else managers.over(env))
+    return with_faults(faults, env if managers is None else managers.over(env))
