@@ -8,8 +8,6 @@ It asks its arrays for nothing that NumPy lacks, and says so (`numpy`); `marlsto
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
-
 from marlstone.encoders import Encoder, Leaf, convolved
 
 Array = Any
@@ -31,6 +29,8 @@ class MyEncoder(Encoder):
         return -(-height // 2) * -(-width // 2) * self.channels
 
     def init(self, leaf: Leaf, key: Array) -> Any:
+        import jax  # here, so that what acts in NumPy never loads it
+
         first, *keys = jax.random.split(key, 1 + 2 * self.blocks)
         filters = lambda k, before: jax.random.normal(k, (9 * before, self.channels)) * (2 / (9 * before)) ** 0.5
         blocks = tuple({"a": filters(a, self.channels), "b": filters(b, self.channels)} for a, b in zip(keys[::2], keys[1::2], strict=True))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from marlstone.algorithm import Algorithm
@@ -12,10 +13,15 @@ from marlstone.cli import main
 from marlstone.config import dump, load, parse
 from marlstone.core.distributions import Discrete
 from marlstone.core.errors import UserError
-from marlstone.core.types import Group, Leaf, Spec
+from marlstone.core.types import Group, Leaf, Spec, Step
 from marlstone.credit import Credit, Individual
 from marlstone.encoders import Encoder, Image, Vector
+from marlstone.fleet.actor import own_parts as fleet_parts
+from marlstone.fleet.lifecycle import part_class
 from marlstone.learners import PolicyGradient
+from marlstone.policy.numpy_actor import FastActor, describe, own_parts, weights
+from marlstone.policy.policy import Policy
+from tests.batches import begun, quick
 
 ROOT = Path(__file__).parents[2]
 OWN = ROOT / "examples"
@@ -42,7 +48,12 @@ def test_all_examples_train_together_and_are_judged(tmp_path: Path, capsys: pyte
     out = capsys.readouterr()
     record = json.loads(out.out)
     assert record["true_metrics"]["spread"] >= 0 and set(record["returns_by_acting"]["mode"]["true_metrics"]) == set(record["true_metrics"])
-    assert record["policy"] is None and "no policy artifact" in out.err  # NumPy would have to load code
+    assert len(record["policy"]) == 1
+    with pytest.raises(UserError, match=r"a part of its user's own, My(Encoder|Body): give its class"):
+        Policy.load(record["policy"][0])
+    architecture = load(tmp_path / "run" / "config.toml").architecture
+    parts = [type(architecture.body), type(architecture.encoders["all"])]
+    assert Policy.load(record["policy"][0], parts).agents == ("dial_0", "dial_1")
     config = load(tmp_path / "run" / "config.toml")
     assert type(config.architecture).__name__ == "MyArchitecture" and config.architecture.encoders["all"].channels == 2
     recorded = json.loads((tmp_path / "run" / "files.json").read_text())
@@ -116,3 +127,33 @@ def test_one_set_of_rules_for_every_part(contract: Any, tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=f"{field} = .*{says}"):
             load(None, {"env": "any", field: kind})
+
+
+@pytest.mark.parametrize("sharing", ["all", "none"])
+def test_own_parts_act_in_numpy_as_in_jax(sharing: Any) -> None:
+    """By a description that names them and weights, with their classes given; refused where a class does not say that it runs there."""
+    fields = {"architecture.encoders.all.channels": "2", "architecture.body.width": "6", "architecture.sharing": sharing}
+    own = {"encoder": str(OWN / "my_encoder.py:MyEncoder"), "body": str(OWN / "my_body.py:MyBody")}
+    it = Algorithm(SPEC, load(None, {"env": "any", **own, **fields}).architecture, Individual(), PolicyGradient())
+    policy, rng, ones = begun(it).policy, np.random.default_rng(0), np.ones((3, 2), np.float32)
+    seen = {k: rng.integers(0, 256, (3, 2, *x.shape)).astype(x.dtype) for k, x in LEAVES.items()}
+    here, no = ones.astype(bool), np.zeros(3, bool)
+    step = Step((seen,), np.zeros((3, 3), np.float32), ones, ones[:, 0], ones, ones[:, 0], no, no, (None,), here, here, {})
+    actor = FastActor(json.loads(json.dumps(describe(it))), own_parts(it))
+    actor.load(weights(policy))
+    (mine,), _ = actor.heads(step, actor.memory(3))
+    (theirs,), _ = quick(it.heads)(policy, step, it.memory(3))
+    assert isinstance(mine, np.ndarray)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="give its class"):
+        FastActor(describe(it))
+    silent = type("Silent", (type(it.architecture.body),), {})
+    with pytest.raises(ValueError, match=r"Silent does not say that it runs in NumPy .*use fleet.actor = 'reference'"):
+        describe(Algorithm(SPEC, Decentralized(silent(6)), Individual(), PolicyGradient()))
+
+
+def test_a_fleets_actors_are_told_of_own_parts() -> None:
+    own = {"encoder": str(OWN / "my_encoder.py:MyEncoder"), "body": str(OWN / "my_body.py:MyBody")}
+    told = fleet_parts(load(None, {"env": "any", **own}))
+    assert told == [own["body"], own["encoder"]] and [part_class(name).__name__ for name in told] == ["MyBody", "MyEncoder"]
+    assert fleet_parts(load(None, {"env": "any"})) == []

@@ -14,11 +14,7 @@ SOURCE, REFERENCE = ROOT / "src" / "marlstone", ROOT / "docs" / "reference"
 
 ALLOWED = {
     "algorithm": 8,
-    "architectures": 28,
     "cli": 4,
-    "config": 1,
-    "credit": 22,
-    "encoders": 1,
     "evaluation": 47,
     "fleet": 70,
     "learners": 35,

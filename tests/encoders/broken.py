@@ -103,6 +103,8 @@ class First(Sound):
 class JaxOnly(Sound):
     """Claims NumPy, and calls JAX."""
 
+    numpy: ClassVar[bool] = True
+
     def apply(self, p: Any, leaf: Leaf, x: Any) -> Any:
         return jnp.asarray(super().apply(p, leaf, x))
 

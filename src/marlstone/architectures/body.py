@@ -25,8 +25,11 @@ class Body(Protocol):
     The first layer, which is linear, is made elsewhere (`encoders.fuse`), `intake` wide; so is the head, over features `end` wide.
     `activation` is what follows the first layer. Parameters of agents that share none are stacked on a leading axis of `sets`; `owners`,
     whose set each agent uses, is None where there is nothing to look up. `core.layers.dense_init` makes such parameters and `dense`
-    applies them, for one set or many.
+    applies them, for one set or many. `numpy`: whether `advance`, step by step, and `finish` run on NumPy's arrays too, as policies do
+    that act without JAX.
     """
+
+    numpy: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -91,11 +94,12 @@ def _known(part: str, norm: str) -> None:
 
 
 @dataclass(frozen=True)
-class Mlp:
+class Mlp(Body):
     """Fully connected layers of `hidden` units. `norm = "layer"` normalizes in front of each activation (Ba et al. 2016, without gains):
     value-based learning without target networks needs it."""
 
     kind: ClassVar[str] = "mlp"
+    numpy: ClassVar[bool] = True
     hidden: tuple[int, ...] = (128, 128)
     activation: Activation = "relu"
     norm: Norm = "none"
@@ -133,12 +137,13 @@ class Mlp:
 
 
 @dataclass(frozen=True)
-class Gru:
+class Gru(Body):
     """A layer of `before` units, `hidden` recurrent ones, layers of `after` units; `norm` as in `Mlp`, outside the recurrence.
 
     Memory is forgotten where an episode starts."""
 
     kind: ClassVar[str] = "gru"
+    numpy: ClassVar[bool] = True
     before: int = 128
     hidden: int = 128
     after: tuple[int, ...] = (128,)

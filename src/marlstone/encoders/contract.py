@@ -18,7 +18,8 @@ class Encoder(Protocol):
     """The contract. A frozen dataclass whose fields are its configuration: subclass it, in one file, and name it `file.py:Class`.
 
     `accepts`: kinds of leaves it encodes, of `image` and `vector`; `numpy`: whether `apply` runs on NumPy's arrays as it does on JAX's
-    (it asks its arrays for the namespace, `x.__array_namespace__()`).
+    (it asks its arrays for the namespace, `x.__array_namespace__()`), so that policies act by it without JAX. A
+    class that derives from another says so anew.
 
     Encoders do not know agents: parameters are those of one network, and agents, time and environments are leading axes. Images come as
     the environment gives them (`uint8` in 0..255, or floats); vectors come normalized, if `learner.normalize_observations`, and the
@@ -39,6 +40,11 @@ class Encoder(Protocol):
     @abstractmethod
     def apply(self, p: Any, leaf: Leaf, x: Array) -> Array:
         """`x [... *leaf.shape]` to features `[... width]`, float32, each entry by itself; any number of leading axes, none too."""
+
+
+def runs_in_numpy(part: Any) -> bool:
+    """Whether an encoder or a body says that it runs in NumPy. A class says so itself: one that derives from it may do otherwise."""
+    return bool(vars(type(part)).get("numpy", False))
 
 
 def encoders_of(group: Group, chosen: Mapping[str, Encoder], image: Encoder) -> dict[str, Encoder]:

@@ -19,6 +19,7 @@ from marlstone.core.records import replace
 from marlstone.core.trees import map_arrays
 from marlstone.core.types import Leaf
 from marlstone.encoders import Encoder
+from marlstone.encoders.contract import runs_in_numpy
 
 Array = Any
 CLOSE = 1e-4  # relative; programs compiled differently round differently
@@ -191,7 +192,7 @@ def agents_may_have_parameters_of_their_own(s: Specimen) -> None:
 
 def numpy_and_jax_agree(s: Specimen) -> None:
     """Where it claims to run in NumPy (`numpy = True`): the same features, made of NumPy's arrays alone."""
-    if not getattr(s.encoder, "numpy", False):
+    if not runs_in_numpy(s.encoder):
         raise Skipped("it does not claim to run in NumPy")
     p, x = map_arrays(np.asarray, s.p), s.seen(2, 3)
     y = s.encoder.apply(p, s.leaf, x)

@@ -7,7 +7,7 @@ runs the fused runtime's own unroll, compiled, for environments written in JAX a
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -63,11 +63,13 @@ def shipped(trajectory: Trajectory) -> list[Any]:
 
 class HostActor:
     """Environments of its own, in this process, as `EnvStepper.of` reads them, and a policy in NumPy. `retry`: seeds of episodes to begin
-    with; `skipped`: seeds never to begin."""
+    with; `skipped`: seeds never to begin; `parts`: classes of the user's own bodies and encoders."""
 
     def __init__(
-        self, stepping: dict[str, Any], post: Post, page: Page, retry: tuple[int, ...] = (), skipped: frozenset[int] = frozenset()
-    ) -> None:
+        self, stepping: dict[str, Any], post: Post, page: Page, retry: tuple[int, ...] = (), skipped: frozenset[int] = frozenset(),
+        parts: tuple[type, ...] = (),
+    ) -> None:  # fmt: skip
+        self.parts = parts
         self.post, self.page, self.skipped, self.retry = post, page, skipped, deque(retry)
         self.notes: list[Note] = []
         page.doing("building environments")
@@ -98,7 +100,7 @@ class HostActor:
     def load(self, weights: Weights) -> None:
         if self.policy is None:
             assert weights.about is not None
-            self.policy = FastActor(weights.about)
+            self.policy = FastActor(weights.about, self.parts)
             self.memory = self.policy.memory(self.post.envs)
             self.memory = replace(self.memory, critic=(), q=())
         self.policy.load(weights.arrays)
@@ -309,4 +311,14 @@ def setup_of(config: "RunConfig", post: Post, retry: tuple[int, ...], skipped: f
         "guards": asdict(config.guards), "managers": managers and asdict(managers), "faults": [fault_to_json(f) for f in config.faults],
         "metrics": [metric_to_json(m) for m in config.metrics], "state": config.architecture.central or bool(config.metrics),
     }  # fmt: skip
-    return {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}
+    told = {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}
+    return {**told, "parts": own_parts(config)}
+
+
+def own_parts(config: "RunConfig") -> list[str]:
+    """The user's own bodies and encoders, by file and class: what an actor in NumPy loads before it is sent a policy that names them."""
+    from marlstone.config.kinds import name_of
+
+    fields = vars(config.architecture).values()
+    parts = [x for value in fields for x in (value.values() if isinstance(value, dict) else (value,)) if is_dataclass(x)]
+    return [name_of(x) for x in parts if type(x).__module__.partition(".")[0] != "marlstone"]
