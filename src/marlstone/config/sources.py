@@ -153,14 +153,17 @@ def not_toml(source: str | Path, text: str, error: Exception) -> UserError:
 
 def given(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """A table with Python's `settings` laid over it: dotted fields or nested mappings, of numbers, texts, lists, or parts themselves
-    (`credit=Counterfactual()`). The table is changed and returned."""
+    (`credit=Counterfactual()`, `metrics=[WorstOff()]`). The table is changed and returned."""
     for path, value in settings.items():
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             _lay(values, path, part_table(value))
         elif isinstance(value, Mapping):
             given(values, {f"{path}.{k}": v for k, v in value.items()})
         else:
-            _lay(values, path, list(value) if isinstance(value, tuple) else value)
+            plain = list(value) if isinstance(value, tuple) else value
+            if isinstance(plain, list):
+                plain = [part_table(x) if dataclasses.is_dataclass(x) and not isinstance(x, type) else x for x in plain]
+            _lay(values, path, plain)
     return values
 
 
