@@ -9,15 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from marlstone.core.arrays import Array
 from marlstone.core.records import record
 from marlstone.core.types import Metric, Step
-
-Array = Any
 
 
 @record
 class Tally:
-    """Statistics of the episodes that are still running, `[b]` each (metrics: by name)."""
+    """Statistics of the episodes that are still running, `[b]` each (`metrics`: by name)."""
 
     team_return: Array
     length: Array

@@ -6,12 +6,9 @@ The inputs' share `x = [x_r x_z x_c]` is projected for the whole sequence before
 with U is inside. One step runs on JAX's arrays and on NumPy's.
 """
 
-from typing import Any
-
+from marlstone.core.arrays import Array
 from marlstone.core.layers import Dense, init_stacked, orthogonal
 from marlstone.core.records import record
-
-Array = Any  # jax.Array or numpy.ndarray
 
 
 @record

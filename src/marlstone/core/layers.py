@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from marlstone.core.arrays import Array
 from marlstone.core.records import record
 
-Array = Any  # jax.Array or numpy.ndarray
 Activation = Literal["relu", "tanh"]
 
 

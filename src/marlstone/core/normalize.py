@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.arrays import Array
 from marlstone.core.records import record
 
-Array = Any  # jax.Array or numpy.ndarray
 Total = Callable[[Any], Any]  # sums a tree over the devices that hold parts of a batch
 CLIP = 10.0  # normalized observations are clipped here, in standard deviations
 

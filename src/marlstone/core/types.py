@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from marlstone.core.arrays import Array
 from marlstone.core.distributions import ActionSpace, Box
 from marlstone.core.records import record, replace
 
 if TYPE_CHECKING:  # annotations are not evaluated: processes that step and act import neither JAX nor jaxtyping
     from jaxtyping import Bool, Float
-
-Array = Any  # jax.Array, a tracer, or numpy.ndarray: the same code serves devices and hosts
 
 
 @dataclass(frozen=True)

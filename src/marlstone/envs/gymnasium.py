@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.conformance import NonConforming, first_reset, five_values, located, refuse_structural, source_location
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import Report, refuse
 from marlstone.envs.host_step import as_flag, as_number, host_step
-from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.snapshots import restore_snapshot, take_snapshot
 from marlstone.envs.spaces import MASKS, UnsupportedSpace
 from marlstone.envs.true_metrics import declared_metrics, reported_metrics
@@ -250,7 +251,7 @@ def make(name: str, options: Mapping[str, Any]) -> GymnasiumEnv:
     if chosen not in gym.envs.registry:
         package = name.split(".")[0]
         own = [k for k, v in gym.envs.registry.items() if str(v.entry_point).startswith(package)] or list(gym.envs.registry)
-        hint = suggestion(str(chosen), own) if chosen or len(own) < 20 else f"write {where}?id={own[0]}, for example"
+        hint = suggest(str(chosen), sorted(own)) if chosen or len(own) < 20 else f"write {where}?id={own[0]}, for example"
         raise UnknownEnvironment(f"{where}: option id is {chosen!r}, which is not registered: {hint}")
     spec = gym.spec(chosen)
     limit = options.get("max_episode_steps", spec.max_episode_steps)

@@ -27,9 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.core.distributions import ActionSpace, Box, Discrete, MultiDiscrete
+from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.jaxmarl_mpe import lean
-from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.names import UnknownEnvironment
 
 LIMITED = ("MPE_", "overcooked")  # games that end by their time limit and by nothing else
 TEAMS = {
@@ -49,9 +50,13 @@ TEAMS = {
 class JaxMarl:
     """A JaxMARL environment as an `Env`.
 
-    Fields: `env`, JaxMARL's object; `limit`, whether an end is a truncation; `team`, the agents whose rewards are the
-    team's; `masked`, the method that gives legal actions ("": the game has none); `scale`, per group, low and width of the
-    agents' boxes; `spec`.
+    Attributes:
+      env: JaxMARL's object.
+      spec: groups, state and horizon.
+      limit: whether an end is a truncation.
+      team: `[n]`, the agents whose rewards are the team's.
+      masked: the method that gives legal actions ("": the game has none).
+      scale: per group low and width of the agents' boxes (None: not boxes).
     """
 
     env: Any = field(repr=False)
@@ -198,7 +203,7 @@ def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
 
     where = f"jaxmarl:{name}"
     if name not in registered_envs:
-        raise UnknownEnvironment(f"jaxmarl has no environment {name!r}: {suggestion(name, registered_envs)}")
+        raise UnknownEnvironment(f"jaxmarl has no environment {name!r}: {suggest(name, sorted(registered_envs))}")
     own = dict(options)
     limit = own.pop("time_limit", "truncate" if name.startswith(LIMITED) else "terminate")
     if limit not in ("truncate", "terminate"):
@@ -211,7 +216,7 @@ def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
     accepted = {*_accepted(type(env)), "time_limit", "team"}
     for option in own:
         if option not in accepted:
-            raise UnknownEnvironment(f"{where} has no option {option!r}: {suggestion(option, accepted)}")
+            raise UnknownEnvironment(f"{where} has no option {option!r}: {suggest(option, sorted(accepted))}")
 
     if name.startswith("MPE_"):
         env = lean(env)

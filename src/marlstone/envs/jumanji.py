@@ -8,9 +8,10 @@ clock); `return` is the sum over agents and steps, at most 1 in foraging, and on
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from marlstone.core.errors import suggest
 from marlstone.envs.jumanji_lbf import foraging
 from marlstone.envs.jumanji_rware import warehouse
-from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.protocol import Env
 
 NAMES: dict[str, Callable[[Mapping[str, Any]], Env]] = {"LevelBasedForaging": foraging, "RobotWarehouse": warehouse}
@@ -19,5 +20,5 @@ NAMES: dict[str, Callable[[Mapping[str, Any]], Env]] = {"LevelBasedForaging": fo
 def make(name: str, options: Mapping[str, Any]) -> Env:
     """The environment `jumanji:name` with `options` (strings already typed); raises `UnknownEnvironment` with a suggestion."""
     if name not in NAMES:
-        raise UnknownEnvironment(f"jumanji has no environment {name!r}: {suggestion(name, NAMES)}")
+        raise UnknownEnvironment(f"jumanji has no environment {name!r}: {suggest(name, sorted(NAMES))}")
     return NAMES[name](options)

@@ -48,12 +48,21 @@ class LbfState:
 class Foraging:
     """Level-based foraging as an `Env`.
 
-    Fields: `grid`, cells a side; `agents`, `food`, how many; `sight`, cells seen in each direction; `coop`, every food
-    needs everybody (up to three agents); `time_limit`, steps until truncation; `max_agent_level`; `penalty`, subtracted
-    per food and agent when the loading levels do not suffice (unscaled by jumanji's normalization, as there).
+    Rewards are per agent (each eater its level's share of the food's level), and an episode in which everything is eaten sums to 1 over
+    agents and steps: the largest team return is 1. Eating everything terminates; the time limit truncates.
 
-    Rewards are per agent (each eater its level's share of the food's level) and an episode in which everything is
-    eaten sums to 1 over agents and steps: the largest team return is 1. Eating everything terminates; the time limit truncates.
+    Attributes:
+      grid: cells a side.
+      agents: how many.
+      food: how many.
+      sight: cells seen in each direction.
+      coop: whether every food needs everybody (up to three agents).
+      time_limit: steps until truncation.
+      max_agent_level: agents' levels are drawn from 1 to this.
+      penalty: subtracted per food and agent when the loading levels do not suffice (unscaled by jumanji's normalization, as there).
+
+    Raises:
+      UnknownEnvironment: a grid too small, nobody or nothing there, or a sight outside the grid.
     """
 
     grid: int

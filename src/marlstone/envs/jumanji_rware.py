@@ -51,11 +51,20 @@ class WarehouseState:
 class Warehouse:
     """The robot warehouse as an `Env`.
 
-    Fields: `rows`, `columns`, blocks of shelves (columns odd); `agents`; `requests`, shelves asked for at a time;
-    `sensor`, cells seen each way; `time_limit`, steps until truncation; `height`, shelves a block is high.
+    Team reward: 1 per delivered shelf; each agent's `reward` is an equal share of it, since the game rewards nobody in particular. There is
+    no closed form of the best return; published returns are deliveries per episode, as here.
 
-    Team reward: 1 per delivered shelf; each agent's `reward` is an equal share of it, since the game rewards nobody in
-    particular. There is no closed form of the best return; published returns are deliveries per episode, as here.
+    Attributes:
+      rows: of blocks of shelves.
+      columns: of blocks of shelves, an odd number.
+      agents: how many robots.
+      requests: shelves asked for at a time.
+      sensor: cells seen each way.
+      time_limit: steps until truncation.
+      height: shelves a block is high.
+
+    Raises:
+      UnknownEnvironment: a number below 1, or more robots or requests than fit.
     """
 
     rows: int

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marlstone.envs.names import UnknownEnvironment, read_options, suggestion
+from marlstone.core.errors import suggest
+from marlstone.envs.names import UnknownEnvironment, read_options
 from marlstone.envs.protocol import Env, HostEnv
 
 __all__ = ["FILE", "JAX_FILE", "Source", "UnknownEnvironment", "is_jax", "make", "parse", "sources"]
@@ -153,7 +154,9 @@ def parse(name: str) -> tuple[str, str, dict[str, Any]]:
             f"(sources: {', '.join(sorted(known))}, or path/file.py:make_env)"
         )
     if source not in known:
-        raise UnknownEnvironment(f"environment {name!r}: unknown source {source!r}: {suggestion(source, known)}; or path/file.py:make_env")
+        raise UnknownEnvironment(
+            f"environment {name!r}: unknown source {source!r}: {suggest(source, sorted(known))}; or path/file.py:make_env"
+        )
     return source, target, options
 
 

@@ -4,7 +4,6 @@
 ?points:=[1,2]&x:="3"         after `:=`, JSON: any type; a TOML table `[env.options]` is written so
 """
 
-import difflib
 import importlib.util
 import json
 import math
@@ -14,22 +13,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
+from marlstone.core.errors import suggest
+
 NUMBER = re.compile(r"-?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 WORDS = ("none", "null", "nil", "yes", "no", "on", "off")
 
 
 class UnknownEnvironment(ValueError):
     """A source, an environment, a task or an option that does not exist; the message says which, and what to write instead."""
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` when something close exists, else the list of what there is."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if not close:
-        folded = {k.lower(): k for k in known}
-        close = [folded[c] for c in difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.5)]
-    return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(known)}"
 
 
 def resolve_options(where: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +31,7 @@ def resolve_options(where: str, options: Mapping[str, Any], defaults: Mapping[st
     chosen = dict(defaults)
     for key, value in options.items():
         if key not in defaults:
-            raise UnknownEnvironment(f"{where} has no option {key!r} (given {value!r}): {suggestion(key, defaults)}")
+            raise UnknownEnvironment(f"{where} has no option {key!r} (given {value!r}): {suggest(key, sorted(defaults))}")
         expected = type(defaults[key])
         if expected is float and type(value) is int:
             value = float(value)

@@ -22,7 +22,11 @@ def _asked(env: Any) -> np.ndarray:
 
 @dataclass
 class EnvState:
-    """`last`: the last state that could be had, `[s]`."""
+    """Reads the environment's own `state()` and falls back to the last one that worked.
+
+    Attributes:
+      last: the last state that could be had, `[s]`.
+    """
 
     last: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 

@@ -43,12 +43,16 @@ class UnsupportedSpace(ValueError):
 
 @dataclass(frozen=True)
 class ObservationPart:
-    """One leaf of one agent's observation.
+    """One leaf of one agent's observation, and how it is checked and written.
 
-    Fields: `name`; `path`, keys from the observation down to it; `leaf`, unpadded; `shape`, what the environment must
-    return there; `real`, whether it may be fractional (else a float there is a wrong dtype); `encode`, from a checked
-    array to the leaf's numbers (None: as they are); `limits`, the least and the largest value that are no fault, and the bounds that
-    others are clipped to (None: any number is fine).
+    Attributes:
+      name: of the leaf.
+      path: keys from the observation down to it.
+      leaf: unpadded.
+      shape: what the environment must return there.
+      real: whether it may be fractional; if not, a float there is a wrong dtype.
+      encode: from a checked array to the leaf's numbers (None: as they are).
+      limits: the least and the greatest value that are no fault, and the bounds that others are clipped to (None: any number is fine).
     """
 
     name: str
@@ -158,10 +162,13 @@ def observation_parts(space: gs.Space | None, agent: str, actions: int = 0) -> t
 
 @dataclass(frozen=True)
 class Actuator:
-    """One agent's action space.
+    """One agent's action space, and how a choice becomes the environment's action.
 
-    Fields: `kind` and `sizes` (options per choice, or numbers of a Box); `act`, from this agent's entry of the group's
-    emitted action to what the environment takes: what the space's own `contains` accepts, of the type its `sample` gives.
+    Attributes:
+      kind: `Discrete`, `MultiDiscrete` or `Box`.
+      sizes: options per choice, or numbers of a Box.
+      act: from this agent's entry of the group's emitted action to what the environment takes: what the space's own `contains` accepts, of
+        the type its `sample` gives.
     """
 
     kind: str

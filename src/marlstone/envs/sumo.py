@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Metric, Spec, Step
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import refuse
 from marlstone.envs.host_step import host_step
-from marlstone.envs.names import UnknownEnvironment, resolve_options, suggestion
+from marlstone.envs.names import UnknownEnvironment, resolve_options
 
 ONE_PER_PROCESS = True  # libsumo keeps one simulation per process
 OPTIONS = {"seconds": 3600, "delta": 5, "yellow": 2, "min_green": 5, "reward": "diff-waiting-time"}
@@ -90,17 +91,17 @@ class SumoEnv:
         where = f"sumo:{name}"
         known = networks()
         if name not in known:
-            raise UnknownEnvironment(f"{where}: no network {name!r} comes with sumo-rl: {suggestion(name, known)}")
+            raise UnknownEnvironment(f"{where}: no network {name!r} comes with sumo-rl: {suggest(name, sorted(known))}")
         chosen = resolve_options(where, options, OPTIONS)
         if chosen["reward"] not in REWARDS:
-            raise UnknownEnvironment(f"{where}: option reward is {chosen['reward']!r}: {suggestion(chosen['reward'], REWARDS)}")
+            raise UnknownEnvironment(f"{where}: option reward is {chosen['reward']!r}: {suggest(chosen['reward'], sorted(REWARDS))}")
         if not 0 < chosen["yellow"] < chosen["delta"] <= chosen["seconds"]:
             given = {k: chosen[k] for k in ("yellow", "delta", "seconds")}
             raise UnknownEnvironment(f"{where}: options are {given}: 0 < yellow < delta <= seconds must hold")
         if _open:
             raise OneSimulation(
                 f"{where}: this process already runs {_open[0].where}, and libsumo holds one simulation per process: close it first, "
-                "or give each environment a worker process of its own (runtime.workers does)"
+                "or give each environment a worker process of its own (the host runtime does)"
             )
         sumo_rl, self._lib = _load()
         net, routes, begin = _configuration(known[name])

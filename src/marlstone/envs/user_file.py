@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from marlstone.core.errors import suggest
 from marlstone.core.types import Spec
 from marlstone.core.user_code import failed, load, member
-from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.protocol import Env, HostEnv
 
 __all__ = ["adapt", "load", "make"]
@@ -48,7 +49,7 @@ def _fit(where: str, function: Callable[..., Any], options: Mapping[str, Any]) -
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for key, value in options.items():
             if key not in named:
-                hint = suggestion(key, named) if named else "it takes none"
+                hint = suggest(key, sorted(named)) if named else "it takes none"
                 raise UnknownEnvironment(f"{where} does not take these options: there is no {key!r} (given {value!r}): {hint}")
     if missing := [name for name, p in named.items() if p.default is p.empty and name not in options]:
         raise UnknownEnvironment(f"{where} needs the option {missing[0]!r}: write {where}?{missing[0]}=...")

@@ -34,14 +34,20 @@ class VectorState:
 
 @dataclass(frozen=True)
 class Vectorized:
-    """`b` copies of `env`. The step after one with `last` is a reset: `first`, reward 0, its action ignored.
+    """`b` copies of `env` as a `VectorEnv`. The step after one with `last` is a reset: `first`, reward 0, its action ignored.
 
-    Fresh episodes are made only on the steps where somebody needs one, and for an eighth of the batch where that
-    suffices: a `lax.switch` over the whole batch, so `step` must not itself be vmapped over environments (over seeds it
-    may, at the price of resetting on every step).
-    `keys` is `[b]`, one per environment and step; the same key serves the step or the reset, never both.
-    Without `resets` there is no next episode: what comes after an end means nothing, and compiling is much cheaper.
-    Every step passes `guards`: NaN and infinities are repaired and counted; under `refuse`, `refusal` names the first.
+    Fresh episodes are made only on the steps where somebody needs one, and for an eighth of the batch where that suffices: a `lax.switch`
+    over the whole batch, so `step` must not itself be vmapped over environments (over seeds it may, at the price of resetting on every
+    step). `keys` is `[b]`, one per environment and step; the same key serves the step or the reset, never both.
+
+    Attributes:
+      env: one environment.
+      b: how many copies.
+      guards: every step passes them: NaN and infinities are repaired and counted; under `refuse`, `refusal` names the first.
+      resets: without, there is no next episode: what comes after an end means nothing, and compiling is much cheaper.
+
+    Raises:
+      ValueError: fewer than one environment.
     """
 
     env: Env

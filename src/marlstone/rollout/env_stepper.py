@@ -48,11 +48,23 @@ def describe_error(error: BaseException, env: int, fault: str = "raised") -> dic
 
 
 class EnvStepper:
-    """The environments `low` to `high - 1` of `b`. `report_note` is given notes of faults.
+    """The environments `low` to `high - 1` of `b`, stepped one after another in this process. Once `attach`ed to a block, `advance` makes
+    one step of each.
 
-    `next_seed(i)`, the seed of environment i's next episode, may be replaced; as it is, it is of the block's `seed` and `episode`.
-    `watch(k, fresh)` is called with which environment is about to be stepped, or begun anew. Once `attach`ed: `advance` makes one step
-    everywhere.
+    Args:
+      name: of the environment, as on the command line.
+      options: more options.
+      managers: put over each environment (None: none).
+      faults: that each environment is stepped under.
+      guards: what is a fault and what follows.
+      low, high: which environments these are.
+      report_note: called with a note of each fault of a new kind, and of each environment that was given up.
+      state: whether anybody reads the environment's own state.
+
+    Attributes:
+      next_seed: `next_seed(i)` is the seed of environment i's next episode; may be replaced, by default from the block's `seed` and
+        `episode`.
+      watch: `watch(k, fresh)` is called before environment k of these is stepped, or begun anew; does nothing unless replaced.
     """
 
     def __init__(

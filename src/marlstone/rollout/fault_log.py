@@ -37,8 +37,14 @@ def note_text(note: Mapping[str, Any]) -> str:
 
 @dataclass
 class FaultLog:
-    """Faults of one command's environments. `reported`: kinds that were reported; `counts`, by name, of environments that were
-    closed since; `write` puts out a message."""
+    """Faults of one command's environments: the first of each kind is reported, all are counted.
+
+    Attributes:
+      reported: kinds, and notices, that were reported.
+      counts: by name, of environments that were closed since.
+      write: puts out a message; to stderr unless replaced.
+      lock: seeds report from several threads.
+    """
 
     reported: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
@@ -71,8 +77,16 @@ class FaultLog:
 
 @dataclass
 class Health:
-    """Whether an environment is broken: more than the share `most` of its latest steps were replaced, or of its latest episodes broken
-    off, by faults. `latest` is the last fault in words."""
+    """Whether an environment is broken: more than the share `most` of its latest steps were replaced, or of its latest episodes broken off,
+    by faults.
+
+    Attributes:
+      name: of the environment, for the message.
+      most: the share that is tolerated (`guards.most_bad`).
+      steps, bad: the latest steps, and how many of them were faulty.
+      ended, broken: the latest episodes that ended, and those broken off.
+      latest: the last fault, for the message.
+    """
 
     name: str
     most: float
@@ -141,7 +155,14 @@ class FaultSource(Protocol):
 
 @dataclass
 class Faults:
-    """Faults of a training run, per seed and name: written to the store at checkpoints, and their totals carried over resumes."""
+    """Faults of a training run, per seed and name: written to the store at checkpoints, and their totals carried over resumes.
+
+    Attributes:
+      totals: over the whole run, per seed.
+      seen: as of the last checkpoint, per seed.
+      latest: as of the last host contact, per seed.
+      health: per seed, whether the environment is broken.
+    """
 
     totals: list[dict[str, int]]
     seen: list[dict[str, int]]

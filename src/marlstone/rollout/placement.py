@@ -16,7 +16,6 @@ from jax.sharding import PartitionSpec as P
 from marlstone.core.machine import cores
 from marlstone.core.shards import SHARD
 
-Array = Any
 WHOLE, PARTS = P("seed"), P("seed", SHARD)
 
 
@@ -38,11 +37,18 @@ def _is_key(x: Any) -> bool:
 
 @dataclass(frozen=True)
 class SeedPlacement:
-    """Where `seeds` run, each on `shards` devices that hold a part of its environments.
+    """Where seeds run, each on `shards` devices that hold a part of its environments.
 
     On CPUs a core runs its seeds one after another: vmapping them buys nothing there (`benchmarks/seeds.py`), a core to itself does, and
-    control flow that depends on data stays real. On an accelerator seeds are mapped. Arrays carry one entry per slot; the
-    last may be empty.
+    control flow that depends on data stays real. On an accelerator seeds are mapped. Arrays carry one entry per slot; the last may be
+    empty.
+
+    Attributes:
+      seeds: how many.
+      shards: devices per seed.
+
+    Raises:
+      ValueError: more shards than devices.
     """
 
     seeds: int

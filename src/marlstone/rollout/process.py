@@ -16,12 +16,15 @@ WORKER = "marlstone.rollout.worker_process:serve"
 
 
 class Child:
-    """One process of ours and the socket to it. It leads a session, and so a process group, of its own: what it starts, simulators
-    above all, ends with it, and both end with this process, however that ends (`reaper`).
+    """One process of ours and the socket to it. It leads a session, and so a process group, of its own: what it starts, simulators above
+    all, ends with it, and both end with this process, however that ends (`reaper`).
 
-    `program`: the function that it runs, `module:name` (`boot`), with the descriptor of the socket as the first number; `keep`: descriptors
-    it inherits, the next numbers; `more`: the last numbers; `threads`: how many NumPy's products may use (None: all). `theirs`: its end of
-    a connection made elsewhere; then ours is not kept here.
+    Args:
+      program: the function that it runs, `module:name` (`boot`), with the descriptor of the socket as the first number.
+      keep: descriptors it inherits, the next numbers.
+      more: the last numbers.
+      threads: how many NumPy's products may use (None: all).
+      theirs: its end of a connection made elsewhere; then ours is not kept here.
     """
 
     def __init__(

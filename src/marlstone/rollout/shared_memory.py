@@ -53,10 +53,22 @@ def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[
 
 
 class StepBlock:
-    """NumPy views into the shared memory behind `fd`.
+    """NumPy views into the shared memory behind a file descriptor.
 
-    Fields: `step`, a `Step` of views `[b ...]`; `action`, per group `[b n_g ...]`; `seed`, `episode` `[b]`; `progress`,
-    `counts`, one array per worker. `size` is in bytes.
+    Args:
+      fd: of the memory (`anonymous`).
+      spec: of each environment.
+      b: how many environments.
+      masked: per group, whether steps carry `legal`.
+      workers: how many processes.
+      create: whether to size the memory first.
+
+    Attributes:
+      step: a `Step` of views, `[b ...]`.
+      action: per group, `[b n_g ...]`.
+      seed, episode: `[b]`.
+      progress, counts: one array per worker.
+      size: bytes.
     """
 
     def __init__(self, fd: int, spec: Spec, b: int, masked: tuple[bool, ...], workers: int, create: bool) -> None:

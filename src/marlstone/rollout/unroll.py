@@ -11,17 +11,22 @@ from jax import lax
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.architectures.contract import Memory
+from marlstone.core.arrays import Array
 from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import record
 from marlstone.core.types import Step, Trajectory
 from marlstone.envs.protocol import VectorEnv
 
-Array = Any
-
 
 @record
 class RolloutState:
-    """Where `b` environments stand between trajectories: their state, their last step, the policy's memory."""
+    """Where `b` environments are between trajectories.
+
+    Attributes:
+      env: their states, `[b ...]`.
+      step: their last step, `[b ...]`.
+      memory: the policy's recurrent state.
+    """
 
     env: Any
     step: Any
@@ -55,9 +60,21 @@ def unroll(
     act: Callable[..., Any] | None = None,
     trajectory: Callable[..., Trajectory] | None = None,
 ) -> tuple[RolloutState, Trajectory]:
-    """T joint steps of `b` environments -> where they stand now, and a batch of trajectories `[b t ...]`.
+    """T joint steps of `b` environments.
 
-    On a host, `scan` is `host_scan`, and `act` and `trajectory` are the compiled `Algorithm.act` and `assemble`.
+    Args:
+      env: steps all `b` together.
+      algorithm: whose policy acts.
+      policy: its parameters.
+      acting: where the environments are.
+      noise: sampling noise per group, `[t b n_g ...]`.
+      keys: environment keys, `[t b]`.
+      scan: `lax.scan`, or `host_scan` where only Python can step.
+      act: on a host, the compiled `Algorithm.act`.
+      trajectory: on a host, the compiled `assemble`.
+
+    Returns:
+      Where they are now, and a batch of trajectories `[b t ...]`.
     """
     act, trajectory = act or algorithm.act, trajectory or partial(assemble, algorithm)
 

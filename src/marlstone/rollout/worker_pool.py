@@ -36,17 +36,32 @@ NOTES = 100  # latest reports of faults that are kept, in words
 
 
 class Workers:
-    """`b` environments called `name` over `num_workers` processes. A `VectorEnv` whose state is None.
+    """`b` environments called `name` over a few processes: a `VectorEnv` whose state is None.
 
-    Arguments: `name`, as on the command line; `options`, more options; `guards`; `num_workers`, at most b, and exactly b
-    for environments that need a process each; `metrics` of the user's own, `managers` and `faults`, put over each environment; `state`,
-    whether anybody reads the environment's own state (central critics do, and metrics may); `log`, which reports the first fault of each
-    kind, and is given the counts on closing.
     Environment i's episode e has the same seed however many workers there are. The first construction for a name in this process probes
     one step (`EnvStepper.probe`).
-    Attributes: `spec`; `counts`, faults by name so far; `notes`, the latest of them in words; `restarts`, of processes.
-    Raises `UserError` for an environment that cannot be built as named or breaks its interface, `EnvironmentFailed` for one that fails
-    for good.
+
+    Args:
+      name: as on the command line.
+      b: how many environments.
+      options: more options.
+      guards: what is a fault and what follows.
+      num_workers: processes, at most b; exactly b for environments that need a process each.
+      managers: put over each environment.
+      faults: that each environment is stepped under.
+      state: whether anybody reads the environment's own state (central critics do, and metrics may).
+      log: reports the first fault of each kind, and is given the counts on closing.
+      metrics: the user's own, that each environment is measured by.
+
+    Attributes:
+      spec: of each environment.
+      counts: faults by name so far.
+      notes: the latest faults, as notes.
+      restarts: of processes.
+
+    Raises:
+      UserError: an environment that cannot be built as named or breaks its interface.
+      EnvironmentFailed: an environment that fails for good.
     """
 
     def __init__(

@@ -23,7 +23,8 @@ twin.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from marlstone.envs.names import UnknownEnvironment, resolve_options, suggestion
+from marlstone.core.errors import suggest
+from marlstone.envs.names import UnknownEnvironment, resolve_options
 from marlstone.envs.protocol import Env
 from marlstone.envs.proving import exploit
 from marlstone.envs.proving.additive import Additive
@@ -67,7 +68,7 @@ WITHOUT = ("pair", "dials", "match")
 def make(name: str, options: Mapping[str, Any]) -> Env:
     """The game `proving:name`; raises `UnknownEnvironment` with a suggestion."""
     if name not in NAMES:
-        raise UnknownEnvironment(f"proving has no game {name!r}: {suggestion(name, NAMES)}")
+        raise UnknownEnvironment(f"proving has no game {name!r}: {suggest(name, sorted(NAMES))}")
     build, defaults = NAMES[name]
     plants = {} if name in WITHOUT else {EXPLOIT: False}
     chosen = resolve_options(f"proving:{name}", options, {**defaults, **plants})

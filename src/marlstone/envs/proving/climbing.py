@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.core.distributions import Discrete
+from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
-from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.proving.ground import pair_contribution, pair_shapley
 from marlstone.envs.team_games import team_step
 
@@ -34,7 +35,7 @@ class Climbing:
 
     def __post_init__(self) -> None:
         if self.game not in SAFE:
-            raise UnknownEnvironment(f"proving:climbing has no game {self.game!r}: {suggestion(self.game, SAFE)}")
+            raise UnknownEnvironment(f"proving:climbing has no game {self.game!r}: {suggest(self.game, sorted(SAFE))}")
         if self.penalty > 0 or (self.game == "climbing" and self.penalty != type(self).penalty):
             raise UnknownEnvironment(f"proving:climbing: option 'penalty' is {self.penalty}: give at most 0, with game=penalty")
 
