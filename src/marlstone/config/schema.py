@@ -25,7 +25,7 @@ def _at_least(part: str, values: dict[str, int | None], least: int = 1) -> None:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What is gathered for one update, per seed: `length` rows from each of `envs` environments. `envs` 0: 32, or for environments that
+    """What is gathered for one update, per seed: `length` steps from each of `envs` environments. `envs` 0: 32, or for environments that
     only Python can step what the cores bear (`default_envs`); a run's own configuration holds the number.
 
     `workers`: processes that step an environment only Python can step, per seed; one written in JAX needs none.
@@ -211,8 +211,8 @@ class RunConfig:
     @property
     def whole_steps(self) -> int:
         """`steps` rounded up to whole updates, of `rollout.envs` x `rollout.length` joint steps each: what is trained."""
-        rows = self.rollout.envs * self.rollout.length
-        return -(-self.steps // rows) * rows
+        update = self.rollout.envs * self.rollout.length
+        return -(-self.steps // update) * update
 
     @property
     def purpose(self) -> Purpose:

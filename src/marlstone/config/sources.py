@@ -36,11 +36,11 @@ def load(file: str | Path | None = None, overrides: Mapping[str, str] | None = N
 def with_cases(config: RunConfig, file: str | Path) -> RunConfig:
     """The configuration with the edge cases of `file`, a TOML of `[evaluate]` with `cases` and `graceful` alone, instead of its own."""
     values = read(Path(file))
-    said = values.get("evaluate", {})
-    if set(values) != {"evaluate"} or not isinstance(said, dict) or not said or set(said) - {"cases", "graceful"}:
+    checks = values.get("evaluate", {})
+    if set(values) != {"evaluate"} or not isinstance(checks, dict) or not checks or set(checks) - {"cases", "graceful"}:
         raise UserError(f"{file} is to hold edge cases alone: write [[evaluate.cases]] tables, and evaluate.graceful if you like")
     known = fields_of(Evaluation)
-    built = {name: build(known[name], value, f"evaluate.{name}") for name, value in said.items()}
+    built = {name: build(known[name], value, f"evaluate.{name}") for name, value in checks.items()}
     try:
         return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, **built))
     except ValueError as error:
@@ -144,11 +144,11 @@ def _parsed(text: str, source: str) -> dict[str, Any]:
 
 def not_toml(source: str | Path, text: str, error: Exception) -> UserError:
     """The message for a text that does not read, with its line where that is known."""
-    said = str(error)
-    if place := re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", said):
+    reason = str(error)
+    if place := re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason):
         line = place[1] or max(1, len(text.splitlines()))
-        return UserError(f"{source} line {line}: not valid TOML: {said[: place.start()]}{f' (column {place[2]})' if place[2] else ''}")
-    return UserError(f"{source}: not valid TOML: {said}")
+        return UserError(f"{source} line {line}: not valid TOML: {reason[: place.start()]}{f' (column {place[2]})' if place[2] else ''}")
+    return UserError(f"{source}: not valid TOML: {reason}")
 
 
 def given(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

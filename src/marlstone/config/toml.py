@@ -61,13 +61,13 @@ def _table(value: Any, path: tuple[str, ...], named: Named, is_part: bool = Fals
     lines += [f"{_key(k)} = {_value(v, '.'.join((*path, k)))}" for k, v in items.items() if k not in within]
     for name, inner in within.items():
         head, kind = (*path, name), types.get(name)
-        said = ".".join(map(_key, head))
+        header = ".".join(map(_key, head))
         if _is_parts(inner):
             for entry in inner:
-                lines += ["", f"[[{said}]]", *_table(entry, head, named, get_args(kind)[0] in kinds.PARTS)]
+                lines += ["", f"[[{header}]]", *_table(entry, head, named, get_args(kind)[0] in kinds.PARTS)]
         else:
             of = get_args(kind)[1] if get_origin(kind) is dict else None
-            lines += ["", f"[{said}]", *_table(inner, head, named, kind in kinds.PARTS, of)]
+            lines += ["", f"[{header}]", *_table(inner, head, named, kind in kinds.PARTS, of)]
     return lines
 
 
