@@ -18,6 +18,7 @@ _PUBLIC = {
     "architectures": ("Ctde", "Decentralized", "Gru", "Hierarchical", "Mlp"),
     "core.errors": ("UserError",),
     "credit": ("Attention", "Counterfactual", "Decoupled", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team", "Vdn"),
+    "encoders": ("Image", "Vector"),
     "learners": ("PolicyGradient", "Pqn", "QLearning"),
     "policy.policy": ("Policy",),
 }

@@ -203,7 +203,7 @@ def test_pictures_reach_every_parameter(sharing: Any) -> None:
                 assert np.isfinite(g).all() and (np.asarray(g) != 0).mean() > 0.5
                 assert (np.abs(np.asarray(g).reshape(N if sharing == "none" else 1, -1)).sum(-1) > 0).all()
     floats = replace(SPEC.groups[0], observation={"eyes": Leaf("image", (9, 10, 2)), "ears": Leaf("vector", (3,))})
-    fuse, wide = it.architecture._actor_fuse(SPEC.groups[0]), it.architecture._actor_fuse(floats)
+    fuse, wide = it.architecture.actor_fuse(SPEC.groups[0]), it.architecture.actor_fuse(floats)
     scaled = {"eyes": step.obs[0]["eyes"].astype(jnp.float32) / 255, "ears": step.obs[0]["ears"]}
     p = nets.actor[0].fuse
     close(fuse(p, step.obs[0], {}, None), wide(p, scaled, {}, None))

@@ -14,6 +14,7 @@ from marlstone.cli.outcome import conclude
 from marlstone.config import kinds
 from marlstone.config.schema import Rollout
 from marlstone.credit import Credit
+from marlstone.encoders import Encoder
 from marlstone.learners import Learner
 
 HELP = """
@@ -64,7 +65,7 @@ def test_a_name_is_shown_as_it_reads(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_help_lists_every_kind_of_part() -> None:
     """Help imports no part: its lists are held against the parts here."""
-    contracts = {"architecture": Architecture, "credit": Credit, "learner": Learner, "body": Body}
+    contracts = {"architecture": Architecture, "credit": Credit, "learner": Learner, "body": Body, "encoder": Encoder}
     assert {part: kinds.names(contract).keys() for part, contract in contracts.items()} == {
         k: dict.fromkeys(v).keys() for k, v in KINDS.items()
     }

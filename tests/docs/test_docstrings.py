@@ -14,10 +14,6 @@ SOURCE, REFERENCE = ROOT / "src" / "marlstone", ROOT / "docs" / "reference"
 
 ALLOWED = {
     "algorithm": 8,
-    "architectures": 28,
-    "config": 1,
-    "credit": 22,
-    "encoders": 1,
     "fleet": 70,
     "learners": 35,
     "play": 14,

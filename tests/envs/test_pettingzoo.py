@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from marlstone.core.errors import UserError
 from marlstone.core.types import Step
 from marlstone.envs.conformance import NonConforming
 from marlstone.envs.make import make
@@ -173,11 +174,11 @@ def test_agents_that_take_turns_wait_for_theirs():
         ("pettingzoo:json", ("parallel_env",)),
         (f"{HERE}:toys", ("toys", "did you mean 'toy'")),
         (f"{HERE}:pictures?speed=3", ("options", "speed")),
-        (f"{HERE.with_name('none.py')}:toy", ("does not exist",)),
+        (f"{HERE.with_name('none.py')}:toy", ("there is no file",)),
     ],
 )
 def test_names_that_do_not_exist(name, words):
-    with pytest.raises(UnknownEnvironment) as error:
+    with pytest.raises((UnknownEnvironment, UserError)) as error:
         make(name)
     for word in words:
         assert word in str(error.value)

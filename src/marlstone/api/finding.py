@@ -47,7 +47,7 @@ def reopened(run: RunDirectory, overrides: Mapping[str, str], env: str | None = 
         raise UserError(f"run {run.path}: the file of its {what}, {where}, does not exist: put it there{remedy}")
     config = load(run.config, {**overrides, **({} if env is None else {"env": env})})
     if env is not None:
-        _agree(run, config)
+        _agree(run, load(run.config, {"env": env}))  # as it was trained: metrics may have been added since
     if changed := changed_files(config, run.path):
         print(f"warning: changed since run {run.path} was trained: {', '.join(changed)}", file=sys.stderr)
     return config, changed
@@ -65,7 +65,7 @@ def _agree(run: RunDirectory, config: "RunConfig") -> None:
     if run.spec.is_file():
         made = make(config.env)
         try:
-            plain = json.dumps(spec_to_json(wrap_env(made, config.architecture.managers(), config.faults).spec))
+            plain = json.dumps(spec_to_json(wrap_env(made, config.architecture.managers(), config.faults, config.metrics).spec))
         finally:
             getattr(made, "close", lambda: None)()
         told = lambda text: {k: v for k, v in json.loads(text).items() if k != "return_bounds"}

@@ -1,7 +1,8 @@
 """Questions asked of runs and environments: `evaluate`, `compare`, `select`, `audit_credit`, `make_env`."""
 
+import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,34 +12,37 @@ from marlstone.api.results import Comparison, CreditAudit, Returns, Selection
 from marlstone.api.runs import Run
 
 
-def evaluate(run: Run | str | Path, *, episodes: int | None = None, acting: str | None = None, env: str | None = None) -> Returns:
+def evaluate(
+    run: Run | str | Path, *, episodes: int | None = None, acting: str | None = None, env: str | None = None, metrics: Sequence[str] = ()
+) -> Returns:
     """Play a run's final policies on fresh episodes, as they are deployed, by mode and sampled.
 
     Args: `episodes`: of each training seed (None: as configured); `acting`: another way to be deployed; `env`: where the environment lies
-    now, if not where it did. Raises `UserError`.
+    now, if not where it did; `metrics`: true metrics of your own to measure beside its own, `file.py:Name`. Raises `UserError`.
     """
     _prepare()
     from marlstone.training.loop import evaluate as played
 
     directory, checkpoint = find_policies(_path(run))
     changes = {"evaluate.episodes": None if episodes is None else str(episodes), "acting": acting}
-    config, _ = reopened(directory, {k: v for k, v in changes.items() if v is not None}, env)
+    config, _ = reopened(directory, {k: v for k, v in changes.items() if v is not None} | _measured(metrics), env)
     return Returns.of(played(config, checkpoint, config.evaluate.episodes))
 
 
 def compare(
     first: Run | str | Path, second: Run | str | Path, *, episodes: int = 256, bounds: tuple[float, float] | None = None,
-    budget: float = 480.0, acting: str | None = None,
+    budget: float = 480.0, acting: str | None = None, metrics: Sequence[str] = (),
 ) -> Comparison:  # fmt: skip
     """Play two runs' final policies on the same episodes until it is decided which returns more.
 
     Args: `episodes`: of each training seed, at most; `bounds`: the least and greatest team return of an episode (None: estimated from the
-    first round, which is then not counted); `budget`: seconds of playing, at most. Raises `UserError` for runs of different environments.
+    first round, which is then not counted); `budget`: seconds of playing, at most; `metrics`: true metrics of your own,
+    `file.py:Name`, to compare too. Raises `UserError` for runs of different environments.
     """
     _prepare()
     from marlstone.evaluation.paired.compare import compare as compared
 
-    changes = {} if acting is None else {"acting": acting}
+    changes = ({} if acting is None else {"acting": acting}) | _measured(metrics)
     found = [find_policies(_path(run)) for run in (first, second)]
     (a, at), (b, bt) = [(reopened(directory, changes)[0], checkpoint) for directory, checkpoint in found]
     return Comparison.of(compared((a, at), (b, bt), episodes, bounds, budget))
@@ -98,6 +102,10 @@ def make_env(name: str, **options: Any) -> Any:
     from marlstone.envs.make import make
 
     return make(name, options)
+
+
+def _measured(metrics: Sequence[str]) -> dict[str, str]:
+    return {"metric": json.dumps(list(metrics))} if metrics else {}
 
 
 def _path(run: Run | str | Path) -> str:

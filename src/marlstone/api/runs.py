@@ -1,6 +1,6 @@
 """Training, and what it leaves: `train` and `load` give a `Run`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,14 +54,17 @@ class Run:
         with self._directory.store() as store:
             return on_grid(store.series("return"))
 
-    def policy(self, seed: int | None = None) -> Policy:
-        """The final policy of a training seed (None: the first), as it is deployed. Raises `UserError` where there is none."""
+    def policy(self, seed: int | None = None, parts: Sequence[type] = ()) -> Policy:
+        """The final policy of a training seed (None: the first), as it is deployed.
+
+        `parts`: classes of your own bodies and encoders, as `Policy.load` takes them. Raises `UserError` where there is none.
+        """
         found = {int(p.name.removeprefix("seed-")): p for p in sorted(self._directory.artifacts.glob("seed-*"))}
         if not found:
             raise UserError(f"run {self.path} has no policy yet: they are written when training ends")
         if seed is not None and seed not in found:
             raise UserError(f"run {self.path} has no seed {seed}: it has {', '.join(map(str, found))}")
-        return Policy.load(found[min(found) if seed is None else seed])
+        return Policy.load(found[min(found) if seed is None else seed], parts)
 
 
 def load(path: str | Path) -> Run:

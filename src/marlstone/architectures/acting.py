@@ -1,4 +1,4 @@
-"""What actors say: one forward for training and for processes without JAX.
+"""What actors put out: one forward for training and for processes without JAX.
 
 Layers ask their arrays for the namespace, so the same lines run on JAX's arrays and on NumPy's. Which layers there are is
 plain data, and parameters stay apart: neither ever travels as code.

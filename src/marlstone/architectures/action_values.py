@@ -34,7 +34,7 @@ class Joint:
 
 
 @dataclass(frozen=True)
-class Said:
+class QValues:
     """A group's action values: ready for any candidate action."""
 
     group: Group
@@ -69,6 +69,7 @@ class ActionValues:
     joint: bool
 
     def init(self, key: Array) -> tuple[Joint, ...]:
+        """Parameters of every group's critic."""
         import jax
 
         groups = self.spec.groups
@@ -88,12 +89,13 @@ class ActionValues:
         return tuple(one(g, f, k) for g, f, k in zip(groups, self.fuses, jax.random.split(key, len(groups)), strict=True))
 
     def memory(self) -> tuple[Array | None, ...]:
+        """Recurrent state of one environment's agents, per group."""
         return tuple(self.body.memory(g.count) for g in self.spec.groups)
 
     def __call__(
         self, p: tuple[Joint, ...], step: Step, obs: Any, state: Array | None, action: tuple[Array, ...], memory: tuple[Array | None, ...]
-    ) -> tuple[tuple[Said, ...], tuple[Array | None, ...]]:
-        """Rows `[b (t) ...]` and the recorded actions taken in them; `obs` holds the moments that normalize observations."""
+    ) -> tuple[tuple[QValues, ...], tuple[Array | None, ...]]:
+        """Steps `[b (t) ...]` and the recorded actions taken in them; `obs` holds the moments that normalize observations."""
         import jax.numpy as jnp
 
         did = (step.present & step.deciding)[..., None]
@@ -102,14 +104,14 @@ class ActionValues:
         for i, (g, q, fuse, h) in enumerate(zip(self.spec.groups, p, self.fuses, memory, strict=True)):
             x = fuse(q.network.fuse, step.obs[i], obs[i], state)
             if q.others is not None:
-                rows = [
+                seen = [
                     jnp.where(did[..., s : s + j.count, :], jnp.einsum("...na,nah->...nh", j.space.encode(a), w), 0)
                     for j, a, w, s in zip(self.spec.groups, action, q.others, starts, strict=False)
                 ]
-                x = x + sum(r.sum(-2, keepdims=True) for r in rows) - rows[i]
+                x = x + sum(r.sum(-2, keepdims=True) for r in seen) - seen[i]
             owners = owner_index(fuse.owners)
             core, h = self.body.advance(q.network.core, x, step.first, h, owners)
             z = self.body.finish(q.network.after, core, owners)
-            out.append(Said(g, q, dense(q.network.head, z, owners) if enumerable(g.space) else z, owners, self.body))
+            out.append(QValues(g, q, dense(q.network.head, z, owners) if enumerable(g.space) else z, owners, self.body))
             after.append(h)
         return tuple(out), tuple(after)

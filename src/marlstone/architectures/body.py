@@ -5,6 +5,7 @@ where there is any, is the axis before agents: `[... t n f]`. Step by step or a 
 `first` has a time axis or it has none. Memory runs over a time axis in JAX only; everything else in NumPy too.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -19,18 +20,51 @@ Norm = Literal["none", "layer"]
 
 
 class Body(Protocol):
-    """`intake` is the width of the first layer, made elsewhere (`encoders.fuse`); `end` of the finished features."""
+    """The contract. A frozen dataclass whose fields are its configuration, in one file, named `file.py:Class`.
+
+    The first layer, which is linear, is made elsewhere (`encoders.fuse`), `intake` wide; so is the head, over features `end` wide.
+    `activation` is what follows the first layer. Parameters of agents that share none are stacked on a leading axis of `sets`; `owners`,
+    whose set each agent uses, is None where there is nothing to look up. `core.layers.dense_init` makes such parameters and `dense`
+    applies them, for one set or many. `numpy`: whether `advance`, step by step, and `finish` run on NumPy's arrays too, as policies do
+    that act without JAX.
+    """
+
+    numpy: ClassVar[bool] = False
 
     @property
-    def activation(self) -> Activation: ...
+    @abstractmethod
+    def activation(self) -> Activation:
+        """`relu` or `tanh`."""
+
     @property
-    def intake(self) -> int: ...
+    @abstractmethod
+    def intake(self) -> int:
+        """Units of the first layer."""
+
     @property
-    def end(self) -> int: ...
-    def init(self, key: Array, sets: int) -> tuple[Any, tuple[Dense, ...]]: ...
-    def memory(self, n: int) -> Array | None: ...
-    def advance(self, p: Any, x: Array, first: Array, memory: Array | None, owners: np.ndarray | None) -> tuple[Array, Array | None]: ...
-    def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray | None) -> Array: ...
+    @abstractmethod
+    def end(self) -> int:
+        """Features for the head."""
+
+    @abstractmethod
+    def init(self, key: Array, sets: int) -> tuple[Any, Any]:
+        """Parameters of the core, and of what follows it: trees of arrays, for `sets` parameter sets."""
+
+    def memory(self, n: int) -> Array | None:
+        """Recurrent state of `n` agents where an episode starts, `[n h]`. Neutral: none."""
+        return None
+
+    @abstractmethod
+    def advance(self, p: Any, x: Array, first: Array, memory: Array | None, owners: np.ndarray | None) -> tuple[Array, Array | None]:
+        """The core, which actor and critic may share.
+
+        Shapes: the first layer's output `x [b (t) n intake]`, `first [b (t)]` (an episode starts here: forget), `memory [b n h]`.
+        Returns features `[b (t) n f]` and the memory after the last step.
+        """
+
+    def finish(self, p: Any, y: Array, owners: np.ndarray | None) -> Array:
+        """What follows the core, never shared: `[b (t) n f]` to `[b (t) n end]`. Neutral: nothing."""
+        return y
 
 
 def _chain(key: Array, sizes: tuple[int, ...], sets: int, activation: Activation) -> tuple[Dense, ...]:
@@ -60,11 +94,12 @@ def _known(part: str, norm: str) -> None:
 
 
 @dataclass(frozen=True)
-class Mlp:
+class Mlp(Body):
     """Fully connected layers of `hidden` units. `norm = "layer"` normalizes in front of each activation (Ba et al. 2016, without gains):
     value-based learning without target networks needs it."""
 
     kind: ClassVar[str] = "mlp"
+    numpy: ClassVar[bool] = True
     hidden: tuple[int, ...] = (128, 128)
     activation: Activation = "relu"
     norm: Norm = "none"
@@ -76,32 +111,39 @@ class Mlp:
 
     @property
     def intake(self) -> int:
+        """Units of the first layer."""
         return self.hidden[0]
 
     @property
     def end(self) -> int:
+        """Units of the last."""
         return self.hidden[-1]
 
     def init(self, key: Array, sets: int) -> tuple[Any, tuple[Dense, ...]]:
+        """The layers after the first, one `Dense` each; nothing follows the core."""
         return _chain(key, self.hidden, sets, self.activation), ()
 
     def memory(self, n: int) -> None:
+        """It has none."""
         return None
 
     def advance(self, p: Any, x: Array, first: Array, memory: None, owners: np.ndarray | None) -> tuple[Array, None]:
+        """All layers: `[b (t) n intake]` to `[b (t) n end]`."""
         return _run(p, _bend(x, self.activation, self.norm), self.activation, self.norm, owners), None
 
     def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray | None) -> Array:
+        """Nothing follows the core."""
         return y
 
 
 @dataclass(frozen=True)
-class Gru:
+class Gru(Body):
     """A layer of `before` units, `hidden` recurrent ones, layers of `after` units; `norm` as in `Mlp`, outside the recurrence.
 
     Memory is forgotten where an episode starts."""
 
     kind: ClassVar[str] = "gru"
+    numpy: ClassVar[bool] = True
     before: int = 128
     hidden: int = 128
     after: tuple[int, ...] = (128,)
@@ -115,19 +157,23 @@ class Gru:
 
     @property
     def intake(self) -> int:
+        """Units in front of the recurrence."""
         return self.before
 
     @property
     def end(self) -> int:
+        """Units of the last layer."""
         return (self.hidden, *self.after)[-1]
 
     def init(self, key: Array, sets: int) -> tuple[Any, tuple[Dense, ...]]:
+        """The recurrent unit, and the layers after it."""
         import jax
 
         k1, k2 = jax.random.split(key)
         return gru_init(k1, self.before, self.hidden, sets), _chain(k2, (self.hidden, *self.after), sets, self.activation)
 
     def memory(self, n: int) -> Array:
+        """Zeros, `[n hidden]`."""
         import jax.numpy as jnp
 
         return jnp.zeros((n, self.hidden))
@@ -154,4 +200,5 @@ class Gru:
         return xp.moveaxis(jax.vmap(back)(ys), 0, -3), back(ys[-1])
 
     def finish(self, p: tuple[Dense, ...], y: Array, owners: np.ndarray | None) -> Array:
+        """The layers after the recurrence."""
         return _run(p, y, self.activation, self.norm, owners)

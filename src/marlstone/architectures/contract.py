@@ -5,13 +5,15 @@ from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 from marlstone.architectures.acting import Actor, policy_forward
-from marlstone.architectures.action_values import ActionValues, Joint, Said
+from marlstone.architectures.action_values import ActionValues, Joint, QValues
 from marlstone.architectures.body import Body, Mlp
 from marlstone.architectures.network import Network, network
 from marlstone.core.layers import dense, owner_index
 from marlstone.core.normalize import Moments, normalize
 from marlstone.core.records import record, replace
 from marlstone.core.types import Group, Spec, Step, Trajectory
+from marlstone.encoders import contract as encoding
+from marlstone.encoders.contract import Encoder, encoders_of
 from marlstone.encoders.fuse import Fuse
 from marlstone.encoders.image import Image
 from marlstone.envs.managed import Managers
@@ -52,8 +54,9 @@ class Architecture:
     """Networks for actors and critics of every group. Subclasses say what critics see.
 
     Fields: `body` of both networks; `sharing`: parameters shared by `all` agents of a group, by `type`, or not at all;
-    `agent_ids`: agents that share are told whom they speak for; `trunk`: whether actor and critic share their core;
-    `image`: the encoder of image leaves.
+    `agent_ids`: agents that share parameters are told which one they are; `trunk`: whether actor and critic share their core;
+    `encoders`: encoders by the name of an observation leaf, or for all leaves of a kind (`image`, `vector`), or for `all` leaves that the
+    encoder accepts; `image`: the encoder of image leaves for which none is chosen there.
     """
 
     body: Body = field(default_factory=Mlp)
@@ -61,6 +64,7 @@ class Architecture:
     agent_ids: bool = True
     trunk: Literal["separate", "shared"] = "separate"
     image: Image = field(default_factory=Image)
+    encoders: dict[str, Encoder] = field(default_factory=dict)
 
     provides: ClassVar[frozenset[str]] = frozenset({"value", *ACTION_VALUES})
     central: ClassVar[bool] = False
@@ -77,29 +81,34 @@ class Architecture:
         return None
 
     def pay(self, spec: Spec, trajectory: Trajectory, known: Trajectory) -> Array | None:
-        """What agents are paid besides what credit says, `[b t n]`, and None for nothing; `known`: the batch as networks see it."""
+        """Rewards beside those that credit gives, `[b t n]`, and None for none; `known`: the batch as networks see it."""
         return None
 
     def body_of(self, group: Group) -> Body:
+        """The body of a group's networks."""
         return self.body
 
     # what each network sees
     def owners(self, group: Group) -> tuple[int, ...]:
+        """The parameter set of each agent of a group, counting from 0."""
         return owners(group.types, self.sharing)
 
     def refuses(self, spec: Spec) -> str | None:
-        """Why this architecture cannot serve an environment, or None."""
-        return None
+        """Why this architecture cannot serve an environment, or None. To be asked of `super()` too."""
+        return encoding.refuses(spec, self.encoders)
 
-    def _actor_fuse(self, group: Group) -> Fuse:
-        return Fuse(group, self.body_of(group).intake, self.owners(group), self.image, tuple(group.observation), 0, self.agent_ids)
+    def actor_fuse(self, group: Group) -> Fuse:
+        """The first layer of a group's policy: everything that its agents see."""
+        encoders = encoders_of(group, self.encoders, self.image)
+        return Fuse(group, self.body_of(group).intake, self.owners(group), encoders, tuple(group.observation), 0, self.agent_ids)
 
-    def _critic_fuse(self, group: Group, spec: Spec) -> Fuse:
-        return self._actor_fuse(group)
+    def critic_fuse(self, group: Group, spec: Spec) -> Fuse:
+        """The first layer of a group's critics: what they see. Here, what the policy sees."""
+        return self.actor_fuse(group)
 
     def actors(self, spec: Spec) -> tuple[Actor, ...]:
         """Every group's policy network, as plain data."""
-        return tuple(Actor(self._actor_fuse(g), self.body_of(g)) for g in spec.groups)
+        return tuple(Actor(self.actor_fuse(g), self.body_of(g)) for g in spec.groups)
 
     # parameters
     def init(
@@ -112,25 +121,25 @@ class Architecture:
         keys = jax.random.split(key, (2, len(spec.groups)))
         apart = self.trunk == "separate"
         actor = tuple(
-            network(self.body_of(g), self._actor_fuse(g), g.space.head, 0.01, k) for g, k in zip(spec.groups, keys[0], strict=True)
+            network(self.body_of(g), self.actor_fuse(g), g.space.head, 0.01, k) for g, k in zip(spec.groups, keys[0], strict=True)
         )
         values = zip(spec.groups if "value" in wanted else (), keys[1], strict=False)
-        critic = tuple(network(self.body_of(g), self._critic_fuse(g, spec), 1, self.value_gain, k, apart) for g, k in values)
+        critic = tuple(network(self.body_of(g), self.critic_fuse(g, spec), 1, self.value_gain, k, apart) for g, k in values)
         q = self.action_values(spec).init(jax.random.fold_in(key, 2)) if wanted & ACTION_VALUES else ()
         return actor, critic, q
 
     def action_values(self, spec: Spec) -> ActionValues:
-        """The team's: credit speaks for nobody else."""
+        """The critics of action values, of the team's agents: credit is assigned to nobody else."""
         team = spec.team
-        return ActionValues(team, self.body, tuple(self._critic_fuse(g, spec) for g in team.groups), "joint_q" in self.provides)
+        return ActionValues(team, self.body, tuple(self.critic_fuse(g, spec) for g in team.groups), "joint_q" in self.provides)
 
     def memory(self, spec: Spec, b: int, wanted: frozenset[str] = frozenset({"value"})) -> Memory:
         """Recurrent state at the start of an episode, for `b` environments."""
         import jax
 
         fresh = lambda x: jax.tree.map(lambda x: x[None].repeat(b, 0), x)
-        actor = tuple(self.body_of(g).memory(self._actor_fuse(g).rows) for g in spec.groups)
-        values = tuple(self.body_of(g).memory(self._critic_fuse(g, spec).rows) if self.trunk == "separate" else None for g in spec.groups)
+        actor = tuple(self.body_of(g).memory(self.actor_fuse(g).rows) for g in spec.groups)
+        values = tuple(self.body_of(g).memory(self.critic_fuse(g, spec).rows) if self.trunk == "separate" else None for g in spec.groups)
         q = self.action_values(spec).memory() if wanted & ACTION_VALUES else ()
         return fresh(Memory(actor, values if "value" in wanted else (), q))
 
@@ -158,7 +167,7 @@ class Architecture:
             if cores is not None and self.trunk == "shared":
                 core = cores[i]
             else:
-                fuse = self._critic_fuse(g, spec)
+                fuse = self.critic_fuse(g, spec)
                 state = self._state(seen, step) if fuse.state else None
                 core, h = body.advance(p.core, fuse(p.fuse, step.obs[i], seen.obs[i], state), step.first, h, own)
             value = dense(p.head, body.finish(p.after, core, own), own)[..., 0]
@@ -168,15 +177,16 @@ class Architecture:
 
     def q(
         self, spec: Spec, q: tuple[Joint, ...], seen: ObservationNormalizer, step: Step, action: tuple[Array, ...], memory: Memory
-    ) -> tuple[tuple[Said, ...], Memory]:
+    ) -> tuple[tuple[QValues, ...], Memory]:
         """Normalized action values of the team's agents, the others acting as recorded, and memory after them."""
         critics = self.action_values(spec)
         state = self._state(seen, step) if any(f.state for f in critics.fuses) else None
-        said, after = critics(q, step, seen.obs, state, action, memory.q)
-        return said, replace(memory, q=after)
+        values, after = critics(q, step, seen.obs, state, action, memory.q)
+        return values, replace(memory, q=after)
 
     def _state(self, seen: ObservationNormalizer, step: Step) -> Array:
         return step.state if seen.state is None else normalize(seen.state, step.state)
 
     def recurrent_critic(self) -> bool:
+        """Whether critics have a memory of their own, which must be carried along."""
         return self.trunk == "separate" and self.body.memory(1) is not None

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from marlstone.architectures.contract import Architecture
 from marlstone.core.types import Group, Spec
+from marlstone.encoders.contract import encoders_of
 from marlstone.encoders.fuse import Fuse
 
 
@@ -29,10 +30,13 @@ class Ctde(Architecture):
             raise ValueError("Ctde.trunk is 'shared', but a central critic sees more than its actor: use trunk = 'separate'")
 
     def refuses(self, spec: Spec) -> str | None:
+        """Environments without a global state."""
         if spec.state == 0:
             return "Ctde needs a global state and this environment has none: give it `state()`, or use architecture = 'decentralized'"
-        return None
+        return super().refuses(spec)
 
-    def _critic_fuse(self, group: Group, spec: Spec) -> Fuse:
+    def critic_fuse(self, group: Group, spec: Spec) -> Fuse:
+        """The global state, and the group's own observations where `critic_sees` says so."""
         leaves = tuple(group.observation) if self.critic_sees == "state_and_observation" else ()
-        return Fuse(group, self.body_of(group).intake, self.owners(group), self.image, leaves, spec.state, self.agent_ids)
+        encoders = encoders_of(group, self.encoders, self.image)
+        return Fuse(group, self.body_of(group).intake, self.owners(group), encoders, leaves, spec.state, self.agent_ids)

@@ -1,15 +1,15 @@
-"""Managers that set goals for workers every few rows: feudal multi-agent hierarchies (Ahilan & Dayan 2019).
+"""Managers that set goals for workers every few steps: feudal multi-agent hierarchies (Ahilan & Dayan 2019).
 
-    workers    a_ti ~ pi(o_ti, g_ti)       paid what credit says + goal_pay (x_t+1,i,f - x_tif) dir(g_ti)
-    managers   G_t ~ mu(o_t of its workers, g_t), t = 0, every, 2 every ...    paid the team's reward, summed between decisions
+    workers    a_ti ~ pi(o_ti, g_ti)       reward: what credit says + goal_pay (x_t+1,i,f - x_tif) dir(g_ti)
+    managers   G_t ~ mu(o_t of its workers, g_t), t = 0, every, 2 every ...    reward: the team's, summed between decisions
 
 x is the leaf's feature f that worker i's goal names, as networks see it, dir(g) = 1 to raise it and -1 to lower it. A goal
-held from row s to row e therefore pays goal_pay (x_e - x_s) dir(g) in all, undiscounted, however the worker went there. Discounted,
-going forth and back k rows later earns 1 - gamma^k of what the way forth paid: little within `every` rows, and not 0, which would take
-gamma x_t+1 - x_t (Ng et al. 1999). Returns stay the environment's own: this pay exists only where workers learn.
+held from step s to step e therefore gives goal_pay (x_e - x_s) dir(g) in all, undiscounted, however the worker went there. Discounted,
+going forth and back k steps later earns 1 - gamma^k of what the way forth gave: little within `every` steps, and not 0, which would take
+gamma x_t+1 - x_t (Ng et al. 1999). Returns stay the environment's own: this reward exists only where workers learn.
 
 Values start at 0, not at what a random critic says: before the team earns anything managers have no other reason to
-prefer a goal, and workers learn to follow from a pay that is small beside such noise.
+prefer a goal, and workers learn to follow from a reward that is small beside such noise.
 
 Departures: workers keep the team's reward beside their manager's; managers are of one level.
 """
@@ -29,11 +29,11 @@ Array = Any
 class Hierarchical(Ctde):
     """Central critics for workers and managers; between decisions, workers run without managers.
 
-    Fields: `every`: rows between a manager's decisions; `span`: the most workers one manager leads (managers share the team evenly);
+    Fields: `every`: steps between a manager's decisions; `span`: the most workers one manager leads (managers share the team evenly);
     `leaf`: the observation leaf whose features goals raise or lower; "": goals are `roles` symbols without a meaning given;
-    `goal_pay`: what a worker is paid for moving its goal's feature by one standard deviation (by one, without
-    `learner.normalize_observations`), in the unit of the environment's rewards: keep what an episode can pay so below what success
-    pays; `manager`: the managers' body. A manager counts rows, not decisions: `learner.gamma` discounts each row.
+    `goal_pay`: a worker's reward for moving its goal's feature by one standard deviation (by one, without
+    `learner.normalize_observations`), in the unit of the environment's rewards: keep what an episode can give so below what success
+    gives; `manager`: the managers' body. A manager counts steps, not decisions: `learner.gamma` discounts each step.
     """
 
     kind: ClassVar[str] = "hierarchical"
@@ -58,17 +58,21 @@ class Hierarchical(Ctde):
             )
 
     def managers(self) -> Managers:
+        """Who leads the team, with these fields."""
         return Managers(self.every, self.span, self.leaf, self.roles)
 
     def body_of(self, group: Group) -> Body:
+        """Managers have a body of their own."""
         return self.manager if group.clock > 1 else self.body
 
     def refuses(self, spec: Spec) -> str | None:
+        """Environments without these managers, or without a global state."""
         if [g.clock for g in spec.groups if g.clock > 1] != [self.every]:
-            return f"Hierarchical needs managers who decide every {self.every} rows: use Algorithm(it.managers().over(env).spec, it, ...)"
+            return f"Hierarchical needs managers who decide every {self.every} steps: use Algorithm(it.managers().over(env).spec, it, ...)"
         return super().refuses(spec)
 
     def pay(self, spec: Spec, trajectory: Trajectory, known: Trajectory) -> Array | None:
+        """What workers earn for moving the feature that their goal names, `[b t n]`; 0 across resets, and for managers."""
         if not self.leaf or not self.goal_pay:
             return None
         import jax.numpy as jnp

@@ -1,6 +1,7 @@
 """Flags: the parser every command uses, whose errors are one message with a suggestion."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ KINDS = {
     ),
     "learner": ("policy_gradient", "q_learning", "pqn"),
     "body": ("mlp", "gru"),
+    "encoder": ("image", "vector"),
 }  # fmt: skip
 """The kinds of each part, for help, which imports none of them; a test holds them against the parts themselves."""
 PAPERS = {
@@ -38,6 +40,11 @@ class Parser(argparse.ArgumentParser):
         text = "how policies act when they are judged: mode, sample, temperature=T, or auto: the better of mode and sample"
         self.add_argument("--acting", metavar="HOW", help=text)
 
+    def add_metrics(self) -> None:
+        """`--metric`, as every command that judges policies has it."""
+        text = "also measure a true metric of your own: file.py:Class or file.py:function (docs: your own parts); may be repeated"
+        self.add_argument("--metric", action="append", default=[], metavar="KIND", help=text)
+
     def error(self, message: str) -> NoReturn:
         """Raises `UserError` with what `argparse` found wrong, in place of leaving with a usage text."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -52,6 +59,11 @@ class Parser(argparse.ArgumentParser):
                 raise UserError(f"{self.prog}: {first!r} is one argument too many; see {self.prog} --help")
             raise UserError(f"{self.prog}: unknown flag {first!r}; {suggest(first, flags)}")
         return found
+
+
+def metrics(kinds: Sequence[str]) -> dict[str, str]:
+    """`--metric` as `config.load` takes it."""
+    return {"metric": json.dumps(list(kinds))} if kinds else {}
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from marlstone.cli.arguments import Parser, settings
+from marlstone.cli.arguments import Parser, choices, settings
 from marlstone.core.errors import UserError
 
 STEPS = "300000"
@@ -17,7 +17,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("run", nargs="?", metavar="RUN", help="a trained run, or one of its checkpoints")
     add("--env", metavar="NAME", help="instead of RUN: train here first, then audit")
-    add("--credit", metavar="KIND", help="the method to train and audit")
+    add("--credit", metavar="KIND", help=f"the method to train and audit: {choices('credit')}, or your own: file.py:Class")
     add("--architecture", metavar="KIND", help="as for train; default: ctde")
     add("--learner", metavar="KIND", help="as for train; default: policy_gradient")
     add("--steps", metavar="N", help=f"joint steps per seed to train; default: {STEPS}")

@@ -1,6 +1,6 @@
 """`marlstone check-credit`: does a credit method keep the laws that all of them keep?"""
 
-from marlstone.cli.arguments import Parser, settings
+from marlstone.cli.arguments import Parser, choices, settings
 from marlstone.cli.outcome import CHECK, DONE
 
 SHOWN = {True: "holds", False: "BROKEN", None: "skipped"}
@@ -10,7 +10,7 @@ def main(words: list[str]) -> int:
     """Check every law; returns the exit code: 3 where one is broken."""
     parser = Parser("check-credit", "Run a credit method through the laws that every one keeps: yours, or one of this package.")
     add = parser.add_argument
-    add("kind", metavar="KIND", help="the method: a name, or file.py:Class")
+    add("kind", metavar="KIND", help=f"{choices('credit')}, or your own: file.py:Class")
     add("--env", metavar="NAME", help="where to check it; default: a small game in which it can be asked")
     add("--learner", metavar="KIND", help="as for train; default: the first that takes it")
     add("--architecture", metavar="KIND", help="as for train; default: ctde")

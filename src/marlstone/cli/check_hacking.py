@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from marlstone.cli.arguments import Parser
+from marlstone.cli.arguments import Parser, metrics
 from marlstone.cli.outcome import CHECK, DONE
 from marlstone.core.errors import UserError
 
@@ -22,6 +22,7 @@ def main(words: list[str]) -> int:
     add("--baseline", metavar="RUN", help="another run of the environment, whose policy the newest is held against too")
     add("--episodes", type=int, default=EPISODES, metavar="N", help=f"of each policy per training seed, at most; default: {EPISODES}")
     add("--budget", default=BUDGET, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {BUDGET}")
+    parser.add_metrics()
     parser.add_acting()
     add("--json", action="store_true", help="one line of JSON on stdout")
     flags = parser.read(words)
@@ -38,7 +39,7 @@ def main(words: list[str]) -> int:
     from marlstone.api.finding import find_policies, reopened
     from marlstone.runs.directory import one_line
 
-    changes = {} if flags.acting is None else {"acting": flags.acting}
+    changes = ({} if flags.acting is None else {"acting": flags.acting}) | metrics(flags.metric)
     changed_files: list[str] = []
 
     def side(where: str) -> Any:

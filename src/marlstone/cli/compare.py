@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from marlstone.cli.arguments import Parser
+from marlstone.cli.arguments import Parser, metrics
 from marlstone.core.errors import UserError
 
 EPISODES, BUDGET = 256, "8m"
@@ -22,6 +22,7 @@ def _parser() -> Parser:
     )  # fmt: skip
     add("--budget", default=BUDGET, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {BUDGET}")
     add("--env", metavar="NAME", help="the runs' environment, where it lies in another place now")
+    parser.add_metrics()
     parser.add_acting()
     add("--json", action="store_true", help="one line of JSON on stdout")
     return parser
@@ -41,7 +42,7 @@ def main(words: list[str]) -> int:
     from marlstone.runs.directory import one_line
 
     found = [find_policies(where) for where in flags.runs]
-    changes = {} if flags.acting is None else {"acting": flags.acting}
+    changes = ({} if flags.acting is None else {"acting": flags.acting}) | metrics(flags.metric)
     opened = [reopened(run, changes, flags.env) for run, _ in found]
     sides = [(config, checkpoint) for (config, _), (_, checkpoint) in zip(opened, found, strict=True)]
     tell = lambda line: print(f"compare: {line}", file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, settings
+from marlstone.cli.arguments import Parser, metrics, settings
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.seeds import REPORTING
 from marlstone.evaluation.select import BUDGET, QUICK_BUDGET, SEEDS
@@ -40,6 +40,7 @@ def parser() -> Parser:
         metavar="DIR",
         help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/",
     )
+    flags.add_metrics()
     flags.add_acting()
     add("--wide", action="store_true", help="every column of the table, as wide as it takes; the report has them too")
     add("--json", action="store_true", help="one line of JSON on stdout")
@@ -80,8 +81,8 @@ def asked(flags: argparse.Namespace) -> "Question":
 
     numbers = {k: _whole(k, v) for k in ("seeds", "seed", "episodes") if (v := getattr(flags, k)) is not None}
     return question(
-        flags.env, budget=flags.budget, quick=flags.quick, candidates=flags.candidates, settings=settings(flags.set), acting=flags.acting,
-        **numbers,
+        flags.env, budget=flags.budget, quick=flags.quick, candidates=flags.candidates,
+        settings=settings(flags.set) | metrics(flags.metric), acting=flags.acting, **numbers,
     )  # fmt: skip
 
 

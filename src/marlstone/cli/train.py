@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import KINDS, Parser, choices, settings
+from marlstone.cli.arguments import Parser, choices, metrics, settings
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 
@@ -15,7 +15,21 @@ if TYPE_CHECKING:
     from marlstone.runs.checkpoint import Checkpoint
     from marlstone.runs.directory import RunDirectory
 
-FIELDS = ("env", "architecture", "credit", "learner", "body", "sharing", "steps", "seeds", "seed", "checkpoint_every", "acting", "out")
+FIELDS = (
+    "env",
+    "architecture",
+    "credit",
+    "learner",
+    "body",
+    "encoder",
+    "sharing",
+    "steps",
+    "seeds",
+    "seed",
+    "checkpoint_every",
+    "acting",
+    "out",
+)
 """Flags that are fields of the configuration, by their names in TOML."""
 FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors", "address": "fleet.address"}
 """Flags that are fields of the fleet."""
@@ -30,7 +44,8 @@ def _parser() -> Parser:
     add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs); with --resume: the same one in another place")
     for part in ("architecture", "credit", "learner"):
         add(f"--{part}", metavar="KIND", help=f"{choices(part)}, or your own: file.py:Class")
-    add("--body", metavar="KIND", help=f"{' or '.join(KINDS['body'])}: architecture.body")
+    add("--body", metavar="KIND", help=f"{choices('body')}, or your own: architecture.body")
+    add("--encoder", metavar="KIND", help=f"{choices('encoder')}, or your own, of every observation it accepts: architecture.encoders.all")
     add("--sharing", metavar="HOW", help="all, type or none: architecture.sharing")
     add("--steps", metavar="N", help="joint environment steps per seed, rounded up to whole updates (envs x length)")
     add("--seeds", metavar="K", help="how many training seeds")
@@ -44,6 +59,7 @@ def _parser() -> Parser:
     )
     add("--actors", metavar="N", help="of a fleet, per seed: fleet.actors")
     add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
+    parser.add_metrics()
     parser.add_acting()
     add("--out", metavar="DIR", help="the run's directory, new or empty; default: a new one under runs/")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, such as learner.lr=1e-3; may be repeated")
@@ -65,7 +81,7 @@ def overrides(flags: argparse.Namespace) -> dict[str, str]:
         if "seed" in {**given, **fields}:
             raise UserError("--tuning and --seed are both given; give one (--tuning is --seed 0)")
         given["seed"] = "0"
-    return {**given, **fields}
+    return {**given, **fields, **metrics(flags.metric)}
 
 
 def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint, list[str]]":

@@ -17,9 +17,9 @@ class Case:
       faults: what goes wrong between environment and agents, beside what the run was trained under.
       options: options of the environment that change (`sigma = 0.5`): the world has drifted from what was trained in. What agents see and
         do must stay what it was.
-      late: the probability per agent and row that the policy's answer does not come in time; then acts `fallback`.
+      late: the probability per agent and step that the policy's answer does not come in time; then acts `fallback`.
       fallback: the declared `default`, the `last` action, or a `random` legal one.
-      bursts: rows in which answers stay away at a time, on average; 1: each row on its own.
+      bursts: steps in which answers stay away at a time, on average; 1: each step on its own.
     """
 
     name: str
@@ -37,7 +37,9 @@ class Case:
         if self.fallback not in FALLBACKS:
             raise UserError(f"fallback is {self.fallback!r}; {suggest(self.fallback, FALLBACKS)}")
         if self.bursts < 1:
-            raise UserError(f"bursts is {self.bursts}: give the rows a burst lasts, at least 1")
-        if paid := [f.kind for f in self.faults if f.kind.startswith("reward_")]:
+            raise UserError(f"bursts is {self.bursts}: give the steps a burst lasts, at least 1")
+        if reward_faults := [f.kind for f in self.faults if f.kind.startswith("reward_")]:
             remedy = "put it under [[faults]], to train with"
-            raise UserError(f"case {self.name!r}: a finished policy never sees {paid[0]}, which would only falsify the return: {remedy}")
+            raise UserError(
+                f"case {self.name!r}: a finished policy never sees {reward_faults[0]}, which would only falsify the return: {remedy}"
+            )

@@ -1,24 +1,28 @@
 """Which class a `kind` names: one of this package's parts, or a user's own, `file.py:Class`."""
 
-import dataclasses
 import inspect
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hierarchical, Mlp
 from marlstone.architectures.body import Body
 from marlstone.core.errors import UserError, suggest
-from marlstone.core.user_code import load
+from marlstone.core.user_code import member
 from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
+from marlstone.encoders import Encoder, Image, Vector
 from marlstone.envs.faults import FAULTS, Fault
+from marlstone.envs.own_metrics import TrueMetric, is_metric, of_function
 from marlstone.learners import Learner, PolicyGradient, Pqn, QLearning
 
 PARTS: dict[Any, tuple[type, ...]] = {
     Architecture: (Decentralized, Ctde, Hierarchical),
     Body: (Mlp, Gru),
+    Encoder: (Image, Vector),
     Credit: (Individual, Team, Counterfactual, Difference, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
     Learner: (PolicyGradient, QLearning, Pqn),
     Fault: FAULTS,
+    TrueMetric: (),
 }
 """Contracts, and the parts of this package that keep them. A new part is named here and nowhere else."""
 
@@ -43,9 +47,8 @@ def find(contract: Any, kind: str, where: str) -> type:
     file, colon, name = kind.rpartition(":")
     if colon and file.endswith(".py"):
         return _users(contract, Path(file).expanduser(), name, where)
-    hint = suggest(kind, known)
-    what = contract.__name__.lower()
-    raise UserError(f"{where} = {kind!r}: there is no such {what}; {hint} Your own is written file.py:Class")
+    what, hint = contract.__name__.removeprefix("True").lower(), f"{suggest(kind, known)} Your own is" if known else "yours is"
+    raise UserError(f"{where} = {kind!r}: there is no such {what}; {hint} written file.py:Class")
 
 
 def name_of(part: Any) -> str:
@@ -58,15 +61,16 @@ def name_of(part: Any) -> str:
 
 def _users(contract: Any, file: Path, name: str, where: str) -> type:
     asked = f"{where} = '{file}:{name}'"
-    module = load(file, asked)
-    cls = getattr(module, name, None)
-    if not isinstance(cls, type):
-        defined = [n for n, c in vars(module).items() if isinstance(c, type) and c.__module__ == module.__name__]
-        raise UserError(f"{asked}: {file} defines no class {name!r}; {suggest(name, defined)}")
-    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    if contract is TrueMetric:
+        found = member(file, name, asked, "class or function", is_metric)
+        cls: Any = of_function(found) if isinstance(found, FunctionType) else found
+    else:
+        cls = member(file, name, asked, "class", lambda x: isinstance(x, type))
+    if not _is_frozen(cls):
         raise UserError(f"{asked}: {name} is no frozen dataclass; write @dataclass(frozen=True) above it")
     if getattr(contract, "_is_protocol", False):
-        lacking = sorted(m for m in _members(contract) if not hasattr(cls, m) and m not in cls.__dataclass_fields__)
+        undone: frozenset[str] = getattr(cls, "__abstractmethods__", frozenset())  # of one that derives from the contract
+        lacking = sorted(m for m in _members(contract) if m in undone or not (hasattr(cls, m) or m in cls.__dataclass_fields__))
         if lacking:
             raise UserError(f"{asked}: {name} lacks {', '.join(lacking)}; see {contract.__module__}.{contract.__name__}")
     elif not issubclass(cls, contract):
@@ -74,6 +78,11 @@ def _users(contract: Any, file: Path, name: str, where: str) -> type:
     return cls
 
 
+def _is_frozen(cls: Any) -> bool:
+    return bool(getattr(getattr(cls, "__dataclass_params__", None), "frozen", False))
+
+
 def _members(protocol: Any) -> set[str]:
-    own = {n for n in vars(protocol) if not n.startswith("_")}
-    return own | {n for n in protocol.__annotations__ if not n.startswith("_")}
+    """What a contract asks for: its methods, properties and annotated values; not what has a default."""
+    own = {n for n, x in vars(protocol).items() if callable(x) or isinstance(x, property)}
+    return {n for n in own | (set(protocol.__annotations__) - set(vars(protocol))) if not n.startswith("_")}

@@ -83,11 +83,13 @@ def _plain(path: Path) -> Path:
 def recorded_files(folder: Path) -> dict[str, Any] | None:
     """What a run's `files.json` says of the files it was made of, by what they are (`env`, `credit`); None where there is none."""
     try:
-        said = json.loads((folder / FILES).read_text())
+        entries = json.loads((folder / FILES).read_text())
     except (OSError, ValueError):
         return None
     return (
-        said if isinstance(said, dict) and all(isinstance(e, dict) and {"file", "at", "sha256"} <= set(e) for e in said.values()) else None
+        entries
+        if isinstance(entries, dict) and all(isinstance(e, dict) and {"file", "at", "sha256"} <= set(e) for e in entries.values())
+        else None
     )
 
 
@@ -143,6 +145,8 @@ def _users(config: RunConfig) -> Iterator[tuple[str, Path]]:
         where, value = waiting.pop(0)
         if isinstance(value, tuple):
             waiting += [(f"{where}[{i}]", v) for i, v in enumerate(value)]
+        elif isinstance(value, dict):
+            waiting += [(f"{where}.{k}", v) for k, v in value.items()]
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             if type(value).__module__.partition(".")[0] != "marlstone":
                 yield where, Path(inspect.getfile(type(value))).resolve()

@@ -13,6 +13,7 @@ from marlstone.credit import Credit, Individual
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import Guards
 from marlstone.envs.make import is_jax, one_per_process
+from marlstone.envs.own_metrics import TrueMetric
 from marlstone.learners import Learner, PolicyGradient
 
 
@@ -24,7 +25,7 @@ def _at_least(part: str, values: dict[str, int | None], least: int = 1) -> None:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What is gathered for one update, per seed: `length` rows from each of `envs` environments. `envs` 0: 32, or for environments that
+    """What is gathered for one update, per seed: `length` steps from each of `envs` environments. `envs` 0: 32, or for environments that
     only Python can step what the cores bear (`default_envs`); a run's own configuration holds the number.
 
     `workers`: processes that step an environment only Python can step, per seed; one written in JAX needs none.
@@ -154,6 +155,7 @@ class RunConfig:
       acting: how policies act when they are judged and deployed.
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
+      metrics: true metrics of your own, beside those that the environment declares: what the team really wants.
       faults: what goes wrong between the environment and its agents, in training and whenever the run is judged; in this order.
       steps: joint environment steps per seed, rounded up to whole updates (`whole_steps`).
       seeds, seed: how many training seeds, from which on; below 1000 they are for tuning, else for reporting.
@@ -169,6 +171,7 @@ class RunConfig:
     evaluate: Evaluation = field(default_factory=Evaluation)
     guards: Guards = field(default_factory=Guards)
     fleet: Fleet = field(default_factory=Fleet)
+    metrics: tuple[TrueMetric, ...] = ()
     faults: tuple[Fault, ...] = ()
     acting: Acting = field(default_factory=Acting)
     steps: int = 1_000_000
@@ -208,8 +211,8 @@ class RunConfig:
     @property
     def whole_steps(self) -> int:
         """`steps` rounded up to whole updates, of `rollout.envs` x `rollout.length` joint steps each: what is trained."""
-        rows = self.rollout.envs * self.rollout.length
-        return -(-self.steps // rows) * rows
+        update = self.rollout.envs * self.rollout.length
+        return -(-self.steps // update) * update
 
     @property
     def purpose(self) -> Purpose:

@@ -1,11 +1,12 @@
 """Where a configuration comes from: a TOML file, then what the command line changes in it."""
 
 import dataclasses
+import json
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 from marlstone.config import kinds
 from marlstone.config.paths import found, resolved
@@ -18,7 +19,7 @@ from marlstone.envs.names import read_options, with_options
 
 __all__ = ["built", "load", "not_toml", "parse", "resolved", "with_cases"]
 
-SHORTCUTS = {"body": "architecture.body", "sharing": "architecture.sharing"}
+SHORTCUTS = {"body": "architecture.body", "encoder": "architecture.encoders.all", "sharing": "architecture.sharing"}
 """Short names of fields that newcomers look for."""
 
 
@@ -35,11 +36,11 @@ def load(file: str | Path | None = None, overrides: Mapping[str, str] | None = N
 def with_cases(config: RunConfig, file: str | Path) -> RunConfig:
     """The configuration with the edge cases of `file`, a TOML of `[evaluate]` with `cases` and `graceful` alone, instead of its own."""
     values = read(Path(file))
-    said = values.get("evaluate", {})
-    if set(values) != {"evaluate"} or not isinstance(said, dict) or not said or set(said) - {"cases", "graceful"}:
+    checks = values.get("evaluate", {})
+    if set(values) != {"evaluate"} or not isinstance(checks, dict) or not checks or set(checks) - {"cases", "graceful"}:
         raise UserError(f"{file} is to hold edge cases alone: write [[evaluate.cases]] tables, and evaluate.graceful if you like")
     known = fields_of(Evaluation)
-    built = {name: build(known[name], value, f"evaluate.{name}") for name, value in said.items()}
+    built = {name: build(known[name], value, f"evaluate.{name}") for name, value in checks.items()}
     try:
         return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, **built))
     except ValueError as error:
@@ -55,10 +56,14 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
     """The configuration that a table (as TOML reads) says, `overrides` laid over it. The table is used up."""
     for short in SHORTCUTS.keys() & values.keys():
         word = values.pop(short)
-        if isinstance(values.get("architecture"), dict) and SHORTCUTS[short].rpartition(".")[2] in values["architecture"]:
+        *above, last = SHORTCUTS[short].split(".")
+        at: Any = values
+        for name in above:
+            at = at.get(name) if isinstance(at, dict) else None
+        if isinstance(at, dict) and last in at:
             raise UserError(f"{short} and {SHORTCUTS[short]} are both given; give one")
         _lay(values, SHORTCUTS[short], word)
-    overrides = with_acting(values, overrides)
+    overrides = with_metrics(values, with_acting(values, overrides))
     laid = {SHORTCUTS.get(path, path): Word(word) for path, word in overrides.items()}
     for path in sorted(laid, key=lambda p: p.count(".")):  # parts before what is in them
         _lay(values, path, laid[path])
@@ -100,6 +105,19 @@ def with_acting(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping
     return {**{f"acting.{k}": str(v) for k, v in fields(overrides["acting"]).items()}, **rest}
 
 
+def with_metrics(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping[str, str]:
+    """`metric`, a JSON list of `file.py:Name` from the command line, beside the table's own `metrics`; one that is there stays as it is."""
+    if "metric" not in overrides:
+        return overrides
+    there = values.setdefault("metrics", [])
+    if not isinstance(there, list):
+        raise wrong("metrics", there, "a list of tables: [[metrics]]")
+    same = lambda kind: (Path(kind.rpartition(":")[0]).expanduser().resolve(), kind.rpartition(":")[2])
+    known = [same(str(m.get("kind", "") if isinstance(m, dict) else m)) for m in there]
+    there += [kind for kind in json.loads(overrides["metric"]) if same(kind) not in known]
+    return {k: v for k, v in overrides.items() if k != "metric"}
+
+
 def _split(name: str) -> dict[str, Any]:
     """The table that says the same as an environment's name."""
     head, _, query = name.partition("?")
@@ -126,23 +144,26 @@ def _parsed(text: str, source: str) -> dict[str, Any]:
 
 def not_toml(source: str | Path, text: str, error: Exception) -> UserError:
     """The message for a text that does not read, with its line where that is known."""
-    said = str(error)
-    if place := re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", said):
+    reason = str(error)
+    if place := re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason):
         line = place[1] or max(1, len(text.splitlines()))
-        return UserError(f"{source} line {line}: not valid TOML: {said[: place.start()]}{f' (column {place[2]})' if place[2] else ''}")
-    return UserError(f"{source}: not valid TOML: {said}")
+        return UserError(f"{source} line {line}: not valid TOML: {reason[: place.start()]}{f' (column {place[2]})' if place[2] else ''}")
+    return UserError(f"{source}: not valid TOML: {reason}")
 
 
 def given(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """A table with Python's `settings` laid over it: dotted fields or nested mappings, of numbers, texts, lists, or parts themselves
-    (`credit=Counterfactual()`). The table is changed and returned."""
+    (`credit=Counterfactual()`, `metrics=[WorstOff()]`). The table is changed and returned."""
     for path, value in settings.items():
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             _lay(values, path, part_table(value))
         elif isinstance(value, Mapping):
             given(values, {f"{path}.{k}": v for k, v in value.items()})
         else:
-            _lay(values, path, list(value) if isinstance(value, tuple) else value)
+            plain = list(value) if isinstance(value, tuple) else value
+            if isinstance(plain, list):
+                plain = [part_table(x) if dataclasses.is_dataclass(x) and not isinstance(x, type) else x for x in plain]
+            _lay(values, path, plain)
     return values
 
 
@@ -170,7 +191,10 @@ def _switched(whole: dict[str, Any], path: str, old: dict[str, Any], kind: str) 
     cls: Any = RunConfig
     contract, at = None, whole
     for name in path.split("."):
-        contract = fields_of(cast(type, cls)).get(name) if dataclasses.is_dataclass(cls) else None
+        if get_origin(cls) is dict:
+            contract = get_args(cls)[1]
+        else:
+            contract = fields_of(cast(type, cls)).get(name) if dataclasses.is_dataclass(cls) else None
         at = at.get(name, {}) if isinstance(at, dict) else {}
         if contract in kinds.PARTS and isinstance(at, dict):
             cls = kinds.find(contract, at.get("kind", next(iter(kinds.names(contract)))), path)

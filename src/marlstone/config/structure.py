@@ -38,6 +38,7 @@ def fields_of(cls: type) -> dict[str, Any]:
 
 
 def wrong(where: str, value: Any, expected: str) -> UserError:
+    """The error for a value that is not of the kind expected."""
     shown = str(value) if isinstance(value, Word) and value.isprintable() else repr(value)
     return UserError(f"{where} = {shown:.200}: expected {expected}")
 
@@ -137,8 +138,9 @@ def part(contract: Any, value: Any, where: str) -> Any:
     if not isinstance(given, dict):
         raise wrong(where, value, f"a name or a table; {suggest('', kinds.names(contract))}")
     if "kind" not in given and where.endswith("]"):  # a field has a default kind, an entry of a list has none
-        raise UserError(f"{where}.kind is missing; {suggest('', kinds.names(contract))}")
-    name = given.get("kind", next(iter(kinds.names(contract))))
+        known = kinds.names(contract)
+        raise UserError(f"{where}.kind is missing; {suggest('', known) if known else 'write file.py:Class, or file.py:function'}")
+    name = given.get("kind", next(iter(kinds.names(contract)), None))
     if not isinstance(name, str):
         raise wrong(f"{where}.kind", name, f"a name; {suggest('', kinds.names(contract))}")
     cls = kinds.find(contract, str(name), where)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import tomllib
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from marlstone.config import kinds
 from marlstone.config.structure import fields_of
@@ -47,13 +47,13 @@ def _key(name: str) -> str:
     return name if bare else _text(name)
 
 
-def _table(value: Any, path: tuple[str, ...], named: Named, is_part: bool = False) -> list[str]:
-    """Own values first, then tables within, as TOML wants it; of a part, its `kind` comes first."""
+def _table(value: Any, path: tuple[str, ...], named: Named, is_part: bool = False, of: Any = None) -> list[str]:
+    """Own values first, then tables within, as TOML wants it; of a part, its `kind` comes first. `of`: the type of a mapping's values."""
     if dataclasses.is_dataclass(value):
         types = fields_of(type(value))
         items = {name: getattr(value, name) for name in types}
     else:
-        types, items = {}, dict(value)
+        types, items = dict.fromkeys(value, of), dict(value)
     within = {k: v for k, v in items.items() if dataclasses.is_dataclass(v) or isinstance(v, dict) or _is_parts(v)}
     lines = [f"kind = {_text(named(kinds.name_of(value)))}"] if is_part else []
     if not path and isinstance(items.get("env"), str):
@@ -61,12 +61,13 @@ def _table(value: Any, path: tuple[str, ...], named: Named, is_part: bool = Fals
     lines += [f"{_key(k)} = {_value(v, '.'.join((*path, k)))}" for k, v in items.items() if k not in within]
     for name, inner in within.items():
         head, kind = (*path, name), types.get(name)
-        said = ".".join(map(_key, head))
+        header = ".".join(map(_key, head))
         if _is_parts(inner):
             for entry in inner:
-                lines += ["", f"[[{said}]]", *_table(entry, head, named, get_args(kind)[0] in kinds.PARTS)]
+                lines += ["", f"[[{header}]]", *_table(entry, head, named, get_args(kind)[0] in kinds.PARTS)]
         else:
-            lines += ["", f"[{said}]", *_table(inner, head, named, kind in kinds.PARTS)]
+            of = get_args(kind)[1] if get_origin(kind) is dict else None
+            lines += ["", f"[{header}]", *_table(inner, head, named, kind in kinds.PARTS, of)]
     return lines
 
 

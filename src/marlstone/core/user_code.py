@@ -13,13 +13,13 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from marlstone.core.errors import UserError
+from marlstone.core.errors import UserError, suggest
 
 LONGEST = 600
 """Characters of a user's own error that a message repeats."""
@@ -55,6 +55,18 @@ def load(path: str | Path, asked: str = "") -> ModuleType:
         if not loaded:
             sys.modules.pop(name, None)
     return module
+
+
+def member(path: str | Path, name: str, asked: str, noun: str, fits: Callable[[Any], bool]) -> Any:
+    """What the user's file `path` calls `name`. `noun`: what is looked for (`class`, `function`), `fits`: whether something is one.
+
+    Raises `UserError` as `load` does, and where the file defines no such thing, naming what it does define. Messages begin with `asked`.
+    """
+    module = load(path, asked)
+    if not fits(found := getattr(module, name, None)):
+        defined = [n for n, x in vars(module).items() if fits(x) and getattr(x, "__module__", None) == module.__name__]
+        raise UserError(f"{asked}: {path} defines no {noun} {name!r}; {suggest(name, defined)}")
+    return found
 
 
 def failed(error: BaseException, file: Path, doing: str = "") -> UserError:

@@ -1,18 +1,18 @@
 """Temporal-agent reward redistribution: attention over agents' histories says who earned the team's return, and when.
 
-    z_ti   = attend_agents(attend_past(x_ti))                 x_ti: observation, and the agent's action of the row before
+    z_ti   = attend_agents(attend_past(x_ti))                 x_ti: observation, and the agent's action of the step before
     f_i(z, a) = v_i . relu(W z + e(a))
     c_ti   = f_i(z_ti, a_ti) - f_i(z_ti, default_i)           fitted:  min sum_episodes (R - sum_ti c_ti)^2
-    pay_ti = c_ti + (R - sum_tj c_tj) / (T n)                 R: the team's return of the episode, of T rows
+    r_ti   = c_ti + (R - sum_tj c_tj) / (T n)                 R: the team's return of the episode, of T steps
 
 After TAR2 (Kapoor et al. 2025). Scores are signed and not normalized; what their sum misses of R is spread evenly, so that
-an episode's pay sums to its return exactly. Causal: a score sees no later row, and of its own row only its own action.
+an episode's rewards sum to its return exactly. Causal: a score sees no later step, and of its own step only its own action.
 The window is the part of an episode inside a trajectory: rollouts that hold whole episodes redistribute whole returns.
 
 Departures, all because a sum alone does not say who earned it:
-- Scores are measured from the agent's declared default. Then, and because others' actions are seen from the next row on, the
-  split is unique wherever every agent sometimes plays its default: if sum_ti c_ti = 0 whatever is done, the last row's scores are
-  0 (vary one action, all before it fixed), so the row's before, and so on. A score that sees the others' actions of its row can
+- Scores are measured from the agent's declared default. Then, and because others' actions are seen from the next step on, the
+  split is unique wherever every agent sometimes plays its default: if sum_ti c_ti = 0 whatever is done, the last step's scores are
+  0 (vary one action, all before it fixed), so the step's before, and so on. A score that sees the others' actions of its step can
   claim what they earned, as long as its own agent does anything. A team of nothing but defaults is taken to earn nothing.
 - Weights v_i are the agent's own. Shared ones first credit everyone with what anyone does, and a policy that has settled deviates
   too rarely to correct that.
@@ -60,6 +60,7 @@ class Attention(Credit):
             raise ValueError(f"Attention.hidden is {self.hidden}, explore {self.explore}: give a width, and a share from 0 to below 1")
 
     def init(self, spec: Spec, key: Array) -> Any:
+        """One encoder a group, attention over time and over agents, and the scores' head."""
         keys = iter(jax.random.split(key, 3 * len(spec.groups) + 8))
         h = self.hidden
         sizes = {"query": (KEYS, 1.0), "key": (KEYS, 1.0), "value": (h, 0.1)}  # what an agent did itself comes first
@@ -77,7 +78,7 @@ class Attention(Credit):
 
     @staticmethod
     def _windows(trajectory: Trajectory) -> Array:
-        """`[t t]`: rows of the same episode."""
+        """`[t t]`: steps of the same episode."""
         episode = jnp.cumsum(trajectory.step.first[:-1])
         return (episode[:, None] == episode) & trajectory.real & trajectory.real[:, None]
 
@@ -99,17 +100,19 @@ class Attention(Credit):
         return jnp.where(trajectory.acts, score * views.scale, 0)
 
     def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
+        """Each action's score, and an even part of what scores leave of the episode's return, `[t n]`."""
         score, same = self._scores(p, views, trajectory), self._windows(trajectory)
         missed = same @ (_paid(trajectory) - score.sum(-1))
         rest = missed / jnp.maximum(same @ trajectory.acts.sum(-1), 1)
         return jnp.where(trajectory.acts, score + rest[:, None], 0), trajectory.step.discount[1:]
 
     def loss(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
-        """How far an episode's scores are from its return, per row, in units of the returns' spread."""
+        """How far an episode's scores are from its return, per step, in units of the returns' spread."""
         missed = self._windows(trajectory) @ (_paid(trajectory) - self._scores(p, views, trajectory).sum(-1)) / views.scale.mean()
         return missed**2
 
     def contribution(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
+        """The same share: what it claims of each action."""
         return self.reward(p, views, trajectory)[0]
 
 

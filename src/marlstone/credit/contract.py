@@ -2,9 +2,9 @@
 
 A method is one frozen dataclass. It answers what it has an opinion on and inherits the neutral answer elsewhere; what it
 needs is checked when an algorithm is built. `p` is what `init` made: arrays only. `views` and `trajectory` are one
-environment's, `[t n]`, the team's agents only (managers keep their own pay); in `meta`, a whole batch's, `[b t n]`. In
+environment's, `[t n]`, the team's agents only (managers keep their own reward); in `meta`, a whole batch's, `[b t n]`. In
 `trajectory`, observations and state are normalized and actions encoded, `[t n_g a]`, as networks see them; rewards are as the
-environment paid them. `views.team` is the team's `Spec`.
+environment gave them. `views.team` is the team's `Spec`.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ QUESTIONS = ("reward", "mix", "advantage", "loss", "meta", "contribution")
 
 
 class Lookahead(Protocol):
-    """One step of learning from a batch, pure, to be differentiated by what changes pay. The team's agents, `[b t n]`."""
+    """One step of learning from a batch, pure, to be differentiated by what changes rewards. The team's agents, `[b t n]`."""
 
     def advantage(self, value: Array, pay: Array, discount: Array) -> tuple[Array, Array]:
-        """The learner's advantages and value targets under other values `[b t+1 n]` and pay. Gradients pass to `pay`."""
+        """The learner's advantages and value targets under other values `[b t+1 n]` and rewards `pay [b t n]`, to which gradients pass."""
 
     def step(self, advantage: Array, lr: float) -> Array:
         """Log-probs of the recorded actions by policies one plain step of `lr` ahead. Gradients pass to `advantage`."""
@@ -35,8 +35,8 @@ class Credit:
     """The contract. Subclass as a frozen dataclass, in one file, and name it `kind = "file.py:Class"`.
 
     `needs`: views that training needs; `audits`: views that only `contribution` needs; `claims`: what `contribution` estimates, each
-    action's `worth` against the agent's default, or `shares` of the team's return, which add up to it; `splits`: whether pay adds up
-    over agents to the team's, as the environment's own does, or each is paid by the whole; `explore`: how often, at
+    action's `worth` against the agent's default, or `shares` of the team's return, which add up to it; `splits`: whether rewards add up
+    over agents to the team's, as the environment's own do, or each has the whole; `explore`: how often, at
     least, agents act at random while they train (a policy gradient's half of the time by their default), so that the method keeps
     seeing the actions it makes claims about.
     """
@@ -52,7 +52,7 @@ class Credit:
         return None
 
     def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
-        """What is each agent paid, and until when? Pay and discount, `[t n]` each. Neutral: its own."""
+        """What is each agent's reward, and until when? Reward and discount, `[t n]` each. Neutral: its own."""
         return trajectory.step.reward[1:], trajectory.step.discount[1:]
 
     def mix(self, p: Any, chosen: Array, best: Array, state: Array) -> Array:
@@ -68,7 +68,7 @@ class Credit:
         return jnp.zeros(trajectory.logp.shape[0])
 
     def meta(self, p: Any, views: Views, trajectory: Trajectory, ahead: Lookahead) -> Array:
-        """What must the method learn of how its pay moves policies? `[b t]`, of a whole batch; only `p` learns. Neutral: nothing."""
+        """What must the method learn of how its rewards move policies? `[b t]`, of a whole batch; only `p` learns. Neutral: nothing."""
         return jnp.zeros(trajectory.logp.shape[:2])
 
     def contribution(self, p: Any, views: Views, trajectory: Trajectory) -> Array | None:
@@ -77,6 +77,7 @@ class Credit:
         return None
 
     def answers(self) -> frozenset[str]:
+        """The questions that this method answers itself."""
         return frozenset(q for q in QUESTIONS if getattr(type(self), q) is not getattr(Credit, q))
 
 
@@ -88,9 +89,9 @@ def everyone(spec: Spec, team: Array, rest: Array) -> Array:
 
 @dataclass(frozen=True)
 class Asked:
-    """Credit as the learner meets it: it speaks for the team, over a batch `[b t n]`; managers keep their own pay.
+    """Credit as the learner meets it: it is assigned to the team, over a batch `[b t n]`; managers keep their own reward.
 
-    `beside`: what the architecture pays besides, `[b t n]`: for following goals. Contributions are asked of credit alone."""
+    `beside`: the architecture's own rewards, `[b t n]`, for following goals. Contributions are asked of credit alone."""
 
     credit: Credit
     p: Any
@@ -105,11 +106,12 @@ class Asked:
         return jax.vmap(ask)(self._mine(views), trajectory.of(self.team), *self._mine(more))
 
     def reward(self, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
-        pay, discount = trajectory.step.reward[:, 1:], trajectory.step.discount[:, 1:]
+        """Everybody's reward and discount, `[b t n]`: the method's for the team, their own for managers, the architecture's added."""
+        reward, discount = trajectory.step.reward[:, 1:], trajectory.step.discount[:, 1:]
         if "reward" in self.credit.answers():
-            said = self._ask(self.credit.reward, views, trajectory)
-            pay, discount = (everyone(self.team, *x) for x in zip(said, (pay, discount), strict=True))
-        return pay if self.beside is None else pay + self.beside, discount
+            answer = self._ask(self.credit.reward, views, trajectory)
+            reward, discount = (everyone(self.team, *x) for x in zip(answer, (reward, discount), strict=True))
+        return reward if self.beside is None else reward + self.beside, discount
 
     def beyond(self, views: Views, trajectory: Trajectory) -> Array:
         """`[b t n]`: whose reward goes on after its own end: its discount would be above its own, were the team's end a truncation."""
@@ -126,18 +128,22 @@ class Asked:
         return everyone(self.team, jnp.broadcast_to(team[..., None], (*team.shape, m)), chosen)
 
     def advantage(self, views: Views, trajectory: Trajectory, td: Array) -> Array:
+        """What moves each policy, `[b t n]`."""
         if "advantage" not in self.credit.answers():
             return td
         return everyone(self.team, self._ask(self.credit.advantage, views, trajectory, td), td)
 
     def loss(self, views: Views, trajectory: Trajectory) -> Array | None:
+        """The method's own loss, `[b t]`; None where it has none."""
         return self._ask(self.credit.loss, views, trajectory) if "loss" in self.credit.answers() else None
 
     def meta(self, views: Views, trajectory: Trajectory, ahead: Lookahead) -> Array | None:
+        """What it learns of how its rewards move policies, `[b t]`; None where it learns nothing of that."""
         if "meta" not in self.credit.answers():
             return None
         views = lax.stop_gradient(self._mine(views))
         return self.credit.meta(self.p, replace(views, team=self.team), trajectory.of(self.team), ahead)
 
     def contribution(self, views: Views, trajectory: Trajectory) -> Array | None:
+        """What each action was worth, `[b t m]`; None where it makes no claim."""
         return self._ask(self.credit.contribution, views, trajectory) if "contribution" in self.credit.answers() else None

@@ -38,9 +38,11 @@ class Counterfactual(Team):
         return self.trust * views.q_chosen + (1 - self.trust) * (views.value[:-1] + td)
 
     def advantage(self, p: Any, views: Views, trajectory: Trajectory, td: Array) -> Array:
+        """The joint action's value (`trust`) less the agent's own average over its policy, the others' actions fixed."""
         return self._worth(views, td) - views.q_expected
 
     def contribution(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
+        """The action's value less that of the agent's default, the others' actions fixed."""
         return views.q_chosen - views.q_default
 
 
@@ -53,4 +55,5 @@ class Difference(Counterfactual):
     needs: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_default", "joint_q"})
 
     def advantage(self, p: Any, views: Views, trajectory: Trajectory, td: Array) -> Array:
+        """The joint action's value (`trust`) less that with the agent's default in place of its action."""
         return self._worth(views, td) - views.q_default

@@ -32,9 +32,11 @@ class Vdn(Team):
     audits: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_best", "q_default"})
 
     def mix(self, p: Any, chosen: Array, best: Array, state: Array) -> Array:
+        """The sum of the agents' values."""
         return chosen.sum(-1)
 
     def contribution(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
+        """The chosen action's value less that of the default, as the mixer counts it."""
         here = lambda q: jnp.where(trajectory.step.present[:-1], q, 0)
         chosen, best, default = here(views.q_chosen), here(views.q_best[:-1]), here(views.q_default)
         state = trajectory.step.state[:-1]
@@ -47,7 +49,8 @@ def _hyper(key: Array, state: int, hidden: int, width: int) -> tuple[Dense, Dens
     return dense_init(k1, state, hidden, 1, 2**0.5), dense_init(k2, hidden, width, 1, 1.0)
 
 
-def _said(p: tuple[Dense, Dense], state: Array) -> Array:
+def _generated(p: tuple[Dense, Dense], state: Array) -> Array:
+    """Weights made by a hypernetwork."""
     return dense(p[1], jax.nn.relu(dense(p[0], state)))
 
 
@@ -62,14 +65,16 @@ class Qmix(Vdn):
     needs: ClassVar[frozenset[str]] = frozenset({"central"})
 
     def init(self, spec: Spec, key: Array) -> Any:
+        """The networks that make the mixer's weights from the state."""
         widths = {"w1": spec.n * self.embed, "b1": self.embed, "w2": self.embed, "b2": 1}
         return {k: _hyper(s, spec.state, self.hidden, w) for (k, w), s in zip(widths.items(), jax.random.split(key, 4), strict=True)}
 
     def mix(self, p: Any, chosen: Array, best: Array, state: Array) -> Array:
+        """A monotone network of the agents' values, its weights made by the state."""
         n = chosen.shape[-1]
-        w1 = jnp.abs(_said(p["w1"], state)).reshape(*state.shape[:-1], n, self.embed)
-        inner = jax.nn.elu((chosen[..., None] * w1).sum(-2) + _said(p["b1"], state))
-        return (inner * jnp.abs(_said(p["w2"], state))).sum(-1) + _said(p["b2"], state)[..., 0]
+        w1 = jnp.abs(_generated(p["w1"], state)).reshape(*state.shape[:-1], n, self.embed)
+        inner = jax.nn.elu((chosen[..., None] * w1).sum(-2) + _generated(p["b1"], state))
+        return (inner * jnp.abs(_generated(p["w2"], state))).sum(-1) + _generated(p["b2"], state)[..., 0]
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ class Qplex(Vdn):
     needs: ClassVar[frozenset[str]] = frozenset({"central", "q_best"})
 
     def init(self, spec: Spec, key: Array) -> Any:
+        """The networks that make its weights: from the state, and from the state and the advantages."""
         k1, k2 = jax.random.split(key)
         return {
             "scale": _hyper(k1, spec.state, self.hidden, spec.n + 1),
@@ -94,8 +100,9 @@ class Qplex(Vdn):
         }
 
     def mix(self, p: Any, chosen: Array, best: Array, state: Array) -> Array:
+        """The agents' values, with their advantages weighted."""
         n = chosen.shape[-1]
-        said = _said(p["scale"], state)
-        w, gap = jax.nn.softplus(said[..., :n]), jax.lax.stop_gradient(chosen - best)
-        duel = jax.nn.softplus(_said(p["duel"], jnp.concatenate([state, gap], -1)))
-        return (w * chosen + (duel - 1) * jax.lax.stop_gradient(w) * gap).sum(-1) + said[..., n]
+        made = _generated(p["scale"], state)
+        w, gap = jax.nn.softplus(made[..., :n]), jax.lax.stop_gradient(chosen - best)
+        duel = jax.nn.softplus(_generated(p["duel"], jnp.concatenate([state, gap], -1)))
+        return (w * chosen + (duel - 1) * jax.lax.stop_gradient(w) * gap).sum(-1) + made[..., n]

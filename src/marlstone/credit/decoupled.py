@@ -5,14 +5,14 @@
     y_j   = sum_{k < rows} own_j(t+k) / spread_j                          j's outcome, in its own spread
     y_j  ~= b(o_j) + f_0(o_j, a_j) + sum_{i != j} H_ji u(o_i) + sum_{i != j} D_ji(o_j, o_i, a_i)
     D_ji  = sum_d G_dji g_d(o_j) f_d(o_i, a_i),   f_d(o, a) = m_d(o, a) - m_d(o, default)
-    w_ji^2 = mean of D_ji^2 over the episode's rows in the trajectory and everything that i could do there
+    w_ji^2 = mean of D_ji^2 over the episode's steps in the trajectory and everything that i could do there
 
 After Freed et al. 2022, who take for w_ji the attention that a critic of j pays to i. Departures:
 - Softmax attention adds up to one and looks at what agents see as well as at what they do, so it smears over those who change
   nothing. Here i is as relevant as the difference its action makes to the predicted outcome, against its declared default, whatever
   it saw being accounted for (H).
 - w is about what an agent could do, not what it does now: a policy that stopped harming a neighbor goes on being told of it.
-w is compared with a threshold, so that pay passes no gradient to it.
+w is compared with a threshold, so that the reward passes no gradient to it.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from marlstone.encoders.fuse import Fuse
 
 Array = Any
 WAYS = 2  # d: in how many ways an agent's action may change others' outcomes
-LARGEST = 256  # agents: who changes whom grows with their square, for every row
+LARGEST = 256  # agents: who changes whom grows with their square, for every step
 FOLLOWS = (
     10.0  # how much faster than other parameters outcomes' spreads and centers may move: they span orders of magnitude, networks do not
 )
@@ -39,8 +39,8 @@ CLIP = 10.0  # outcomes are clipped here, in spreads
 
 @dataclass(frozen=True)
 class Decoupled(Credit):
-    """For environments that pay agents one by one. `threshold`: by how much of its spread another's outcome must change for an agent to be
-    told of it; `rows`: how many rows ahead an outcome reaches, within the episode and the trajectory; `hidden`: width of the predictor;
+    """For environments that reward agents one by one. `threshold`: by how much of its spread another's outcome must change for an agent to
+    be told of it; `rows`: how many steps ahead an outcome reaches, within the episode and the trajectory; `hidden`: width of the predictor;
     `explore`: the share of actions drawn at random, so that what agents could do stays known once policies have settled."""
 
     kind: ClassVar[str] = "decoupled"
@@ -55,7 +55,7 @@ class Decoupled(Credit):
     def __post_init__(self) -> None:
         ranges = {
             "threshold": (self.threshold > 0, "a positive share of an outcome's spread, such as 0.1"),
-            "rows": (self.rows >= 1, "how many rows ahead an outcome reaches, at least 1"),
+            "rows": (self.rows >= 1, "how many steps ahead an outcome reaches, at least 1"),
             "hidden": (self.hidden >= 1, "a width, at least 1"),
             "explore": (0 <= self.explore < 1, "a share from 0 to below 1"),
         }
@@ -97,15 +97,15 @@ class Decoupled(Credit):
         return jnp.sqrt(jnp.maximum(sum(g * r[:, :, None] * c[:, None, :] for g, r, c in pairs), 0))
 
     def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
-        """Who is told of others is paid until the team's end."""
+        """Who is told of others has a reward until the team's end."""
         told = self.relevance(p, views, trajectory) > self.threshold
         own, discount = trajectory.step.reward[1:], trajectory.step.discount[1:]
-        pay = own + (jnp.where(trajectory.step.present[:-1], own, 0)[:, :, None] * told).sum(1)
-        return pay, jnp.where(told.any(1), jnp.maximum(discount, trajectory.step.team_discount[1:, None]), discount)
+        reward = own + (jnp.where(trajectory.step.present[:-1], own, 0)[:, :, None] * told).sum(1)
+        return reward, jnp.where(told.any(1), jnp.maximum(discount, trajectory.step.team_discount[1:, None]), discount)
 
     def _changes(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array, Array]:
         """What an agent's action changed, its own outcome first, f `[t n 1+d]`; the mean of f f' over what it could do, `[t n d d]`; and
-        what is said without it, b, u and g, `[t n 2+d]`."""
+        what is predicted without it, b, u and g, `[t n 2+d]`."""
         did, could, alone = [], [], []
         groups = zip(views.team.groups, p["see"], p["does"], trajectory.step.obs, trajectory.step.legal, trajectory.action, strict=True)
         for g, see, does, obs, legal, action in groups:
@@ -133,11 +133,11 @@ class Decoupled(Credit):
         f, _, rest = self._changes(p, views, trajectory)
         base, seen = rest[..., 0] + f[..., 0], jnp.where(trajectory.step.present[:-1], rest[..., 1], 0)
         by_others = jnp.einsum("dji,tid->tjd", _others(p["acts"]), f[..., 1:])
-        said = base + seen @ _others(p["sees"]).T + (rest[..., 2:] * by_others).sum(-1)
-        return jnp.where(here, (y - said) ** 2 + fit, 0).sum(1) / jnp.maximum(here.sum(1), 1)
+        predicted = base + seen @ _others(p["sees"]).T + (rest[..., 2:] * by_others).sum(-1)
+        return jnp.where(here, (y - predicted) ** 2 + fit, 0).sum(1) / jnp.maximum(here.sum(1), 1)
 
     def _outcome(self, trajectory: Trajectory) -> Array:
-        """`[t n]`: what the environment pays an agent on the next `rows` rows."""
+        """`[t n]`: an agent's own reward over the next `rows` steps."""
         own = jnp.where(trajectory.real[:, None], trajectory.step.reward[1:], 0)
         episode, total = jnp.cumsum(trajectory.step.first[:-1]), own
         for k in range(1, min(self.rows, len(own))):

@@ -1,4 +1,4 @@
-"""Every agent is paid what the environment pays it, and as much of the team's reward as is asked for."""
+"""Every agent's reward is its own, and as much of the team's as is asked for."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -30,17 +30,18 @@ class Individual(Credit):
 
     @property
     def splits(self) -> bool:  # type: ignore[override]
-        """Pay adds up to the team's only without a part of it that everybody is paid."""
+        """Rewards add up to the team's only without a part of it that everybody has."""
         return not self.team
 
     def answers(self) -> frozenset[str]:
-        """Without a part of the team's, this pay is the neutral answer."""
+        """Without a part of the team's, this reward is the neutral answer."""
         neutral = not self.team and type(self).reward is Individual.reward
         return super().answers() - {"reward"} if neutral else super().answers()
 
     def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
+        """The agent's own reward and its part of the team's."""
         own, discount = super().reward(p, views, trajectory)
         if not self.team:
             return own, discount
-        pay = (1 - self.team) * own + self.team * trajectory.step.team_reward[1:, None]
-        return pay, trajectory.step.team_discount[1:, None] + jnp.zeros_like(discount)
+        reward = (1 - self.team) * own + self.team * trajectory.step.team_reward[1:, None]
+        return reward, trajectory.step.team_discount[1:, None] + jnp.zeros_like(discount)

@@ -1,7 +1,7 @@
 """Individual intrinsic rewards learned so that following them raises the team's return: LIIR (Du et al. 2019).
 
     pay_i   = r + w sigma u_i,   u_i = f / (1 + |f|), f = f_eta(o_i, a_i)     what moves agent i's policy theta_i
-    theta'  = theta + alpha grad_theta mean pi_i / mu_i A_i(eta)             one plain step, inside; A_i of that pay
+    theta'  = theta + alpha grad_theta mean pi_i / mu_i A_i(eta)             one plain step, inside; A_i of that reward
     eta    -> max mean_i pi_i'(a_i | o_i) / mu_i(a_i | o_i) A                A: the team's advantage, of its own critic
 
 The gradient of eta goes through the inner step, which it bends. Rewards u_i depend on what an agent sees and does itself, and
@@ -26,7 +26,7 @@ Array = Any
 
 @dataclass(frozen=True)
 class Shaping(Team):
-    """`weight`: w, the largest intrinsic reward of a row, in spreads sigma of returns: small beside what an agent's own action can change;
+    """`weight`: w, the largest intrinsic reward of a step, in spreads sigma of returns: small beside what an agent's own action can change;
     `inner_lr`: alpha; `hidden`: width of the two networks; `explore` as in `Team`. Departures: the team's critic sees what the agent
     sees; ratios are cut at 2, as the policies' own are."""
 
@@ -45,6 +45,7 @@ class Shaping(Team):
                 raise ValueError(f"Shaping.{name} is {getattr(self, name)}: give a number above 0; credit = 'team' does without shaping")
 
     def init(self, spec: Spec, key: Array) -> Any:
+        """The network of intrinsic rewards, and the critic of the team's reward."""
         k1, k2, k3, k4, k5, k6 = jax.random.split(key, 6)
         h, groups = self.hidden, spec.groups
         see = lambda k: tuple(Fuse.shared(g, self.hidden).init(q) for g, q in zip(groups, jax.random.split(k, len(groups)), strict=True))
@@ -58,8 +59,8 @@ class Shaping(Team):
         }
 
     def _join(self, team: Spec, p: Any, trajectory: Trajectory) -> Array:
-        rows = zip(team.groups, p, trajectory.step.obs, strict=True)
-        return jnp.concatenate([Fuse.shared(g, self.hidden)(q, obs, {}, None) for g, q, obs in rows], -2)
+        groups = zip(team.groups, p, trajectory.step.obs, strict=True)
+        return jnp.concatenate([Fuse.shared(g, self.hidden)(q, obs, {}, None) for g, q, obs in groups], -2)
 
     def _intrinsic(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
         """w sigma u, `[... t n]`; nothing where an agent did nothing."""
@@ -69,20 +70,21 @@ class Shaping(Team):
         return jnp.where(trajectory.acts, self.weight * views.scale[..., None, :] * u, 0)
 
     def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
+        """The team's reward and an intrinsic one, until the team's end."""
         team, discount = super().reward(p, views, trajectory)
         return team + self._intrinsic(p, views, trajectory), discount
 
     def meta(self, p: Any, views: Views, trajectory: Trajectory, ahead: Lookahead) -> Array:
-        """Less the team's surrogate after the step, and the team's critic's squared error, per row."""
+        """Less the team's surrogate after the step, and the team's critic's squared error, per step."""
         spread = views.scale[:, None]
         critic = dense(p["critic"]["head"], jax.nn.relu(self._join(views.team, p["critic"]["see"], trajectory)))[..., 0]
         team, target = ahead.advantage(lax.stop_gradient(critic * spread), *super().reward(p, views, trajectory))
         error = (critic[:, :-1] - lax.stop_gradient(target) / spread) ** 2
-        paid, _ = ahead.advantage(views.value, *self.reward(p, views, trajectory))
+        advantage, _ = ahead.advantage(views.value, *self.reward(p, views, trajectory))
         unit = lax.stop_gradient(
             jnp.sqrt(jnp.mean(jnp.where(trajectory.acts, team, 0) ** 2 + (0.1 * spread) ** 2))
         )  # never a step out of bounds
-        after = jnp.where(trajectory.acts, ahead.step(paid / unit, self.inner_lr) - trajectory.logp, 0)
+        after = jnp.where(trajectory.acts, ahead.step(advantage / unit, self.inner_lr) - trajectory.logp, 0)
         ratio = jnp.exp(jnp.clip(after, -20, 20))
         gain = jnp.minimum(ratio, 2.0) * lax.stop_gradient(team) / unit
         return jnp.where(trajectory.acts, 0.5 * error - gain, 0).sum(-1) / trajectory.acts.shape[-1]

@@ -1,4 +1,4 @@
-"""Every agent is paid the team's reward."""
+"""Every agent's reward is the team's."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ Array = Any
 
 @dataclass(frozen=True)
 class Team(Credit):
-    """The team's reward, until the team's end: also beyond an agent's own death, since what it did may pay off later.
+    """The team's reward, until the team's end: also beyond an agent's own death, since what it did may bear fruit later.
 
     `explore`: the share of actions drawn at random while training, half of them the agent's default, for worlds that change: a policy
     that has settled never meets what has become better. Policies are corrected for it by their importance ratios."""
@@ -27,5 +27,6 @@ class Team(Credit):
             raise ValueError(f"{type(self).__name__}.explore is {self.explore}: give a number from 0 to below 1")
 
     def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
+        """The team's reward and discount, for every agent."""
         spread = lambda x: jnp.broadcast_to(x[..., 1:, None], trajectory.logp.shape)
         return spread(trajectory.step.team_reward), spread(trajectory.step.team_discount)

@@ -1,21 +1,24 @@
 """One observation, however many modalities, to one vector per agent: encode each leaf, project, add.
 
 The first layer of a network over the concatenation of its inputs is a sum of one product per input. Written so, an
-agent's identity is a row looked up instead of a one-hot product, and the global state is projected once per row of the
+agent's identity is a row looked up instead of a one-hot product, and the global state is projected once per step of the
 environment instead of once per agent.
 
     h_n = sum_leaf e_leaf(x_n) W_leaf  +  s W_state  +  I_n  +  b
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from marlstone.core.layers import Dense, dense_product, gather_agent_params, init_stacked, orthogonal, owner_index
+from marlstone.core.layers import dense_product, gather_agent_params, init_stacked, orthogonal, owner_index
 from marlstone.core.normalize import Moments, normalize
 from marlstone.core.records import record
+from marlstone.core.trees import map_arrays
 from marlstone.core.types import Group, Leaf
+from marlstone.encoders.contract import Encoder, encoders_of
 from marlstone.encoders.image import Image
 
 Array = Any
@@ -23,7 +26,8 @@ Array = Any
 
 @record
 class FuseParameters:
-    """`encoders`: per image leaf, its filters; `leaves`: per leaf `[f h]`; `state [s h]` and `agent [n h]` or None; `b [h]`."""
+    """`encoders`: per leaf that is encoded, its encoder's parameters; `leaves`: per leaf `[f h]`; `state [s h]` and `agent [n h]` or None;
+    `b [h]`. With several parameter sets, all of them have a leading axis of sets."""
 
     encoders: dict[str, Any]
     leaves: dict[str, Array]
@@ -34,12 +38,13 @@ class FuseParameters:
 
 @dataclass(frozen=True)
 class Fuse:
-    """The first layer of every network. `width` numbers out; `state` is the length of the global state it also sees (0: none)."""
+    """The first layer of every network. `width` numbers out; `owners`: the parameter set of each agent; `encoders`: of each leaf that has
+    one; `leaves`: those it sees; `state`: the length of the global state it also sees (0: none); `scale`: the gain of its matrix."""
 
     group: Group
     width: int
     owners: tuple[int, ...]
-    image: Image
+    encoders: Mapping[str, Encoder]
     leaves: tuple[str, ...]
     state: int = 0
     agent_ids: bool = True
@@ -48,18 +53,19 @@ class Fuse:
     @classmethod
     def shared(cls, group: Group, width: int) -> "Fuse":
         """Of everything a group sees, with one set of parameters for all of it."""
-        return cls(group, width, (0,) * group.count, Image(), tuple(group.observation))
+        return cls(group, width, (0,) * group.count, encoders_of(group, {}, Image()), tuple(group.observation))
 
     @property
     def sets(self) -> int:
+        """How many parameter sets there are."""
         return max(self.owners) + 1
 
-    def _features(self, leaf: Leaf) -> int:
-        return leaf.shape[0] if leaf.kind == "vector" else self.image.width(leaf)
+    def _features(self, name: str, leaf: Leaf) -> int:
+        return self.encoders[name].width(leaf) if name in self.encoders else leaf.shape[0]
 
     @property
     def _identifies(self) -> bool:
-        """Agents that share parameters are told whom they speak for; an agent alone in its set would learn a second bias."""
+        """Agents that share parameters are told which one they are; an agent alone in its set would learn a second bias."""
         return self.agent_ids and any(self.owners.count(k) > 1 for k in self.owners)
 
     @property
@@ -73,17 +79,17 @@ class Fuse:
         import jax.numpy as jnp
 
         kinds = {name: self.group.observation[name] for name in self.leaves}
-        widths = [self._features(leaf) for leaf in kinds.values()]
+        widths = [self._features(name, leaf) for name, leaf in kinds.items()]
         extra = [self.state] * (self.state > 0) + [self.group.count] * self._identifies
         cuts = np.cumsum([*widths, *extra])[:-1]
 
         def one(key: Array) -> FuseParameters:
             first, rest = jax.random.split(key)
             parts = jnp.split(orthogonal(first, sum(widths) + sum(extra), self.width, self.scale), cuts)
-            images = {n: leaf for n, leaf in kinds.items() if leaf.kind == "image"}
-            keys = jax.random.split(rest, max(len(images), 1))
+            encoded = {n: leaf for n, leaf in kinds.items() if n in self.encoders}
+            keys = jax.random.split(rest, max(len(encoded), 1))
             return FuseParameters(
-                encoders={n: self.image.init(leaf, k) for (n, leaf), k in zip(images.items(), keys, strict=False)},
+                encoders={n: self.encoders[n].init(leaf, k) for (n, leaf), k in zip(encoded.items(), keys, strict=False)},
                 leaves=dict(zip(kinds, parts, strict=False)),
                 state=parts[len(kinds)] if self.state else None,
                 agent=parts[-1] if self._identifies else None,
@@ -98,11 +104,11 @@ class Fuse:
         h: Array = 0.0
         for name in self.leaves:
             x, leaf = obs[name], self.group.observation[name]
-            if leaf.kind == "image":
-                x = self._encode(p.encoders[name], leaf, x, owners)
-            elif name in moments:
+            if name in moments:
                 m = moments[name]
                 x = normalize(Moments(gather_agent_params(m.mean, owners, 1), gather_agent_params(m.var, owners, 1), m.count), x)
+            if name in self.encoders:
+                x = self._encode(self.encoders[name], p.encoders[name], leaf, x, owners)
             h = h + dense_product(x, p.leaves[name], owners)
         if p.state is not None:
             w = gather_agent_params(p.state, owners, 2)
@@ -112,13 +118,15 @@ class Fuse:
         h = h + gather_agent_params(p.b, owners, 1)
         return h if h.shape[-2] == self.rows else h.__array_namespace__().broadcast_to(h, (*h.shape[:-2], self.rows, self.width))
 
-    def _encode(self, p: tuple[Dense, ...], leaf: Leaf, x: Array, owners: np.ndarray | None) -> Array:
+    def _encode(self, encoder: Encoder, p: Any, leaf: Leaf, x: Array, owners: np.ndarray | None) -> Array:
+        """`[... n *leaf.shape]` to `[... n f]`: all agents at once, or each by its own parameters."""
         if self.sets == 1:
-            return self.image.apply(p, leaf, x)
-        mine = tuple(Dense(gather_agent_params(q.w, owners, 2), gather_agent_params(q.b, owners, 1)) for q in p)
+            return encoder.apply(p, leaf, x)
+        mine = p if owners is None else map_arrays(lambda a: a[owners], p)
+        axis = -1 - len(leaf.shape)
         if x.__array_namespace__() is np:
-            of = lambda i: tuple(Dense(q.w[i], q.b[i]) for q in mine)
-            return np.stack([self.image.apply(of(i), leaf, x[..., i, :, :, :]) for i in range(self.group.count)], -2)
+            agents = np.moveaxis(x, axis, 0)
+            return np.stack([encoder.apply(map_arrays(lambda a: a[i], mine), leaf, y) for i, y in enumerate(agents)], -2)  # noqa: B023
         import jax
 
-        return jax.vmap(lambda q, y: self.image.apply(q, leaf, y), (0, -4), -2)(mine, x)
+        return jax.vmap(lambda q, y: encoder.apply(q, leaf, y), (0, axis), -2)(mine, x)

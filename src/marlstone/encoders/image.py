@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from marlstone.core.layers import Dense, dense_product, orthogonal
 from marlstone.core.types import Leaf
+from marlstone.encoders.contract import Encoder
 
 Array = Any
 
@@ -42,9 +43,12 @@ def _on_cpu() -> bool:
 
 
 @dataclass(frozen=True)
-class Image:
+class Image(Encoder):
     """3x3 convolutions, one per entry of `channels`, each with a stride of 2 while the picture is larger than 8, then flattened."""
 
+    kind: ClassVar[str] = "image"
+    accepts: ClassVar[tuple[str, ...]] = ("image",)
+    numpy: ClassVar[bool] = True
     channels: tuple[int, ...] = (16, 32)
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from marlstone.core.errors import suggest
 from marlstone.core.types import Spec
-from marlstone.core.user_code import failed, load
+from marlstone.core.user_code import failed, load, member
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.protocol import Env, HostEnv
 
@@ -25,13 +25,7 @@ def make(path: str, factory: str, options: Mapping[str, Any], jax: bool = False)
     whatever the function raises, `NonConforming` for a result that is no environment.
     """
     where = f"{path}:{factory}"
-    if not Path(path).expanduser().is_file():
-        raise UnknownEnvironment(f"environment file {path!r} does not exist: write its path from {Path.cwd()}, or in full")
-    module = load(path, f"environment {where!r}")
-    function = getattr(module, factory, None)
-    if not callable(function):
-        functions = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__]
-        raise UnknownEnvironment(f"{where}: no function {factory!r} in that file: {suggest(factory, sorted(functions))}")
+    function = member(path, factory, f"environment {where!r}", "function", callable)
     _fit(where, function, options)
     try:
         env = function(**options)

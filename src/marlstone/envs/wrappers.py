@@ -1,12 +1,14 @@
-"""An environment as agents meet it: managers over it, then what goes wrong between it and them."""
+"""An environment as agents meet it: measured, managers over it, then what goes wrong between it and them."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from marlstone.envs.faults import Fault, with_faults
 from marlstone.envs.managed import Managers
+from marlstone.envs.own_metrics import measured
 
 
-def wrap_env(env: Any, managers: Managers | None = None, faults: Sequence[Fault] = ()) -> Any:
+def wrap_env(env: Any, managers: Managers | None = None, faults: Sequence[Fault] = (), metrics: Sequence[Any] = ()) -> Any:
     """`env`, an `Env` or a `HostEnv`, with what is put over it: the one order in which every runtime does. Raises `UserError`."""
+    env = measured(env, metrics)
     return with_faults(faults, env if managers is None else managers.over(env))

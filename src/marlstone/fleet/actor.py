@@ -7,7 +7,7 @@ runs the fused runtime's own unroll, compiled, for environments written in JAX a
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from marlstone.core.spec_json import spec_to_json
 from marlstone.core.types import Spec, Step, Trajectory
 from marlstone.envs.faults import fault_to_json
 from marlstone.envs.guards import FAULTS
+from marlstone.envs.own_metrics import metric_to_json
 from marlstone.fleet.payload import Parcel, Weights, leaves
 from marlstone.fleet.status_page import Page
 from marlstone.fleet.transport import ActorEnd
@@ -62,11 +63,13 @@ def shipped(trajectory: Trajectory) -> list[Any]:
 
 class HostActor:
     """Environments of its own, in this process, as `EnvStepper.of` reads them, and a policy in NumPy. `retry`: seeds of episodes to begin
-    with; `skipped`: seeds never to begin."""
+    with; `skipped`: seeds never to begin; `parts`: classes of the user's own bodies and encoders."""
 
     def __init__(
-        self, stepping: dict[str, Any], post: Post, page: Page, retry: tuple[int, ...] = (), skipped: frozenset[int] = frozenset()
-    ) -> None:
+        self, stepping: dict[str, Any], post: Post, page: Page, retry: tuple[int, ...] = (), skipped: frozenset[int] = frozenset(),
+        parts: tuple[type, ...] = (),
+    ) -> None:  # fmt: skip
+        self.parts = parts
         self.post, self.page, self.skipped, self.retry = post, page, skipped, deque(retry)
         self.notes: list[Note] = []
         page.doing("building environments")
@@ -97,7 +100,7 @@ class HostActor:
     def load(self, weights: Weights) -> None:
         if self.policy is None:
             assert weights.about is not None
-            self.policy = FastActor(weights.about)
+            self.policy = FastActor(weights.about, self.parts)
             self.memory = self.policy.memory(self.post.envs)
             self.memory = replace(self.memory, critic=(), q=())
         self.policy.load(weights.arrays)
@@ -208,7 +211,7 @@ class ReferenceActor:
 
         self.post, self.page = post, page
         page.doing("building environments")
-        env = wrap_env(make(config.env), config.architecture.managers(), config.faults)
+        env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics)
         self.env = Vectorized(env, post.envs, config.guards)
         self.algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
         mine = lambda key: key if post.actor == post.life == 0 else jax.random.fold_in(jax.random.fold_in(key, post.actor), post.life)
@@ -306,6 +309,16 @@ def setup_of(config: "RunConfig", post: Post, retry: tuple[int, ...], skipped: f
     stepping = {
         "name": config.env, "options": {}, "low": 0, "high": post.envs,
         "guards": asdict(config.guards), "managers": managers and asdict(managers), "faults": [fault_to_json(f) for f in config.faults],
-        "state": config.architecture.central,
+        "metrics": [metric_to_json(m) for m in config.metrics], "state": config.architecture.central or bool(config.metrics),
     }  # fmt: skip
-    return {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}
+    told = {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}
+    return {**told, "parts": own_parts(config)}
+
+
+def own_parts(config: "RunConfig") -> list[str]:
+    """The user's own bodies and encoders, by file and class: what an actor in NumPy loads before it is sent a policy that names them."""
+    from marlstone.config.kinds import name_of
+
+    fields = vars(config.architecture).values()
+    parts = [x for value in fields for x in (value.values() if isinstance(value, dict) else (value,)) if is_dataclass(x)]
+    return [name_of(x) for x in parts if type(x).__module__.partition(".")[0] != "marlstone"]

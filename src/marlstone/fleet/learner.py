@@ -111,7 +111,7 @@ class Learning:
             algorithm = Algorithm(said, config.architecture, config.credit, config.learner)
             inner = Hosted(
                 config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
-                most=config.evaluate.max_steps,
+                most=config.evaluate.max_steps, metrics=config.metrics,
             )  # fmt: skip
             step = StepBlock(anonymous(), said, b, masked, 1, create=True).step
         blank = RolloutState(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))

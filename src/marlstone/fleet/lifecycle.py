@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from marlstone.core.errors import Failure, is_refusal
+from marlstone.core.user_code import member
 from marlstone.fleet.status_page import Page
 from marlstone.fleet.transport import Linked
 from marlstone.rollout.env_stepper import BROKEN
@@ -38,6 +39,13 @@ def _report_failure(end: Linked, error: BaseException) -> None:
     end.ask({"ask": "failed", "kind": kind, "text": text, "trace": "".join(traceback.format_exception(error))})
 
 
+def part_class(name: str) -> type:
+    """The user's class that `file.py:Class` names."""
+    file, _, cls = name.rpartition(":")
+    found: type = member(file, cls, f"part {name!r}", "class", lambda x: isinstance(x, type))
+    return found
+
+
 def actor(link: int, page_fd: int, stacks: int) -> None:
     """The whole life of an actor."""
     from marlstone.fleet.actor import Actor, HostActor, Post, ReferenceActor
@@ -48,7 +56,8 @@ def actor(link: int, page_fd: int, stacks: int) -> None:
     try:
         unrolls: HostActor | ReferenceActor
         if setup["config"] is None:
-            unrolls = HostActor(setup["stepping"], post, page, tuple(setup["retry"]), frozenset(setup["skipped"]))
+            parts = tuple(part_class(name) for name in setup.get("parts", ()))
+            unrolls = HostActor(setup["stepping"], post, page, tuple(setup["retry"]), frozenset(setup["skipped"]), parts)
             gc.freeze()  # environments make garbage at every step: collect seldom
             gc.set_threshold(20_000, 20, 100)
         else:

@@ -7,8 +7,8 @@ The forward is training's own (`architectures.acting`): layers ask their arrays 
                weights(train.policy)    -> arrays  -> FastActor.load(arrays)
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,22 +18,27 @@ from marlstone.architectures.body import Body, Gru, Mlp
 from marlstone.architectures.contract import Architecture, Memory, ObservationNormalizer
 from marlstone.architectures.network import Network
 from marlstone.core.distributions import exploration_head
+from marlstone.core.errors import UserError
 from marlstone.core.gru import GruParams as GruParameters
 from marlstone.core.layers import Dense, owner_index
 from marlstone.core.normalize import Moments
+from marlstone.core.plain import from_plain, to_plain
 from marlstone.core.records import replace
 from marlstone.core.spec_json import spec_from_json, spec_to_json
 from marlstone.core.types import Group, Step
+from marlstone.encoders import Encoder, Image, Vector
+from marlstone.encoders.contract import encoders_of, runs_in_numpy
 from marlstone.encoders.fuse import Fuse, FuseParameters
-from marlstone.encoders.image import Image
 
 if TYPE_CHECKING:
     from marlstone.algorithm import Algorithm, Policy
 
 Arrays = tuple[np.ndarray, ...]
 _BODIES: dict[str, type[Body]] = {"mlp": Mlp, "gru": Gru}
+_ENCODERS: dict[str, type[Encoder]] = {"image": Image, "vector": Vector}
 _RECORDS: dict[str, Any] = {c.__name__: c for c in (Network, FuseParameters, Dense, GruParameters, ObservationNormalizer, Moments, Memory)}
 REMEDY = "use fleet.actor = 'reference'"
+OWN = "own:"  # before the class name of a user's part
 
 
 # ---- the learner's side
@@ -45,10 +50,11 @@ def describe(algorithm: "Algorithm") -> dict[str, Any]:
     if type(architecture).policy is not Architecture.policy:
         raise ValueError(f"{type(architecture).__name__} has a `policy` of its own, which actors without JAX cannot run: {REMEDY}")
     for a in actors:
-        for part in (a.body, a.fuse, a.fuse.image):
-            if type(part) not in (*_BODIES.values(), Fuse, Image):
+        for part in (a.body, a.fuse, *a.fuse.encoders.values()):
+            if type(part) is not Fuse and not runs_in_numpy(part):
                 raise ValueError(
-                    f"group {a.fuse.group.name!r}: {type(part).__name__} is not this package's, actors without JAX cannot run it: {REMEDY}"
+                    f"group {a.fuse.group.name!r}: {type(part).__name__} does not say that it runs in NumPy (`numpy = True`), so actors "
+                    f"without JAX cannot run it: {REMEDY}"
                 )
     policy = jax.eval_shape(lambda key: algorithm.init(key, None).policy, jax.random.key(0))
     return {
@@ -58,6 +64,12 @@ def describe(algorithm: "Algorithm") -> dict[str, Any]:
         "policy": _plan(vars(policy)),
         "memory": _plan(jax.eval_shape(lambda: algorithm.memory(1))),
     }
+
+
+def own_parts(algorithm: "Algorithm") -> tuple[type, ...]:
+    """The classes of a policy's parts that are not this package's: what `FastActor` must be given beside the description."""
+    parts = [x for a in algorithm.architecture.actors(algorithm.spec) for x in (a.body, *a.fuse.encoders.values())]
+    return tuple(dict.fromkeys(type(x) for x in parts if type(x) not in (*_BODIES.values(), *_ENCODERS.values())))
 
 
 def weights(policy: "Policy") -> list[np.ndarray]:
@@ -84,14 +96,18 @@ def _exploring(algorithm: "Algorithm") -> str | None:
 
 # ---- the actor's side
 class FastActor:
-    """Acts as `Algorithm.act` does, for rows of any number of environments. It has no weights until the first `load`."""
+    """Acts as `Algorithm.act` does, for steps of any number of environments. It has no weights until the first `load`.
 
-    def __init__(self, description: dict[str, Any]) -> None:
+    Args: `description`: what `describe` says; `parts`: classes of a user's own that it names, since a description loads no code.
+    Raises `UserError` naming one that is not among them.
+    """
+
+    def __init__(self, description: dict[str, Any], parts: Sequence[type] = ()) -> None:
         self.spec = spec_from_json(description["spec"])
         self._exploring = description["exploring"]
         self._begin = _blank(description["memory"])
         self._like = _blank(description["policy"])
-        actors = [_actor_from_json(a, g) for a, g in zip(description["actors"], self.spec.groups, strict=True)]
+        actors = [_actor_from_json(a, g, parts) for a, g in zip(description["actors"], self.spec.groups, strict=True)]
         # Parameters are looked up where they are loaded: from then on, each agent has its own.
         self._owners = [owner_index(a.fuse.owners) for a in actors]
         apart = lambda a: replace(a, fuse=replace(a.fuse, owners=tuple(range(a.fuse.group.count))))
@@ -154,14 +170,32 @@ class FastActor:
 
 # ---- plain JSON and back
 def _actor_to_json(a: Actor) -> dict[str, Any]:
-    fuse = {f.name: getattr(a.fuse, f.name) for f in fields(Fuse) if f.name not in ("group", "image")}
-    kind = next(k for k, c in _BODIES.items() if type(a.body) is c)
-    return {"body": {"kind": kind, **_plain(asdict(a.body))}, "image": _plain(asdict(a.fuse.image)), "fuse": _plain(fuse)}  # type: ignore[call-overload]
+    fuse = {f.name: getattr(a.fuse, f.name) for f in fields(Fuse) if f.name not in ("group", "encoders")}
+    encoders = {leaf: _part_to_json(e, _ENCODERS) for leaf, e in a.fuse.encoders.items()}
+    return {"body": _part_to_json(a.body, _BODIES), "encoders": encoders, "fuse": _plain(fuse)}
 
 
-def _actor_from_json(said: dict[str, Any], group: Group) -> Actor:
-    body = _frozen(said["body"])
-    return Actor(Fuse(group, image=Image(**_frozen(said["image"])), **_frozen(said["fuse"])), _BODIES[body.pop("kind")](**body))
+def _part_to_json(part: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """A part's `kind`, of the package's `kinds`, or `own:Class`, and its fields."""
+    kind = next((k for k, c in kinds.items() if type(part) is c), f"{OWN}{type(part).__name__}")
+    return {"kind": kind, **{f.name: to_plain(getattr(part, f.name), f"{type(part).__name__}.{f.name}") for f in fields(part)}}
+
+
+def _part_from_json(plain: dict[str, Any], kinds: Mapping[str, type], parts: Sequence[type]) -> Any:
+    kind = plain["kind"]
+    known = {**kinds, **{f"{OWN}{c.__name__}": c for c in parts}}
+    if kind not in known:
+        name = kind.removeprefix(OWN)
+        raise UserError(f"this policy has a part of its user's own, {name}: give its class, as in Policy.load(path, parts=[{name}])")
+    return known[kind](**{k: from_plain(v) for k, v in plain.items() if k != "kind"})
+
+
+def _actor_from_json(plain: dict[str, Any], group: Group, parts: Sequence[type]) -> Actor:
+    if "encoders" in plain:
+        encoders = {leaf: _part_from_json(e, _ENCODERS, parts) for leaf, e in plain["encoders"].items()}
+    else:  # of the first policies: all images have one encoder
+        encoders = encoders_of(group, {}, Image(**_frozen(plain["image"])))
+    return Actor(Fuse(group, encoders=encoders, **_frozen(plain["fuse"])), _part_from_json(plain["body"], _BODIES, parts))
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
@@ -173,14 +207,17 @@ def _frozen(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plan(tree: Any) -> Any:
-    """The structure of a tree of arrays: records and dictionaries by name, tuples as lists, arrays as shape and dtype."""
+    """The structure of a tree of arrays: records and dictionaries by name, tuples as lists, arrays as shape and dtype. Raises ValueError
+    for a user's own record."""
     if tree is None:
         return None
+    if is_dataclass(tree) and type(tree).__name__ not in _RECORDS:
+        raise ValueError(f"parameters hold a {type(tree).__name__}, which actors without JAX do not know: use dictionaries or tuples")
     if is_dataclass(tree):
         return {"record": type(tree).__name__, "of": {k: _plan(v) for k, v in vars(tree).items()}}
     if isinstance(tree, dict):
         return {"record": None, "of": {k: _plan(v) for k, v in tree.items()}}
-    return [_plan(x) for x in tree] if isinstance(tree, tuple) else {"shape": list(tree.shape), "dtype": str(tree.dtype)}
+    return [_plan(x) for x in tree] if isinstance(tree, tuple | list) else {"shape": list(tree.shape), "dtype": str(tree.dtype)}
 
 
 def _blank(plan: Any) -> Any:
@@ -204,4 +241,4 @@ def _each(tree: Any, leaf: Callable[[str, Any], Any], name: str = "") -> Any:
         return type(tree)(*(inner(f.name, getattr(tree, f.name)) for f in fields(tree)))
     if isinstance(tree, dict):
         return {k: inner(k, tree[k]) for k in sorted(tree)}
-    return tuple(inner(i, x) for i, x in enumerate(tree)) if isinstance(tree, tuple) else leaf(name, tree)
+    return tuple(inner(i, x) for i, x in enumerate(tree)) if isinstance(tree, tuple | list) else leaf(name, tree)

@@ -9,7 +9,7 @@ managers (`envs.managed`). Only `rng` differs: sampling draws from NumPy's gener
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from marlstone.core.types import Group, Spec, Step
 from marlstone.envs.grouping import Arrangement, arrangement_from_json
 from marlstone.envs.managed import GOAL, Layout, Managers
 from marlstone.envs.spaces import LISTED, MASKS, masks_in
-from marlstone.policy.numpy_actor import FastActor, describe, weights
+from marlstone.policy.numpy_actor import OWN, FastActor, describe, own_parts, weights
 
 if TYPE_CHECKING:
     from marlstone.algorithm import Algorithm
@@ -50,11 +50,13 @@ class PolicyMemory:
 class Policy:
     """A frozen team policy.
 
-    Fields: `description`, plain JSON; `arrays`, in the order that `policy.numpy_actor.weights` gives them.
+    Fields: `description`, plain JSON; `arrays`, in the order that `policy.numpy_actor.weights` gives them; `parts`, classes of a user's own
+    bodies and encoders, which the description names and no file holds.
     """
 
     description: Mapping[str, Any]
     arrays: tuple[np.ndarray, ...] = field(repr=False)
+    parts: tuple[type, ...] = ()
 
     # ---- from a run, to and from a folder
     @classmethod
@@ -84,7 +86,7 @@ class Policy:
             "source": dict(source or {}),
         }
         frozen = replace(trained, explore=np.zeros_like(np.asarray(trained.explore)))  # deployed: nobody explores
-        made = cls(description, tuple(weights(frozen)))
+        made = cls(description, tuple(weights(frozen)), own_parts(algorithm))
         _ = made._actor  # what does not fit is refused now
         return made
 
@@ -101,8 +103,11 @@ class Policy:
         return folder
 
     @classmethod
-    def load(cls, path: str | Path) -> "Policy":
-        """Read what `save` wrote. Raises `UserError` where it is missing, damaged, or of a newer version."""
+    def load(cls, path: str | Path, parts: Sequence[type] = ()) -> "Policy":
+        """Read what `save` wrote. `parts`: the classes of a user's own bodies and encoders in it, since a policy loads no code.
+
+        Raises `UserError` where it is missing, damaged, of a newer version, or has a part that is not among `parts`.
+        """
         folder = Path(path).expanduser()
         try:
             described = json.loads((folder / DESCRIPTION).read_text())
@@ -118,7 +123,10 @@ class Policy:
             arrays = load(data)
         except SafetensorError as error:
             raise UserError(f"{folder}: {WEIGHTS} cannot be read ({error}): copy it again") from error
-        return cls(described, tuple(arrays[k] for k in sorted(arrays)))
+        made = cls(described, tuple(arrays[k] for k in sorted(arrays)), tuple(parts))
+        if parts or OWN in json.dumps(described["network"]["actors"]):
+            _ = made._actor
+        return made
 
     # ---- what it is
     @property
@@ -138,7 +146,7 @@ class Policy:
 
     @cached_property
     def _actor(self) -> FastActor:
-        actor = FastActor(dict(self.description["network"]))
+        actor = FastActor(dict(self.description["network"]), self.parts)
         actor.load(list(self.arrays))
         return actor
 

@@ -16,6 +16,7 @@ from marlstone.envs.guards import FAULTS, INSTEAD, BadStep, Guards, is_sound, na
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.envs.names import UnknownEnvironment
+from marlstone.envs.own_metrics import metric_from_json
 from marlstone.envs.protocol import HostEnv
 from marlstone.envs.wrappers import wrap_env
 from marlstone.rollout.shared_memory import StepBlock, map_step
@@ -77,9 +78,10 @@ class EnvStepper:
         high: int,
         report_note: Callable[[Note], None],
         state: bool = True,
+        metrics: tuple[Any, ...] = (),
     ) -> None:
         self.name, self.options, self.managers, self.faults, self.guards = name, options, managers, faults, guards
-        self.report_note = report_note
+        self.report_note, self.metrics = report_note, metrics
         self.survive, self.state = guards.on_bad == "survive", state
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
@@ -91,12 +93,14 @@ class EnvStepper:
 
     @classmethod
     def of(cls, setup: dict[str, Any], report_note: Callable[[Note], None]) -> "EnvStepper":
-        """From a parent's JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`."""
+        """From a parent's JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`, `metrics`."""
         bounds = setup["guards"].pop("reward_bounds")
         guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
         managers = None if setup["managers"] is None else Managers(**setup["managers"])
         faults = tuple(fault_from_json(plain) for plain in setup["faults"])
-        return cls(setup["name"], setup["options"], managers, faults, guards, setup["low"], setup["high"], report_note, setup["state"])
+        metrics = tuple(metric_from_json(plain) for plain in setup.get("metrics", ()))
+        low, high = setup["low"], setup["high"]
+        return cls(setup["name"], setup["options"], managers, faults, guards, low, high, report_note, setup["state"], metrics)
 
     @property
     def spec(self) -> Spec:
@@ -155,7 +159,7 @@ class EnvStepper:
             env.without_state()
         first = self.adapters[k] is None
         self.adapters[k] = env
-        made = wrap_env(env, self.managers, self.faults)
+        made = wrap_env(env, self.managers, self.faults, self.metrics)
         for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():
             self.report_note({"fault": NOTICE, "env": 0, "text": text})
         return made

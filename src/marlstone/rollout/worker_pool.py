@@ -24,6 +24,7 @@ from marlstone.envs.faults import Fault, fault_to_json
 from marlstone.envs.guards import FAULTS, Guards
 from marlstone.envs.make import one_per_process
 from marlstone.envs.managed import Managers
+from marlstone.envs.own_metrics import metric_to_json
 from marlstone.rollout import messages
 from marlstone.rollout.env_stepper import NOTICE
 from marlstone.rollout.fault_log import EnvironmentFailed, FaultLog, Health, note_text
@@ -48,8 +49,9 @@ class Workers:
       num_workers: processes, at most b; exactly b for environments that need a process each.
       managers: put over each environment.
       faults: that each environment is stepped under.
-      state: whether anybody reads the environment's own state (central critics do).
+      state: whether anybody reads the environment's own state (central critics do, and metrics may).
       log: reports the first fault of each kind, and is given the counts on closing.
+      metrics: the user's own, that each environment is measured by.
 
     Attributes:
       spec: of each environment.
@@ -65,12 +67,13 @@ class Workers:
     def __init__(
         self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2,
         managers: Managers | None = None, faults: Sequence[Fault] = (), state: bool = True, log: FaultLog | None = None,
+        metrics: Sequence[Any] = (),
     ) -> None:  # fmt: skip
         if b < 1 or num_workers < 1:
             raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
         self.name, self.b, self.guards = name, b, guards or Guards()
         self._options, self._managers, self._faults = dict(options or {}), managers, [fault_to_json(f) for f in faults]
-        self._state = state
+        self._state, self._metrics = state or bool(metrics), [metric_to_json(m) for m in metrics]
         self.workers = b if one_per_process(name) else min(num_workers, b)
         self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
         self.restarts = 0
@@ -156,7 +159,7 @@ class Workers:
         messages.send(process.link, messages.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
-            "faults": self._faults, "state": self._state,
+            "faults": self._faults, "state": self._state, "metrics": self._metrics,
             "masked": self._masked if self._masked is not None or w == 0 else [],
         })  # fmt: skip
         return process

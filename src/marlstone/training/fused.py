@@ -29,6 +29,7 @@ from marlstone.envs.faults import Fault, faults_of, with_faults
 from marlstone.envs.faults.alternatives import Alternatives
 from marlstone.envs.guards import BadStep
 from marlstone.envs.make import is_jax, make
+from marlstone.envs.own_metrics import metrics_of
 from marlstone.envs.vectorized import Vectorized, VectorState
 from marlstone.envs.wrappers import wrap_env
 from marlstone.play.action_selectors import Alone, Decider
@@ -263,7 +264,8 @@ class Fused:
         options = dict(options or {})
         if not is_jax(name):
             raise UserError(f"{name} is stepped by Python, and this run's environment by JAX: name one written in JAX")
-        env = wrap_env(make(name, options), self.algorithm.architecture.managers(), faults_of(self.env.env))
+        here = self.env.env
+        env = wrap_env(make(name, options), self.algorithm.architecture.managers(), faults_of(here), metrics_of(here))
         if reason := spec_difference(self.env.spec, env.spec):
             raise UserError(f"{name} with {options}: {reason}" if options else f"{name}: {reason}")
         return replace(self, env=replace(self.env, env=env))

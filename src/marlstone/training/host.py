@@ -86,8 +86,8 @@ def seen_of(step: Step) -> Step:
 @dataclass(frozen=True)
 class Hosted:
     """The host runtime. Same questions as `Fused`: start, compile, evaluate, limit, close. `env_faults`: the faults that environments are
-    stepped under; `options`, of environments made to judge, beside those in `name`. `log`, `judging`: of faults in training, and in
-    environments made to judge."""
+    stepped under; `metrics`: the user's own, that they are measured by; `options`, of environments made to judge, beside those in `name`.
+    `log`, `judged`: of faults in training, and in environments made to judge."""
 
     name: str
     algorithm: Algorithm
@@ -100,6 +100,7 @@ class Hosted:
     pools: list[Workers] = field(compare=False)
     env_faults: tuple[Fault, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    metrics: tuple[Any, ...] = ()
     spare: list[Workers] = field(default_factory=list, compare=False)
     most: int | None = None
     log: FaultLog = field(default_factory=FaultLog, compare=False)
@@ -116,7 +117,7 @@ class Hosted:
         log = FaultLog()
         make = lambda _: Workers(
             config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults,
-            state=config.architecture.central, log=log,
+            state=config.architecture.central, log=log, metrics=config.metrics,
         )  # fmt: skip
         first = make(0)
         try:
@@ -129,18 +130,21 @@ class Hosted:
             raise
         return cls(
             config.env, algorithm, b, config.rollout.length, workers, total, seeds, config.guards, pools, config.faults,
-            most=config.evaluate.max_steps, log=log, judged=FaultLog(log.reported),
+            most=config.evaluate.max_steps, log=log, judged=FaultLog(log.reported), metrics=config.metrics,
         )  # fmt: skip
 
     @classmethod
     def judging(cls, config: RunConfig, seeds: tuple[int, ...], b: int) -> "Hosted":
         """As `of`, without environments to train in: what is judged is played `b` environments of each seed at once."""
         managers, central = config.architecture.managers(), config.architecture.central
-        with Workers(config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central) as one:
+        with Workers(
+            config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central,
+            metrics=config.metrics,
+        ) as one:  # fmt: skip
             algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner)
         return cls(
             config.env, algorithm, b, config.rollout.length, min(config.rollout.workers, b), 1, seeds, config.guards, [], config.faults,
-            most=config.evaluate.max_steps,
+            most=config.evaluate.max_steps, metrics=config.metrics,
         )  # fmt: skip
 
     @property
@@ -258,7 +262,7 @@ class Hosted:
         made = Workers(
             self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
             managers=self.algorithm.architecture.managers(), faults=(*self.env_faults, *faults),
-            state=self.algorithm.architecture.central, log=self.judged,
+            state=self.algorithm.architecture.central, log=self.judged, metrics=self.metrics,
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()

@@ -35,7 +35,7 @@ from marlstone.rollout.unroll import trajectory_bytes, trajectory_shapes
 from marlstone.runs.checkpoint import Checkpoint, load, read, save
 from marlstone.runs.curve import draw
 from marlstone.runs.directory import RunDirectory
-from marlstone.runs.leaves import fit, parameters_sha256
+from marlstone.runs.leaves import fit, mismatch, parameters_sha256, rebuild
 from marlstone.runs.lifetime import Lifetime
 from marlstone.runs.policies import read_policies
 from marlstone.runs.progress import Phase, Progress
@@ -61,7 +61,7 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     rows = config.rollout.envs * config.rollout.length
     total = -(-config.steps // rows)
     if is_jax(config.env):
-        env = wrap_env(make(config.env), config.architecture.managers(), config.faults)
+        env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics)
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
@@ -376,7 +376,10 @@ def begin_from(source: Checkpoint, runtime: Backend, state: State) -> tuple[Stat
 
 @contextmanager
 def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend, State]]:
-    """A run's runtime and the state it was left in; of a folder of policies, what acts alone is as it was. Closed on leaving."""
+    """A run's runtime and the state it was left in. Closed on leaving.
+
+    Of a folder of policies, what acts alone is as it was; where metrics have been added since, what learns and acts, in fresh episodes.
+    """
     runtime = runtime_of(config)
     try:
         fresh = runtime.placement.trim(runtime.start())
@@ -384,8 +387,13 @@ def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend
             policies = read_policies(checkpoint.path, fresh.train.policy, len(runtime.seeds))
             version = checkpoint.step // (config.rollout.envs * config.rollout.length)
             state = replace(fresh, train=fresh.train.acting_by(policies, version))
-        else:
+        elif not config.metrics or {f"tally.metrics.{k}" for k in fresh.tally.metrics} <= (stored := read(checkpoint.path)).keys():
             state, _ = load(checkpoint.path, fresh)
+        else:
+            mine = {n.removeprefix("train."): leaf for n, leaf in stored.items() if n.startswith("train.")}
+            if (why := mismatch(mine, fresh.train)) is not None:
+                raise UserError(f"checkpoint {checkpoint.path} is of another configuration: {why}; use the run's own config.toml")
+            state = replace(fresh, train=rebuild(mine, fresh.train))
         yield runtime, runtime.placement.pad(state)
     finally:
         runtime.close()

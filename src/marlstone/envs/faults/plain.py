@@ -5,7 +5,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from marlstone.core.errors import UserError
+from marlstone.core.plain import from_plain, to_plain
 from marlstone.core.user_code import load
 from marlstone.envs.faults.actions import ActionDelay, ActionLoss
 from marlstone.envs.faults.contract import Fault
@@ -26,26 +26,14 @@ def fault_to_json(fault: Fault) -> dict[str, Any]:
     """`{"kind": ..., field: value ...}`; a user's class by its file."""
     cls = type(fault)
     kind = cls.kind if cls in FAULTS else f"{Path(inspect.getfile(cls)).resolve()}:{cls.__name__}"
-    return {"kind": kind, **{f.name: _plain(getattr(fault, f.name), f"fault {kind!r}: {f.name}") for f in dataclasses.fields(fault)}}
-
-
-def _plain(value: Any, where: str) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, tuple | list):
-        return [_plain(v, where) for v in value]
-    raise UserError(f"{where} is a {type(value).__name__}, which cannot be sent to worker processes: use numbers, texts and tuples of them")
+    return {"kind": kind, **{f.name: to_plain(getattr(fault, f.name), f"fault {kind!r}: {f.name}") for f in dataclasses.fields(fault)}}
 
 
 def fault_from_json(plain: dict[str, Any]) -> Fault:
     """The inverse; lists become tuples again."""
-    fields = {k: _tuples(v) for k, v in plain.items() if k != "kind"}
+    fields = {k: from_plain(v) for k, v in plain.items() if k != "kind"}
     own = {cls.kind: cls for cls in FAULTS}
     if (kind := plain["kind"]) in own:
         return own[kind](**fields)
     file, _, name = kind.rpartition(":")
     return getattr(load(file), name)(**fields)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

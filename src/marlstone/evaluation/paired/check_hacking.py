@@ -165,8 +165,8 @@ def declared(config: RunConfig, players: Players) -> dict[str, Metric]:
     """The environment's true metrics. Raises `UserError` where there are none."""
     if not players.spec.metrics:
         raise UserError(
-            f"{config.env} declares no true metric, so hacking cannot be checked: add what is really wanted beside the reward "
-            "(docs: comparing), and train there"
+            f"{config.env} declares no true metric, so hacking cannot be checked: measure what is really wanted by --metric file.py:Class, "
+            "or declare it in the environment (docs: comparing)"
         )
     return players.spec.metrics
 

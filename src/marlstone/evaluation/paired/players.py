@@ -21,6 +21,7 @@ from marlstone.core.fingerprints import fingerprints
 from marlstone.core.records import replace
 from marlstone.core.types import Spec
 from marlstone.envs.make import FILE, JAX_FILE, is_jax, make, parse
+from marlstone.envs.own_metrics import name_of
 from marlstone.play.action_selectors import Chance
 from marlstone.play.evaluator import Episodes
 from marlstone.play.judging import resolve
@@ -117,8 +118,17 @@ def together(first: RunConfig, second: RunConfig) -> tuple[RunConfig, RunConfig,
         raise UserError(f"the runs are of {source}:{name} with {say(options)} and with {say(settings)}: compare runs of one environment")
     if is_jax(first.env) and make(first.env).spec.metrics != make(second.env).spec.metrics:
         raise UserError(f"{first.env} and {second.env} declare different metrics: compare runs of one environment")
+    if _measured(first) != _measured(second):
+        say = lambda c: " and ".join(_measured(c)) or "none"
+        remedy = "name each by --metric, which measures both runs, with the same fields"
+        raise UserError(f"the runs are measured by different metrics of your own, {say(first)} and {say(second)}: {remedy}")
     second = replace(second, guards=first.guards)
     return first, second, min(first.seeds, second.seeds)
+
+
+def _measured(config: RunConfig) -> dict[str, Any]:
+    """A run's own metrics, by name, with their fields."""
+    return {name_of(m): vars(m) for m in config.metrics}
 
 
 def at_once(seeds: int, *sides: RunConfig) -> int:

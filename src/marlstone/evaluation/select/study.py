@@ -97,7 +97,7 @@ class Study:
             if (b := config.rollout.envs) % (m := config.learner.minibatches):
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
             with _made(self.question.env) as env:
-                spec = wrap_env(env, config.architecture.managers(), config.faults).spec
+                spec = wrap_env(env, config.architecture.managers(), config.faults, config.metrics).spec
             self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner).claims
         except ValueError as reason:
             return str(reason)

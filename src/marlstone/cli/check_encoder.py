@@ -1,0 +1,45 @@
+"""`marlstone check-encoder`: does an encoder keep the laws that all of them keep?"""
+
+from marlstone.cli.arguments import Parser, choices, settings
+from marlstone.cli.outcome import CHECK, DONE
+from marlstone.core.errors import UserError
+
+SHOWN = {True: "holds", False: "BROKEN", None: "skipped"}
+
+
+def main(words: list[str]) -> int:
+    """Check every law; returns the exit code: 3 where one is broken."""
+    parser = Parser("check-encoder", "Run an encoder through the laws that every one keeps: yours, or one of this package.")
+    add = parser.add_argument
+    add("kind", metavar="KIND", help=f"{choices('encoder')}, or your own: file.py:Class")
+    add("--env", metavar="NAME", help="check it on this environment's observations; default: small ones of the kinds it accepts")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the encoder, such as channels=[8,16]")
+    add("--json", action="store_true", help="one line of JSON on stdout")
+    flags = parser.read(words)
+    fields = settings(flags.set)
+    if "kind" in fields:
+        raise UserError(f"--set kind={fields['kind']}: the kind is the argument, {flags.kind}")
+
+    from marlstone.rollout.placement import prepare
+
+    prepare()  # before anything asks JAX for its devices
+    from marlstone.config import kinds
+    from marlstone.config.structure import Word, part
+    from marlstone.encoders import Encoder
+    from marlstone.evaluation.encoder_laws import check, leaves_for
+    from marlstone.runs.json_line import one_line
+
+    encoder = part(Encoder, {"kind": flags.kind, **{k: Word(v) for k, v in fields.items()}}, "encoder")
+    leaves = leaves_for(encoder, flags.env)
+    verdicts = check(encoder, leaves)
+    broken = [v.law for v in verdicts if v.held is False]
+    checked = [f"{x.kind} {'x'.join(map(str, x.shape))} {x.dtype}" for x in leaves]
+    if flags.json:
+        laws = [{"law": v.law, "held": v.held, "says": v.says} for v in verdicts]
+        print(one_line({"env": flags.env, "encoder": kinds.name_of(encoder), "leaves": checked, "laws": laws, "broken": broken}))
+    else:
+        from marlstone.cli.report import show
+
+        rows = [(v.law, SHOWN[v.held] + (f": {v.says}" if v.says else "")) for v in verdicts]
+        show(f"{kinds.name_of(encoder)} on {', '.join(checked)}", rows)
+    return CHECK if broken else DONE

@@ -1,0 +1,19 @@
+"""Values of a part's fields as plain JSON and back: what processes that load no configuration are told."""
+
+from typing import Any
+
+from marlstone.core.errors import UserError
+
+
+def to_plain(value: Any, where: str) -> Any:
+    """Numbers, texts, truths and None as they are, tuples as lists. Raises `UserError`, naming `where`, for anything else."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [to_plain(v, where) for v in value]
+    raise UserError(f"{where} is a {type(value).__name__}, which worker processes cannot be told: use numbers, texts and tuples of them")
+
+
+def from_plain(value: Any) -> Any:
+    """The inverse; lists become tuples again."""
+    return tuple(map(from_plain, value)) if isinstance(value, list) else value
