@@ -19,6 +19,7 @@ COMMANDS = {
     "audit-credit": "check what a credit method says of each agent against the truth",
     "check-env": "who sees and does what in an environment, how fast it is, what goes wrong in it",
     "check-credit": "run a credit method, yours too, through the laws that every one keeps",
+    "check-learner": "run a learner, yours too, through the laws that every one keeps",
     "fleet": "many actors, one learner: inspect, resize or simulate a fleet",
     "envs": "list the environments, and what each needs installed",
 }

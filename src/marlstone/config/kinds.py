@@ -11,13 +11,14 @@ from marlstone.core.errors import UserError, suggest
 from marlstone.core.user_code import load
 from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.envs.faults import FAULTS, Fault
-from marlstone.learners import Learner, PolicyGradient, Pqn, QLearning
+from marlstone.learners import Adam, Learner, Optimizer, PolicyGradient, Pqn, QLearning, RAdam, RmsProp, Sgd
 
 PARTS: dict[Any, tuple[type, ...]] = {
     Architecture: (Decentralized, Ctde, Hierarchical),
     Body: (Mlp, Gru),
     Credit: (Individual, Team, Counterfactual, Difference, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
     Learner: (PolicyGradient, QLearning, Pqn),
+    Optimizer: (Adam, RmsProp, RAdam, Sgd),
     Fault: FAULTS,
 }
 """Contracts, and the parts of this package that keep them. A new part is named here and nowhere else."""
