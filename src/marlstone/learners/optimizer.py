@@ -42,7 +42,7 @@ class Optimizer:
 
     def steps_taken(self, state: Any) -> Array | None:
         """How many steps led to this state, of a transformation that counts them, as Adam's does; else None."""
-        return getattr(state, "count", None)
+        return state.count if "count" in getattr(state, "_fields", ()) else None  # every tuple has a method of that name
 
     def refuses(self) -> str | None:
         """Why this optimizer cannot be used, or None: its first direction must point along the gradient."""

@@ -11,6 +11,7 @@ from marlstone.core.distributions import Discrete, noise_of
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Spec, Step, Trajectory
 from marlstone.credit import Individual
+from marlstone.evaluation.credit.random_play import quick
 from marlstone.learners import Learner
 
 Array = Any
@@ -61,5 +62,5 @@ def learned(learner: Learner) -> tuple[float, float]:
 
         return earned(train.policy), earned(after.policy)
 
-    before, later = jax.jit(run)(jax.random.key(0))
+    before, later = quick(run)(jax.random.key(0))
     return float(before), float(later)

@@ -87,7 +87,7 @@ def agents_who_share_nothing_touch_nothing(case: LearnerCase) -> None:
     if case.spec.n < 2:
         raise Skipped("there is one agent")
     if case.config.architecture.central:
-        raise Skipped("critics see the global state, and so each other's agents")
+        raise Skipped("critics see the global state, and so the data of all agents")
     if getattr(case.learner.replay, "priority", 0):
         raise Skipped("all agents' errors decide what is drawn from the replay")
     it = case.algorithm("none")
