@@ -1,10 +1,10 @@
-# make demo: from a bare machine to a measured recommendation. make test: what CI runs. make check: everything before a merge.
-# make newest: the newest releases of everything.
+# make demo: from a bare machine to a measured recommendation. make test: everything before a merge, and what CI runs.
+# make newest: the same tests with the newest releases of everything. make soak: what takes long, before an issue is closed.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-TARGETS := help demo test newest check soak docs clean
+TARGETS := help demo test static newest check soak docs clean
 .PHONY: $(TARGETS)
 
 BIN := .venv/bin
@@ -32,10 +32,10 @@ endif
 
 help:
 	@echo 'make demo   install, find the architecture for a foraging task, print the table and the report (about 5 minutes)'
-	echo 'make test   install everything, run every test (ARGS="-k name" passes arguments to pytest)'
+	echo 'make test   install everything; format, lint, types, layers, docs, tests (ARGS="-k name": these tests alone)'
+	echo 'make static format, lint, types, layers, docs: what needs no test to run'
 	echo 'make newest run every test with the newest releases, without constraints, on Python $(NEWEST) (an hour; NEWEST=3.13 for one)'
-	echo 'make check  format, lint, types, layering, tests, docs'
-	echo 'make soak   100,000 agent-steps of every kind of environment: no illegal action reaches any'
+	echo 'make soak   the slow tests, and 100,000 agent-steps of every kind of environment'
 	echo 'make docs   build the documentation into site/'
 	echo 'make clean  remove the environment and what was built'
 
@@ -64,8 +64,19 @@ $(DEMO): | $(BIN)/python
 demo: | $(DEMO)
 	@$(BIN)/marlstone select --env 'jumanji:LevelBasedForaging?task=8x8-2p-2f-coop' --quick $(ARGS)
 
-test: | $(FULL)
+static: | $(FULL)
+	@$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy & types=$$!
+	(cd benchmarks && ../$(BIN)/python render.py --check)
+	$(BIN)/mkdocs build --strict --quiet
+	wait $$types
+
+test: $(if $(strip $(ARGS)),,static) | $(FULL)
 	@$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
+
+check: test
 
 newest:
 	@try() { # try PYTHON EXTRAS TESTS...
@@ -91,16 +102,9 @@ newest:
 	  (try "$$python" dev $(BARE))
 	done
 
-check: | $(FULL)
-	@$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
-	$(BIN)/mkdocs build --strict --quiet
-
 soak: | $(FULL)
-	@AGENT_STEPS=100000 $(BIN)/python -m pytest tests/envs/test_legal_actions.py $(ARGS)
+	@$(BIN)/python -m pytest -m slow $(TOGETHER) $(ARGS)
+	AGENT_STEPS=100000 $(BIN)/python -m pytest tests/envs/test_legal_actions.py $(ARGS)
 
 docs: | $(FULL)
 	@$(BIN)/mkdocs build --strict

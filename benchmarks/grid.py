@@ -26,8 +26,8 @@ from marlstone.algorithm import Algorithm
 from marlstone.architectures import Architecture
 from marlstone.config import kinds, load
 from marlstone.credit import Credit
-from marlstone.envs.layers import layered
 from marlstone.envs.make import make
+from marlstone.envs.wrappers import wrap_env
 from marlstone.evaluation.credit.random_play import quick, rollout
 from marlstone.learners import Learner
 from marlstone.training.loop import runtime_of
@@ -79,7 +79,7 @@ def cell(env: str, architecture: str, credit: str, learner: str, steps: int, cha
     parts = {"architecture": config.architecture, "credit": config.credit, "learner": config.learner}
     place = {"env": env, "architecture": architecture, "credit": credit, "learner": learner}
     try:
-        Algorithm(layered(make(env), config.architecture.managers(), config.faults).spec, *parts.values())
+        Algorithm(wrap_env(make(env), config.architecture.managers(), config.faults).spec, *parts.values())
     except ValueError as refusal:
         reason = str(refusal)
         for role, part in parts.items():

@@ -181,7 +181,7 @@ def ours(name: str, rounds: int, shards: int) -> dict[str, Any]:
             began = time.perf_counter()
             state, report = jax.block_until_ready(run(state, race.updates))
             rates.append(float(np.asarray(report.steps)[0].sum()) / (time.perf_counter() - began))
-        acting = runtime.spread.first(state.acting)
+        acting = runtime.placement.first(state.acting)
         limit = runtime.limit(runtime.algorithm.flops(trajectory_shapes(runtime.algorithm, acting, race.length)))
     finally:
         runtime.close()

@@ -1,6 +1,6 @@
 """Recorded results to the docs' tables and pictures, so that no number in prose can drift.
 
-python benchmarks/render.py          writes docs/results.md, docs/folklore.md and docs/assets/results/*.png
+python benchmarks/render.py          writes docs/results.md, docs/folklore.md, a table of docs/design.md and docs/assets/results/*.png
 python benchmarks/render.py --check  exits 3 if one of the pages is not what the results say
 """
 
@@ -562,6 +562,32 @@ def page() -> str:
     )
 
 
+def house() -> str:
+    """docs/design.md with its table of before and after, between two marks."""
+    page = (DOCS / "design.md").read_text()
+    file = HERE / "results" / "house.json"
+    begin, end = "<!-- house: written by benchmarks/render.py -->", "<!-- /house -->"
+    if begin not in page or not file.is_file():
+        return page
+    r = json.loads(file.read_text())
+    a, b = r["before"], r["after"]
+    rows = [
+        ("private words in `src/`, all of those below", sum(a["words"].values()), sum(b["words"].values())),
+        *((f"- {k}", a["words"][k], b["words"][k]) for k in a["words"]),
+        *((f"{what} without a docstring", *(f"{x['undocumented']} of {x['public']}" for x in (a, b))) for what in ("public definitions",)),
+        ("`Any` where training and playing meet", a["any_at_the_seam"], b["any_at_the_seam"]),
+        ("largest folder, files", *(f"`{x['largest_folder'][0]}`, {x['largest_folder'][1]}" for x in (a, b))),
+        ("exemptions of the layering", a["exemptions"], b["exemptions"]),
+        *((("`.ci/run` on two cores, minutes", *r["ci_minutes"]),) if "ci_minutes" in r else ()),
+        ("files of `src/`", a["files"], b["files"]),
+        ("lines of `src/`", f"{a['lines']:,}", f"{b['lines']:,}"),
+    ]
+    table = ["| | before | after |", "|---|---:|---:|", *(f"| {x} | {y} | {z} |" for x, y, z in rows)]
+    source = f"Counted by `benchmarks/house.py` at {r['commits'][0]} and {r['commit']}, {r['date']}."
+    head, rest = page.split(begin)
+    return f"{head}{begin}\n" + "\n".join([*table, "", source]) + f"\n{end}{rest.split(end)[1]}"
+
+
 def pictures() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name, r in read("learning").items():
@@ -576,7 +602,7 @@ def pictures() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    pages = {DOCS / "results.md": page(), DOCS / "folklore.md": folklore()}
+    pages = {DOCS / "results.md": page(), DOCS / "folklore.md": folklore(), DOCS / "design.md": house()}
     if parser.parse_args().check:
         stale = [file.name for file, text in pages.items() if not file.is_file() or file.read_text() != text]
         print(f"stale: {', '.join(stale)}: run python benchmarks/render.py" if stale else "up to date", file=sys.stderr)

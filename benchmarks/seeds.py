@@ -56,7 +56,7 @@ def vmapped(config: RunConfig, seeds: tuple[int, ...]) -> Any:
 def one_by_one(config: RunConfig, seeds: tuple[int, ...]) -> Any:
     """One program for one seed, run once for each."""
     runtime = runtime_of(config, seeds[:1])
-    states = [jax.jit(runtime.spread.over(runtime.begin))(np.array([s], np.uint32)) for s in seeds]
+    states = [jax.jit(runtime.placement.map_seeds(runtime.begin))(np.array([s], np.uint32)) for s in seeds]
     advance = runtime.compile(states[0], runtime.total)
 
     def run(states: Any, n: int) -> Any:

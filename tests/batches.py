@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from marlstone.algorithm import Algorithm, Train
-from marlstone.core.compile_options import QUICK
+from marlstone.core.compile_options import FASTEST_COMPILE
 from marlstone.core.records import replace
 from marlstone.core.types import Trajectory, Views
 from marlstone.credit import Credit, Individual, Team
@@ -16,7 +16,7 @@ from marlstone.envs.make import make
 from marlstone.evaluation.credit import random_play
 from marlstone.evaluation.credit.random_play import quick
 
-__all__ = ["B", "QUICK", "T", "Combination", "Either", "begun", "trajectories_of", "combination", "quick", "rollout"]
+__all__ = ["B", "FASTEST_COMPILE", "T", "Combination", "Either", "begun", "trajectories_of", "combination", "quick", "rollout"]
 
 B, T = 4, 14
 

@@ -5,21 +5,39 @@ Tracing makes very many objects and hardly any cycles: looking for these less of
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from tests import compile_cache
+
 gc.set_threshold(20_000, 10, 10)
+SESSION = pytest.StashKey[tuple[Path, Path]]()
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder of compiled programs for every test, worker and command of this session (`compile_cache`)."""
+    if not WORKER:
+        config.stash[SESSION] = compile_cache.begin()
+        os.environ[compile_cache.CACHE] = str(config.stash[SESSION][0])
+    jax.config.update("jax_compilation_cache_dir", str(compile_cache.programs(Path(os.environ[compile_cache.CACHE]))))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if not WORKER:
+        passed = {pytest.ExitCode.OK: True, pytest.ExitCode.TESTS_FAILED: False}.get(pytest.ExitCode(exitstatus))
+        compile_cache.end(*session.config.stash[SESSION], passed)
 
 
 @pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Programs are kept between runs, modules and the processes of one pytest, as the command line keeps them; and made in a hurry."""
-    base = tmp_path_factory.getbasetemp()
-    folder = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled")
+def compiled_once() -> Iterator[None]:
+    """Programs are kept by tests' own processes as well, and made in a hurry."""
     wanted = {
-        "jax_compilation_cache_dir": folder,
+        "jax_compilation_cache_dir": str(compile_cache.programs(Path(os.environ[compile_cache.CACHE]))),
         "jax_persistent_cache_min_compile_time_secs": 0.2,
         "jax_disable_most_optimizations": True,
     }

@@ -1,6 +1,8 @@
 """What holds of every combination of parts: independence, no dead parameters, masks without leaks, values preserved, refusals named."""
 
+import itertools
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -19,8 +21,9 @@ from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import Batch, PolicyGradient, Pqn, QLearning
 from marlstone.learners.replay import Replay
-from marlstone.rollout.unroll import Acting, trajectory_shapes
+from marlstone.rollout.unroll import RolloutState, trajectory_shapes
 from tests.batches import B, Combination, Either, T, begun, combination, quick, rollout
+from tests.pairwise import pairwise
 
 PAIR = "proving:pair"
 MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")  # tanh: no unit is dead by chance
@@ -102,12 +105,13 @@ def test_the_law_of_independence_catches_sharing(body: Any) -> None:
 
 
 # ---- no dead parameters
-@CREDITS
-@pytest.mark.parametrize("sharing", ["all", "none"])
-@pytest.mark.parametrize("architecture", [Decentralized, Ctde, "shared trunk"], ids=["decentralized", "ctde", "shared_trunk"])
-@BODIES
-def test_every_parameter_learns(body: Any, architecture: Any, sharing: Any, team: bool) -> None:
-    made = Decentralized(body, sharing, trunk="shared") if architecture == "shared trunk" else architecture(body, sharing)
+WAYS = {"decentralized": Decentralized, "ctde": Ctde, "shared trunk": partial(Decentralized, trunk="shared")}
+COVER = pairwise(itertools.product(("mlp", "gru"), WAYS, ("all", "none"), (False, True)))
+
+
+@pytest.mark.parametrize(("body", "architecture", "sharing", "team"), COVER)
+def test_every_parameter_learns(body: str, architecture: str, sharing: Any, team: bool) -> None:
+    made = WAYS[architecture]({"mlp": MLP, "gru": GRU}[body], sharing)
     it = combination(PAIR, made, Either(), LEARNER)
     start, end = begun(it.it, team), it.updated(it.trajectories(), 2, team)
     for networks, after in ((start.nets.actor, end.nets.actor), (start.nets.critic, end.nets.critic)):
@@ -390,7 +394,7 @@ def learning(credit: Credit, learner: Any = LEARNER, name: str = "proving:climbi
 
 def shapes(it: Algorithm, name: str) -> Trajectory:
     row = jax.eval_shape(lambda key: Vectorized(make(name), B).init(jax.random.split(key, B))[1], jax.random.key(0))
-    return trajectory_shapes(it, Acting(None, row, it.memory(B)), T)
+    return trajectory_shapes(it, RolloutState(None, row, it.memory(B)), T)
 
 
 def test_learning_is_counted_as_by_hand() -> None:

@@ -18,6 +18,7 @@ from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Diffe
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning, Replay
 from tests.batches import B, begun, built, combination, quick, rollout, trajectories_of
+from tests.pairwise import pairwise
 
 ADDITIVE, PAIR = "proving:additive?rows=2", "proving:pair"
 MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
@@ -26,7 +27,8 @@ LEARNERS = (PolicyGradient(lr=1e-2, epochs=2, minibatches=2), QLearning(lr=1e-2,
 FILTERED = Decoupled(hidden=4)
 CREDITS = (Individual(), Team(), Counterfactual(), Difference(), Vdn(), Qmix(4, 5), Qplex(5), Attention(), Shaping(hidden=4), FILTERED)
 LED = Hierarchical(MLP, every=3, span=3, roles=2, manager=Mlp((4, 5), "tanh"))
-ALL = list(itertools.product((Decentralized(MLP), Ctde(MLP), LED), CREDITS, LEARNERS))
+ARCHITECTURES = (Decentralized(MLP), Ctde(MLP), LED)
+ALL = list(itertools.product(ARCHITECTURES, CREDITS, LEARNERS))
 named = lambda parts: "-".join(type(p).kind for p in parts)
 
 
@@ -44,17 +46,31 @@ def shapes(name: str, architecture: Architecture) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), rollout(name, managers=architecture.managers()))
 
 
-@pytest.mark.parametrize("name", [ADDITIVE, PAIR], ids=["additive", "pair"])
-@pytest.mark.parametrize("parts", ALL, ids=named)
-def test_a_combination_is_refused_with_a_remedy_or_works(parts: tuple[Any, ...], name: str) -> None:
-    """An update keeps what it carries, shape by shape and type by type; contributions are one number per decision of the team's."""
-    spec, words = built(name, parts[0]).spec, [word for p in parts for word in (type(p).__name__, type(p).kind)]
+def accepted(name: str, parts: tuple[Any, ...]) -> Algorithm | ValueError:
+    """The combination, or its refusal."""
     try:
-        it = Algorithm(spec, *parts)
+        return Algorithm(built(name, parts[0]).spec, *parts)
     except ValueError as refusal:
-        said = str(refusal)
-        assert any(w in said for w in words) and any(w in said for w in ("choose another", ": use ", ": add --architecture "))
-        return
+        return refusal
+
+
+@pytest.mark.parametrize("name", [ADDITIVE, PAIR], ids=["additive", "pair"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.kind)
+def test_a_refusal_names_a_part_and_a_remedy(architecture: Architecture, name: str) -> None:
+    for parts in (p for p in ALL if p[0] is architecture):
+        if isinstance(refusal := accepted(name, parts), ValueError):
+            said, words = str(refusal), [word for p in parts for word in (type(p).__name__, type(p).kind)]
+            assert any(w in said for w in words) and any(w in said for w in ("choose another", ": use ", ": add --architecture ")), parts
+
+
+ACCEPTED = [(name, *p) for p in ALL for name in (ADDITIVE, PAIR) if isinstance(accepted(name, p), Algorithm)]
+COVER = [(name, parts) for name, *parts in pairwise(ACCEPTED)]
+
+
+@pytest.mark.parametrize(("name", "parts"), COVER, ids=[f"{name}-{named(parts)}" for name, parts in COVER])
+def test_an_update_keeps_what_it_carries(name: str, parts: list[Any]) -> None:
+    """Shape by shape and type by type, in combinations that hold every pair; contributions are one number per decision of the team's."""
+    it = Algorithm(built(name, parts[0]).spec, *parts)
     trajectories = Trajectory(*shapes(name, parts[0]), jax.eval_shape(lambda: it.memory(B)))
     train = jax.eval_shape(it.init, jax.random.key(0), trajectories)
     key = jax.random.key(0)
@@ -63,19 +79,13 @@ def test_a_combination_is_refused_with_a_remedy_or_works(parts: tuple[Any, ...],
     assert like(after) == like(train)
     assert metrics and all(m.shape == () for m in metrics.values())
     said = jax.eval_shape(it.contribution, train, trajectories)
-    assert said.shape == (*trajectories.logp.shape[:-1], spec.team.n)
+    assert said.shape == (*trajectories.logp.shape[:-1], it.spec.team.n)
 
 
 def test_few_combinations_are_refused() -> None:
     """What remains open to users, counted: a part must not come to refuse more by accident."""
 
-    def works(*parts: Any, name: str = ADDITIVE) -> bool:
-        try:
-            Algorithm(built(name, parts[0]).spec, *parts)
-        except ValueError:
-            return False
-        return True
-
+    works = lambda *parts, name=ADDITIVE: isinstance(accepted(name, parts), Algorithm)
     open_to = {kind: sum(works(*p) for p in ALL if named(p).startswith(kind)) for kind in ("decentralized", "ctde", "hierarchical")}
     assert open_to == {"decentralized": 16, "ctde": 23, "hierarchical": 23}
     assert not any(works(*p, name=PAIR) for p in ALL if not isinstance(p[2], PolicyGradient))

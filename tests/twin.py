@@ -68,12 +68,12 @@ class Twin:
     def _row(self, x: Any, t: Any, pay: Any, first: bool = False) -> Any:
         import jax.numpy as jnp
 
-        from marlstone.envs.rows import team_row
+        from marlstone.envs.team_games import team_step
 
         (leaf,) = self.spec.groups[0].observation
         seen = jnp.stack([jnp.stack([x, t / LENGTH, jnp.float32(i)]) for i in range(2)])
         legal = (jnp.ones((2, 3), bool),)  # as PettingZoo's choices always have it
-        return team_row(({leaf: seen},), jnp.stack([x, t / LENGTH]), pay, legal, truncated=t >= LENGTH, first=first)
+        return team_step(({leaf: seen},), jnp.stack([x, t / LENGTH]), pay, legal, truncated=t >= LENGTH, first=first)
 
     def init(self, key: Any) -> Any:
         import jax.numpy as jnp

@@ -10,8 +10,8 @@ import pytest
 
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Mlp
-from marlstone.core.distributions import along_agents, enumerable
-from marlstone.core.normalize import normalized
+from marlstone.core.distributions import concat_agents, enumerable
+from marlstone.core.normalize import normalize
 from marlstone.core.records import replace
 from marlstone.core.types import Trajectory
 from marlstone.credit import Counterfactual, Individual
@@ -44,8 +44,8 @@ class Critics:
     def _said(self, trajectory: Trajectory, asked: tuple[Any, ...], heads: tuple[Any, ...], q: Any = None) -> Any:
         it, rows = self.algorithm, jax.tree.map(lambda x: x[:, :-1], trajectory.step)
         said, _ = it.architecture.q(it.spec, self.q if q is None else q, self.seen, rows, trajectory.action, self.memory)
-        of = along_agents([s.of(a) for s, a in zip(said, asked)])
-        mean = along_agents([s.mean(h, ok) for s, h, ok in zip(said, heads, rows.legal)])
+        of = concat_agents([s.of(a) for s, a in zip(said, asked)])
+        mean = concat_agents([s.mean(h, ok) for s, h, ok in zip(said, heads, rows.legal)])
         return of, mean, tuple(s.z for s in said)
 
     def heads(self) -> tuple[Any, ...]:
@@ -165,7 +165,7 @@ def test_the_first_layer_is_a_product_over_the_others_actions() -> None:
     trajectory, architecture, spec = it.trajectories, it.algorithm.architecture, it.algorithm.spec
     rows = jax.tree.map(lambda x: x[:, :-1], trajectory.step)
     values = architecture.action_values(spec)
-    state = normalized(it.seen.state, rows.state)
+    state = normalize(it.seen.state, rows.state)
     encoded = [np.asarray(g.space.encode(jnp.asarray(a))) for g, a in zip(spec.groups, trajectory.action)]
     by_agent = [e[:, :, i] for e in encoded for i in range(e.shape[2])]
     said = ready(it, trajectory)

@@ -10,7 +10,7 @@ import numpy as np
 
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step
-from marlstone.envs.host_row import host_row
+from marlstone.envs.host_step import host_step
 
 LENGTH = 6
 
@@ -36,7 +36,7 @@ class Crossing:
         obs = np.array([[self.waited, i] for i in range(2)], np.float32)
         metrics = {k: x for k, x in (("waited", self.waited), ("flow", flow)) if k in self.spec.metrics}
         row = {"first": first, "last": self.t >= LENGTH, "metrics": metrics}
-        return host_row(({"queue": obs},), np.array([self.waited], np.float32), (None,), reward.astype(np.float32), **row)
+        return host_step(({"queue": obs},), np.array([self.waited], np.float32), (None,), reward.astype(np.float32), **row)
 
     def close(self) -> None:
         pass

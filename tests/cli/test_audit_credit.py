@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.batches import QUICK
+from tests.batches import FASTEST_COMPILE
 from tests.cli.conftest import Result, record
 
 Command = Callable[..., Result]
@@ -34,7 +34,7 @@ FIELDS = {"env", "credit", "seeds", "claims", "rank_correlation", "rank_correlat
 def as_jax_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """No devices or caches are set up, since JAX runs already; and programs are compiled in a hurry."""
     monkeypatch.setattr("marlstone.rollout.placement.prepare", lambda: None)
-    monkeypatch.setattr("marlstone.training.fused.CPU_OPTIONS", QUICK)
+    monkeypatch.setattr("marlstone.training.fused.CPU_OPTIONS", FASTEST_COMPILE)
 
 
 @pytest.mark.usefixtures("compiled_once")

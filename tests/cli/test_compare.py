@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.batches import QUICK
+from tests.batches import FASTEST_COMPILE
 from tests.cli.conftest import Result, record
 
 Command = Callable[..., Result]
@@ -44,7 +44,7 @@ def trained(path: Path, env: str, fields: dict[str, object]) -> None:
 def as_jax_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """No devices or caches are set up, since JAX runs already; and programs are compiled in a hurry."""
     monkeypatch.setattr("marlstone.rollout.placement.prepare", lambda: None)
-    monkeypatch.setattr("marlstone.training.fused.CPU_OPTIONS", QUICK)
+    monkeypatch.setattr("marlstone.training.fused.CPU_OPTIONS", FASTEST_COMPILE)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Path:
 
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "CPU_OPTIONS", QUICK)
+        patch.setattr(fused, "CPU_OPTIONS", FASTEST_COMPILE)
         for runtime in (fused.Fused, host.Hosted):
             patch.setattr(runtime, "limit", lambda *_: Limit(1.0, 1, 1.0))
         trained(folder / "bad", f"{GROUND}true", SMALL)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marlstone.core.distributions import Box, Discrete, MultiDiscrete, along_agents, noise_of
+from marlstone.core.distributions import Box, Discrete, MultiDiscrete, concat_agents, draw_group_noise
 
 RNG = np.random.default_rng(0)
 SPACES = (Discrete(4), MultiDiscrete((2, 3)), Box(2))
@@ -189,9 +189,9 @@ def test_log_prob_of_extremes_is_finite() -> None:
 def test_groups_draw_apart() -> None:
     """Another group beside it, or another size of it, leaves a group's noise alone."""
     key = jax.random.key(5)
-    alone, beside = noise_of([Discrete(3), Box(1)], [2, 1], key, (4,)), noise_of([Discrete(3), Box(2)], [2, 3], key, (4,))
+    alone, beside = draw_group_noise([Discrete(3), Box(1)], [2, 1], key, (4,)), draw_group_noise([Discrete(3), Box(2)], [2, 3], key, (4,))
     np.testing.assert_array_equal(alone[0], beside[0])
-    assert along_agents([np.ones((4, 2)), np.zeros((4, 1))]).shape == (4, 3)
+    assert concat_agents([np.ones((4, 2)), np.zeros((4, 1))]).shape == (4, 3)
 
 
 @pytest.mark.parametrize(("space", "size"), [(Discrete, 0), (Box, 0), (MultiDiscrete, ()), (MultiDiscrete, (2, 0))])

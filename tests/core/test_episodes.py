@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marlstone.core.episodes import begin, tally, whole_episodes
+from marlstone.core.episodes import init_tally, tally, whole_episodes
 from marlstone.core.types import Metric
 from tests.batches import quick, rollout
 
@@ -32,7 +32,7 @@ def _tally():
 @pytest.mark.parametrize("cuts", [(40,), (8,) * 5, (5,) * 8], ids=str)
 def test_figures_do_not_depend_on_where_chunks_are_cut(cuts: tuple[int, ...]) -> None:
     step, at = rows(), 0
-    running, sums = begin(4, DECLARED), []
+    running, sums = init_tally(4, DECLARED), []
     for length in cuts:
         running, finished = _tally()(running, jax.tree.map(lambda x: x[:, at : at + length], step))  # noqa: B023
         sums.append(finished)
@@ -59,7 +59,7 @@ def test_an_episode_broken_off_is_not_counted() -> None:
     """A reset without an end before it (a worker was lost): what had been gathered is forgotten."""
     step = jax.tree.map(lambda x: jnp.asarray(x[:, :10]), rows())
     step = dataclasses.replace(step, last=jnp.zeros_like(step.last).at[:, 7].set(True), first=jnp.zeros_like(step.first).at[:, 5].set(True))
-    _, finished = _tally()(begin(4, DECLARED), step)
+    _, finished = _tally()(init_tally(4, DECLARED), step)
     assert float(finished.episodes) == 4 and float(finished.length) == 4 * 2
     np.testing.assert_allclose(finished.team_return, np.asarray(step.team_reward)[:, 5:8].sum(), rtol=1e-5)
 
@@ -72,10 +72,10 @@ def test_whole_episodes_one_by_one_sum_to_what_is_tallied() -> None:
     pay = np.where(step.first, 99.0, step.team_reward)
     step = dataclasses.replace(step, metrics={"score": score, "level": score * 2, "end": score + 10}, team_reward=pay)
     whole = whole_episodes(step, np.stack([pay[:, 1:], np.ones_like(pay[:, 1:])], -1), DECLARED)
-    _, finished = _tally()(begin(4, DECLARED), rows())
+    _, finished = _tally()(init_tally(4, DECLARED), rows())
     assert len(whole.env) == finished.episodes == len(set(zip(whole.env.tolist(), whole.begin.tolist(), strict=True)))
-    assert (whole.length == 5).all() and (whole.said[:, 1] == 5).all() and (np.diff(whole.env) >= 0).all()
-    np.testing.assert_allclose(whole.said[:, 0], whole.team_return, rtol=1e-6)
+    assert (whole.length == 5).all() and (whole.agent_sums[:, 1] == 5).all() and (np.diff(whole.env) >= 0).all()
+    np.testing.assert_allclose(whole.agent_sums[:, 0], whole.team_return, rtol=1e-6)
     np.testing.assert_allclose(whole.team_return.sum(), finished.team_return, rtol=1e-5)
     for b, s, e, own in zip(whole.env, whole.begin, whole.end, whole.agent_return, strict=True):
         np.testing.assert_allclose(own, np.asarray(step.reward)[b, s + 1 : e + 1].sum(0), rtol=1e-5)
@@ -94,4 +94,4 @@ def test_what_began_before_or_broke_off_is_no_whole_episode() -> None:
     step.first[3, 5] = True  # broken off where it would have ended
     assert rows_of(whole_episodes(step, said, {})) == [(0, 6, 11), (1, 2, 5), (1, 6, 11), (3, 6, 11)]
     none = whole_episodes(jax.tree.map(lambda x: x[:, :4], step), said[:, :3], {})
-    assert none.env.shape == none.team_return.shape == (0,) and none.agent_return.shape == (0, 4) and none.said.shape == (0, 1)
+    assert none.env.shape == none.team_return.shape == (0,) and none.agent_return.shape == (0, 4) and none.agent_sums.shape == (0, 1)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from marlstone.core import machine
-from marlstone.core.machine import cores, is_alive, is_stopped, keep_to, running
+from marlstone.core.machine import cores, is_alive, is_stopped, pin_to_core, running
 from marlstone.runs.versions import versions
 
 AS_ON_MACOS = """
@@ -38,7 +38,7 @@ def test_cores_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sched_getaffinity", "sched_setaffinity"):
         monkeypatch.delattr(os, name, raising=False)
     assert cores() == list(range(os.cpu_count() or 1)) and versions()["machine"]["cores"] == os.cpu_count()
-    keep_to(0)
+    pin_to_core(0)
 
 
 def test_jax_and_workers_start_without_what_only_linux_has() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from marlstone.core.errors import UserError
-from marlstone.core.fingerprints import changes, fingerprints
+from marlstone.core.fingerprints import changed_fingerprints, fingerprints
 from marlstone.core.user_code import load
 
 
@@ -150,4 +150,6 @@ def test_fingerprints_follow_imports_within_the_folder(tmp_path: Path) -> None:
     write(tmp_path / "here", pack__more="x = 2", unused="changed", beside="import unused")
     (tmp_path / "here" / "named.py").unlink()
     now = fingerprints(main)
-    assert changes(then, now) == ["beside.py", "named.py", "pack/more.py", "unused.py"] and changes(now, now) == []
+    assert (
+        changed_fingerprints(then, now) == ["beside.py", "named.py", "pack/more.py", "unused.py"] and changed_fingerprints(now, now) == []
+    )

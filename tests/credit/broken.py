@@ -68,7 +68,7 @@ class Haunted(Individual):
 
 
 @dataclass(frozen=True)
-class Spread(Team):
+class SeedPlacement(Team):
     """Spreads pay over the trajectory, whoever's episode it was."""
 
     def reward(self, p: Any, views: Views, trajectory: Trajectory) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ MAY_SKIP = {
 }
 CAUGHT = dict(zip(
     LAWS,
-    ("OnePayForAll", "Whim", "FirstComeFirstServed", "Idle", "Generous", "Haunted", "Spread", "Proud", "Dice", "Growing", "Diary"),
+    ("OnePayForAll", "Whim", "FirstComeFirstServed", "Idle", "Generous", "Haunted", "SeedPlacement", "Proud", "Dice", "Growing", "Diary"),
     strict=True,
 ))  # fmt: skip
 

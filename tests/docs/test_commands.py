@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from marlstone.cli import audit_credit, check_hacking, compare, evaluate, main, select, train
-from marlstone.core.episodes import Whole
+from marlstone.core.episodes import WholeEpisodes
 from marlstone.evaluation.credit import laws as credit_laws
 from marlstone.evaluation.learner import laws as learner_laws
 from marlstone.runs.store import Store
@@ -66,13 +66,13 @@ def fitting_audit(config: Any) -> dict[str, Any]:
 
 def fitting_cases(config: Any, checkpoint: Any, episodes: int, tell: Any) -> dict[str, Any]:
     """No episodes, but every case that would be played is put over the environment."""
-    from marlstone.envs.faults import under
+    from marlstone.envs.faults import with_faults
     from marlstone.evaluation.robustness.edge_cases import decider_of, standard_cases
     from marlstone.training.loop import runtime_of
 
     runtime, rows = runtime_of(config), []
     for case in (*standard_cases(runtime.algorithm.spec), *config.evaluate.cases):
-        under(case.faults, runtime.env.env)
+        with_faults(case.faults, runtime.env.env)
         decider_of(runtime.algorithm, case)
         verdict = {"return_iqm": 0.0, "return_ci95": None, "loss": None, "loss_ci95": [None, None], "graceful": None}
         rows.append({"name": case.name, **verdict})
@@ -164,7 +164,7 @@ def test_queries_answer(tmp_path: Path) -> None:
     with Store(tmp_path / "m", "run") as store:
         store.add(1, 0, {"return": 1.0})
         store.event(1, 0, "timeout")
-        store.log(1, 0, Whole(one, one, 2 * one, one, one[:, None], one[:, None], {"success": one}), ["agent"])
+        store.log(1, 0, WholeEpisodes(one, one, 2 * one, one, one[:, None], one[:, None], {"success": one}), ["agent"])
     queries = [q for p in PAGES for kind, _, body in FENCE.findall(p.read_text()) if kind == "sql" for q in body.split(";") if q.strip()]
     with sqlite3.connect(tmp_path / "m") as connection:
         for query in queries:

@@ -17,7 +17,7 @@ from marlstone.envs.make import make
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.pettingzoo import PettingZooEnv
 from marlstone.envs.user_file import adapt, load
-from marlstone.rollout.env_stepper import Stepping
+from marlstone.rollout.env_stepper import EnvStepper
 from marlstone.rollout.worker_pool import Workers
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -280,7 +280,7 @@ def test_state_is_asked_only_where_somebody_reads_it():
         "guards": vars(Guards()).copy(),
     }
     for wanted, size in ((False, 15), (True, 3)):
-        assert Stepping.of({**setup, "state": wanted, "guards": dict(setup["guards"])}, lambda note: None).spec.state == size
+        assert EnvStepper.of({**setup, "state": wanted, "guards": dict(setup["guards"])}, lambda note: None).spec.state == size
 
 
 BAD_VALUES = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marlstone.core.errors import UserError
-from marlstone.envs.faults import Drift, Noise, under
+from marlstone.envs.faults import Drift, Noise, with_faults
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from tests.envs.host_examples import __file__ as HOST
@@ -30,7 +30,7 @@ def rows(env: Any) -> list[Any]:
 
 
 def test_a_gain_drifts_over_episodes_to_its_size_and_stays() -> None:
-    still, drifting = rows(make(GAME)), rows(under([Drift(0.5, rows=6)], make(GAME)))
+    still, drifting = rows(make(GAME)), rows(with_faults([Drift(0.5, rows=6)], make(GAME)))
     assert any(r.first.any() for r in still[1:])  # episodes end within these rows
     for t, (a, b) in enumerate(zip(still, drifting, strict=True)):
         x, y = a.obs[0]["symbol"], b.obs[0]["symbol"]
@@ -42,14 +42,14 @@ def test_a_gain_drifts_over_episodes_to_its_size_and_stays() -> None:
 
 
 def test_faults_beside_it_begin_anew_with_each_episode() -> None:
-    env = under([Noise(0.0), Drift(0.5, rows=6)], make(GAME))
-    both, alone = rows(env), rows(under([Drift(0.5, rows=6)], make(GAME)))
+    env = with_faults([Noise(0.0), Drift(0.5, rows=6)], make(GAME))
+    both, alone = rows(env), rows(with_faults([Drift(0.5, rows=6)], make(GAME)))
     assert len(both) == len(alone)
     assert all(np.abs(b.obs[0]["symbol"]).max() == np.abs(a.obs[0]["symbol"]).max() for a, b in zip(both, alone, strict=True))
 
 
 def test_a_host_environment_drifts_from_one_episode_to_the_next() -> None:
-    env: Any = under([Drift(0.5, rows=4)], make(f"{HOST}:toy?length=2"))
+    env: Any = with_faults([Drift(0.5, rows=4)], make(f"{HOST}:toy?length=2"))
     plain: Any = make(f"{HOST}:toy?length=2")
     for k in range(3):
         a, b = plain.reset(k), env.reset(k)

@@ -33,7 +33,7 @@ from marlstone.envs.faults import (
     Volatile,
     fault_from_json,
     fault_to_json,
-    under,
+    with_faults,
 )
 from marlstone.envs.faults.contract import KeyDraws, SeedDraws
 from marlstone.envs.make import make
@@ -95,12 +95,12 @@ def played(fault: Fault, xp: Any = np, draw: Any = None, **how: Any) -> tuple[li
     draw = draw or Scripted(xp)
     to = (lambda x: x) if xp is np else functools.partial(jax.tree.map, jnp.asarray)
     memory = fault.begin(SPEC, to(rows[0]), draw)
-    memory, shown = fault.row(SPEC, memory, to(rows[0]), draw)
+    memory, shown = fault.step(SPEC, memory, to(rows[0]), draw)
     seen, reached = [shown], []
     for action, row in zip(actions, rows[1:], strict=False):
         before = form(memory)
         memory, acted = fault.action(SPEC, memory, to(action), draw)
-        memory, shown = fault.row(SPEC, memory, to(row), draw)
+        memory, shown = fault.step(SPEC, memory, to(row), draw)
         assert before == form(memory), "a loop carries it"
         seen.append(shown)
         reached.append(acted)
@@ -195,7 +195,7 @@ def test_both_kinds_of_draws_are_uniform_and_normal_and_never_repeat() -> None:
 def worlds() -> tuple[Any, Any]:
     """Where `proving:dummy` stands, row by row, with and without everything that can go wrong; and its copies' draws."""
     plain = make("proving:dummy")
-    many = under([f for f in STRONG if not f.refuses(plain.spec)], plain)
+    many = with_faults([f for f in STRONG if not f.refuses(plain.spec)], plain)
 
     def run(env: Any) -> Any:
         def tick(carry: Any, key: Any) -> Any:
@@ -217,8 +217,8 @@ def test_the_environment_draws_the_same_with_and_without_faults() -> None:
 def test_faults_over_faults_are_one_flat_list() -> None:
     """Nested, both would draw from the same key."""
     env = make("proving:dummy")
-    assert under([Dropout()], under([Noise()], env)) == under([Noise(), Dropout()], env)
-    assert under([], env) is env and hasattr(under([Noise()], make("proving:flip")), "again")
+    assert with_faults([Dropout()], with_faults([Noise()], env)) == with_faults([Noise(), Dropout()], env)
+    assert with_faults([], env) is env and hasattr(with_faults([Noise()], make("proving:flip")), "again")
 
 
 # ---- sensors
@@ -420,10 +420,10 @@ def test_actions_over_a_bad_link_are_late_and_lost() -> None:
         (lambda: RewardNoise(-0.1), "scale is -0.1"),
         (lambda: Extreme(value="huge"), "value is 'huge'"),
         (lambda: Volatile(loss=2), "loss is 2"),
-        (lambda: under([Death(4)], make("proving:dummy")), "fault 'death': agents is 4, of a team of 4: leave at least one"),
-        (lambda: under([Noise(leaf="radar")], make("proving:dummy")), "leaf is 'radar', which nobody observes"),
-        (lambda: under([Death()], make(f"{Path(__file__).parents[1] / 'twin.py'}:make")), "give within, in rows"),
-        (lambda: under([Extreme(value="nan", leaf="picture")], make("proving:dials")), "use value = 'large'"),
+        (lambda: with_faults([Death(4)], make("proving:dummy")), "fault 'death': agents is 4, of a team of 4: leave at least one"),
+        (lambda: with_faults([Noise(leaf="radar")], make("proving:dummy")), "leaf is 'radar', which nobody observes"),
+        (lambda: with_faults([Death()], make(f"{Path(__file__).parents[1] / 'twin.py'}:make")), "give within, in steps"),
+        (lambda: with_faults([Extreme(value="nan", leaf="picture")], make("proving:dials")), "use value = 'large'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_with_a_remedy(make_it: Any, says: str) -> None:

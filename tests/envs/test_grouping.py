@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from marlstone.core import distributions as dist
 from marlstone.envs.grouping import arrange
-from marlstone.envs.guards import BadRow, refuse
+from marlstone.envs.guards import BadStep, refuse
 from marlstone.envs.pettingzoo import PettingZooEnv
 from marlstone.envs.spaces import UnsupportedSpace
 from marlstone.envs.user_file import load
@@ -146,7 +146,7 @@ def test_what_cannot_be_expressed_is_refused_by_name(seen, acts, words):
 def test_bad_observations_are_named(value, fault):
     arranged = arrange(["a_0", "a_1"], dict.fromkeys(("a_0", "a_1"), box(3)), dict.fromkeys(("a_0", "a_1"), spaces.Discrete(2)))
     obs = arranged.blank()
-    with pytest.raises(BadRow) as error:
+    with pytest.raises(BadStep) as error:
         arranged.write({"a_0": np.ones(3), "a_1": value}, obs, refuse)
     assert error.value.fault == fault and error.value.agent == "a_1" and "obs" in error.value.field
     seen = []
@@ -158,5 +158,5 @@ def test_bad_observations_are_named(value, fault):
 
 def test_fractions_where_whole_numbers_were_declared_are_a_wrong_dtype():
     arranged = arrange(["a"], {"a": spaces.Box(0, 255, (16, 16, 3), np.uint8)}, {"a": spaces.Discrete(2)})
-    with pytest.raises(BadRow, match="wrong_dtype"):
+    with pytest.raises(BadStep, match="wrong_dtype"):
         arranged.write({"a": np.full((16, 16, 3), 0.5)}, arranged.blank(), refuse)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step, replace
-from marlstone.envs.guards import FAULTS, BadRow, Guards, name_fault, sanitize
-from marlstone.envs.host_row import host_row, number
+from marlstone.envs.guards import FAULTS, BadStep, Guards, name_fault, sanitize
+from marlstone.envs.host_step import as_number, host_step
 from marlstone.envs.pettingzoo import PettingZooEnv
 from marlstone.envs.user_file import load
 
@@ -25,7 +25,7 @@ SPEC = Spec((GROUP,), 6, metrics={"true": Metric()})
 def row(obs=None, reward=(1.0, 2.0), metric=0.0) -> Step:
     x = np.ones((2, 3), np.float32) if obs is None else np.asarray(obs, np.float32).reshape(2, 3)
     leaves = {"obs": x, "eye": np.zeros((2, 8, 8, 1), np.uint8)}
-    return host_row((leaves,), x.reshape(-1), (None,), np.asarray(reward, np.float32), metrics={"true": metric})
+    return host_step((leaves,), x.reshape(-1), (None,), np.asarray(reward, np.float32), metrics={"true": metric})
 
 
 def test_a_clean_row_passes_unchanged():
@@ -46,13 +46,13 @@ def test_a_clean_row_passes_unchanged():
         (row(metric=np.nan), "nan_observation", "team", "true"),
     ],
 )
-def test_each_fault_is_mended_counted_and_named(bad, fault, agent, field):
+def test_each_fault_is_repaired_counted_and_named(bad, fault, agent, field):
     guards = Guards(reward_bounds=(-10, 10))
     clean, counts = sanitize(bad, guards)
     assert counts[fault] == 1 and sum(counts.values()) == 1
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(clean)) and np.abs(clean.reward).max() <= 10
     named = name_fault(bad, SPEC, guards)
-    assert isinstance(named, BadRow) and (named.fault, named.agent) == (fault, agent) and field in named.field
+    assert isinstance(named, BadStep) and (named.fault, named.agent) == (fault, agent) and field in named.field
     assert "survive" in str(named)
     assert name_fault(clean, SPEC, guards) is None
 
@@ -90,7 +90,7 @@ def test_a_wrong_setting_is_named(wrong):
 )
 def test_a_reward_is_one_number(value, fault):
     seen = []
-    x = number(value, "a", "reward", lambda *what: seen.append(what[0]))
+    x = as_number(value, "a", "reward", lambda *what: seen.append(what[0]))
     assert isinstance(x, float) and seen == ([fault] if fault else []) and (not fault or x == 0)
 
 

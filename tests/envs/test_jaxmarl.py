@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marlstone.core.compile_options import QUICK, supported
+from marlstone.core.compile_options import FASTEST_COMPILE, supported
 from marlstone.core.distributions import Box, Discrete
 from marlstone.envs.jaxmarl import make
 from marlstone.envs.names import UnknownEnvironment
@@ -44,7 +44,7 @@ def rollout(name: str, options: tuple = (), length: int = 27):
         state, row = env.step(state, action, k2)
         return (state, row), (row, state, obs, after, rewards, dones, action)
 
-    @functools.partial(jax.jit, compiler_options=supported(QUICK))
+    @functools.partial(jax.jit, compiler_options=supported(FASTEST_COMPILE))
     @jax.vmap
     def run(key):
         return jax.lax.scan(body, env.init(key), jax.random.split(key, length))[1]

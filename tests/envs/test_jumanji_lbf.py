@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marlstone.core.compile_options import QUICK, supported
+from marlstone.core.compile_options import FASTEST_COMPILE, supported
 from marlstone.envs.jumanji import make
 from marlstone.envs.jumanji_lbf import LbfState
 
@@ -47,7 +47,7 @@ def test_step_equals_jumanji(task: str, penalty: float) -> None:
     """From crowded states (agents drawn beside food, any clock), one random action: the same state, reward and row."""
     ours, theirs = pair(task, penalty)
 
-    @functools.partial(jax.jit, compiler_options=supported(QUICK))
+    @functools.partial(jax.jit, compiler_options=supported(FASTEST_COMPILE))
     @jax.vmap
     def compare(key):
         k = jax.random.split(key, 6)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marlstone.core.compile_options import QUICK, supported
+from marlstone.core.compile_options import FASTEST_COMPILE, supported
 from marlstone.envs.jumanji import make
 from marlstone.envs.jumanji_rware import WarehouseState
 
@@ -50,7 +50,7 @@ def walk(task: str, length: int = LIMIT + 1):
         after, timestep = theirs.step(state, action)
         return after, (mine, row, as_ours(ours, after), timestep)
 
-    @functools.partial(jax.jit, compiler_options=supported(QUICK))
+    @functools.partial(jax.jit, compiler_options=supported(FASTEST_COMPILE))
     @jax.vmap
     def run(key):
         k = jax.random.split(key, 4)

@@ -15,7 +15,7 @@ from pettingzoo import AECEnv, ParallelEnv
 from marlstone.core.distributions import Box
 from marlstone.envs.gymnasium import GymnasiumEnv
 from marlstone.envs.pettingzoo import PettingZooEnv
-from marlstone.envs.spaces import actuate
+from marlstone.envs.spaces import make_actuator
 from marlstone.envs.user_file import load
 
 MASKS = load(str(Path(__file__).parents[1] / "cases" / "masks.py"))
@@ -328,7 +328,7 @@ def like(x, sample):
 @given(space=st.one_of(nested(choices()), nested(boxes())), seed=st.integers(0, 2**20), room=st.integers(0, 2))
 def test_every_action_is_one_that_its_space_contains(space, seed, room):
     """From what policies emit, padded by `room` as beside larger agents: of the space's own type, dtype and shape, at the bounds too."""
-    rng, it = np.random.default_rng(seed), actuate(space, "x")
+    rng, it = np.random.default_rng(seed), make_actuator(space, "x")
     if it.kind == "Box":
         extreme = rng.choice([-1.0, 1.0, 0.0, rng.uniform(-1, 1)], it.sizes[0] + room).astype(np.float32)
         action = it.act(extreme)

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marlstone.envs.make import FILE, UnknownEnvironment, is_jax, make, parse, sources
-from marlstone.envs.names import doubtful, with_options
+from marlstone.envs.names import ambiguous_options, with_options
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_how_an_option_reads(text: str, value: object, noted: bool) -> None:
     """Only what can mean one thing is converted; what might have been meant otherwise is noted."""
     read = parse(f"a.py:f?x={text}")[2]["x"]
     assert read == value and type(read) is type(value)
-    notes = doubtful(f"a.py:f?x={text}")
+    notes = ambiguous_options(f"a.py:f?x={text}")
     assert bool(notes) == noted and all("taken as text" in note and "x:=" in note for note in notes)
 
 
@@ -53,7 +53,7 @@ plain = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(all
 def test_typed_options_read_back(options: dict) -> None:
     """Whatever a table of options holds, the name that stands for it gives the same, with the same types, and leaves nothing to note."""
     name = with_options("a.py:f", options)
-    assert repr(parse(name)[2]) == repr(options) and not doubtful(name)
+    assert repr(parse(name)[2]) == repr(options) and not ambiguous_options(name)
 
 
 @pytest.mark.parametrize(("name", "says"), [("a.py:f?x:=[1", "no JSON"), ("a.py:f?x:=abc", "write x=... for text"), ("a.py:f?:=1", "read")])

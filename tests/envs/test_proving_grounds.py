@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marlstone.core.compile_options import QUICK, supported
+from marlstone.core.compile_options import FASTEST_COMPILE, supported
 from marlstone.core.records import replace
 from marlstone.envs.make import UnknownEnvironment, make
 from marlstone.envs.proving import Climbing, Flip, Plan
-from marlstone.envs.proving.saboteur import Watched
-from marlstone.envs.proving.symbols import Shown
-from marlstone.envs.rows import below
+from marlstone.envs.proving.saboteur import SaboteurState
+from marlstone.envs.proving.symbols import SymbolState
+from marlstone.envs.team_games import below
 from marlstone.envs.vectorized import Vectorized
 
 NOISY = {"proving:dummy?sigma=0.5": [3]}  # agents whose worth is an expectation: measured within five standard errors
@@ -79,7 +79,7 @@ def measure(name: str, coalitions: np.ndarray, episodes: int):
         total, said = jax.vmap(run)(jnp.asarray(coalitions))
         return total, *jax.tree.map(lambda x: x[-1], said)  # the last coalition is everybody: the episode as taken
 
-    run = jax.jit(jax.vmap(one), compiler_options=supported(QUICK))
+    run = jax.jit(jax.vmap(one), compiler_options=supported(FASTEST_COMPILE))
     return jax.tree.map(np.asarray, run(jax.random.split(jax.random.key(0), episodes)))
 
 
@@ -166,7 +166,7 @@ def play(name: str, script, episodes: int = 1000):
         (_, row), (rows, actions) = jax.lax.scan(body, env.init(key), jax.random.split(key, env.spec.horizon))
         return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, row), actions
 
-    run = jax.jit(jax.vmap(one), compiler_options=supported(QUICK))
+    run = jax.jit(jax.vmap(one), compiler_options=supported(FASTEST_COMPILE))
     return jax.tree.map(np.asarray, run(jax.random.split(jax.random.key(0), episodes), jnp.arange(episodes) >= episodes // 2))
 
 
@@ -241,7 +241,7 @@ def test_a_saboteur_harms_whatever_it_may_do() -> None:
     legal = row.legal[1][:, :, 0]
     free = ~legal[..., 0]
     env = make("proving:saboteur")
-    state = Watched(jnp.array(0), jnp.zeros(3, jnp.int32), jnp.array(True))
+    state = SaboteurState(jnp.array(0), jnp.zeros(3, jnp.int32), jnp.array(True))
     worth = np.array([env.contribution(state, (state.symbol, jnp.array([a])))[3] for a in range(4)])
     assert worth[0] == 0 and (worth[1:] < 0).all()
     np.testing.assert_array_equal(legal, (worth != 0) == free[..., None])
@@ -253,7 +253,7 @@ def test_the_redundant_are_symmetric() -> None:
     """Twins that both work contribute nothing and share half each; to swap either pair is to swap its worth."""
     env = make("proving:redundant?rows=2")
     symbol = jnp.array([1, 1, 0, 3])
-    worth = jax.jit(lambda symbol, said: (env.contribution(Shown(0, symbol), (said,)), env.shapley(Shown(0, symbol), (said,))))
+    worth = jax.jit(lambda symbol, said: (env.contribution(SymbolState(0, symbol), (said,)), env.shapley(SymbolState(0, symbol), (said,))))
     np.testing.assert_allclose(worth(symbol, symbol + 1), [[0, 0, 1 / 6, 1 / 6], [1 / 12, 1 / 12, 1 / 6, 1 / 6]], atol=1e-7)
     for said in ([2, 0, 1, 0], [2, 3, 2, 4], [0, 2, 1, 1]):
         for swap in ([1, 0, 2, 3], [0, 1, 3, 2]):
@@ -285,7 +285,8 @@ def test_a_flip_comes_once_in_a_life() -> None:
         return after, after
 
     run = jax.jit(
-        lambda k: jax.lax.scan(body, vector.init(jax.random.split(k, b)), jax.random.split(k, 20)), compiler_options=supported(QUICK)
+        lambda k: jax.lax.scan(body, vector.init(jax.random.split(k, b)), jax.random.split(k, 20)),
+        compiler_options=supported(FASTEST_COMPILE),
     )
     states, row = jax.tree.map(np.asarray, run(jax.random.key(5))[1])
     lived = np.cumsum(~row.first, 0)
@@ -309,7 +310,7 @@ def test_a_reset_keeps_what_an_environment_remembers() -> None:
     b = 16
     vector, keys, ages = Vectorized(Flip(rows=2), b), jax.random.split(jax.random.key(1), b), np.arange(b) * 10
 
-    @functools.partial(jax.jit, compiler_options=supported(QUICK))
+    @functools.partial(jax.jit, compiler_options=supported(FASTEST_COMPILE))
     def run(over):
         state, row = vector.init(keys)
         aged = replace(state, env=replace(state.env, lived=jnp.asarray(ages)), over=over)
@@ -339,7 +340,7 @@ def test_random_walks_do_not_find_the_plan() -> None:
 
     drawn = np.random.default_rng(0).integers(0, 3, (2, 10_000, env.rows, 2))
     drawn[1] = drawn[1, :, np.arange(env.rows) // 8 * 8].swapaxes(0, 1)
-    flat, held = jax.jit(jax.vmap(jax.vmap(wins)), compiler_options=supported(QUICK))(drawn).mean(1)
+    flat, held = jax.jit(jax.vmap(jax.vmap(wins)), compiler_options=supported(FASTEST_COMPILE))(drawn).mean(1)
     assert flat < 0.001 and 0.17 < held < 0.21
 
 
@@ -367,4 +368,4 @@ def test_the_default_is_the_safe_action() -> None:
     for game, default, row in (("climbing", 2, [0, 0, 5]), ("penalty", 1, [0, 2, 0])):
         env = Climbing(game=game)
         assert env.spec.groups[0].default == default
-        np.testing.assert_array_equal(env.pay[default], row)
+        np.testing.assert_array_equal(env.payoff[default], row)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marlstone.core.compile_options import QUICK, supported
+from marlstone.core.compile_options import FASTEST_COMPILE, supported
 from marlstone.core.records import replace
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
@@ -44,7 +44,7 @@ def rollout(name: str):
         after = vector.step(state, action, jax.random.split(k2, B))
         return after, (row, action)
 
-    @functools.partial(jax.jit, compiler_options=supported(QUICK))
+    @functools.partial(jax.jit, compiler_options=supported(FASTEST_COMPILE))
     def run(key):
         (_, row), (rows, actions) = jax.lax.scan(body, vector.init(jax.random.split(key, B)), jax.random.split(key, ROWS))
         rows = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, row)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Group, Leaf, Spec, Step
-from marlstone.envs.rows import team_row
+from marlstone.envs.team_games import team_step
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Brink:
     def _row(self, state: Any, pay: Any, first: bool = False) -> Step:
         t, ice, wind = state
         obs = {"ice": ice[:, None], "wind": wind[:, None]}
-        return team_row((obs,), ice, pay, (None,), truncated=t >= self.rows, first=first)
+        return team_step((obs,), ice, pay, (None,), truncated=t >= self.rows, first=first)
 
     def init(self, key: Any) -> Any:
         drawn = jax.random.normal(key, (2, 2))

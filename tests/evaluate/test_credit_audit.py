@@ -13,7 +13,7 @@ from marlstone.core.records import replace
 from marlstone.credit import Attention, Counterfactual, Credit, Individual, Shaping, Team
 from marlstone.envs.make import make
 from marlstone.envs.proving import Redundant
-from marlstone.envs.proving.symbols import Shown
+from marlstone.envs.proving.symbols import SymbolState
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluation.credit.audit import Auditor, Told, summary
 from marlstone.learners import PolicyGradient
@@ -30,8 +30,8 @@ WORTH = np.array([0.6, 0.3, 0.0, -0.2])
 class Truthful(Team):
     kind: ClassVar[str] = "truthful"
 
-    def _state(self, trajectory: Any) -> Shown:
-        return Shown(trajectory.logp[:, 0], trajectory.step.obs[0]["symbol"][:-1].argmax(-1))
+    def _state(self, trajectory: Any) -> SymbolState:
+        return SymbolState(trajectory.logp[:, 0], trajectory.step.obs[0]["symbol"][:-1].argmax(-1))
 
     def _action(self, trajectory: Any) -> Any:
         """Credit is shown actions encoded."""

@@ -165,7 +165,7 @@ def test_the_suite_of_a_trained_run(env: str, tmp_path: Path, monkeypatch: pytes
     asked = config(env, evaluate=Evaluation(4, 0, cases=(own,), graceful=0.3))
     run = RunDirectory.create(tmp_path / "run", dump(asked))
     runtime = runtime_of(asked)
-    save(run.checkpoints, 0, runtime.spread.trim(runtime.start()), {})  # as if it had been trained
+    save(run.checkpoints, 0, runtime.placement.trim(runtime.start()), {})  # as if it had been trained
     runtime.close()
     assert main(["evaluate", str(run.path), "--episodes", "3", "--suite", "edge-cases", "--json"]) == 0
     out, err = capsys.readouterr()

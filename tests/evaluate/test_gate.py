@@ -35,9 +35,9 @@ class Jitter(Fault):
     kind = "jitter"
     spread: float = 1e-4
 
-    def row(self, spec: Any, memory: Any, row: Step, draw: Any) -> Any:
-        (seen,) = row.obs
-        return memory, replace(row, obs=({k: x + self.spread * draw.normal(x.shape) for k, x in seen.items()},))
+    def step(self, spec: Any, memory: Any, step: Step, draw: Any) -> Any:
+        (seen,) = step.obs
+        return memory, replace(step, obs=({k: x + self.spread * draw.normal(x.shape) for k, x in seen.items()},))
 
 
 # ---- calibration
@@ -169,7 +169,7 @@ def test_readings_beyond_any_seen_are_found_in_every_kind_of_group(name: str) ->
     for e in range(3):
         row: Step = jax.tree.map(lambda x: x[e, 2], trajectories.step)  # noqa: B023
         memory = Far().begin(it.spec, row, SeedDraws(e))
-        _, broken = Far().row(it.spec, memory, row, SeedDraws(e))
+        _, broken = Far().step(it.spec, memory, row, SeedDraws(e))
         for g, known, who, fine, far in zip(it.spec.groups, gate.groups, memory, row.obs, broken.obs, strict=True):
             is_out = lambda obs: outside(gate, score(known, features(known, readings(g, obs)), np.zeros(g.count)))  # noqa: B023
             np.testing.assert_array_equal(is_out(far), who)
@@ -184,8 +184,8 @@ def test_each_novelty_is_what_it_says() -> None:
         (fault,) = NOVELTIES[name]
         memory = fault.begin(spec, first, SeedDraws(4))
         who = memory if name == "dark" else memory[0]
-        _, row = fault.row(spec, memory, later, SeedDraws(4))
-        _, again = fault.row(spec, jax.tree.map(np.asarray, memory), jax.tree.map(jax.numpy.asarray, later), SeedDraws(4))
+        _, row = fault.step(spec, memory, later, SeedDraws(4))
+        _, again = fault.step(spec, jax.tree.map(np.asarray, memory), jax.tree.map(jax.numpy.asarray, later), SeedDraws(4))
         for w, then, now, got, there in zip(who, first.obs, later.obs, row.obs, again.obs, strict=True):
             for k in now:
                 np.testing.assert_array_equal(got[k], np.where(w[:, None], changed(then[k], now[k]), now[k]))

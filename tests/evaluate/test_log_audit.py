@@ -12,7 +12,7 @@ from marlstone.architectures import Decentralized, Mlp
 from marlstone.config import RunConfig
 from marlstone.config.schema import Rollout
 from marlstone.core.acting import Acting
-from marlstone.core.episodes import Whole, whole_episodes
+from marlstone.core.episodes import WholeEpisodes, whole_episodes
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.credit import Team
@@ -62,7 +62,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """A run that has learned nothing yet, and 35 of its episodes per seed, played 16 at a time."""
     folder = tmp_path_factory.mktemp("run")
     runtime = runtime_of(CONFIG)
-    checkpoint = Checkpoint(save(folder / "checkpoints", 0, runtime.spread.trim(runtime.start()), {}), 0, {})
+    checkpoint = Checkpoint(save(folder / "checkpoints", 0, runtime.placement.trim(runtime.start()), {}), 0, {})
     log = folder / "logs" / "first"
     return Kept(checkpoint, evaluate_logged(CONFIG, checkpoint, 35, log), log)
 
@@ -140,11 +140,11 @@ def test_seeds_score_their_own_episodes_or_all(opened: Log) -> None:
 
 
 def test_contributions_that_go_with_success_are_told_from_those_that_do_not() -> None:
-    def seed(sign: float) -> Whole:
+    def seed(sign: float) -> WholeEpisodes:
         wins = np.array([0.0, 1, 0, 1, 1])
         said = np.stack([wins + 1, -wins, sign * np.arange(5), np.ones(5)], -1)
         count = np.zeros(5, int)
-        return Whole(count, count, count + 2, 10 * wins, said, said, {"success": wins})
+        return WholeEpisodes(count, count, count + 2, 10 * wins, said, said, {"success": wins})
 
     record = summary([seed(1), seed(1), seed(1)], ("helper", "saboteur", "other", "idle"), False)
     assert record["success"] == pytest.approx(0.6) and record["team_return"] == pytest.approx(6)

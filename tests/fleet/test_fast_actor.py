@@ -14,7 +14,7 @@ from scipy import stats
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.architectures import Ctde, Decentralized, Gru, Hierarchical, Mlp
-from marlstone.core.distributions import Box, Discrete, MultiDiscrete, noise_of
+from marlstone.core.distributions import Box, Discrete, MultiDiscrete, draw_group_noise
 from marlstone.core.normalize import Moments
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Spec, Step
@@ -231,7 +231,7 @@ def test_noise_is_distributed_as_training_draws_it() -> None:
     actor = FastActor(case("all").description)
     noise, groups = actor.noise(np.random.default_rng(0), (20, 60)), SPEC.groups
     theirs = jax.device_get(
-        quick(lambda key: noise_of([g.space for g in groups], [g.count for g in groups], key, (20, 60)))(jax.random.key(0))
+        quick(lambda key: draw_group_noise([g.space for g in groups], [g.count for g in groups], key, (20, 60)))(jax.random.key(0))
     )
     assert alike(noise, theirs)
     for x, y, law in zip(noise, theirs, ("gumbel_r", "gumbel_r", "norm"), strict=True):

@@ -19,7 +19,7 @@ from marlstone.fleet.status_page import Page
 from marlstone.fleet.transport import Here, Linked, answers, serve
 from marlstone.policy.numpy_actor import describe, weights
 from marlstone.rollout.shared_memory import anonymous, map_step
-from marlstone.rollout.unroll import Acting
+from marlstone.rollout.unroll import RolloutState
 from marlstone.training.loop import runtime_of
 from tests.fleet.test_fleet import HOST
 
@@ -63,7 +63,7 @@ def test_a_lock_step_fleet_is_the_fused_loop(name: str) -> None:
     broker = Broker(1, 2 * B)
     actor, learning, state = lockstep(config, Here(broker, 0), broker)
     fused = runtime_of(config)
-    beside = jax.tree.map(lambda x: x[0], fused.spread.trim(fused.start()))
+    beside = jax.tree.map(lambda x: x[0], fused.placement.trim(fused.start()))
     alike(state.train, beside.train, 0)
     cycle = jax.jit(fused.cycle)
     for _ in range(3):
@@ -108,7 +108,7 @@ def test_what_an_actor_ships_is_what_it_saw_did_and_said(body: dict[str, str]) -
     algorithm = Algorithm(actor.rows.spec, config.architecture, config.credit, config.learner)
     policy = algorithm.init(jax.random.key(0), None).policy
     actor.load(Weights(0, weights(jax.device_get(policy)), describe(algorithm)))
-    structure = jax.tree.structure(shipped_shapes(algorithm, Acting(None, actor.block.step, algorithm.memory(B)), T))
+    structure = jax.tree.structure(shipped_shapes(algorithm, RolloutState(None, actor.block.step, algorithm.memory(B)), T))
     assert actor.policy is not None
     memory, last = actor.memory, None
     for seq in range(3):

@@ -19,7 +19,7 @@ from marlstone.core.distributions import Box, Discrete, MultiDiscrete
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.types import Group, Leaf, Spec, Step
 from marlstone.credit import Individual, Qmix
-from marlstone.envs.rows import team_row
+from marlstone.envs.team_games import team_step
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient, QLearning
 from marlstone.play.evaluator import Episodes
@@ -46,7 +46,7 @@ class Passing:
 
     def _row(self, t: Any, met: Any, first: bool = False) -> Step:
         over = False if self.ends is None else t >= self.ends
-        return team_row(
+        return team_step(
             ({"x": jnp.ones((2, 1))},),
             jnp.ones(1),
             jnp.full(2, 0.5) * ~met * (not first),
@@ -81,7 +81,7 @@ def test_temperature_is_a_scale_of_noise_in_every_space() -> None:
         noise = space.noise(jax.random.key(1), (20_000,))
         np.testing.assert_array_equal(space.sample(h, None, 0.0 * noise), space.mode(h, None))
         for heat in (0.5, 2.0):
-            a, b = space.sample(h, None, heat * noise), space.sample(space.tempered(h, heat), None, noise)
+            a, b = space.sample(h, None, heat * noise), space.sample(space.with_temperature(h, heat), None, noise)
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 

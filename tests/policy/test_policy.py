@@ -17,8 +17,8 @@ from marlstone.config import RunConfig, dump, load
 from marlstone.core.errors import UserError
 from marlstone.credit import Individual, Team, Vdn
 from marlstone.encoders.image import Image
-from marlstone.envs.layers import layered
 from marlstone.envs.make import make
+from marlstone.envs.wrappers import wrap_env
 from marlstone.learners import PolicyGradient, Pqn
 from marlstone.play.action_selectors import deployed
 from marlstone.policy.policy import DESCRIPTION, WEIGHTS, Policy
@@ -45,7 +45,7 @@ def frozen(name: str, act: str = "mode") -> tuple[Algorithm, Any, Any, Policy]:
     env, architecture, credit, learner = CASES[name]
     adapter = make(env)
     adapter.without_state()
-    led = layered(adapter, architecture.managers())
+    led = wrap_env(adapter, architecture.managers())
     it = Algorithm(led.spec, architecture, credit, learner)
     trained = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), begun(it).policy)
     return it, led, trained, Policy.of(it, trained, act, adapter.wiring, {"env": env})

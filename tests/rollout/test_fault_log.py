@@ -23,7 +23,7 @@ from marlstone.core.types import Group, Leaf, Spec, Step
 from marlstone.credit import Individual
 from marlstone.envs.guards import Guards
 from marlstone.envs.make import make
-from marlstone.envs.rows import team_row
+from marlstone.envs.team_games import team_step
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient, QLearning
 from marlstone.rollout.fault_log import CHANCE, EPISODES, STEPS, EnvironmentFailed, Health
@@ -194,7 +194,7 @@ class Uneven:
 
     def _row(self, t: Any, end: Any, first: bool = False) -> Step:
         rewards = jnp.where(((t == 1) | (t > end)) & (not first), jnp.nan, jnp.ones(2))
-        return team_row(({"x": jnp.ones((2, 1))},), jnp.ones(1), rewards, (None,), terminated=(t == end), first=first)
+        return team_step(({"x": jnp.ones((2, 1))},), jnp.ones(1), rewards, (None,), terminated=(t == end), first=first)
 
     def init(self, key: Any) -> Any:
         end = jax.random.randint(key, (), 1, 7)

@@ -12,13 +12,13 @@ import pytest
 from marlstone.config import RunConfig, load
 from marlstone.config.schema import Evaluation, Rollout
 from marlstone.core.records import replace
-from marlstone.envs.faults import ActionLoss, Death, Delay, Dropout, Extreme, Noise, RewardDelay, Volatile, under
-from marlstone.envs.layers import layered
+from marlstone.envs.faults import ActionLoss, Death, Delay, Dropout, Extreme, Noise, RewardDelay, Volatile, with_faults
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.envs.vectorized import Vectorized
+from marlstone.envs.wrappers import wrap_env
 from marlstone.fleet.actor import Post, setup_of
-from marlstone.rollout.env_stepper import Stepping
+from marlstone.rollout.env_stepper import EnvStepper
 from marlstone.rollout.worker_pool import Workers
 from marlstone.runs.checkpoint import load as read
 from marlstone.runs.checkpoint import save
@@ -46,7 +46,7 @@ def bits(tree: Any) -> str:
 def test_fused_resumes_to_the_bit_and_learns_no_bad_number(tmp_path: Path) -> None:
     """All of what faults remember is saved; `pair` has masks, deaths, a late agent and every kind of action."""
     runtime = runtime_of(config("proving:pair", faults=MANY))
-    assert runtime.env.env == under(MANY, make("proving:pair"))
+    assert runtime.env.env == with_faults(MANY, make("proving:pair"))
     advance = quick(lambda state, n: runtime.advance(state, n, 4))
     begun = quick(runtime.begin)(0)
     whole, report = advance(begun, 4)
@@ -80,7 +80,7 @@ def test_workers_step_under_faults_as_jax_does() -> None:
     managers, faults = Managers(2, 2, roles=3), (Delay(2), ActionLoss(1.0), RewardDelay(1))
     rng, keys = np.random.default_rng(0), jax.random.split(jax.random.key(0), 2)
     with Workers(LINE, 2, num_workers=1, managers=managers, faults=faults) as env:
-        twin = Vectorized(layered(Twin(make(LINE).spec), managers, faults), 2)
+        twin = Vectorized(wrap_env(Twin(make(LINE).spec), managers, faults), 2)
         step = quick(twin.step)
         (_, row), (state, same) = env.init(keys), twin.init(keys)
         for t in range(8):
@@ -116,7 +116,7 @@ def test_hosted_trains_and_is_judged_under_its_faults() -> None:
 def test_actors_of_a_fleet_are_told_of_faults() -> None:
     faults = (Noise(0.3), Dropout(1.0))
     said = json.loads(json.dumps(setup_of(config(LINE, faults=faults), Post(0, 0, 0, 0, 2, 7), (), frozenset(), None)))
-    rows = Stepping.of(said["stepping"], lambda note: None)
+    rows = EnvStepper.of(said["stepping"], lambda note: None)
     assert rows.envs[0].layers.faults == faults and not rows.envs[0].reset(3).obs[0]["obs"].any()  # type: ignore[attr-defined]
     rows.close()
 

@@ -18,7 +18,7 @@ from marlstone.core.spec_json import spec_from_json, spec_to_json
 from marlstone.core.types import Group, Leaf, Metric, Spec
 from marlstone.envs.guards import Guards
 from marlstone.envs.make import make
-from marlstone.rollout.env_stepper import described
+from marlstone.rollout.env_stepper import describe_error
 from marlstone.rollout.worker_pool import EnvironmentFailed, Workers
 
 EXAMPLES = Path(__file__).parents[1] / "envs" / "host_examples.py"
@@ -305,6 +305,6 @@ def test_a_spec_survives_json():
 
 
 def test_a_package_that_we_miss_is_the_askers_to_install_and_one_that_user_code_misses_is_not():
-    ours = described(ModuleNotFoundError("environment 'sumo:cologne3' needs libsumo: pip install marlstone[sumo]"), 0)
-    theirs = described(ModuleNotFoundError("No module named 'torch'", name="torch"), 0)
+    ours = describe_error(ModuleNotFoundError("environment 'sumo:cologne3' needs libsumo: pip install marlstone[sumo]"), 0)
+    theirs = describe_error(ModuleNotFoundError("No module named 'torch'", name="torch"), 0)
     assert ours["mistake"] and ours["text"].startswith("environment 'sumo") and not theirs["mistake"]

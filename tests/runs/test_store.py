@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marlstone.core.episodes import Whole
+from marlstone.core.episodes import WholeEpisodes
 from marlstone.core.errors import UserError
 from marlstone.runs.store import ROWS, Store
 
@@ -26,12 +26,12 @@ def rows(path: Path, table: str = "metrics") -> list[tuple]:
     return found
 
 
-def whole(step: int, count: int = 2, success: bool = True) -> Whole:
+def whole(step: int, count: int = 2, success: bool = True) -> WholeEpisodes:
     """Episodes of three agents, of which something is said of two; their figures are their step's and number's."""
     figure = 10.0 * step + np.arange(count)
     metrics = {"success": figure % 2, "score": -figure} if success else {"score": -figure}
     each = figure[:, None] + np.arange(3) / 10
-    return Whole(np.arange(count), np.zeros(count, int), np.full(count, 7), figure, each, 100 * each[:, :2], metrics)
+    return WholeEpisodes(np.arange(count), np.zeros(count, int), np.full(count, 7), figure, each, 100 * each[:, :2], metrics)
 
 
 def test_series(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from marlstone.core.errors import UserError
-from marlstone.stats.sequences import baseline_alarm, confidence_sequence, needed, paired_sequence
+from marlstone.stats.sequences import baseline_alarm, confidence_sequence, observations_needed, paired_sequence
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 DRAWS: dict[str, tuple[Draw, float]] = {
@@ -76,8 +76,8 @@ def test_needed_is_about_what_it_takes(variance: float) -> None:
     x = 0.5 + np.sqrt(variance) * np.where(np.random.default_rng(0).uniform(size=40_000) < 0.5, 1, -1)
     _, low, high = confidence_sequence(x, (0, 1))
     for half in (0.2, 0.05, 0.02):
-        assert needed(variance, half, (0, 1)) == pytest.approx(np.argmax((high - low) / 2 <= half) + 1, rel=0.2)
-    assert needed(0.25, 1e-5, (0, 1)) is None
+        assert observations_needed(variance, half, (0, 1)) == pytest.approx(np.argmax((high - low) / 2 <= half) + 1, rel=0.2)
+    assert observations_needed(0.25, 1e-5, (0, 1)) is None
 
 
 def returns(random: np.random.Generator, mean: float, count: int, sd: float = 0.1) -> np.ndarray:

@@ -66,9 +66,9 @@ def test_four_updates_at_once_are_four_updates(two: Any, tmp_path: Path) -> None
         parts, one = advance(parts, 1)
         reports.append(jax.tree.map(lambda x: np.asarray(x[:, 0]), one))
         if i == 1:
-            path = save(tmp_path, 2, runtime.spread.trim(parts), {})
-            kept, _ = load(path, runtime.spread.trim(parts))
-            parts = runtime.restored(runtime.spread.pad(kept))
+            path = save(tmp_path, 2, runtime.placement.trim(parts), {})
+            kept, _ = load(path, runtime.placement.trim(parts))
+            parts = runtime.restored(runtime.placement.pad(kept))
     assert bits(whole) == bits(parts)
     for k, x in enumerate(jax.tree.leaves(report)):
         np.testing.assert_array_equal(np.asarray(x)[:, :4], np.stack([jax.tree.leaves(r)[k] for r in reports], 1))
@@ -96,15 +96,15 @@ from marlstone.architectures import Mlp
 from marlstone.runs.checkpoint import load, save
 from tests.training.test_fused import bits, entry, fused
 many, one = fused((5, 6, 7), Mlp((4,))), fused((6,), Mlp((4,)))
-assert len(many.spread.devices) == 2 and many.spread.each == 2 and len(one.spread.devices) == 1
+assert len(many.placement.devices) == 2 and many.placement.each == 2 and len(one.placement.devices) == 1
 advance = many.compile(many.start(), 4)
 whole, _ = advance(many.start(), 3)
 begun, _ = advance(many.start(), 1)
 with tempfile.TemporaryDirectory() as folder:
-    kept, _ = load(save(Path(folder), 1, many.spread.trim(begun), {}), many.spread.trim(begun))
-resumed = many.restored(many.spread.pad(kept))
+    kept, _ = load(save(Path(folder), 1, many.placement.trim(begun), {}), many.placement.trim(begun))
+resumed = many.restored(many.placement.pad(kept))
 ended, _ = many.compile(resumed, 4)(resumed, 2)
-assert bits(many.spread.trim(whole)) == bits(many.spread.trim(ended)), "resumed is not undisturbed"
+assert bits(many.placement.trim(whole)) == bits(many.placement.trim(ended)), "resumed is not undisturbed"
 alone, _ = one.compile(one.start(), 4)(one.start(), 3)
 for a, b in zip(jax.tree.leaves(entry(whole, 1).train.nets), jax.tree.leaves(entry(alone, 0).train.nets), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -125,7 +125,7 @@ from tests.training.test_fused import bits, fused
 whole = fused((6,), Gru(6, 5, (4,)))
 whole = replace(whole, algorithm=replace(whole.algorithm, learner=PolicyGradient(epochs=2, minibatches=1)))
 parts = replace(whole, algorithm=replace(whole.algorithm, shards=2))
-assert len(parts.spread.devices) == 2 and len(whole.spread.devices) == 1
+assert len(parts.placement.devices) == 2 and len(whole.placement.devices) == 1
 begun, advance = whole.start(), parts.compile(parts.start(), 4)
 begins = lambda state: jax.tree.leaves((state.train, state.acting.step))
 for a, b in zip(begins(begun), begins(parts.start()), strict=True):
@@ -137,8 +137,8 @@ for a, b in zip(kept(one, said), kept(two, told), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 begun, _ = advance(parts.start(), 1)
 with tempfile.TemporaryDirectory() as folder:
-    kept, _ = load(save(Path(folder), 1, parts.spread.trim(begun), {}), parts.spread.trim(begun))
-resumed = parts.restored(parts.spread.pad(kept))
+    kept, _ = load(save(Path(folder), 1, parts.placement.trim(begun), {}), parts.placement.trim(begun))
+resumed = parts.restored(parts.placement.pad(kept))
 ended, _ = parts.compile(resumed, 4)(resumed, 2)
 assert bits(two) == bits(ended), "resumed is not undisturbed"
 assert np.isfinite(np.asarray(parts.evaluate(two, 3).team_return)).all()

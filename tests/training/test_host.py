@@ -21,7 +21,7 @@ from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import Batch, PolicyGradient
 from marlstone.play.action_selectors import Alone
 from marlstone.play.evaluator import play
-from marlstone.rollout.unroll import Acting, unroll
+from marlstone.rollout.unroll import RolloutState, unroll
 from marlstone.rollout.worker_pool import Workers
 from marlstone.runs.checkpoint import load, newest, read, save
 from marlstone.runs.directory import RunDirectory
@@ -56,7 +56,7 @@ def played(host: Hosted) -> tuple[Any, Any, Trajectory]:
     """A seed's state, where its environments stand after one rollout, and what they sent."""
     state = jax.tree.map(lambda x: x[0], host.start())
     noise = jax.device_get(host._draw(state.act_key, state.train.version))
-    acting = Acting(None, jax.device_get(state.acting.step), state.acting.memory)
+    acting = RolloutState(None, jax.device_get(state.acting.step), state.acting.memory)
     from marlstone.rollout.unroll import host_scan
 
     after, trajectories = unroll(
@@ -76,8 +76,8 @@ def fused(host: Hosted, played: Any) -> tuple[Any, Trajectory, Trajectory]:
         noise = host._draw(state.act_key, state.train.version)
         keys = jax.random.split(key, (T, B))
         play = lambda acting: unroll(runtime.env, host.algorithm, state.train.policy, acting, noise, keys)
-        after, trajectories = play(Acting(env, step, host.algorithm.memory(B)))
-        going_on = Acting(after.env, after.step, host.algorithm.remember(state.train, trajectories, after.memory))
+        after, trajectories = play(RolloutState(env, step, host.algorithm.memory(B)))
+        going_on = RolloutState(after.env, after.step, host.algorithm.remember(state.train, trajectories, after.memory))
         return after, trajectories, play(going_on)[1]
 
     return quick(roll)(state, jax.random.key(0))

@@ -3,7 +3,7 @@
 import pytest
 
 from marlstone.cli.report import share, training
-from marlstone.rollout.placement import Spread
+from marlstone.rollout.placement import SeedPlacement
 from marlstone.training.limit import Limit, matrix_rate
 
 
@@ -31,12 +31,12 @@ def test_older_records_never_show_more_than_all() -> None:
 
 def test_products_are_computed_where_their_rate_is_measured() -> None:
     """Nothing is left out or moved out of the loop: no processor makes 1e14 FLOP/s, an empty loop would seem to."""
-    assert 0 < matrix_rate({(512, 256, 64): 1.0}, Spread(1)) < 1e14
+    assert 0 < matrix_rate({(512, 256, 64): 1.0}, SeedPlacement(1)) < 1e14
 
 
 def test_the_matrix_rate_is_of_the_products_that_cost_most() -> None:
     """Rates of shapes mean harmonically, by what they cost: slow products are not hidden behind a fast one."""
     fast, slow = (512, 512, 512), (4096, 9, 4)
-    alone = [matrix_rate({shape: 1.0}, Spread(1)) for shape in (fast, slow)]
-    both = matrix_rate({fast: 1.0, slow: 1.0}, Spread(1))
+    alone = [matrix_rate({shape: 1.0}, SeedPlacement(1)) for shape in (fast, slow)]
+    both = matrix_rate({fast: 1.0, slow: 1.0}, SeedPlacement(1))
     assert alone[1] < both < 0.9 * alone[0]

@@ -13,9 +13,9 @@ from marlstone.algorithm.state import Nets, Policy, Train
 from marlstone.algorithm.views import FROM_CRITICS, FROM_VALUES
 from marlstone.architectures.acting import log_prob
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, Memory, ObservationNormalizer
-from marlstone.core.distributions import explored, noise_of
+from marlstone.core.distributions import draw_group_noise, exploration_head
 from marlstone.core.flops import Flops, count_products
-from marlstone.core.normalize import Scales, targets
+from marlstone.core.normalize import Scales, init_ema_moments
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step, Trajectory, Views
 from marlstone.credit.contract import Asked, Credit
@@ -118,7 +118,7 @@ class Algorithm:
         normalized = self.learner.normalize_observations
         seen = self.sets.unseen() if normalized else ObservationNormalizer(tuple({} for _ in self.spec.groups), None)
         k = sum(self.sets.sizes)
-        scale, version = Scales(targets(k), targets(k)), jnp.array(0, jnp.int32)
+        scale, version = Scales(init_ema_moments(k), init_ema_moments(k)), jnp.array(0, jnp.int32)
         opt = self.learner.optimizer.init(nets)
         return Train(nets, seen, scale, opt, version, self._explore(jnp.zeros(())), target_params, replay)
 
@@ -141,7 +141,7 @@ class Algorithm:
         if not value_based and not self.credit.explore:
             return heads
         groups, how = zip(self.spec.groups, heads, legal, strict=True), "greedy" if value_based else "mixed"
-        return tuple(explored(how, g.space, h, ok, explore, g.default) for g, h, ok in groups)  # type: ignore[arg-type]
+        return tuple(exploration_head(how, g.space, h, ok, explore, g.default) for g, h, ok in groups)  # type: ignore[arg-type]
 
     def sample(self, heads: tuple[Array, ...], legal: tuple[Array | None, ...], noise: tuple[Array, ...]) -> tuple[Array, ...]:
         """Legal actions drawn from the policy, as recorded, per group."""
@@ -204,7 +204,7 @@ class Algorithm:
         train = jax.eval_shape(whole.init, jax.random.key(0), trajectory)
         step = jax.tree.map(lambda x: jax.ShapeDtypeStruct((b, *x.shape[2:]), x.dtype), trajectory.step)
         spaces, counts = [g.space for g in self.spec.groups], [g.count for g in self.spec.groups]
-        noise = jax.eval_shape(lambda key: noise_of(spaces, counts, key, (b,)), jax.random.key(0))
+        noise = jax.eval_shape(lambda key: draw_group_noise(spaces, counts, key, (b,)), jax.random.key(0))
         act = count_products(whole.act, train.policy, step, trajectory.memory, noise)
         learn = count_products(whole.update, train, trajectory, 0.0, jax.random.key(0))
         learn += count_products(whole.remember, train, trajectory, trajectory.memory)

@@ -14,7 +14,7 @@ from marlstone.architectures.contract import Architecture, ObservationNormalizer
 from marlstone.architectures.network import Network
 from marlstone.core.distributions import enumerable
 from marlstone.core.layers import Dense
-from marlstone.core.normalize import EmaMoments, Scales, absorb, moments
+from marlstone.core.normalize import EmaMoments, Scales, init_moments, merge_moments
 from marlstone.core.records import replace
 from marlstone.core.shards import psum_over_shards
 from marlstone.core.types import Spec, Trajectory
@@ -118,10 +118,10 @@ class ParameterSets:
         """Observation moments before anything was seen: per group, leaf -> `[(k) f]`; and the state's, for central critics."""
         shape = lambda leaf, k: leaf.shape if k == 1 else (k, *leaf.shape)
         obs = tuple(
-            {name: moments(shape(leaf, k)) for name, leaf in g.observation.items() if leaf.kind == "vector"}
+            {name: init_moments(shape(leaf, k)) for name, leaf in g.observation.items() if leaf.kind == "vector"}
             for g, k in zip(self.spec.groups, self.sizes, strict=True)
         )
-        return ObservationNormalizer(obs, moments((self.spec.state,)) if self.architecture.central else None)
+        return ObservationNormalizer(obs, init_moments((self.spec.state,)) if self.architecture.central else None)
 
     def absorb(self, seen: ObservationNormalizer, trajectories: Trajectory) -> ObservationNormalizer:
         """Moments of what was observed, by present agents, at the batch's steps."""
@@ -136,10 +136,10 @@ class ParameterSets:
                 real = np.array([np.arange(width) < f for f in g.features.get(name, (width,) * g.count)], np.float32)
                 weight = here * real
                 if k == 1:
-                    merged[name] = absorb(m, x[name], weight, (0, 1, 2), self.psum)
+                    merged[name] = merge_moments(m, x[name], weight, (0, 1, 2), self.psum)
                 else:
                     member = np.eye(k, dtype=np.float32)[own]  # [n k]
-                    merged[name] = absorb(m, x[name][..., None, :], weight[..., None, :] * member[..., None], (0, 1, 2), self.psum)
+                    merged[name] = merge_moments(m, x[name][..., None, :], weight[..., None, :] * member[..., None], (0, 1, 2), self.psum)
             obs.append(merged)
-        state = None if seen.state is None else absorb(seen.state, step.state, jnp.ones_like(step.state), (0, 1), self.psum)
+        state = None if seen.state is None else merge_moments(seen.state, step.state, jnp.ones_like(step.state), (0, 1), self.psum)
         return ObservationNormalizer(tuple(obs), state)

@@ -11,9 +11,9 @@ from marlstone.algorithm.parameter_sets import ParameterSets
 from marlstone.algorithm.state import Nets
 from marlstone.architectures.acting import log_prob
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, ObservationNormalizer
-from marlstone.core.distributions import along_agents
-from marlstone.core.layers import gather_agent_params, lookup
-from marlstone.core.normalize import Moments, Scales, normalized
+from marlstone.core.distributions import concat_agents
+from marlstone.core.layers import gather_agent_params, owner_index
+from marlstone.core.normalize import Moments, Scales, normalize
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Trajectory, Views
 from marlstone.learners.contract import Learner
@@ -55,14 +55,14 @@ class ViewBuilder:
         step, spaces = trajectory.step, [g.space for g in self.spec.groups]
         heads, cores = outputs or self.outputs(nets, seen, trajectory)
         now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
-        each = lambda f, *xs: along_agents([f(*x) for x in zip(spaces, *xs, strict=True)])
+        each = lambda f, *xs: concat_agents([f(*x) for x in zip(spaces, *xs, strict=True)])
         views: dict[str, Array] = {}
         if wanted & {"logp", "entropy"}:
             views["logp"] = log_prob(self.spec, now(heads), now(step.legal), trajectory.action)
             views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
         if "value" in wanted:
             values, _ = self.architecture.value(self.spec, nets.critic, seen, step, trajectory.memory, cores)
-            views["value"] = self.sets.denormalized(along_agents(list(values)), scale.value)
+            views["value"] = self.sets.denormalized(concat_agents(list(values)), scale.value)
         if "scale" in wanted:
             sigma = self.sets.per_agent(scale.value.sigma)
             views["scale"] = jnp.broadcast_to(sigma, (*step.first.shape[:1], *sigma.shape))
@@ -78,7 +78,7 @@ class ViewBuilder:
             steps = jax.tree.map(lambda x: x[:, :-1], step)
             gaps, _ = self.architecture.q(self.spec, nets.q, seen, steps, trajectory.action, trajectory.memory)
             base = lax.stop_gradient(views["value"][:, :-1])
-            team = lambda f, *xs: along_agents([f(*x) for x in zip(gaps, *xs, strict=False)])
+            team = lambda f, *xs: concat_agents([f(*x) for x in zip(gaps, *xs, strict=False)])
             ask = lambda f, *xs: base + self.sets.denormalized(team(f, *xs), scale.gap)
             views["q_chosen"] = ask(lambda q, a: q.of(a), trajectory.action)
             if "q_expected" in wanted:
@@ -92,11 +92,11 @@ class ViewBuilder:
         groups = zip(trajectory.step.obs, seen.obs, self.spec.groups, strict=True)
         obs = []
         for leaves, m, g in groups:
-            owners = lookup(self.architecture.owners(g))
+            owners = owner_index(self.architecture.owners(g))
             mine = {
                 k: Moments(gather_agent_params(v.mean, owners, 1), gather_agent_params(v.var, owners, 1), v.count) for k, v in m.items()
             }
-            obs.append({k: normalized(mine[k], x) if k in mine else x for k, x in leaves.items()})
-        state = trajectory.step.state if seen.state is None else normalized(seen.state, trajectory.step.state)
+            obs.append({k: normalize(mine[k], x) if k in mine else x for k, x in leaves.items()})
+        state = trajectory.step.state if seen.state is None else normalize(seen.state, trajectory.step.state)
         action = tuple(g.space.encode(a) for g, a in zip(self.spec.groups, trajectory.action, strict=True))
         return replace(trajectory, step=replace(trajectory.step, obs=tuple(obs), state=state), action=action)

@@ -59,13 +59,13 @@ def _agree(run: RunDirectory, config: "RunConfig") -> None:
     import tomllib
 
     from marlstone.core.spec_json import first_difference, spec_to_json
-    from marlstone.envs.layers import layered
     from marlstone.envs.make import make, parse
+    from marlstone.envs.wrappers import wrap_env
 
     if run.spec.is_file():
         made = make(config.env)
         try:
-            plain = json.dumps(spec_to_json(layered(made, config.architecture.managers(), config.faults).spec))
+            plain = json.dumps(spec_to_json(wrap_env(made, config.architecture.managers(), config.faults).spec))
         finally:
             getattr(made, "close", lambda: None)()
         told = lambda text: {k: v for k, v in json.loads(text).items() if k != "return_bounds"}

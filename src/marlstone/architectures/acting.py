@@ -9,8 +9,8 @@ from typing import Any
 
 from marlstone.architectures.body import Body
 from marlstone.architectures.network import Network
-from marlstone.core.distributions import along_agents
-from marlstone.core.layers import dense, lookup
+from marlstone.core.distributions import concat_agents
+from marlstone.core.layers import dense, owner_index
 from marlstone.core.normalize import Moments
 from marlstone.core.types import Spec, Step
 from marlstone.encoders.fuse import Fuse
@@ -36,7 +36,7 @@ def policy_forward(
     """Heads `[b (t) n_g head]` per group, the cores they came from, and memory `[b n_g h]` after them. `moments` normalize what is seen."""
     heads, cores, after = [], [], []
     for a, p, obs, m, h in zip(actors, parameters, step.obs, moments, memory, strict=True):
-        owners = lookup(a.fuse.owners)
+        owners = owner_index(a.fuse.owners)
         core, h = a.body.advance(p.core, a.fuse(p.fuse, obs, m, None), step.first, h, owners)
         heads.append(dense(p.head, a.body.finish(p.after, core, owners), owners))
         cores.append(core)
@@ -46,4 +46,4 @@ def policy_forward(
 
 def log_prob(spec: Spec, heads: tuple[Array, ...], legal: tuple[Array | None, ...], action: tuple[Array, ...]) -> Array:
     """`[... n]` of recorded actions."""
-    return along_agents([g.space.log_prob(h, ok, a) for g, h, ok, a in zip(spec.groups, heads, legal, action, strict=True)])
+    return concat_agents([g.space.log_prob(h, ok, a) for g, h, ok, a in zip(spec.groups, heads, legal, action, strict=True)])

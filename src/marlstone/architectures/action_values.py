@@ -15,7 +15,7 @@ import numpy as np
 from marlstone.architectures.body import Body
 from marlstone.architectures.network import Network, network
 from marlstone.core.distributions import Sampled, enumerable
-from marlstone.core.layers import activate, dense, lookup, product, stacked
+from marlstone.core.layers import activate, dense, dense_product, init_stacked, owner_index
 from marlstone.core.records import record
 from marlstone.core.types import Group, Spec, Step
 from marlstone.encoders.fuse import Fuse
@@ -47,7 +47,7 @@ class Said:
         """Recorded actions `[... n_g]` -> their values `[... n_g]`."""
         if enumerable(self.group.space):
             return self.group.space.score(self.z, action)
-        x = self.z + product(self.group.space.encode(action), self.p.mine, self.owners)
+        x = self.z + dense_product(self.group.space.encode(action), self.p.mine, self.owners)
         return dense(self.p.network.head, activate(x, self.body.activation), self.owners)[..., 0]
 
     def mean(self, head: Array, legal: Array | None) -> Array:
@@ -81,7 +81,7 @@ class ActionValues:
             tables = lambda k: tuple(
                 scale * jax.random.normal(kj, (j.count, j.space.width, width)) for j, kj in zip(groups, jax.random.split(k, len(groups)))
             )
-            mine = None if listed else stacked(lambda k: jax.random.normal(k, (g.space.width, self.body.end)), k3, fuse.sets)
+            mine = None if listed else init_stacked(lambda k: jax.random.normal(k, (g.space.width, self.body.end)), k3, fuse.sets)
             whole = network(self.body, fuse, g.space.head if listed else 1, 0.01, k1)  # nothing is claimed of actions never seen
             return Joint(whole, tables(k2) if self.joint and self.spec.n > 1 else None, mine)
 
@@ -107,7 +107,7 @@ class ActionValues:
                     for j, a, w, s in zip(self.spec.groups, action, q.others, starts, strict=False)
                 ]
                 x = x + sum(r.sum(-2, keepdims=True) for r in rows) - rows[i]
-            owners = lookup(fuse.owners)
+            owners = owner_index(fuse.owners)
             core, h = self.body.advance(q.network.core, x, step.first, h, owners)
             z = self.body.finish(q.network.after, core, owners)
             out.append(Said(g, q, dense(q.network.head, z, owners) if enumerable(g.space) else z, owners, self.body))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from marlstone.core.gru import Gru as GruParameters
+from marlstone.core.gru import GruParams as GruParameters
 from marlstone.core.gru import gru_cell, gru_init
 from marlstone.core.layers import Activation, Dense, activate, dense, dense_init, gain, gather_agent_params
 

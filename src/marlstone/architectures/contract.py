@@ -8,8 +8,8 @@ from marlstone.architectures.acting import Actor, policy_forward
 from marlstone.architectures.action_values import ActionValues, Joint, Said
 from marlstone.architectures.body import Body, Mlp
 from marlstone.architectures.network import Network, network
-from marlstone.core.layers import dense, lookup
-from marlstone.core.normalize import Moments, normalized
+from marlstone.core.layers import dense, owner_index
+from marlstone.core.normalize import Moments, normalize
 from marlstone.core.records import record, replace
 from marlstone.core.types import Group, Spec, Step, Trajectory
 from marlstone.encoders.fuse import Fuse
@@ -154,7 +154,7 @@ class Architecture:
         """Normalized values `[b (t) n_g]` per group, and memory after them. A shared trunk reads the actor's `cores`."""
         values, after = [], []
         for i, (g, p, h) in enumerate(zip(spec.groups, critic, memory.critic, strict=True)):
-            own, body = lookup(self.owners(g)), self.body_of(g)
+            own, body = owner_index(self.owners(g)), self.body_of(g)
             if cores is not None and self.trunk == "shared":
                 core = cores[i]
             else:
@@ -176,7 +176,7 @@ class Architecture:
         return said, replace(memory, q=after)
 
     def _state(self, seen: ObservationNormalizer, step: Step) -> Array:
-        return step.state if seen.state is None else normalized(seen.state, step.state)
+        return step.state if seen.state is None else normalize(seen.state, step.state)
 
     def recurrent_critic(self) -> bool:
         return self.trunk == "separate" and self.body.memory(1) is not None

@@ -33,10 +33,10 @@ def _list(as_json: bool) -> int:
 
 def _read(name: str, as_json: bool) -> int:
     from marlstone.envs.make import parse
-    from marlstone.envs.names import doubtful
+    from marlstone.envs.names import ambiguous_options
 
     source, target, options = parse(name)
-    notes = doubtful(name)
+    notes = ambiguous_options(name)
     if as_json:
         from marlstone.runs.directory import one_line
 

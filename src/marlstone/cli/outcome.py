@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from marlstone.cli.interrupt import Interrupted
-from marlstone.core.errors import Failure, refused
+from marlstone.core.errors import Failure, is_refusal
 
 DONE, FAILED, MISTAKE, CHECK = 0, 1, 2, 3
 
@@ -25,7 +25,7 @@ def conclude(command: Callable[[], int], as_json: bool) -> int:
     try:
         return command()
     except (ValueError, ModuleNotFoundError) as error:
-        if not refused(error):
+        if not is_refusal(error):
             raise
         return ended("error", " ".join(str(error).split()), MISTAKE)
     except Failure as error:

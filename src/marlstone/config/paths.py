@@ -15,7 +15,7 @@ from typing import Any
 
 from marlstone.config.schema import RunConfig
 from marlstone.config.toml import dump
-from marlstone.core.fingerprints import changes, fingerprints
+from marlstone.core.fingerprints import changed_fingerprints, fingerprints
 from marlstone.envs.make import absolute
 
 FILES = "files.json"
@@ -161,6 +161,6 @@ def changed_files(config: RunConfig, folder: Path) -> list[str]:
             before[second] = before.pop(first, "")  # the file itself may have another name
             out += [
                 name if name in before and name in after else f"{name} ({'new' if name in after else 'gone'})"
-                for name in changes(before, after)
+                for name in changed_fingerprints(before, after)
             ]
     return list(dict.fromkeys(out))

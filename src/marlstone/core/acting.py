@@ -31,9 +31,14 @@ def temperature(act: Act) -> float:
 class Acting:
     """How policies act when they are judged and deployed. Value-based learners act greedily, so for them `auto` is `mode`.
 
-    `kind`: `auto` is the better of `mode` and `sample`, chosen on episodes that are not reported; `temperature` samples with logits (of a
-    Box: the standard deviation) divided (multiplied) by `temperature`. `episodes`: of each seed and way, that `auto` chooses by; none: as
-    many as are reported, half as many where the environment is stepped by Python.
+    Attributes:
+      kind: `auto` is the better of `mode` and `sample`, chosen on episodes that are not reported; `temperature` samples at a temperature.
+      temperature: logits are divided by it, the standard deviation of a Box multiplied; only with `kind = "temperature"`.
+      episodes: of each seed and way, that `auto` chooses by; None: as many as are reported, half as many where the environment is
+        stepped by Python.
+
+    Raises:
+      ValueError: a temperature without its kind or outside (0, 100], or fewer than one episode.
     """
 
     kind: Literal["auto", "mode", "sample", "temperature"] = "auto"

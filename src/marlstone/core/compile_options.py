@@ -9,14 +9,14 @@ from typing import Any
 
 # Training: at LLVM's highest level loops with two transcendental functions, a GRU's for one, are not vectorized: three times slower.
 CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 2}
-# Programs that run a few times over a few rows: a third of the compile time. Not level 0: jaxlib 0.10.2 then makes NaN of finite numbers.
-SELDOM: dict[str, Any] = {
+# Programs that run a few times on small batches: a third of the compile time. Not level 0: jaxlib 0.10.2 then makes NaN of finite numbers.
+FAST_COMPILE: dict[str, Any] = {
     "xla_backend_optimization_level": 1,
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
 }
 # Half the compile time, or less, for programs that run once or twice. At level 0 some finite second derivatives (shaping's) become NaN.
-QUICK: dict[str, Any] = SELDOM | {"xla_backend_optimization_level": 0}
+FASTEST_COMPILE: dict[str, Any] = FAST_COMPILE | {"xla_backend_optimization_level": 0}
 
 
 def supported(options: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Action spaces and the policies over them. A `head` is what a policy network says; sampling noise is an input.
+"""Action spaces and the probability distributions over them. A `head` is a policy network's output; sampling noise is an input.
 
 Because noise comes from outside, actors on different back ends (JAX, NumPy, ONNX) can be compared action by action, and
 a rollout draws all its noise at once. Every method takes any leading axes and works on `jax.numpy` and `numpy` arrays.
@@ -8,63 +8,24 @@ Noise is drawn from a JAX key or from a NumPy generator; only a key imports JAX,
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeGuard
+from typing import Any, Literal
 
 import numpy as np
 
-Array = Any
+from marlstone.core.action_space import ActionSpace, Enumerable, Sampled, enumerable
+from marlstone.core.arrays import Array
+
+__all__ = [
+    "ActionSpace", "Enumerable", "Sampled", "enumerable", "Discrete", "MultiDiscrete", "Box", "Exploring", "ILLEGAL_LOGIT",
+    "exploration_head", "draw_group_noise", "concat_agents",
+]  # fmt: skip
+
 Exploring = Literal["greedy", "mixed"]
-NEVER = -1e9  # logit of an illegal action: finite, so that an all-illegal row is uniform instead of NaN
-
-
-class ActionSpace(Protocol):
-    """What the rest of the package asks of an action space. `legal` is `[..., a]` or None (everything is legal)."""
-
-    @property
-    def head(self) -> int:
-        """Numbers a policy network says per agent."""
-
-    @property
-    def width(self) -> int:
-        """Numbers in `encode(action)`; also the width of `legal`."""
-
-    def noise(self, key: Array, shape: tuple[int, ...]) -> Array: ...
-    def sample(self, head: Array, legal: Array | None, noise: Array) -> Array: ...
-    def mode(self, head: Array, legal: Array | None) -> Array: ...
-    def tempered(self, head: Array, temperature: float) -> Array: ...
-    def sharpened(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]: ...
-    def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array: ...
-    def entropy(self, head: Array, legal: Array | None) -> Array: ...
-    def encode(self, action: Array) -> Array: ...
-    def emit(self, action: Array) -> Array: ...
-
-
-class Enumerable(ActionSpace, Protocol):
-    """A space whose action values `q [... head]` are said all at once: one number per action, or per option of each choice, whose
-    values add up (branching, Tavakoli et al. 2018)."""
-
-    @property
-    def terms(self) -> int:
-        """How many numbers of `q` add up to an action's value."""
-
-    def score(self, q: Array, action: Array) -> Array: ...
-    def best(self, q: Array, legal: Array | None) -> Array: ...
-    def mean(self, q: Array, head: Array, legal: Array | None) -> Array: ...
-    def greedy(self, q: Array, legal: Array | None, epsilon: Array) -> Array: ...
-
-
-class Sampled(ActionSpace, Protocol):
-    """A space of which only some actions can be tried."""
-
-    def points(self, head: Array) -> Array: ...
-
-
-def enumerable(space: ActionSpace) -> TypeGuard[Enumerable]:
-    return hasattr(space, "score")
+ILLEGAL_LOGIT = -1e9  # logit of an illegal action: finite, so that an all-illegal row is uniform instead of NaN
 
 
 def _masked(head: Array, legal: Array | None) -> Array:
-    return head if legal is None else head.__array_namespace__().where(legal, head, NEVER)
+    return head if legal is None else head.__array_namespace__().where(legal, head, ILLEGAL_LOGIT)
 
 
 def _log_softmax(x: Array) -> Array:
@@ -99,17 +60,21 @@ class Discrete:
 
     @property
     def head(self) -> int:
+        """One logit per action."""
         return self.size
 
     @property
     def width(self) -> int:
+        """One-hot length: the number of actions."""
         return self.size
 
     @property
     def terms(self) -> int:
+        """One entry of `q` is an action's value."""
         return 1
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """Standard Gumbel, `[*shape size]`."""
         return _gumbel(key, (*shape, self.size))
 
     def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
@@ -117,21 +82,24 @@ class Discrete:
         return self.mode(_masked(head, legal) + noise, None)
 
     def mode(self, head: Array, legal: Array | None) -> Array:
+        """The legal action of the largest logit."""
         xp = head.__array_namespace__()
         return xp.argmax(_masked(head, legal), axis=-1).astype(np.int32)
 
-    def tempered(self, head: Array, temperature: float) -> Array:
+    def with_temperature(self, head: Array, temperature: float) -> Array:
         """The head of softmax(logits / temperature)."""
         return head / temperature
 
-    def sharpened(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]:
-        """The last layer `[... i head]`, `[... head]` of a policy whose logits are `factor` times as large."""
+    def scale_head(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]:
+        """The last layer `w [... i h]`, `b [... h]` of a policy whose logits are `factor` times as large."""
         return w * factor, b * factor
 
     def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array:
+        """Log of the softmax over legal actions."""
         return _take(_log_softmax(_masked(head, legal)), action)
 
     def entropy(self, head: Array, legal: Array | None) -> Array:
+        """Of the softmax over legal actions, in nats."""
         logp = _log_softmax(_masked(head, legal))
         xp = logp.__array_namespace__()
         return -xp.sum(xp.exp(logp) * logp, axis=-1)
@@ -169,10 +137,12 @@ class Discrete:
         return xp.log(xp.maximum((1 - epsilon) * p + epsilon * share, 1e-12))
 
     def encode(self, action: Array) -> Array:
+        """One-hot, `[*b size]`."""
         xp = action.__array_namespace__()
         return (xp.arange(self.size) == action[..., None]).astype(np.float32)
 
     def emit(self, action: Array) -> Array:
+        """The index itself."""
         return action
 
 
@@ -193,67 +163,82 @@ class MultiDiscrete:
 
     @property
     def head(self) -> int:
+        """Logits of every choice, one after another."""
         return sum(self.sizes)
 
     @property
     def width(self) -> int:
+        """Length of all one-hots together."""
         return sum(self.sizes)
 
     @property
     def terms(self) -> int:
+        """One entry of `q` per choice adds up to an action's value."""
         return len(self.sizes)
 
     def _each(self, legal: Array | None) -> list[tuple[int, Discrete, slice, Array | None]]:
         return [(i, d, s, None if legal is None else legal[..., s]) for i, (d, s) in enumerate(self._parts)]
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """Standard Gumbel, `[*shape sum(sizes)]`."""
         return _gumbel(key, (*shape, self.head))
 
     def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
+        """Every choice by the Gumbel-max trick."""
         xp = head.__array_namespace__()
         return xp.stack([d.sample(head[..., s], ok, noise[..., s]) for _, d, s, ok in self._each(legal)], axis=-1)
 
     def mode(self, head: Array, legal: Array | None) -> Array:
+        """The legal option of the largest logit in every choice."""
         xp = head.__array_namespace__()
         return xp.stack([d.mode(head[..., s], ok) for _, d, s, ok in self._each(legal)], axis=-1)
 
-    def tempered(self, head: Array, temperature: float) -> Array:
+    def with_temperature(self, head: Array, temperature: float) -> Array:
         """The head of softmax(logits / temperature), choice by choice."""
         return head / temperature
 
-    def sharpened(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]:
-        """The last layer `[... i head]`, `[... head]` of a policy whose logits are `factor` times as large."""
+    def scale_head(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]:
+        """The last layer `w [... i h]`, `b [... h]` of a policy whose logits are `factor` times as large."""
         return w * factor, b * factor
 
     def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array:
+        """The sum over choices, which are independent."""
         return sum(d.log_prob(head[..., s], ok, action[..., i]) for i, d, s, ok in self._each(legal))
 
     def entropy(self, head: Array, legal: Array | None) -> Array:
+        """The sum over choices, in nats."""
         return sum(d.entropy(head[..., s], ok) for _, d, s, ok in self._each(legal))
 
     def score(self, q: Array, action: Array) -> Array:
+        """The sum over choices of the chosen options' values (branching, Tavakoli et al. 2018)."""
         return sum(d.score(q[..., s], action[..., i]) for i, d, s, _ in self._each(None))
 
     def best(self, q: Array, legal: Array | None) -> Array:
+        """The sum over choices of the best legal option's value."""
         return sum(d.best(q[..., s], ok) for _, d, s, ok in self._each(legal))
 
     def mean(self, q: Array, head: Array, legal: Array | None) -> Array:
+        """The sum over choices of the expected value under the policy of `head`."""
         return sum(d.mean(q[..., s], head[..., s], ok) for _, d, s, ok in self._each(legal))
 
     def greedy(self, q: Array, legal: Array | None, epsilon: Array) -> Array:
+        """The head of the policy that is epsilon-greedy in every choice by itself."""
         xp = q.__array_namespace__()
         return xp.concat([d.greedy(q[..., s], ok, epsilon) for _, d, s, ok in self._each(legal)], axis=-1)
 
     def mixed(self, head: Array, legal: Array | None, epsilon: Array, default: Any = None) -> Array:
+        """The head that explores in every choice by itself, as `Discrete.mixed`."""
         xp = head.__array_namespace__()
         of = lambda i: None if default is None else default[i]
         return xp.concat([d.mixed(head[..., s], ok, epsilon, of(i)) for i, d, s, ok in self._each(legal)], axis=-1)
 
     def encode(self, action: Array) -> Array:
+        """One one-hot per choice, concatenated."""
         xp = action.__array_namespace__()
         return xp.concat([d.encode(action[..., i]) for i, d, _, _ in self._each(None)], axis=-1)
 
     def emit(self, action: Array) -> Array:
+        """The indices themselves."""
         return action
 
 
@@ -278,10 +263,12 @@ class Box:
 
     @property
     def head(self) -> int:
+        """A mean and a log standard deviation per dimension."""
         return 2 * self.size
 
     @property
     def width(self) -> int:
+        """The number of dimensions."""
         return self.size
 
     def _split(self, head: Array) -> tuple[Array, Array]:
@@ -300,6 +287,7 @@ class Box:
         return xp.sum(x if legal is None else xp.where(legal, x, 0), axis=-1)
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """Standard normal, `[*shape size]`."""
         if isinstance(key, np.random.Generator):
             return key.standard_normal((*shape, self.size), np.float32)
         import jax
@@ -307,30 +295,34 @@ class Box:
         return jax.random.normal(key, (*shape, self.size))
 
     def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
+        """The Gaussian's sample `mean + std z`, not yet squashed."""
         mean, log_std = self._split(head)
         xp = head.__array_namespace__()
         return mean + xp.exp(log_std) * noise
 
     def mode(self, head: Array, legal: Array | None) -> Array:
+        """The Gaussian's mean, not yet squashed."""
         return self._split(head)[0]
 
-    def tempered(self, head: Array, temperature: float) -> Array:
+    def with_temperature(self, head: Array, temperature: float) -> Array:
         """The head of a standard deviation times `temperature`, as far as deviations may go: from e^-5 to e."""
         mean, log_std = self._split(head)
         return head.__array_namespace__().concat([mean, log_std + (0.5 + math.log(temperature))], axis=-1)
 
-    def sharpened(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]:
-        """The last layer `[... i head]`, `[... head]` of a policy whose standard deviations are divided by `factor`."""
+    def scale_head(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]:
+        """The last layer `w [... i h]`, `b [... h]` of a policy whose standard deviations are divided by `factor`."""
         xp = b.__array_namespace__()
         return w, b - xp.log(factor) * (xp.arange(b.shape[-1]) >= self.size)
 
     def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array:
+        """Log-density of the squashed action, over real (legal) dimensions."""
         mean, log_std = self._split(head)
         xp = head.__array_namespace__()
         gauss = -0.5 * ((action - mean) * xp.exp(-log_std)) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
         return self._sum(gauss - self._log_slope(action), legal)
 
     def entropy(self, head: Array, legal: Array | None) -> Array:
+        """The Gaussian's entropy plus the log-Jacobian of tanh at the mean, in nats (see the class)."""
         mean, log_std = self._split(head)
         return self._sum(log_std + 0.5 * math.log(2 * math.pi * math.e) + self._log_slope(mean), legal)
 
@@ -345,20 +337,22 @@ class Box:
         return mean[None] + xp.exp(log_std)[None] * spread
 
     def encode(self, action: Array) -> Array:
+        """The squashed action, in (-1, 1)."""
         return self.emit(action)
 
     def emit(self, action: Array) -> Array:
+        """The squashed action, in (-1, 1); adapters scale it to the environment's bounds."""
         return action.__array_namespace__().tanh(action)
 
 
-def explored(how: Exploring, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
+def exploration_head(how: Exploring, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
     """The head of the policy that explores: `greedy` takes a head as action values; `mixed` follows it, where actions can be listed."""
     if how == "greedy":
         return space.greedy(head, legal, explore)  # type: ignore[attr-defined]
     return space.mixed(head, legal, explore, default) if isinstance(space, Discrete | MultiDiscrete) else head
 
 
-def noise_of(spaces: list[ActionSpace], counts: list[int], key: Array, shape: tuple[int, ...]) -> tuple[Array, ...]:
+def draw_group_noise(spaces: list[ActionSpace], counts: list[int], key: Array, shape: tuple[int, ...]) -> tuple[Array, ...]:
     """Sampling noise for every group, `[*shape n_g ...]`; one key per group, so that groups do not disturb each other."""
     import jax
 
@@ -366,6 +360,6 @@ def noise_of(spaces: list[ActionSpace], counts: list[int], key: Array, shape: tu
     return tuple(s.noise(k, (*shape, n)) for s, k, n in zip(spaces, keys, counts, strict=True))
 
 
-def along_agents(parts: list[Array]) -> Array:
+def concat_agents(parts: list[Array]) -> Array:
     """Per-group `[... n_g]` onto the one agent axis, `[... n]`."""
     return parts[0] if len(parts) == 1 else parts[0].__array_namespace__().concat(parts, axis=-1)

@@ -1,5 +1,5 @@
-"""Episode figures from rows: undiscounted team return, length and true metrics, summed over the episodes that end in a trajectory, or
-one by one of those that lie in it whole."""
+"""Episode statistics from steps: undiscounted team return, length and true metrics, summed over the episodes that end in a trajectory, or
+one by one of those that lie in it completely."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from marlstone.core.arrays import Array
 from marlstone.core.records import record
 from marlstone.core.types import Metric, Step
-
-Array = Any
 
 
 @record
 class Tally:
-    """Running figures of unfinished episodes, `[b]` each."""
+    """Statistics of the episodes that are still running, `[b]` each (`metrics`: by name)."""
 
     team_return: Array
     length: Array
@@ -25,8 +24,8 @@ class Tally:
 
 
 @record
-class Finished:
-    """Sums over the episodes that ended, and how many there were."""
+class EpisodeSums:
+    """Sums over the episodes that ended, and how many (`episodes`) there were."""
 
     episodes: Array
     team_return: Array
@@ -34,17 +33,24 @@ class Finished:
     metrics: dict[str, Array]
 
 
-def begin(b: int, metrics: dict[str, Metric]) -> Tally:
+def init_tally(b: int, metrics: dict[str, Metric]) -> Tally:
+    """The tally of `b` environments that have not begun."""
     return Tally(jnp.zeros(b), jnp.zeros(b), {k: jnp.zeros(b) for k in metrics})
 
 
-def tally(running: Tally, step: Step, declared: dict[str, Metric]) -> tuple[Tally, Finished]:
-    """Go through rows `[b t ...]` (those that answered an action) and report the episodes that ended in them."""
-    time = lambda x: jnp.moveaxis(x, 1, 0)
-    rows = jax.tree.map(time, (step.team_reward, step.first, step.last, {k: step.metrics[k] for k in declared}))
+def tally(running: Tally, step: Step, declared: dict[str, Metric]) -> tuple[Tally, EpisodeSums]:
+    """Go through the steps that answered actions and sum up the episodes that ended in them.
 
-    def tick(carry: Tally, row: tuple[Any, ...]) -> tuple[Tally, tuple[Any, ...]]:
-        reward, first, last, metrics = row
+    Args:
+      running: the tally where the last steps ended.
+      step: `[b t ...]`.
+      declared: true metrics by name; `reduce` says how an episode's figure is made.
+    """
+    time = lambda x: jnp.moveaxis(x, 1, 0)
+    steps = jax.tree.map(time, (step.team_reward, step.first, step.last, {k: step.metrics[k] for k in declared}))
+
+    def tick(carry: Tally, now: tuple[Any, ...]) -> tuple[Tally, tuple[Any, ...]]:
+        reward, first, last, metrics = now
         forget = lambda x: jnp.where(first, 0, x)
         total, length = forget(carry.team_return) + reward, forget(carry.length) + ~first
         summed = lambda k: forget(carry.metrics[k]) + jnp.where(first, 0, metrics[k])
@@ -53,21 +59,29 @@ def tally(running: Tally, step: Step, declared: dict[str, Metric]) -> tuple[Tall
         figure = {k: done(v / jnp.maximum(length, 1) if declared[k].reduce == "mean" else v) for k, v in kept.items()}
         return Tally(total, length, kept), (last, done(total), done(length), figure)
 
-    running, (last, total, length, metrics) = lax.scan(tick, running, rows, unroll=8)
-    return running, Finished(last.sum(), total.sum(), length.sum(), {k: v.sum() for k, v in metrics.items()})
+    running, (last, total, length, metrics) = lax.scan(tick, running, steps, unroll=8)
+    return running, EpisodeSums(last.sum(), total.sum(), length.sum(), {k: v.sum() for k, v in metrics.items()})
 
 
 @dataclass(frozen=True)
-class Whole:
-    """Episodes one by one, in the order of environments, then time, `[e]` each: the environment, the answered rows from `begin` to
-    before `end`, undiscounted `team_return`, true `metrics`; `agent_return [e n]`; and sums of what was `said` of agents `[e m]`."""
+class WholeEpisodes:
+    """Complete episodes one by one, `[e]` each, ordered by environment, then time.
+
+    Fields:
+      env: index of the environment.
+      begin, end: the episode's steps are those answered from row `begin` to before row `end`.
+      team_return: undiscounted.
+      agent_return: `[e n]`, undiscounted.
+      agent_sums: `[e m]`, sums over the episode of the values per agent given to `whole_episodes`.
+      metrics: declared true metrics by name.
+    """
 
     env: np.ndarray
     begin: np.ndarray
     end: np.ndarray
     team_return: np.ndarray
     agent_return: np.ndarray
-    said: np.ndarray
+    agent_sums: np.ndarray
     metrics: dict[str, np.ndarray]
 
     @property
@@ -76,9 +90,15 @@ class Whole:
         return self.end - self.begin
 
 
-def whole_episodes(step: Step, said: Array, declared: dict[str, Metric]) -> Whole:
-    """The episodes that began and ended within rows `[b t+1 ...]`; `said [b t m]` of the agents in each of the t actions. One that
-    broke off (a reset row before an end) is nobody's, nor is one whose beginning lies before the rows. On the host."""
+def whole_episodes(step: Step, values: Array, declared: dict[str, Metric]) -> WholeEpisodes:
+    """The episodes that began and ended within these steps, on the host. One that broke off (a reset before an end) is left out, and so is
+    one that began before the first step.
+
+    Args:
+      step: `[b t+1 ...]`.
+      values: `[b t m]`, any numbers per agent and action; their sums over each episode become `agent_sums`.
+      declared: true metrics by name.
+    """
     first, last = np.asarray(step.first), np.asarray(step.last)
     found = []
     for b, t in np.argwhere(last[:, 1:] & ~first[:, 1:]).tolist():
@@ -86,8 +106,8 @@ def whole_episodes(step: Step, said: Array, declared: dict[str, Metric]) -> Whol
         if begun.size:
             found.append((b, int(begun[-1]), t + 1))
     env, begin, end = np.array(found, int).reshape(-1, 3).T
-    rows = lambda x: [np.asarray(x, float)[b, s:e] for b, s, e in found]
-    answers = lambda x: rows(np.asarray(x)[:, 1:])
+    per_episode = lambda x: [np.asarray(x, float)[b, s:e] for b, s, e in found]
+    answers = lambda x: per_episode(np.asarray(x)[:, 1:])
 
     def total(parts: list[np.ndarray], like: Array) -> np.ndarray:
         return np.array([p.sum(0) for p in parts]).reshape(len(found), *np.shape(like)[2:])
@@ -96,12 +116,12 @@ def whole_episodes(step: Step, said: Array, declared: dict[str, Metric]) -> Whol
         last, mean = (declared[name].reduce == how for how in ("last", "mean"))
         return np.array([p[-1] if last else p.mean() if mean else p.sum() for p in answers(step.metrics[name])], float)
 
-    return Whole(
+    return WholeEpisodes(
         env,
         begin,
         end,
         total(answers(step.team_reward), step.team_reward),
         total(answers(step.reward), step.reward),
-        total(rows(said), said),
+        total(per_episode(values), values),
         {k: figure(k) for k in declared},
     )

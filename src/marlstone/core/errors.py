@@ -1,4 +1,4 @@
-"""Mistakes a person can mend: an error whose message alone is enough."""
+"""Errors a user can fix, whose message alone is enough: what was asked, why it cannot be done, and the remedy."""
 
 import difflib
 import linecache
@@ -12,7 +12,7 @@ class UserError(ValueError):
 
 
 class Diverging(UserWarning):
-    """Learning runs away; says which setting to change."""
+    """Training diverges; the message says which setting to change."""
 
 
 class Failure(RuntimeError):
@@ -39,7 +39,7 @@ def _raised_by_us(trace: TracebackType | None) -> bool:
     return ours and linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
 
 
-def refused(error: BaseException) -> bool:
+def is_refusal(error: BaseException) -> bool:
     """Whether an error is our own refusal of what was asked: a `ValueError`, or a missing package, that this package raised
     itself. The same from JAX, an environment or a user's file is a failure and keeps its traceback."""
     return isinstance(error, UserError) or _raised_by_us(error.__traceback__)

@@ -26,7 +26,7 @@ def fingerprints(path: str | Path) -> dict[str, str]:
     return {file.relative_to(root).as_posix(): found[file] for file in sorted(found)}
 
 
-def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+def changed_fingerprints(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The files that differ, were added or are gone."""
     return sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
 
@@ -49,9 +49,9 @@ def _imported(data: bytes, file: Path, root: Path) -> Iterator[Path]:
         else:
             continue
         for base, name in names:
-            place = base
+            path = base
             if base.is_relative_to(root):
                 for part in name.split("."):
-                    place = place / part
-                    yield place / "__init__.py"
-                    yield from (place.with_name(f"{part}{end}") for end in (".py", *EXTENSION_SUFFIXES))
+                    path = path / part
+                    yield path / "__init__.py"
+                    yield from (path.with_name(f"{part}{end}") for end in (".py", *EXTENSION_SUFFIXES))

@@ -18,7 +18,13 @@ SHAPES, MOST = 5, 0.9
 
 @dataclass(frozen=True)
 class Flops:
-    """Of products, per joint step: of `acting`, of `learning`, and of both together by the products' shapes."""
+    """FLOPs per joint step.
+
+    Attributes:
+      acting: of the policy's forward pass.
+      learning: of the updates, per joint step they learn from.
+      by_shape: of both together, by the products' shapes.
+    """
 
     acting: int
     learning: int
@@ -26,6 +32,7 @@ class Flops:
 
     @property
     def total(self) -> int:
+        """Acting and learning together."""
         return self.acting + self.learning
 
     @property

@@ -6,34 +6,38 @@ The inputs' share `x = [x_r x_z x_c]` is projected for the whole sequence before
 with U is inside. One step runs on JAX's arrays and on NumPy's.
 """
 
-from typing import Any
-
-from marlstone.core.layers import Dense, orthogonal, stacked
+from marlstone.core.arrays import Array
+from marlstone.core.layers import Dense, init_stacked, orthogonal
 from marlstone.core.records import record
-
-Array = Any
 
 
 @record
-class Gru:
-    """`x`: the input projection `[i 3h]`; `u`: the recurrent product `[h 3h]`; `b`: the candidate's inner bias `[h]`."""
+class GruParams:
+    """Parameters of one GRU layer, gates in the order reset, update, candidate; a leading set axis where they are not shared by all.
+
+    Attributes:
+      x: the input projection, `[i 3h]`.
+      u: the recurrent product, `[h 3h]`.
+      b: the candidate's inner bias, `[h]`.
+    """
 
     x: Dense
     u: Array
     b: Array
 
 
-def gru_init(key: Array, i: int, h: int, sets: int) -> Gru:
+def gru_init(key: Array, i: int, h: int, sets: int) -> GruParams:
+    """Orthogonal matrices per gate and zero biases, for `i` inputs and `h` units; stacked on a leading axis if `sets` > 1."""
     import jax
     import jax.numpy as jnp
 
-    def one(key: Array) -> Gru:
+    def one(key: Array) -> GruParams:
         kx, ku = jax.random.split(key)
         x = jnp.concatenate([orthogonal(k, i, h, 1.0) for k in jax.random.split(kx, 3)], -1)
         u = jnp.concatenate([orthogonal(k, h, h, 1.0) for k in jax.random.split(ku, 3)], -1)
-        return Gru(Dense(x, jnp.zeros(3 * h)), u, jnp.zeros(h))
+        return GruParams(Dense(x, jnp.zeros(3 * h)), u, jnp.zeros(h))
 
-    return stacked(one, key, sets)
+    return init_stacked(one, key, sets)
 
 
 def gru_cell(u: Array, b: Array, x: Array, h: Array) -> tuple[Array, tuple[Array, ...]]:

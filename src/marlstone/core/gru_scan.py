@@ -7,11 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from marlstone.core.gru import gru_cell
-
-Array = Any
 
 
 @jax.custom_vjp
@@ -21,8 +19,8 @@ def gru_scan(u: Array, b: Array, x: Array, keep: Array, h: Array) -> Array:
 
 
 def _forward(u: Array, b: Array, x: Array, keep: Array, h: Array) -> tuple[Array, Any]:
-    def tick(h: Array, row: tuple[Array, Array]) -> tuple[Array, Any]:
-        x, keep = row
+    def tick(h: Array, inputs: tuple[Array, Array]) -> tuple[Array, Any]:
+        x, keep = inputs
         before = h * keep
         after, saved = gru_cell(u, b, x, before)
         return after, (after, before, *saved)
@@ -35,8 +33,8 @@ def _backward(residuals: Any, dys: Array) -> tuple[Array, ...]:
     u, keep, (before, r, z, c, q), b = residuals
     ut = jnp.swapaxes(u, -1, -2)
 
-    def tick(dh: Array, row: tuple[Array, ...]) -> tuple[Array, Any]:
-        dy, keep, h, r, z, c, q = row
+    def tick(dh: Array, saved: tuple[Array, ...]) -> tuple[Array, Any]:
+        dy, keep, h, r, z, c, q = saved
         dh = dh + dy
         dc = dh * (1 - z) * (1 - c * c)
         dr, dz = dc * q * r * (1 - r), dh * (h - c) * z * (1 - z)

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from marlstone.core.arrays import Array
 from marlstone.core.records import record
 
-Array = Any
 Activation = Literal["relu", "tanh"]
 
 
@@ -26,6 +26,7 @@ class Dense:
 
 
 def activate(x: Array, kind: Activation) -> Array:
+    """ReLU or tanh of every number, on JAX's arrays and on NumPy's."""
     xp = x.__array_namespace__()
     return xp.maximum(x, 0) if kind == "relu" else xp.tanh(x)
 
@@ -60,7 +61,7 @@ def orthogonal(key: Array, i: int, o: int, scale: float) -> Array:
     return scale * (q if i >= o else q.T)
 
 
-def stacked(make: Any, key: Array, sets: int) -> Any:
+def init_stacked(make: Any, key: Array, sets: int) -> Any:
     """`make(key)` once if parameters are shared by all, else one per set, stacked on a leading axis."""
     import jax
 
@@ -68,14 +69,15 @@ def stacked(make: Any, key: Array, sets: int) -> Any:
 
 
 def dense_init(key: Array, i: int, o: int, sets: int, scale: float) -> Dense:
+    """An orthogonal matrix of gain `scale` and a zero bias; stacked on a leading axis if `sets` > 1."""
     import jax.numpy as jnp
 
-    return stacked(lambda k: Dense(orthogonal(k, i, o, scale), jnp.zeros(o)), key, sets)
+    return init_stacked(lambda k: Dense(orthogonal(k, i, o, scale), jnp.zeros(o)), key, sets)
 
 
 @lru_cache(maxsize=256)
-def lookup(owners: tuple[int, ...]) -> np.ndarray | None:
-    """Whose parameters each agent uses, `[n]`, as `own` takes it: None where there is nothing to look up, one set for all or one each."""
+def owner_index(owners: tuple[int, ...]) -> np.ndarray | None:
+    """Whose parameters each agent uses, `[n]`, for `gather_agent_params`: None where one set serves all, or each has its own."""
     return None if max(owners) == 0 or owners == tuple(range(len(owners))) else np.array(owners)
 
 
@@ -84,7 +86,7 @@ def gather_agent_params(x: Array, owners: np.ndarray | None, rank: int) -> Array
     return x if x.ndim == rank or owners is None else x[owners]
 
 
-def product(x: Array, w: Array, owners: np.ndarray | None = None) -> Array:
+def dense_product(x: Array, w: Array, owners: np.ndarray | None = None) -> Array:
     """`[... n i] -> [... n o]`: one large product if shared, else one batched over agents.
 
     Rows are flattened first: XLA's gradient of a product with several leading axes takes nearly twice as long on CPUs.
@@ -98,4 +100,5 @@ def product(x: Array, w: Array, owners: np.ndarray | None = None) -> Array:
 
 
 def dense(p: Dense, x: Array, owners: np.ndarray | None = None) -> Array:
-    return product(x, p.w, owners) + gather_agent_params(p.b, owners, 1)
+    """Apply an affine layer to every agent, `[... n i] -> [... n o]`; `owners` (`owner_index`) says whose parameters each agent uses."""
+    return dense_product(x, p.w, owners) + gather_agent_params(p.b, owners, 1)

@@ -7,9 +7,13 @@ from dataclasses import asdict, dataclass
 class Ledger:
     """What a run has consumed so far, per training seed. Python integers: nothing overflows.
 
-    `steps`: joint environment steps (reset rows excluded); `rows`: environment interactions, resets included; `flops`:
-    of all products in acting and learning (`core.flops`), multiply and add counted apart; `bytes`: trajectories handed from
-    actors to learners; `messages`: between agents (none without a channel).
+    Attributes:
+      steps: joint environment steps (reset steps excluded).
+      rows: environment interactions, resets included.
+      episodes: episodes that ended.
+      flops: of all products in acting and learning (`core.flops`), multiply and add counted apart.
+      bytes: trajectories handed from actors to learners.
+      messages: between agents (none without a channel).
     """
 
     steps: int = 0
@@ -20,6 +24,7 @@ class Ledger:
     messages: int = 0
 
     def plus(self, **more: int) -> "Ledger":
+        """These counts and `more`, by name. Raises ValueError for a quantity that is not counted."""
         unknown = set(more) - set(asdict(self))
         if unknown:
             raise ValueError(f"Ledger does not count {sorted(unknown)}: it counts {sorted(asdict(self))}")

@@ -1,4 +1,4 @@
-"""The machine we run on: its cores, its memory, and other processes on it. On Linux by its own ways, elsewhere (macOS) by POSIX ones."""
+"""The machine we run on: its cores, its memory, and other processes on it. Linux by /proc and cgroups, elsewhere (macOS) by POSIX."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
-class Running:
+class Process:
     """A process: `state` is one letter as `ps` shows it (T or t: stopped by a signal), `command` its whole command line."""
 
     pid: int
@@ -28,8 +28,8 @@ def cores() -> list[int]:
 
 
 def memory() -> int:
-    """Bytes that are free, within the limit of the container this process is in, if there is one. Where the system does not tell what is
-    free: all there is."""
+    """Bytes that are free, within the limit of the container this process is in, if there is one. Where the system does not report what
+    is free: all there is."""
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
@@ -45,7 +45,7 @@ def memory() -> int:
     return free
 
 
-def keep_to(core: int) -> None:
+def pin_to_core(core: int) -> None:
     """Tie this process to one core, where the system can."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
@@ -67,12 +67,12 @@ def is_stopped(pid: int) -> bool:
     return any(p.state[:1] in ("T", "t") for p in running(pid))
 
 
-def running(pid: int | None = None) -> Iterator[Running]:
+def running(pid: int | None = None) -> Iterator[Process]:
     """All processes that can be seen, or only `pid`: from /proc, or by `ps` where there is none. Nothing where neither is there."""
     return _in_proc(pid) if (PROC / "self").exists() else _by_ps(pid)
 
 
-def _in_proc(pid: int | None) -> Iterator[Running]:
+def _in_proc(pid: int | None) -> Iterator[Process]:
     for folder in PROC.iterdir() if pid is None else [PROC / str(pid)]:
         if not folder.name.isdigit():
             continue
@@ -81,10 +81,10 @@ def _in_proc(pid: int | None) -> Iterator[Running]:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
         except OSError:  # it has ended meanwhile
             continue
-        yield Running(int(folder.name), int(parent), state, command)
+        yield Process(int(folder.name), int(parent), state, command)
 
 
-def _by_ps(pid: int | None) -> Iterator[Running]:
+def _by_ps(pid: int | None) -> Iterator[Process]:
     which = ["-A"] if pid is None else ["-p", str(pid)]
     try:
         done = subprocess.run(
@@ -95,4 +95,4 @@ def _by_ps(pid: int | None) -> Iterator[Running]:
     for line in done.stdout.splitlines():
         fields = line.split(None, 3)
         if len(fields) >= 3 and fields[0].isdigit() and fields[1].isdigit():
-            yield Running(int(fields[0]), int(fields[1]), fields[2], fields[3] if len(fields) == 4 else "")
+            yield Process(int(fields[0]), int(fields[1]), fields[2], fields[3] if len(fields) == 4 else "")

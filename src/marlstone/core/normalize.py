@@ -1,4 +1,4 @@
-"""Running moments of observations and of value targets: state in `Train`, frozen into the exported actor.
+"""Running moments of observations and of value targets: part of the training state, frozen into the exported actor.
 
 Moments are kept per parameter set, so that agents who share no parameters share no statistics either. JAX is imported
 only where moments are made and moved, so that processes which only act need none.
@@ -9,30 +9,47 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.arrays import Array
 from marlstone.core.records import record
 
-Array = Any
 Total = Callable[[Any], Any]  # sums a tree over the devices that hold parts of a batch
 CLIP = 10.0  # normalized observations are clipped here, in standard deviations
 
 
 @record
 class Moments:
-    """Of observations, over everything seen so far: `mean`, `var`, `count`, `[(k) f]` each."""
+    """Mean and variance of observations over everything seen so far, per feature, with a leading parameter-set axis `k` if there is one.
+
+    Attributes:
+      mean: `[(k) f]`.
+      var: `[(k) f]`, about the mean; 1 before anything was seen.
+      count: `[(k) f]`, how many observations.
+    """
 
     mean: Array
     var: Array
     count: Array
 
 
-def moments(shape: tuple[int, ...]) -> Moments:
+def init_moments(shape: tuple[int, ...]) -> Moments:
+    """Moments of nothing yet: mean 0, variance 1, so that `normalize` leaves observations as they are."""
     import jax.numpy as jnp
 
     return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(shape))
 
 
-def absorb(m: Moments, x: Array, weight: Array, axes: tuple[int, ...], total: Total = lambda x: x) -> Moments:
-    """Merge rows `x` with 0/1 `weight` (broadcast against x) over `axes` (Chan et al. 1979's parallel update)."""
+def merge_moments(m: Moments, x: Array, weight: Array, axes: tuple[int, ...], total: Total = lambda x: x) -> Moments:
+    """Moments after another batch, by the parallel update.
+
+    Args:
+      m: moments so far.
+      x: the batch, `[... f]`.
+      weight: 1 where an observation counts, else 0; broadcast against `x`.
+      axes: which axes of `x` to merge over.
+      total: sums a tree over the devices that hold parts of the batch.
+
+    Source: Chan, Golub and LeVeque 1979.
+    """
     import jax.numpy as jnp
 
     weight = jnp.broadcast_to(weight, jnp.broadcast_shapes(x.shape, weight.shape))
@@ -47,7 +64,7 @@ def absorb(m: Moments, x: Array, weight: Array, axes: tuple[int, ...], total: To
     return Moments(merged.mean, jnp.where(seen > 0, merged.var, m.var), seen)
 
 
-def normalized(m: Moments, x: Array) -> Array:
+def normalize(m: Moments, x: Array) -> Array:
     """Zero mean, unit variance, clipped at 10 standard deviations."""
     xp = x.__array_namespace__()
     return xp.clip((x - m.mean) / xp.sqrt(m.var + 1e-6), -CLIP, CLIP)
@@ -55,8 +72,15 @@ def normalized(m: Moments, x: Array) -> Array:
 
 @record
 class EmaMoments:
-    """Exponential moments of value targets per parameter set, `[k]` each, free of the bias to zero; `weight` is their weight so far.
-    The variance is kept about the mean: a raw square would lose it where targets are large and close together."""
+    """Exponential moving moments of value targets per parameter set, `[k]` each, free of the bias to zero.
+
+    The variance is kept about the mean: a raw square would lose it where targets are large and close together.
+
+    Attributes:
+      mean: of the targets.
+      var: about the mean.
+      weight: the sum of the moving average's weights so far, at most 1; 0 before anything was seen.
+    """
 
     mean: Array
     var: Array
@@ -64,16 +88,19 @@ class EmaMoments:
 
     @property
     def mu(self) -> Array:
+        """What is subtracted from a value target to normalize it."""
         return self.mean
 
     @property
     def sigma(self) -> Array:
+        """What a value target is divided by: the standard deviation, 1 before anything was seen."""
         import jax.numpy as jnp
 
         return jnp.where(self.weight > 0, jnp.sqrt(jnp.maximum(self.var, 1e-6)), 1.0)
 
 
-def targets(sets: int) -> EmaMoments:
+def init_ema_moments(sets: int) -> EmaMoments:
+    """Moments of no targets yet, for `sets` parameter sets."""
     import jax.numpy as jnp
 
     return EmaMoments(*(jnp.zeros(sets) for _ in range(3)))
@@ -81,14 +108,28 @@ def targets(sets: int) -> EmaMoments:
 
 @record
 class Scales:
-    """Of what critics predict: values, and how much better than the state's value joint actions are (`gap`)."""
+    """Scales of what critics predict.
+
+    Attributes:
+      value: of state values and action values.
+      gap: of how much better than the state's value a joint action is.
+    """
 
     value: EmaMoments
     gap: EmaMoments
 
 
 def update_moments(t: EmaMoments, x: Array, mask: Array, members: np.ndarray, rate: float, total: Total = lambda x: x) -> EmaMoments:
-    """Move towards the batch's moments: x, mask `[b t n]`; `members [n k]` says whose figures belong together."""
+    """Moments after another batch of value targets.
+
+    Args:
+      t: moments so far.
+      x: targets, `[b t n]`.
+      mask: which of them count, `[b t n]`.
+      members: `[n k]`, 1 where an agent belongs to a parameter set.
+      rate: step size of the moving average.
+      total: sums a tree over the devices that hold parts of the batch.
+    """
     import jax.numpy as jnp
 
     sums = lambda y: jnp.einsum("btn,nk->k", jnp.where(mask, y, 0.0), members)

@@ -16,7 +16,7 @@ def psum_over_shards(tree: Any, shards: int) -> Any:
     return back(lax.psum(flat, SHARD))
 
 
-def own_part(x: Any, shards: int, axis: int) -> Any:
+def shard_slice(x: Any, shards: int, axis: int) -> Any:
     """This device's slice of `x` along `axis`."""
     if shards == 1:
         return x

@@ -1,4 +1,4 @@
-"""A `Spec` as plain JSON and back: how a worker process tells its parent what it steps, and a log what it holds, without pickle and JAX."""
+"""A `Spec` as plain JSON and back, without pickle and JAX: for worker processes, fleet actors, policies and logs."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, fields
@@ -33,10 +33,10 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
     return {**rest, "groups": groups, "metrics": {k: asdict(m) for k, m in spec.metrics.items()}}
 
 
-def spec_from_json(said: dict[str, Any]) -> Spec:
+def spec_from_json(plain: dict[str, Any]) -> Spec:
     """The inverse of `spec_to_json`; lists become tuples again."""
     groups = []
-    for g in said["groups"]:
+    for g in plain["groups"]:
         space = dict(g["space"])
         kind = _SPACES[space.pop("kind")]
         groups.append(
@@ -51,12 +51,12 @@ def spec_from_json(said: dict[str, Any]) -> Spec:
                 clock=g["clock"],
             )
         )
-    rest = {k: v for k, v in said.items() if k not in ("groups", "metrics", "opponents", "return_bounds")}
-    bounds = said.get("return_bounds")
+    rest = {k: v for k, v in plain.items() if k not in ("groups", "metrics", "opponents", "return_bounds")}
+    bounds = plain.get("return_bounds")
     return Spec(
         groups=tuple(groups),
-        opponents=tuple(said["opponents"]),
-        metrics={k: Metric(**m) for k, m in said["metrics"].items()},
+        opponents=tuple(plain["opponents"]),
+        metrics={k: Metric(**m) for k, m in plain["metrics"].items()},
         return_bounds=None if bounds is None else tuple(bounds),
         **rest,
     )

@@ -1,25 +1,38 @@
-"""What an environment says and what an actor sends: `Spec`, `Step`, `Trajectory`.
+"""What an environment declares and gives, and what an actor sends a learner: `Spec`, `Step`, `Trajectory`.
 
 Axes, always in this order: batch/env `b`, time `t`, agent `n`, then features. Observations, actions and parameters are
 dense per group, `[*t n_g ...]`; whatever is one number per agent lives on one agent axis `[*t n]`, the concatenation of
-the groups. A trajectory has t+1 rows of `Step`: row t+1 carries the reward and the discount of the action at row t.
+the groups. A trajectory has t+1 steps: step t+1 carries the reward and the discount of the action at step t.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from marlstone.core.arrays import Array
 from marlstone.core.distributions import ActionSpace, Box
 from marlstone.core.records import record, replace
 
-Array = Any  # jax.Array, a tracer, or numpy.ndarray: the same code serves devices and hosts
+if TYPE_CHECKING:  # annotations are not evaluated: processes that step and act import neither JAX nor jaxtyping
+    from jaxtyping import Bool, Float
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One modality of an observation. `vector`: shape `(f,)`; `image`: shape `(h, w, c)`, in 0..255 if `uint8`, else taken as it is."""
+    """One modality of an observation.
+
+    Attributes:
+      kind: `vector` or `image`.
+      shape: `(f,)` of a vector, `(h, w, c)` of an image.
+      dtype: images of `uint8` are in 0..255, others are taken as they are.
+
+    Raises:
+      ValueError: a shape of another rank than the kind's.
+    """
 
     kind: Literal["vector", "image"]
     shape: tuple[int, ...]
@@ -35,14 +48,18 @@ class Leaf:
 class Group:
     """Agents whose observations and actions have the same structure. Smaller ones are padded with zeros and masked.
 
-    Fields:
+    Attributes:
+      name: unique among the groups.
       agents: names, in agent-axis order.
       observation: leaves by name; nested Dicts are flattened with `/` (`"camera/front"`).
       space: the padded action space; where agents differ, `Step.legal` masks what an agent lacks.
       types: one name per agent; parameters are shared within a type under `sharing = "type"`.
       features: per leaf and agent, how many leading features of a padded vector leaf are real; absent leaf = all.
       default: the action that "did nothing special", for contributions (an index, or zeros for a Box).
-      clock: a group deciding every `clock` rows (managers); 1 for everyone else.
+      clock: the group decides every `clock` steps (managers); 1 for everyone else.
+
+    Raises:
+      ValueError: no agents, no observation, or another number of types than of agents.
     """
 
     name: str
@@ -66,6 +83,7 @@ class Group:
 
     @property
     def count(self) -> int:
+        """Number of agents, the axis `n_g`."""
         return len(self.agents)
 
     def default_like(self, action: Array) -> Array:
@@ -82,7 +100,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Metric:
-    """A declared true metric: what the team really wants, and which way is better. `reduce` says how rows make an episode's figure."""
+    """A declared true metric: what the team really wants, beside the reward.
+
+    Attributes:
+      better: which way is better.
+      reduce: how the values at an episode's steps become its figure.
+    """
 
     better: Literal["up", "down"] = "up"
     reduce: Literal["sum", "mean", "last"] = "sum"
@@ -92,10 +115,17 @@ class Metric:
 class Spec:
     """What is known of an environment before it runs.
 
-    Fields: `groups`; `state`, the length of the global state vector; `horizon`, about how many joint steps an episode has (None:
-    unknown), never a limit: environments of Python declare it by attributes such as `max_cycles`, which may count something else, or be
-    off by one; `metrics`, declared true metrics; `opponents`, agents that play against the team: `team_reward` is not theirs;
-    `return_bounds`, the least and the greatest undiscounted team return that an episode can have (None, or either of them None: unknown).
+    Attributes:
+      groups: agents by group; managers (`clock` > 1) come last.
+      state: length of the global state vector.
+      horizon: about how many joint steps an episode has (None: unknown), never a limit: Python environments declare it by attributes such
+        as `max_cycles`, which may count something else, or be off by one.
+      metrics: declared true metrics by name.
+      opponents: agents that play against the team: `team_reward` is not theirs.
+      return_bounds: the least and the greatest undiscounted team return that an episode can have (None, or either of them None: unknown).
+
+    Raises:
+      ValueError: managers before others, an agent's name twice, or bounds in the wrong order.
     """
 
     groups: tuple[Group, ...]
@@ -118,20 +148,22 @@ class Spec:
 
     @cached_property
     def agents(self) -> tuple[str, ...]:
+        """Names along the agent axis."""
         return tuple(a for g in self.groups for a in g.agents)
 
     @property
     def n(self) -> int:
+        """Length of the agent axis."""
         return len(self.agents)
 
     @cached_property
-    def team(self) -> "Spec":
-        """The groups that credit speaks for: everyone but managers."""
+    def team(self) -> Spec:
+        """The groups that credit methods attribute to: everyone but managers."""
         return replace(self, groups=tuple(g for g in self.groups if g.clock == 1))
 
 
-def difference(wanted: Spec, other: Spec) -> str:
-    """Where two environments' specs part, in words; empty where they are equal."""
+def spec_difference(wanted: Spec, other: Spec) -> str:
+    """The first difference between two environments' specs, as a sentence for a message; empty where they are equal."""
     for name in ("agents", "state", "horizon", "metrics", "opponents"):
         a, b = getattr(wanted, name), getattr(other, name)
         if a != b:
@@ -146,62 +178,73 @@ def difference(wanted: Spec, other: Spec) -> str:
 
 @record
 class Step:
-    """One row: what every agent sees now, and what the previous joint action earned.
+    """What every agent sees now, and what the previous joint action earned. `*t` is any leading axes.
 
-    Shapes (`*t` is any leading axes): obs: per group, leaf name -> `[*t n_g ...]`; state `[*t s]` (critics only, never
-    shipped); reward `[*t n]`, team_reward `[*t]`; discount `[*t n]`, 0 where that agent terminated or is gone
-    for good; team_discount
-    `[*t]`, 0 only where the episode terminated (truncation keeps 1); first `[*t]`: an episode starts here and the
-    action before it was ignored (next-step autoreset); last `[*t]`: the episode ended here, by termination or
-    truncation, so the next row is a reset; legal: per group `[*t n_g a]` or None (all legal); present, deciding
-    `[*t n]`; metrics: declared true metrics, name -> `[*t]`.
+    Attributes:
+      obs: per group, leaf name -> `[*t n_g ...]`.
+      state: global state, for critics only, never shipped with a policy.
+      reward: each agent's own.
+      team_reward: the team's.
+      discount: 0 where that agent terminated or is gone for good, else 1.
+      team_discount: 0 only where the episode terminated (truncation keeps 1).
+      first: an episode starts here and the action before it was ignored (next-step autoreset).
+      last: the episode ended here, by termination or truncation, so the next step is a reset.
+      legal: per group the mask of legal actions `[*t n_g a]`, or None (all legal).
+      present: who is there.
+      deciding: whose action counts; managers decide only where their clock runs out.
+      metrics: declared true metrics by name, `[*t]`.
     """
 
     obs: tuple[dict[str, Array], ...]
-    state: Array
-    reward: Array
-    team_reward: Array
-    discount: Array
-    team_discount: Array
-    first: Array
-    last: Array
-    legal: tuple[Array | None, ...]
-    present: Array
-    deciding: Array
-    metrics: dict[str, Array]
+    state: Float[Array, "*t s"]
+    reward: Float[Array, "*t n"]
+    team_reward: Float[Array, "*t"]
+    discount: Float[Array, "*t n"]
+    team_discount: Float[Array, "*t"]
+    first: Bool[Array, "*t"]
+    last: Bool[Array, "*t"]
+    legal: tuple[Bool[Array, "*t n_g a"] | None, ...]
+    present: Bool[Array, "*t n"]
+    deciding: Bool[Array, "*t n"]
+    metrics: dict[str, Float[Array, "*t"]]
 
 
 @record
 class Trajectory:
-    """What an actor sends a learner: T transitions of one environment. `step` has t+1 rows, `action` and `logp` t.
+    """What an actor sends a learner: t transitions of each of b environments.
 
-    `logp` is under the acting policy, so that stale data can be corrected; `memory` is the recurrent state when the
-    trajectory began (None for feed-forward bodies).
+    Attributes:
+      step: t+1 steps, `[*b t+1 ...]`; step t+1 answers the last action.
+      action: per group, as recorded (`ActionSpace`), `[*b t n_g ...]`.
+      logp: log-probability under the policy that acted, so that stale data can be corrected.
+      memory: the policy's recurrent state when the trajectory began (None for feed-forward bodies).
     """
 
     step: Step
     action: tuple[Array, ...]
-    logp: Array
+    logp: Float[Array, "*b t n"]
     memory: Any
 
     @property
-    def real(self) -> Array:
-        """`[*b t]`: rows that are not resets. Only these are joint environment steps."""
+    def real(self) -> Bool[Array, "*b t"]:
+        """Which transitions are no resets. Only these are joint environment steps."""
         return ~self.step.first[..., 1:]
 
     @property
-    def acts(self) -> Array:
-        """`[*b t n]`: the only rows that may move a policy."""
+    def acts(self) -> Bool[Array, "*b t n"]:
+        """Where an agent made a decision: the only steps that policy losses may use."""
         return (self.step.present & self.step.deciding)[..., :-1, :] & self.real[..., None]
 
-    def counts(self, discount: Array, beyond: Array) -> Array:
-        """`[b t n]`: the steps that belong to an agent's return; elsewhere it is gone for good, and its return restarts from its value.
-
-        `discount`: of the reward it learns from; `beyond`: whether that reward goes on after the agent's own end, until the team's.
+    def counts(self, discount: Float[Array, "b t n"], beyond: Array) -> Bool[Array, "b t n"]:
+        """The steps that belong to an agent's return; elsewhere it is gone for good, and its return restarts from its value.
 
         A step on which the team's episode terminates counts for an absent agent if its reward goes on, or if it was expected back
         (absent for more than a step, at discount 1). An agent that was truncated on the step before is neither: its return ended there,
         and is bootstrapped from its final observation.
+
+        Args:
+          discount: of the reward the agent learns from.
+          beyond: whether that reward goes on after the agent's own end, until the team's.
         """
         step = self.step
         here, terminated = step.present[:, :-1], step.team_discount[:, 1:, None] == 0
@@ -209,8 +252,8 @@ class Trajectory:
         awaited = ~before & (step.discount[:, :-1] > 0)
         return here | (discount > 0) | (terminated & (beyond | awaited))
 
-    def of(self, team: Spec) -> "Trajectory":
-        """The team's groups only."""
+    def of(self, team: Spec) -> Trajectory:
+        """This trajectory with the groups of `team` (`Spec.team`) only."""
         g, m, s = len(team.groups), team.n, self.step
         if m == s.reward.shape[-1]:
             return self
@@ -225,13 +268,21 @@ class Trajectory:
 
 @record
 class Views:
-    """What parts tell each other of a batch, one number per agent and row; None where nobody asked.
+    """What parts ask of networks about a batch, one number per agent and step; None where nobody asked for it.
 
-    `logp` of the recorded action and `entropy`, `[*b t n]`; `value`, denormalized, `[*b t+1 n]`: the last row bootstraps.
-    Action values, denormalized, the others acting as recorded: of the recorded action (`q_chosen`), expected under the agent's policy
-    (`q_expected`) and of its declared default (`q_default`), `[*b t n]`; of its best action (`q_best`), and of the action the learner
-    would take (`q_greedy`), `[*b t+1 n]`. `scale`: the spread of value targets, `[*b n]`.
-    `team`: where credit is asked, the `Spec` of the agents it speaks for.
+    Values are denormalized; action values are those of one agent's action, the others acting as recorded.
+
+    Attributes:
+      logp: log-probability of the recorded action, `[*b t n]`.
+      entropy: of the policy, in nats, `[*b t n]`.
+      value: state values, `[*b t+1 n]`; the last step bootstraps.
+      q_chosen: of the recorded action, `[*b t n]`.
+      q_expected: expected under the agent's policy, `[*b t n]`.
+      q_default: of the agent's declared default action, `[*b t n]`.
+      q_best: of its best legal action, `[*b t+1 n]`.
+      q_greedy: of the action the learner would take, `[*b t+1 n]`.
+      scale: standard deviation of value targets, `[*b n]`.
+      team: where credit methods are asked, the `Spec` of the agents they attribute to.
     """
 
     logp: Any = None

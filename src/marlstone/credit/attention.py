@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from marlstone.core.layers import dense, dense_init, product
+from marlstone.core.layers import dense, dense_init, dense_product
 from marlstone.core.types import Spec, Trajectory, Views
 from marlstone.credit.contract import Credit
 from marlstone.encoders.fuse import Fuse
@@ -37,7 +37,7 @@ KEYS = 16  # width of queries and keys
 def _attend(p: dict[str, Array], x: Array, shown: Array) -> Array:
     """One head: rows `x [m k h]` attend, for each m, to the k rows that `shown [m k k]` (or broadcast) shows them; added to x. Keys
     have no bias: softmax is blind to it."""
-    query, key, value = (product(x, p[name]) for name in ("query", "key", "value"))
+    query, key, value = (dense_product(x, p[name]) for name in ("query", "key", "value"))
     fit = jnp.einsum("mid,mjd->mij", query, key) / KEYS**0.5
     weight = jnp.where(shown, jax.nn.softmax(jnp.where(shown, fit, -1e9), -1), 0)
     return x + jnp.einsum("mij,mjh->mih", weight, value)
@@ -84,7 +84,7 @@ class Attention(Credit):
     def _scores(self, p: Any, views: Views, trajectory: Trajectory) -> Array:
         """Signed, `[t n]`; 0 where an agent did nothing."""
         groups, t = views.team.groups, len(trajectory.real)
-        code = lambda name, actions: jnp.concatenate([product(a, w) for a, w in zip(actions, p[name], strict=True)], -2)
+        code = lambda name, actions: jnp.concatenate([dense_product(a, w) for a, w in zip(actions, p[name], strict=True)], -2)
         see = lambda g, q, obs: Fuse.shared(g, self.hidden)(q, {k: x[:-1] for k, x in obs.items()}, {}, None)
         x = jnp.concatenate([see(*of) for of in zip(groups, p["see"], trajectory.step.obs, strict=True)], -2)
         begins = trajectory.step.first[:-1] | (jnp.arange(t) == 0)

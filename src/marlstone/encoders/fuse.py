@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from marlstone.core.layers import Dense, gather_agent_params, lookup, orthogonal, product, stacked
-from marlstone.core.normalize import Moments, normalized
+from marlstone.core.layers import Dense, dense_product, gather_agent_params, init_stacked, orthogonal, owner_index
+from marlstone.core.normalize import Moments, normalize
 from marlstone.core.records import record
 from marlstone.core.types import Group, Leaf
 from marlstone.encoders.image import Image
@@ -90,11 +90,11 @@ class Fuse:
                 b=jnp.zeros(self.width),
             )
 
-        return stacked(one, key, self.sets)
+        return init_stacked(one, key, self.sets)
 
     def __call__(self, p: FuseParameters, obs: dict[str, Array], moments: dict[str, Moments], state: Array | None) -> Array:
         """obs leaves `[... n f]` or `[... n h w c]`, state `[... s]` -> `[... rows width]`, before its activation."""
-        owners = lookup(self.owners)
+        owners = owner_index(self.owners)
         h: Array = 0.0
         for name in self.leaves:
             x, leaf = obs[name], self.group.observation[name]
@@ -102,8 +102,8 @@ class Fuse:
                 x = self._encode(p.encoders[name], leaf, x, owners)
             elif name in moments:
                 m = moments[name]
-                x = normalized(Moments(gather_agent_params(m.mean, owners, 1), gather_agent_params(m.var, owners, 1), m.count), x)
-            h = h + product(x, p.leaves[name], owners)
+                x = normalize(Moments(gather_agent_params(m.mean, owners, 1), gather_agent_params(m.var, owners, 1), m.count), x)
+            h = h + dense_product(x, p.leaves[name], owners)
         if p.state is not None:
             w = gather_agent_params(p.state, owners, 2)
             h = h + ((state @ w)[..., None, :] if w.ndim == 2 else w.__array_namespace__().einsum("...s,nsh->...nh", state, w))

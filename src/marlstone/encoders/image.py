@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from marlstone.core.layers import Dense, orthogonal, product
+from marlstone.core.layers import Dense, dense_product, orthogonal
 from marlstone.core.types import Leaf
 
 Array = Any
@@ -32,7 +32,7 @@ def convolved(x: Array, filters: Array, stride: int) -> Array:
     x = xp.pad(x, [(0, 0), *((n // 2, n - n // 2) for n in lacking), (0, 0)])
     along = lambda k, n: slice(k, k + (n - 1) * stride + 1, stride)
     windows = xp.concatenate([x[:, along(i, h), along(j, w)] for i in range(3) for j in range(3)], -1)
-    return product(windows, filters)
+    return dense_product(windows, filters)
 
 
 def _on_cpu() -> bool:

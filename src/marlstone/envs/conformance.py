@@ -19,11 +19,11 @@ import marlstone
 from marlstone.core.distributions import Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.guards import BadRow, refuse
+from marlstone.envs.guards import BadStep, refuse
 from marlstone.envs.protocol import HostEnv
 
 STRUCTURAL = ("wrong_shape", "wrong_dtype", "no_observation", "no_state")
-"""Faults that `probe` refuses whatever `guards` says: the interface, not a value."""
+"""Faults that `probe` refuses whatever `guards` is: the interface, not a value."""
 LIBRARIES = tuple({sysconfig.get_path(k) for k in ("stdlib", "platstdlib", "purelib", "platlib")} | {str(Path(marlstone.__file__).parent)})
 
 
@@ -37,7 +37,7 @@ def _short(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
-def place(env: Any, method: str) -> str:
+def source_location(env: Any, method: str) -> str:
     """`file:line (method)`, where the class of `env`, without its wrappers, defines a method; the class's name where it has no source."""
     env = getattr(env, "unwrapped", env)
     function = inspect.unwrap(getattr(type(env), method, None) or getattr(env, method, None) or type(env))
@@ -70,29 +70,32 @@ def first_reset(env: Any, seed: int) -> Any:
         if not called_wrongly(error):
             raise
         raise NonConforming(
-            f"{place(env, 'reset')}: {error}: write `def reset(self, seed=None, options=None)` and draw all randomness from that seed"
+            f"{source_location(env, 'reset')}: {error}: write `def reset(self, seed=None, options=None)` "
+            "and draw all randomness from that seed"
         ) from error
 
 
-def five(got: Any, env: Any, names: str) -> tuple[Any, Any, Any, Any, Any]:
+def five_values(got: Any, env: Any, names: str) -> tuple[Any, Any, Any, Any, Any]:
     """What `step` returned, as the five values it must be. Raises `NonConforming`."""
     if not isinstance(got, tuple | list) or len(got) != 5:
         what = f"{len(got)} values" if isinstance(got, tuple | list) else type(got).__name__
-        raise NonConforming(f"{place(env, 'step')}: returned {what}: return ({names})")
+        raise NonConforming(f"{source_location(env, 'step')}: returned {what}: return ({names})")
     return tuple(got)
 
 
 def by_agent(value: Any, env: Any, method: str, field: str) -> Mapping[str, Any]:
     """`value`, which must be a dict by agent. Raises `NonConforming`."""
     if not isinstance(value, Mapping):
-        raise NonConforming(f"{place(env, method)}: {field} is {value!r:.80} of type {type(value).__name__}: return a dict by agent")
+        raise NonConforming(
+            f"{source_location(env, method)}: {field} is {value!r:.80} of type {type(value).__name__}: return a dict by agent"
+        )
     return value
 
 
-def first_legal(spec: Spec, row: Step) -> tuple[Array, ...]:
+def first_legal(spec: Spec, step: Step) -> tuple[Array, ...]:
     """For every agent the first legal option of every choice, and the middle of every Box."""
     out = []
-    for group, legal in zip(spec.groups, row.legal, strict=True):
+    for group, legal in zip(spec.groups, step.legal, strict=True):
         space = group.space
         if isinstance(space, Discrete | MultiDiscrete):
             legal = np.ones((group.count, space.width), bool) if legal is None else np.asarray(legal)
@@ -105,23 +108,23 @@ def first_legal(spec: Spec, row: Step) -> tuple[Array, ...]:
     return tuple(out)
 
 
-def _fits(spec: Spec, row: Any, where: str) -> None:
-    """Raises `NonConforming` for a row of other shapes than `spec` says."""
-    if not isinstance(row, Step):
-        raise NonConforming(f"{where}: returned {type(row).__name__}: return a marlstone Step")
+def _fits(spec: Spec, step: Any, where: str) -> None:
+    """Raises `NonConforming` for a step of other shapes than `spec` says."""
+    if not isinstance(step, Step):
+        raise NonConforming(f"{where}: returned {type(step).__name__}: return a marlstone Step")
     wanted: list[tuple[str, tuple[int, ...], Any]] = [
-        (f"obs[{g}][{k!r}] of group {group.name!r}", (group.count, *leaf.shape), row.obs[g].get(k) if g < len(row.obs) else None)
+        (f"obs[{g}][{k!r}] of group {group.name!r}", (group.count, *leaf.shape), step.obs[g].get(k) if g < len(step.obs) else None)
         for g, group in enumerate(spec.groups)
         for k, leaf in group.observation.items()
     ]
-    wanted += [("state", (spec.state,), row.state)]
-    wanted += [(k, (spec.n,), getattr(row, k)) for k in ("reward", "discount", "present", "deciding")]
-    wanted += [(k, (), getattr(row, k)) for k in ("team_reward", "team_discount", "first", "last")]
-    wanted += [(f"metrics[{k!r}]", (), row.metrics.get(k)) for k in spec.metrics]
+    wanted += [("state", (spec.state,), step.state)]
+    wanted += [(k, (spec.n,), getattr(step, k)) for k in ("reward", "discount", "present", "deciding")]
+    wanted += [(k, (), getattr(step, k)) for k in ("team_reward", "team_discount", "first", "last")]
+    wanted += [(f"metrics[{k!r}]", (), step.metrics.get(k)) for k in spec.metrics]
     for name, shape, value in wanted:
         if value is None or np.shape(value) != shape:
             got = "missing" if value is None else f"of shape {np.shape(value)}"
-            raise NonConforming(f"{where}: {name} is {got}: give shape {shape}, as the spec says")
+            raise NonConforming(f"{where}: {name} is {got}: give shape {shape}, as the spec declares")
 
 
 def refuse_structural(fault: str, agent: str, field: str, value: Any) -> None:
@@ -132,12 +135,14 @@ def refuse_structural(fault: str, agent: str, field: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def located(env: Any, method: str) -> Iterator[None]:
-    """Bad rows of `env.method` as `NonConforming`, with file and line."""
+    """Bad steps of `env.method` as `NonConforming`, with file and line."""
     try:
         yield
-    except BadRow as error:
+    except BadStep as error:
         value = f"{error.value!s:.200}"
-        raise NonConforming(f"{place(env, method)}: agent {error.agent!r}, {error.field}: got {value}: correct it there") from error
+        raise NonConforming(
+            f"{source_location(env, method)}: agent {error.agent!r}, {error.field}: got {value}: correct it there"
+        ) from error
 
 
 def probe(env: HostEnv, *, values: bool, seed: int = 0, stepping: Callable[[], None] = lambda: None) -> None:
@@ -151,11 +156,11 @@ def probe(env: HostEnv, *, values: bool, seed: int = 0, stepping: Callable[[], N
         env.report = refuse if values else refuse_structural  # type: ignore[attr-defined]
     try:
         with located(inner, "reset"):
-            row = env.reset(seed)
-            _fits(env.spec, row, place(inner, "reset"))
+            step = env.reset(seed)
+            _fits(env.spec, step, source_location(inner, "reset"))
         stepping()
         with located(inner, "step"):
-            _fits(env.spec, env.step(first_legal(env.spec, row)), place(inner, "step"))
+            _fits(env.spec, env.step(first_legal(env.spec, step)), source_location(inner, "step"))
     finally:
         if kept is not None:
             env.report = kept  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""From Gymnasium spaces per agent to groups, and a compiled writer from dictionaries to dense rows.
+"""From Gymnasium spaces per agent to groups, and a compiled writer from dictionaries to dense arrays.
 
 Agents with the same leaves (names, kinds, shapes of images) and the same kind of action form one group; smaller vectors
 and action spaces are padded, and masked through `Group.features` and `Step.legal`. Everything that can be decided once is
@@ -16,7 +16,7 @@ import numpy as np
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Array, Group, Leaf
 from marlstone.envs.guards import Report
-from marlstone.envs.spaces import LISTED, Actuator, Part, actuate, padded_space, perceive
+from marlstone.envs.spaces import LISTED, Actuator, ObservationPart, make_actuator, observation_parts, padded_space
 from marlstone.envs.spaces_json import spaces_from_json, spaces_to_json
 
 
@@ -26,30 +26,43 @@ def type_of(agent: str) -> str:
 
 
 @dataclass(frozen=True)
-class Seat:
-    """Where one agent sits: its group, its place there, its place on the agent axis, its parts and its actuator. `mask`: where in its
-    observation the legal actions stand (None: not there)."""
+class AgentSlot:
+    """One agent's place in the arrangement.
+
+    Attributes:
+      agent: its name.
+      group: index of its group.
+      place: index within the group.
+      axis: index on the agent axis.
+      parts: its observation, leaf by leaf.
+      actuator: how its choice becomes the environment's action.
+      mask: path to the legal actions in its observation (None: they are not there).
+    """
 
     agent: str
     group: int
     place: int
     axis: int
-    parts: tuple[Part, ...]
+    parts: tuple[ObservationPart, ...]
     actuator: Actuator
     mask: tuple[Any, ...] | None
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Groups and seats, in agent-axis order, and how rows are written there.
+    """Groups and their agents, in agent-axis order, and how observations are written there.
 
-    Fields: `groups`; `seats`; `structural`, per group the legal mask by size alone (None: all alike); `maskable`, per
-    group whether masks come from the environment, so that `legal` changes from row to row; `sizes`, per group the padded
-    sizes of its actions; `wiring`, what `arrange` made it of, as plain JSON.
+    Attributes:
+      groups: agents with the same structure.
+      seats: every agent's place.
+      structural: per group the legal mask by size alone (None: all alike).
+      maskable: per group whether masks come from the environment, so that `legal` changes from step to step.
+      sizes: per group the padded sizes of its actions.
+      wiring: the arguments of `arrange`, as plain JSON.
     """
 
     groups: tuple[Group, ...]
-    seats: tuple[Seat, ...]
+    seats: tuple[AgentSlot, ...]
     structural: tuple[np.ndarray | None, ...]
     maskable: tuple[bool, ...]
     sizes: tuple[tuple[int, ...], ...]
@@ -72,6 +85,7 @@ class Arrangement:
 
     @cached_property
     def agents(self) -> tuple[str, ...]:
+        """Names along the agent axis."""
         return tuple(s.agent for s in self.seats)
 
     @cached_property
@@ -176,8 +190,8 @@ class Arrangement:
 
     def act(self, action: tuple[Array, ...]) -> list[Any]:
         """What each agent does, in agent-axis order, as its environment takes it. `action` is per group, emitted, `[n_g ...]`."""
-        rows = [a.tolist() if d else a for d, a in zip(self._discrete, action, strict=True)]
-        return [s.actuator.act(rows[s.group][s.place]) for s in self.seats]
+        per_group = [a.tolist() if d else a for d, a in zip(self._discrete, action, strict=True)]
+        return [s.actuator.act(per_group[s.group][s.place]) for s in self.seats]
 
 
 def _clipped(x: np.ndarray, limits: tuple[np.ndarray, ...], agent: str, field: str, report: Report, one_hot: bool) -> np.ndarray:
@@ -192,12 +206,12 @@ def _clipped(x: np.ndarray, limits: tuple[np.ndarray, ...], agent: str, field: s
     return x if one_hot else np.where(outside, np.clip(x, low, high), x).astype(x.dtype)
 
 
-def _accepts(part: Part) -> tuple[str, str]:
-    """Kinds of dtype a part takes, and how to say it. Whole numbers become floats freely, never the other way round."""
+def _accepts(part: ObservationPart) -> tuple[str, str]:
+    """Kinds of dtype a part takes, and their name in messages. Whole numbers become floats freely, never the other way round."""
     return ("fiub", "real numbers") if part.real else ("iub", "whole numbers")
 
 
-def _signature(parts: tuple[Part, ...], actuator: Actuator) -> tuple[Any, ...]:
+def _signature(parts: tuple[ObservationPart, ...], actuator: Actuator) -> tuple[Any, ...]:
     leaves = tuple(sorted((p.name, p.leaf.kind, (p.leaf.shape, p.leaf.dtype) if p.leaf.kind == "image" else None) for p in parts))
     return (leaves, *actuator.signature)
 
@@ -224,13 +238,13 @@ def arrange(
     without, only where an observation space has one. Raises `UnsupportedSpace`, naming agent and field."""
     known = {}
     for a in agents:
-        actuator = actuate(action_spaces.get(a), a)
-        known[a] = (*perceive(observation_spaces.get(a), a, sum(actuator.sizes)), actuator)
+        actuator = make_actuator(action_spaces.get(a), a)
+        known[a] = (*observation_parts(observation_spaces.get(a), a, sum(actuator.sizes)), actuator)
     members: dict[Any, list[str]] = {}
     for a, (parts, _, actuator) in known.items():
         members.setdefault(_signature(parts, actuator), []).append(a)
     groups: list[Group] = []
-    seats: list[Seat] = []
+    seats: list[AgentSlot] = []
     structural, maskable, sizes = [], [], []
     for g, names in enumerate(members.values()):
         actuators = [known[a][2] for a in names]
@@ -255,7 +269,7 @@ def arrange(
         maskable.append(masks)
         sizes.append(room)
         for i, a in enumerate(names):
-            seats.append(Seat(a, g, i, len(seats), known[a][0], known[a][2], known[a][1]))
+            seats.append(AgentSlot(a, g, i, len(seats), known[a][0], known[a][2], known[a][1]))
     wiring = {
         "agents": list(agents),
         "observation_spaces": spaces_to_json({a: observation_spaces[a] for a in agents}),
@@ -266,7 +280,7 @@ def arrange(
     return Arrangement(tuple(groups), tuple(seats), tuple(structural), tuple(maskable), tuple(sizes), wiring)
 
 
-def rearranged(wiring: Mapping[str, Any]) -> Arrangement:
+def arrangement_from_json(wiring: Mapping[str, Any]) -> Arrangement:
     """The arrangement that has this `wiring`."""
     observed, acted = (spaces_from_json(wiring[k]) for k in ("observation_spaces", "action_spaces"))
     return arrange(wiring["agents"], observed, acted, masked=wiring["masked"], types=wiring["types"])

@@ -1,8 +1,8 @@
-"""What to do when an environment misbehaves: one configuration, one list of named faults, one filter over rows.
+"""What to do when an environment misbehaves: one configuration, one list of named faults, one filter over steps.
 
 Every fault is counted under one of the names in `FAULTS`. `survive` repairs what can be repaired (a number becomes 0, a
 reward or an observation out of range is clipped, a missing state is the last known one) and ends the episode where it cannot
-(an environment that raises, hangs or dies); `refuse` stops with a `BadRow` that names agent, field and value.
+(an environment that raises, hangs or dies); `refuse` stops with a `BadStep` that names agent, field and value.
 """
 
 from collections.abc import Callable
@@ -28,25 +28,25 @@ INSTEAD = {"out_of_range": "clipped", "reward_bounds": "clipped", "no_state": "t
 Report = Callable[[str, str, str, Any], None]  # (fault, agent, field, value); returning means: repair it (`INSTEAD`) and go on
 
 
-class BadRow(ValueError):
-    """A row that no learner should see. `fault` is one of `FAULTS`; `agent` and `field` say where, `value` what was there."""
+class BadStep(ValueError):
+    """A step that no learner should see. `fault` is one of `FAULTS`; `agent` and `field` say where, `value` what was there."""
 
     def __init__(self, fault: str, agent: str, field: str, value: Any, remedy: str = "") -> None:
         self.fault, self.agent, self.field, self.value = fault, agent, field, value
-        end = f": {remedy}" if remedy else ": mend the environment, or set guards on_bad=survive to repair and count it"
+        end = f": {remedy}" if remedy else ": fix the environment, or set guards on_bad=survive to repair and count it"
         super().__init__(f"{fault}: agent {agent!r}, {field}, got {value!s:.200}{end}")
 
 
 def refuse(fault: str, agent: str, field: str, value: Any) -> None:
     """The report that stops at the first fault."""
-    raise BadRow(fault, agent, field, value)
+    raise BadStep(fault, agent, field, value)
 
 
 @dataclass(frozen=True)
 class Guards:
     """What is a fault, and what follows.
 
-    Fields:
+    Attributes:
       on_bad: `survive` (repair, count, go on) or `refuse` (stop and name agent, field and value).
       reward_bounds: rewards outside are clipped and counted; None: any finite reward is fine.
       timeout: seconds one environment may take for one step before its process is ended and started anew.
@@ -88,7 +88,7 @@ def return_bounds(spec: Spec, guards: Guards) -> tuple[float, float] | None:
     return None if np.isinf([low, high]).all() else (low, high)
 
 
-def sound(x: Array) -> Array:
+def is_sound(x: Array) -> Array:
     """Where `x` is a number that can be learned from: not NaN, not infinite, nor as good as that."""
     return x.__array_namespace__().abs(x) <= LARGEST
 
@@ -96,12 +96,12 @@ def sound(x: Array) -> Array:
 def _finite(x: Array) -> tuple[Array, Array]:
     """`x` with 0 where it was not sound, and how many numbers that were."""
     xp = x.__array_namespace__()
-    good = sound(x)
+    good = is_sound(x)
     return xp.where(good, x, xp.zeros_like(x)), xp.sum(~good)
 
 
 def sanitize(step: Step, guards: Guards) -> tuple[Step, dict[str, Array]]:
-    """`step` without NaN, infinities (`sound`) and out-of-bounds rewards, and the counts of what was mended, by name.
+    """`step` without NaN, infinities (`is_sound`) and out-of-bounds rewards, and the counts of what was repaired, by name.
 
     One code for NumPy and `jax.numpy`, so it also stands inside `jit`; any leading axes. Counts are numbers of elements:
     `nan_observation` (observations or state, and metrics), `nan_reward` and `reward_bounds` (agents' or team's rewards).
@@ -133,31 +133,31 @@ def sanitize(step: Step, guards: Guards) -> tuple[Step, dict[str, Array]]:
     return replace(step, obs=tuple(obs), state=state, reward=reward, team_reward=team, metrics=metrics), counts
 
 
-def name_fault(step: Step, spec: Spec, guards: Guards) -> BadRow | None:
-    """The first value `sanitize` would mend in a row of NumPy arrays `[*t ...]`, by agent and field; None if there is none."""
+def name_fault(step: Step, spec: Spec, guards: Guards) -> BadStep | None:
+    """The first value `sanitize` would repair in a step of NumPy arrays `[*t ...]`, by agent and field; None if there is none."""
     import numpy as np
 
     for group, leaves in zip(spec.groups, step.obs, strict=True):
         for name, x in leaves.items():
-            if _is_float(x) and not sound(x).all():
+            if _is_float(x) and not is_sound(x).all():
                 axes = len(x.shape) - 1 - len(group.observation[name].shape)
-                where = np.argwhere(~sound(x))[0]
-                return BadRow("nan_observation", group.agents[where[axes]], f"observation {name!r}", x[tuple(where)])
+                where = np.argwhere(~is_sound(x))[0]
+                return BadStep("nan_observation", group.agents[where[axes]], f"observation {name!r}", x[tuple(where)])
     low, high = guards.reward_bounds or (-np.inf, np.inf)
-    for fault, bad in (("nan_reward", ~sound(step.reward)), ("reward_bounds", (step.reward < low) | (step.reward > high))):
+    for fault, bad in (("nan_reward", ~is_sound(step.reward)), ("reward_bounds", (step.reward < low) | (step.reward > high))):
         if bad.any():
             where = np.argwhere(bad)[0]
-            return BadRow(fault, spec.agents[where[-1]], "reward", step.reward[tuple(where)])
+            return BadStep(fault, spec.agents[where[-1]], "reward", step.reward[tuple(where)])
     for fault, field, x in (
         ("nan_observation", "state", step.state),
         ("nan_reward", "team_reward", step.team_reward),
         *(("nan_observation", f"metric {k!r}", v) for k, v in step.metrics.items()),
     ):
-        if not sound(x).all():
-            return BadRow(fault, "team", field, np.asarray(x)[~sound(np.asarray(x))][0])
+        if not is_sound(x).all():
+            return BadStep(fault, "team", field, np.asarray(x)[~is_sound(np.asarray(x))][0])
     k = spec.n
     if ((step.team_reward < k * low) | (step.team_reward > k * high)).any():
-        return BadRow("reward_bounds", "team", "team_reward", step.team_reward)
+        return BadStep("reward_bounds", "team", "team_reward", step.team_reward)
     return None
 
 

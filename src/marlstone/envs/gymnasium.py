@@ -19,15 +19,16 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.conformance import NonConforming, first_reset, five, located, place, refuse_structural
+from marlstone.envs.conformance import NonConforming, first_reset, five_values, located, refuse_structural, source_location
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import Report, refuse
-from marlstone.envs.host_row import flag, host_row, number
-from marlstone.envs.names import UnknownEnvironment, suggestion
-from marlstone.envs.snapshots import brought_back, kept
+from marlstone.envs.host_step import as_flag, as_number, host_step
+from marlstone.envs.names import UnknownEnvironment
+from marlstone.envs.snapshots import restore_snapshot, take_snapshot
 from marlstone.envs.spaces import MASKS, UnsupportedSpace
-from marlstone.envs.true_metrics import declared, reported
+from marlstone.envs.true_metrics import declared_metrics, reported_metrics
 
 
 def _many(values: Any) -> bool:
@@ -36,7 +37,7 @@ def _many(values: Any) -> bool:
 
 
 class GymnasiumEnv:
-    """One Gymnasium environment with Tuple spaces as a `HostEnv`. `report` decides what a bad value in a row does.
+    """One Gymnasium environment with Tuple spaces as a `HostEnv`. `report` decides what a bad value in a step does.
 
     Raises `UnsupportedSpace` or `NonConforming` at construction, naming agent and field.
     """
@@ -57,7 +58,7 @@ class GymnasiumEnv:
         self._arranged = arrange(self._names, dict(zip(self._names, observations)), dict(zip(self._names, actions)))
         self._order = [self._names.index(a) for a in self._arranged.agents]
         self._straight = self._order == list(range(len(self._order)))
-        self._metrics = declared(env, where)
+        self._metrics = declared_metrics(env, where)
         self._spec = Spec(self._arranged.groups, self._arranged.state, _horizon(env), self._metrics)
         # lbforaging places players around where they stood when the last episode ended, so that seeds would not decide alone.
         ours = type(env.unwrapped).__module__.startswith("lbforaging.")
@@ -70,23 +71,26 @@ class GymnasiumEnv:
 
     @property
     def spec(self) -> Spec:
+        """Groups by observation and action structure; the state is all observations, concatenated."""
         return self._spec
 
     @property
     def wiring(self) -> Mapping[str, Any]:
-        """How its dictionaries become groups (`grouping.rearranged`)."""
+        """How its dictionaries become groups (`grouping.arrangement_from_json`)."""
         return self._arranged.wiring
 
     def reset(self, seed: int) -> Step:
+        """A fresh episode of this seed. Raises `NonConforming` for a result that is not (observation, info)."""
         for player in self._players:
             player.position = None
         got = first_reset(self._env, seed)
         if not (isinstance(got, tuple) and len(got) == 2):
             what = f"{len(got)} values" if isinstance(got, tuple) else type(got).__name__
-            raise NonConforming(f"{place(self._env, 'reset')}: returned {what}: return (observation, info)")
-        return self._row(got[0], got[1], np.zeros(len(self._names), np.float32), None, False, False, first=True)
+            raise NonConforming(f"{source_location(self._env, 'reset')}: returned {what}: return (observation, info)")
+        return self._make_step(got[0], got[1], np.zeros(len(self._names), np.float32), None, False, False, first=True)
 
     def step(self, action: tuple[Array, ...]) -> Step:
+        """One joint step. Terminations that only mean that time ran out become truncations (`OUT_OF_TIME`)."""
         acts = self._arranged.act(action)
         if not self._straight:
             placed = [None] * len(acts)
@@ -94,20 +98,23 @@ class GymnasiumEnv:
                 placed[place_] = x
             acts = placed
         got = self._env.step(acts[0] if self._single else tuple(acts))
-        seen, rewards, terminated, truncated, info = five(got, self._env, "observation, reward, terminated, truncated, info")
+        seen, rewards, terminated, truncated, info = five_values(got, self._env, "observation, reward, terminated, truncated, info")
         reward, team = self._rewards(rewards)
         ended, late = self._all(terminated, "terminated"), self._all(truncated, "truncated")
         if ended and _out_of_time(self._env.unwrapped):
             ended, late = False, True
-        return self._row(seen, info, reward, team, ended, late)
+        return self._make_step(seen, info, reward, team, ended, late)
 
     def snapshot(self) -> Any:
-        return kept(self, ("_env", "_players"))
+        """A deep copy of the environment's state (`snapshots`)."""
+        return take_snapshot(self, ("_env", "_players"))
 
     def restore(self, state: Any) -> None:
-        brought_back(self, state)
+        """Go back to a snapshot."""
+        restore_snapshot(self, state)
 
     def close(self) -> None:
+        """Close the environment."""
         self._env.close()
 
     def _each(self, values: Any, field: str) -> dict[str, Any]:
@@ -125,10 +132,10 @@ class GymnasiumEnv:
         """Agents' rewards `[n]` in agent-axis order, and the team's where the environment gives one number for all of them."""
         n = len(self._names)
         if not self._single and not _many(rewards):
-            team = number(rewards, "team", "reward", self.report)
+            team = as_number(rewards, "team", "reward", self.report)
             return np.full(n, team / n, np.float32), team
         each = self._each(rewards, "reward")
-        reward = np.array([number(r, a, "reward", self.report) for a, r in each.items()], np.float32)
+        reward = np.array([as_number(r, a, "reward", self.report) for a, r in each.items()], np.float32)
         return (reward if self._straight else reward[self._order]), None
 
     def _all(self, flags: Any, field: str) -> bool:
@@ -137,10 +144,10 @@ class GymnasiumEnv:
             return flags
         if _many(flags):
             each = self._each(flags, field)
-            return bool(each) and all(flag(x, a, field, self.report) for a, x in each.items())
-        return flag(flags, "team", field, self.report)
+            return bool(each) and all(as_flag(x, a, field, self.report) for a, x in each.items())
+        return as_flag(flags, "team", field, self.report)
 
-    def _row(
+    def _make_step(
         self, seen: Any, info: Any, reward: np.ndarray, team: float | None, terminated: bool, truncated: bool, first: bool = False
     ) -> Step:
         arranged = self._arranged
@@ -159,10 +166,10 @@ class GymnasiumEnv:
             deciding = np.ones(len(self._names), bool)
             deciding[waiting] = False
         discount = np.zeros(len(self._names), np.float32) if terminated else None
-        return host_row(
+        return host_step(
             obs, arranged.default_state(obs), legal, reward, discount=discount, team_discount=0.0 if terminated else 1.0,
             first=first, last=terminated or truncated, deciding=deciding, team_reward=team,
-            metrics=reported(None if first else info, self._metrics, self.report),
+            metrics=reported_metrics(None if first else info, self._metrics, self.report),
         )  # fmt: skip
 
     def _masks(self, each: Mapping[str, Any], info: Any) -> dict[str, tuple[str, Any]]:
@@ -183,7 +190,7 @@ class GymnasiumEnv:
         return masks
 
     def _by_agent(self, masks: Any, name: str) -> dict[str, Any]:
-        """A team's masks apart: a dict by agent (or by its number), one entry per agent, or all of them in one row."""
+        """A team's masks apart: a dict by agent (or by its number), one entry per agent, or all of them in one array."""
         if self._single:
             return {self._names[0]: masks}
         widths = [sum(s.actuator.sizes) for s in sorted(self._arranged.seats, key=lambda s: self._names.index(s.agent))]
@@ -230,7 +237,7 @@ def _horizon(env: Any) -> int | None:
 def make(name: str, options: Mapping[str, Any]) -> GymnasiumEnv:
     """Import module `name`, make `options["id"]` with the other options. Raises `UnknownEnvironment` naming what does not exist.
 
-    Gymnasium's order and conformance checkers are left out: this adapter checks rows itself, and they cost time each step.
+    Gymnasium's order and conformance checkers are left out: this adapter checks steps itself, and they cost time each step.
     """
     import gymnasium as gym
 
@@ -244,7 +251,7 @@ def make(name: str, options: Mapping[str, Any]) -> GymnasiumEnv:
     if chosen not in gym.envs.registry:
         package = name.split(".")[0]
         own = [k for k, v in gym.envs.registry.items() if str(v.entry_point).startswith(package)] or list(gym.envs.registry)
-        hint = suggestion(str(chosen), own) if chosen or len(own) < 20 else f"write {where}?id={own[0]}, for example"
+        hint = suggest(str(chosen), sorted(own)) if chosen or len(own) < 20 else f"write {where}?id={own[0]}, for example"
         raise UnknownEnvironment(f"{where}: option id is {chosen!r}, which is not registered: {hint}")
     spec = gym.spec(chosen)
     limit = options.get("max_episode_steps", spec.max_episode_steps)

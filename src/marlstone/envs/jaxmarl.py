@@ -2,10 +2,10 @@
 
 What JaxMARL leaves to the reader, settled here:
 - **Ends.** JaxMARL reports `done` for a time limit and for a real end alike. MPE (and overcooked) only ever end by their limit,
-  so their last row is a truncation (discount 1). `time_limit=terminate` makes it a termination, which is what JaxMARL's
+  so their last step is a truncation (discount 1). `time_limit=terminate` makes it a termination, which is what JaxMARL's
   own training scripts do (they do not bootstrap at the limit): use it to reproduce them exactly. Elsewhere the default is
-  `terminate`. MPE counts so that an episode of `max_steps=25` has 26 rows; so do ours, and the peers' returns are over 26.
-- **Return.** `team_reward` is the sum over agents, in simple_spread three times what one agent's log says; JaxMARL's
+  `terminate`. MPE counts so that an episode of `max_steps=25` has 26 steps; so do ours, and the peers' returns are over 26.
+- **Return.** `team_reward` is the sum over agents, in simple_spread three times what one agent's log shows; JaxMARL's
   `MPELogWrapper` multiplies by the number of agents, so its scripts' figures are on our scale. In a competing game the team is the
   side named by `team` (types joined by `+`, as in `team=leadadversary+adversary`), by default the hunters or, where
   adversaries only disturb, the others; every agent still has its own reward.
@@ -27,9 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.core.distributions import ActionSpace, Box, Discrete, MultiDiscrete
+from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.jaxmarl_mpe import lean
-from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.names import UnknownEnvironment
 
 LIMITED = ("MPE_", "overcooked")  # games that end by their time limit and by nothing else
 TEAMS = {
@@ -49,9 +50,13 @@ TEAMS = {
 class JaxMarl:
     """A JaxMARL environment as an `Env`.
 
-    Fields: `env`, JaxMARL's object; `limit`, whether an end is a truncation; `team`, the agents whose rewards are the
-    team's; `masked`, the method that gives legal actions ("": the game has none); `scale`, per group, low and width of the
-    agents' boxes; `spec`.
+    Attributes:
+      env: JaxMARL's object.
+      spec: groups, state and horizon.
+      limit: whether an end is a truncation.
+      team: `[n]`, the agents whose rewards are the team's.
+      masked: the method that gives legal actions ("": the game has none).
+      scale: per group low and width of the agents' boxes (None: not boxes).
     """
 
     env: Any = field(repr=False)
@@ -62,11 +67,13 @@ class JaxMarl:
     scale: tuple[tuple[np.ndarray, np.ndarray] | None, ...]
 
     def init(self, key: Array) -> tuple[Any, Step]:
+        """A fresh episode of the game."""
         obs, state = self.env.reset(key)
         nobody = jnp.zeros(self.spec.n, bool)
-        return state, self._row(obs, state, jnp.zeros(self.spec.n, jnp.float32), nobody, jnp.zeros((), bool), True)
+        return state, self._make_step(obs, state, jnp.zeros(self.spec.n, jnp.float32), nobody, jnp.zeros((), bool), True)
 
     def step(self, state: Any, action: tuple[Array, ...], key: Array) -> tuple[Any, Step]:
+        """One joint step by JaxMARL's `step_env`; actions of boxes are scaled to their bounds."""
         chosen = {}
         for group, part, scale in zip(self.spec.groups, action, self.scale, strict=True):
             if scale is not None:  # (-1, 1) onto the box
@@ -76,9 +83,9 @@ class JaxMarl:
         obs, state, rewards, dones, _ = self.env.step_env(key, state, chosen)
         reward = jnp.stack([jnp.asarray(rewards[a], jnp.float32) for a in self.spec.agents])
         done = jnp.stack([jnp.asarray(dones[a], bool) for a in self.spec.agents])
-        return state, self._row(obs, state, reward, done, jnp.asarray(dones["__all__"], bool), False)
+        return state, self._make_step(obs, state, reward, done, jnp.asarray(dones["__all__"], bool), False)
 
-    def _row(self, obs: dict[str, Array], state: Any, reward: Array, done: Array, over: Array, first: bool) -> Step:
+    def _make_step(self, obs: dict[str, Array], state: Any, reward: Array, done: Array, over: Array, first: bool) -> Step:
         """`done` `[n]`: who is out; an agent out before the end is absent from here on, and its discount is 0."""
         avail = getattr(self.env, self.masked)(state) if self.masked else None
         leaves, legal = [], []
@@ -196,7 +203,7 @@ def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
 
     where = f"jaxmarl:{name}"
     if name not in registered_envs:
-        raise UnknownEnvironment(f"jaxmarl has no environment {name!r}: {suggestion(name, registered_envs)}")
+        raise UnknownEnvironment(f"jaxmarl has no environment {name!r}: {suggest(name, sorted(registered_envs))}")
     own = dict(options)
     limit = own.pop("time_limit", "truncate" if name.startswith(LIMITED) else "terminate")
     if limit not in ("truncate", "terminate"):
@@ -209,7 +216,7 @@ def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
     accepted = {*_accepted(type(env)), "time_limit", "team"}
     for option in own:
         if option not in accepted:
-            raise UnknownEnvironment(f"{where} has no option {option!r}: {suggestion(option, accepted)}")
+            raise UnknownEnvironment(f"{where} has no option {option!r}: {suggest(option, sorted(accepted))}")
 
     if name.startswith("MPE_"):
         env = lean(env)

@@ -2,8 +2,8 @@
 
 JaxMARL's step draws normal noise that its default worlds multiply by zero, computes contact forces between all pairs of
 entities (most cannot collide), and builds observations with rolls by a traced index (gathers). `lean` gives one
-environment *object* cheaper versions of exactly those methods, for what its own constants say; its class stays as it
-is. The tests compare every row with an untouched environment's `step_env`.
+environment *object* cheaper versions of exactly those methods, given its own constants; its class stays as it
+is. The tests compare every step with an untouched environment's `step_env`.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.core.types import Array
-from marlstone.envs.rows import others
+from marlstone.envs.team_games import others
 
 
 def lean(env: Any) -> Any:
@@ -41,7 +41,7 @@ def _controls(key: Array, rest: Array, u: Array, noise: Array, moveable: Array) 
 
 
 def _messages(key: Array, c: Array, noise: Array, silent: Array) -> Array:
-    """Messages `[n c]`, without noise; silent agents say zeros."""
+    """Messages `[n c]`, without noise; silent agents send zeros."""
     return jnp.where(silent[:, None].astype(bool), jnp.zeros_like(c), c)
 
 
@@ -77,8 +77,8 @@ def _spread_view(env: Any) -> Any:
         place = state.p_pos[:n]
         landmarks = (state.p_pos[n:] - place[:, None]).reshape(n, -1)
         team = (others(place) - place[:, None]).reshape(n, -1)
-        said = others(state.c).reshape(n, -1)
-        view = jnp.concatenate([state.p_vel[:n], place, landmarks, team, said], axis=1)
+        messages = others(state.c).reshape(n, -1)
+        view = jnp.concatenate([state.p_vel[:n], place, landmarks, team, messages], axis=1)
         return {a: view[i] for i, a in enumerate(env.agents)}
 
     return get_obs

@@ -2,7 +2,7 @@
 
 Agents walk a grid and load food together: a food is eaten when the levels of the adjacent agents that load add up to
 its own. jumanji's own step costs gathers, a sort (`unique`) and three scatters per agent; training steps it at 30,000
-rows/s and more on two cores, so the same rules are written here as dense comparisons between few entities. The tests
+steps/s and more on two cores, so the same rules are written here as dense comparisons between few entities. The tests
 drive jumanji's environment from the same states and compare positions, food, rewards, observations and masks.
 
 Reset draws from jumanji's distribution, with its quirks (no food on the edge or beside another; no agent in a grid row
@@ -23,8 +23,8 @@ import numpy as np
 from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
-from marlstone.envs.names import UnknownEnvironment, settle
-from marlstone.envs.rows import below, others, pick, team_row
+from marlstone.envs.names import UnknownEnvironment, resolve_options
+from marlstone.envs.team_games import below, others, pick, team_step
 
 MOVES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], np.int32)  # noop, up, down, left, right, load
 LOAD = 5
@@ -34,7 +34,7 @@ DEFAULTS = {"task": "8x8-2p-2f-coop", "time_limit": 100, "max_agent_level": 2, "
 
 @record
 class LbfState:
-    """Positions `[n 2]` and `[f 2]` (row, column), levels `[n]` and `[f]`, `eaten` `[f]`, `clock` `[]` in rows; all int32 but `eaten`."""
+    """Positions `[n 2]` and `[f 2]` (row, column), levels `[n]` and `[f]`, `eaten` `[f]`, `clock` `[]` in steps; all int32 but `eaten`."""
 
     agent: Array
     level: Array
@@ -48,12 +48,21 @@ class LbfState:
 class Foraging:
     """Level-based foraging as an `Env`.
 
-    Fields: `grid`, cells a side; `agents`, `food`, how many; `sight`, cells seen in each direction; `coop`, every food
-    needs everybody (up to three agents); `time_limit`, rows until truncation; `max_agent_level`; `penalty`, subtracted
-    per food and agent when the loading levels do not suffice (unscaled by jumanji's normalization, as there).
+    Rewards are per agent (each eater its level's share of the food's level), and an episode in which everything is eaten sums to 1 over
+    agents and steps: the largest team return is 1. Eating everything terminates; the time limit truncates.
 
-    Rewards are per agent (each eater its level's share of the food's level) and an episode in which everything is
-    eaten sums to 1 over agents and rows: the largest team return is 1. Eating everything terminates; the time limit truncates.
+    Attributes:
+      grid: cells a side.
+      agents: how many.
+      food: how many.
+      sight: cells seen in each direction.
+      coop: whether every food needs everybody (up to three agents).
+      time_limit: steps until truncation.
+      max_agent_level: agents' levels are drawn from 1 to this.
+      penalty: subtracted per food and agent when the loading levels do not suffice (unscaled by jumanji's normalization, as there).
+
+    Raises:
+      UnknownEnvironment: a grid too small, nobody or nothing there, or a sight outside the grid.
     """
 
     grid: int
@@ -84,14 +93,16 @@ class Foraging:
 
     @cached_property
     def spec(self) -> Spec:
+        """One group of foragers that see food and each other in their window."""
         width = 3 * (self.food + self.agents)
         names = tuple(f"agent_{i}" for i in range(self.agents))
         group = Group("agents", names, {"view": Leaf("vector", (width,))}, Discrete(len(MOVES)))
         return Spec((group,), state=self.agents * width, horizon=self.time_limit, return_bounds=(None if self.penalty else 0.0, 1.0))
 
     def init(self, key: Array) -> tuple[LbfState, Step]:
+        """A fresh grid."""
         state = self.fresh(key)
-        return state, self._row(state, jnp.zeros(self.agents, jnp.float32), first=True)
+        return state, self._make_step(state, jnp.zeros(self.agents, jnp.float32), first=True)
 
     def fresh(self, key: Array) -> LbfState:
         """A start state from jumanji's distribution: food one after the other, then agents, then levels."""
@@ -138,7 +149,7 @@ class Foraging:
         reward = jnp.sum(jnp.where(scale > 0, earned / jnp.maximum(scale, 1), 0.0), axis=0)
 
         state = LbfState(agent, state.level, state.food, state.food_level, state.eaten | now, state.clock + 1)
-        return state, self._row(state, reward)
+        return state, self._make_step(state, reward)
 
     def _blocked(self, state: LbfState, cells: Array) -> Array:
         """`[n m]`: whether agent i may not enter `cells[i, j]`: outside, another agent's, or food's."""
@@ -148,15 +159,15 @@ class Foraging:
         by_food = jnp.any(jnp.all(cells[:, :, None] == state.food, axis=-1) & ~state.eaten, axis=-1)
         return outside | by_agent | by_food
 
-    def _row(self, state: LbfState, reward: Array, first: bool = False) -> Step:
+    def _make_step(self, state: LbfState, reward: Array, first: bool = False) -> Step:
         view = self._views(state)
         free = ~self._blocked(state, state.agent[:, None] + MOVES[1:5])
         load = jnp.any((_distance(state.agent, state.food) == 1) & ~state.eaten, axis=1, keepdims=True)
         legal = jnp.concatenate([jnp.ones((self.agents, 1), bool), free, load], axis=1)
         if first:
-            return team_row(({"view": view},), view.reshape(-1), reward, (legal,), first=True)
+            return team_step(({"view": view},), view.reshape(-1), reward, (legal,), first=True)
         over = jnp.all(state.eaten)
-        return team_row(({"view": view},), view.reshape(-1), reward, (legal,), terminated=over, truncated=state.clock >= self.time_limit)
+        return team_step(({"view": view},), view.reshape(-1), reward, (legal,), terminated=over, truncated=state.clock >= self.time_limit)
 
     def _views(self, state: LbfState) -> Array:
         """`[n 3(f+n)]` float32: food, oneself, the others, each (row, column, level) in the agent's window; (-1, -1, 0) if unseen."""
@@ -181,7 +192,7 @@ def _distance(a: Array, b: Array) -> Array:
 
 def foraging(options: Mapping[str, Any]) -> Foraging:
     """`LevelBasedForaging` from options; `task` is the field's name for it, such as `2s-8x8-2p-2f-coop`."""
-    chosen = settle("jumanji:LevelBasedForaging", options, DEFAULTS)
+    chosen = resolve_options("jumanji:LevelBasedForaging", options, DEFAULTS)
     found = _TASK.fullmatch(chosen["task"])
     if found is None or found["grid"] != found["width"]:
         raise UnknownEnvironment(

@@ -6,7 +6,7 @@ move at once, and "what is in this cell" is a comparison against those lists. ju
 are kept: entering a cell that a later robot leaves in the same step is a collision, entering one an earlier robot left is not;
 and a robot that waits (or whose action is refused) between the highways puts its shelf down.
 
-Departures: new requests and start states come from the same distributions through other random bits; the last row
+Departures: new requests and start states come from the same distributions through other random bits; the last step
 after a collision shows robots where they are, where jumanji's grid has lost one; and the end at the time limit is a truncation here
 (jumanji's own discount is 0 there). A collision terminates, as in jumanji and unlike the original, which resolves it.
 """
@@ -24,20 +24,20 @@ import numpy as np
 from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
-from marlstone.envs.names import UnknownEnvironment, settle
-from marlstone.envs.rows import below, distinct, pick, team_row
+from marlstone.envs.names import UnknownEnvironment, resolve_options
+from marlstone.envs.team_games import below, distinct, pick, team_step
 
 NOOP, FORWARD, LEFT, RIGHT, TOGGLE = range(5)
 SIZES = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5)}  # rows and columns of shelf blocks
 REQUESTS = {"": 1.0, "-easy": 2.0, "-hard": 0.5}  # shelves requested at a time, per robot
 DEFAULTS = {"task": "tiny-2ag", "time_limit": 500, "sensor_range": 1}
-LOST = -(2**20)  # the cell of a shelf overwritten by another, on the last row of an episode
+LOST = -(2**20)  # the cell of a shelf overwritten by another, on the last step of an episode
 
 
 @record
 class WarehouseState:
     """Robots' `place` `[n 2]` (row, column), `direction` `[n]` (up, right, down, left), `carrying` `[n]`; shelves' `shelf` `[s]`
-    (cell codes, see `Warehouse.code`) and `requested` `[s]`; `clock` `[]` in rows."""
+    (cell codes, see `Warehouse.code`) and `requested` `[s]`; `clock` `[]` in steps."""
 
     place: Array
     direction: Array
@@ -51,11 +51,20 @@ class WarehouseState:
 class Warehouse:
     """The robot warehouse as an `Env`.
 
-    Fields: `rows`, `columns`, blocks of shelves (columns odd); `agents`; `requests`, shelves asked for at a time;
-    `sensor`, cells seen each way; `time_limit`, rows until truncation; `height`, shelves a block is high.
+    Team reward: 1 per delivered shelf; each agent's `reward` is an equal share of it, since the game rewards nobody in particular. There is
+    no closed form of the best return; published returns are deliveries per episode, as here.
 
-    Team reward: 1 per delivered shelf; each agent's `reward` is an equal share of it, since the game pays nobody in
-    particular. There is no closed form of the best return; published returns are deliveries per episode, as here.
+    Attributes:
+      rows: of blocks of shelves.
+      columns: of blocks of shelves, an odd number.
+      agents: how many robots.
+      requests: shelves asked for at a time.
+      sensor: cells seen each way.
+      time_limit: steps until truncation.
+      height: shelves a block is high.
+
+    Raises:
+      UnknownEnvironment: a number below 1, or more robots or requests than fit.
     """
 
     rows: int
@@ -90,6 +99,7 @@ class Warehouse:
 
     @cached_property
     def spec(self) -> Spec:
+        """One group of robots that see the cells around them."""
         cells = (1 + 2 * self.sensor) ** 2
         width = 8 + 5 * (cells - 1) + 2 * cells
         names = tuple(f"agent_{i}" for i in range(self.agents))
@@ -119,8 +129,9 @@ class Warehouse:
         return first, first + 1
 
     def init(self, key: Array) -> tuple[WarehouseState, Step]:
+        """A fresh warehouse: robots anywhere, the first shelves requested."""
         state = self.fresh(key)
-        return state, self._row(state, jnp.zeros((), jnp.float32), jnp.zeros((), bool), first=True)
+        return state, self._make_step(state, jnp.zeros((), jnp.float32), jnp.zeros((), bool), first=True)
 
     def fresh(self, key: Array) -> WarehouseState:
         """Robots on distinct cells, facing anywhere; distinct shelves requested: all uniform."""
@@ -172,7 +183,7 @@ class Warehouse:
 
         place = jnp.where(going[:, None], ahead, state.place)
         state = WarehouseState(place, (state.direction + turn) % 4, carrying, shelf, requested, state.clock + 1)
-        return state, self._row(state, reward, crash)
+        return state, self._make_step(state, reward, crash)
 
     def _ahead(self, state: WarehouseState) -> Array:
         """`[n 2]`: the cell before each robot; its own at a wall."""
@@ -187,12 +198,12 @@ class Warehouse:
         taken = jnp.any(state.shelf == ahead[:, None], axis=1)
         return state.carrying & taken & (ahead != self.code(state.place))
 
-    def _row(self, state: WarehouseState, reward: Array, crash: Array, first: bool = False) -> Step:
+    def _make_step(self, state: WarehouseState, reward: Array, crash: Array, first: bool = False) -> Step:
         view = self._views(state)
         legal = ~(self._stuck(state)[:, None] & (np.arange(5) == FORWARD))
         share = jnp.broadcast_to(reward / self.agents, (self.agents,))
         limit = False if first else state.clock >= self.time_limit
-        return team_row(
+        return team_step(
             ({"view": view},), view.reshape(-1), share, (legal,), terminated=crash, truncated=limit, first=first, team_reward=reward
         )
 
@@ -214,7 +225,7 @@ class Warehouse:
 
 def warehouse(options: Mapping[str, Any]) -> Warehouse:
     """`RobotWarehouse` from options; `task` is the field's name for it, such as `tiny-4ag-easy`."""
-    chosen = settle("jumanji:RobotWarehouse", options, DEFAULTS)
+    chosen = resolve_options("jumanji:RobotWarehouse", options, DEFAULTS)
     found = re.fullmatch(rf"({'|'.join(SIZES)})-(\d+)ag(-easy|-hard)?", chosen["task"])
     if found is None:
         raise UnknownEnvironment(

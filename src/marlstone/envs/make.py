@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marlstone.envs.names import UnknownEnvironment, read_options, suggestion
+from marlstone.core.errors import suggest
+from marlstone.envs.names import UnknownEnvironment, read_options
 from marlstone.envs.protocol import Env, HostEnv
 
 __all__ = ["FILE", "JAX_FILE", "Source", "UnknownEnvironment", "is_jax", "make", "parse", "sources"]
@@ -28,10 +29,16 @@ FILE, JAX_FILE = "file", "jax"  # the sources of a user's own file: stepped by P
 class Source:
     """Where environments come from, a line of `marlstone envs`.
 
-    Fields: `name`; `module`, the adapter in this package; `jax`, whether environments are pure JAX functions (fused
-    runtime) or Python objects (worker processes); `packages`, what must be importable; `extra`, the extra of this
-    package that brings them ("" when nothing is needed); `examples`, names that work; `about`, one line; `shown`, what the examples need
-    besides, and `shown_extra`, the extra that brings it.
+    Attributes:
+      name: what comes before the colon.
+      module: the adapter in this package.
+      jax: whether environments are pure JAX functions (fused runtime) or Python objects (worker processes).
+      packages: what must be importable.
+      extra: the extra of this package that brings them ("" when nothing is needed).
+      examples: names that work.
+      about: one line.
+      shown: what the examples need besides.
+      shown_extra: the extra that brings it.
     """
 
     name: str
@@ -46,10 +53,12 @@ class Source:
 
     @property
     def installed(self) -> bool:
+        """Whether environments of this source can be made here."""
         return not self.missing
 
     @property
     def missing(self) -> tuple[str, ...]:
+        """Packages that must still be installed."""
         return tuple(p for p in self.packages if importlib.util.find_spec(p) is None)
 
     @property
@@ -145,7 +154,9 @@ def parse(name: str) -> tuple[str, str, dict[str, Any]]:
             f"(sources: {', '.join(sorted(known))}, or path/file.py:make_env)"
         )
     if source not in known:
-        raise UnknownEnvironment(f"environment {name!r}: unknown source {source!r}: {suggestion(source, known)}; or path/file.py:make_env")
+        raise UnknownEnvironment(
+            f"environment {name!r}: unknown source {source!r}: {suggest(source, sorted(known))}; or path/file.py:make_env"
+        )
     return source, target, options
 
 

@@ -1,10 +1,10 @@
-"""Managers over any environment: a last group of agents that sets the others' goals every `every` rows.
+"""Managers over any environment: a last group of agents that sets the others' goals every `every` steps.
 
-    row     t          t+1 ... t+every      t+every+1 ...
+    step    t          t+1 ... t+every      t+every+1 ...
     goals   g          G       G            G'
     clock   0          1       0            1                managers decide where it is 0: G at t, G' at t + every
 
-Orders reach workers one row later: a row shows everybody its observation before anybody acts in it. Between decisions
+Orders reach workers one step later: a step shows everybody its observation before anybody acts in it. Between decisions
 nobody needs a manager. The game itself is left as it was: its rewards, ends, metrics and agents are passed through.
 
 A goal is a symbol out of `goals`, 0 meaning free. With `leaf`, symbol 2 f + 1 asks to lower feature f of the worker's own
@@ -24,16 +24,24 @@ from marlstone.core.records import record, replace
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.protocol import Env, HostEnv
 
-GOAL = "goal"  # the observation leaf in which a worker is told its goal, one-hot
+GOAL = "goal"  # the observation leaf in which a worker sees its goal, one-hot
 
 
 @dataclass(frozen=True)
 class Managers:
-    """Who leads how many, and how. `every` rows between decisions; `span`, the most workers one manager leads (managers share the team
-    evenly, in the order of agents); `leaf`, the observation leaf whose features goals lower and raise; without one, `roles` symbols.
+    """Who leads how many, and how.
 
-    A manager sees its workers' vector observations and their goals, and how far the clock has run; it is paid the team's reward per
-    worker, on every row, until the team's end, and gives each worker one goal (a MultiDiscrete; workers who are gone are left free).
+    A manager sees its workers' vector observations and their goals, and how far the clock has run. Its reward at every step is the
+    team's reward per worker, until the team's end. Its action gives each worker one goal (a MultiDiscrete; absent workers are left free).
+
+    Attributes:
+      every: steps between decisions, at least 2.
+      span: the most workers one manager leads; managers share the team evenly, in the order of agents.
+      leaf: the observation leaf whose features goals lower and raise; "" for goals without a fixed meaning.
+      roles: how many such goals, where there is no leaf.
+
+    Raises:
+      UserError: a field below its least value.
     """
 
     every: int = 8
@@ -51,7 +59,7 @@ class Managers:
         layout = Layout(self, env.spec)
         if hasattr(env, "reset"):
             return ManagedHost(env, layout)
-        return (ManagedRemembering if hasattr(env, "again") else Managed)(env, layout)
+        return (ManagedPersistent if hasattr(env, "again") else Managed)(env, layout)
 
 
 def _team(it: Managers, spec: Spec) -> tuple[int, int]:
@@ -81,7 +89,7 @@ def _team(it: Managers, spec: Spec) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which manager leads whom, and rows with managers made from rows without. `inner` is the environment's own spec."""
+    """Which manager leads whom, and how steps with managers are made from steps without. `inner` is the environment's own spec."""
 
     managers: Managers
     inner: Spec
@@ -91,10 +99,12 @@ class Layout:
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
+        """How many features a manager sees of each worker, and how many goals there are. Raises `UserError` where managers cannot lead."""
         return _team(self.managers, self.inner)
 
     @property
     def goals(self) -> int:
+        """How many goals a manager chooses from for each worker; 0 is free."""
         return self.sizes[1]
 
     @cached_property
@@ -126,6 +136,7 @@ class Layout:
 
     @cached_property
     def spec(self) -> Spec:
+        """The environment's spec with the group of managers added, and the goal in every worker's observation."""
         inner, (width, goals), (m, k) = self.inner, self.sizes, self.table.shape
         led = tuple(int((row < inner.n).sum()) for row in self.table)
         group = Group(
@@ -140,19 +151,19 @@ class Layout:
         workers = tuple(replace(g, observation={**g.observation, GOAL: Leaf("vector", (goals,))}) for g in inner.groups)
         return replace(inner, groups=(*workers, group), state=inner.state and inner.state + inner.n * goals + 1)
 
-    def begin(self, row: Step) -> tuple[Array, Array]:
-        """Everybody's goal, `[n]`, and the clock at an episode's first row."""
-        xp = row.reward.__array_namespace__()
+    def begin(self, step: Step) -> tuple[Array, Array]:
+        """Everybody's goal, `[n]`, and the clock at an episode's first step."""
+        xp = step.reward.__array_namespace__()
         return xp.zeros(self.inner.n, np.int32), xp.asarray(0, dtype=np.int32)
 
     def after(self, goals: Array, clock: Array, action: Array) -> tuple[Array, Array]:
-        """Goals and clock of the next row; `action` `[m width]`, heeded where managers decide."""
+        """Goals and clock of the next step; `action` `[m width]`, heeded where managers decide."""
         xp = goals.__array_namespace__()
         return xp.where(clock == 0, xp.asarray(action).reshape(-1)[self.slot], goals).astype(np.int32), (clock + 1) % self.managers.every
 
-    def row(self, row: Step, goals: Array, clock: Array) -> Step:
-        """A row of the environment, with managers."""
-        xp, n, (m, k), (width, count) = row.reward.__array_namespace__(), self.inner.n, self.table.shape, self.sizes
+    def row(self, step: Step, goals: Array, clock: Array) -> Step:
+        """A step of the environment, with managers: their observations, rewards and masks, and everybody's goals."""
+        xp, n, (m, k), (width, count) = step.reward.__array_namespace__(), self.inner.n, self.table.shape, self.sizes
         hot = (xp.arange(count) == goals[:, None]).astype(np.float32)
         ran = (xp.asarray(clock) / self.managers.every).astype(np.float32)
 
@@ -163,7 +174,7 @@ class Layout:
             return xp.concat([x, xp.zeros((1, x.shape[1]), x.dtype)])[self.table]
 
         obs, seen, start = [], [], 0
-        for g, leaves in zip(self.inner.groups, row.obs, strict=True):
+        for g, leaves in zip(self.inner.groups, step.obs, strict=True):
             vectors = [leaves[name].astype(np.float32) for name, leaf in g.observation.items() if leaf.kind == "vector"]
             short = width - sum(x.shape[-1] for x in vectors)
             seen.append(xp.concat([*vectors, xp.zeros((g.count, short), np.float32)], axis=-1))
@@ -175,23 +186,23 @@ class Layout:
             "clock": xp.broadcast_to(ran, (m, 1)),
         })  # fmt: skip
         free = np.arange(count) == 0
-        legal = (led(self.allowed & row.present[:, None]) | free).reshape(m, -1)
+        legal = (led(self.allowed & step.present[:, None]) | free).reshape(m, -1)
         one, here = xp.ones(m, np.float32), xp.ones(m, bool)
         return replace(
-            row,
+            step,
             obs=tuple(obs),
-            state=xp.concat([row.state, hot.reshape(-1), ran.reshape(1)]) if self.inner.state else row.state,
-            reward=xp.concat([row.reward, one * row.team_reward / n]),
-            discount=xp.concat([row.discount, one * row.team_discount]),
-            legal=(*row.legal, legal),
-            present=xp.concat([row.present, here]),
-            deciding=xp.concat([row.deciding, here & (clock == 0)]),
+            state=xp.concat([step.state, hot.reshape(-1), ran.reshape(1)]) if self.inner.state else step.state,
+            reward=xp.concat([step.reward, one * step.team_reward / n]),
+            discount=xp.concat([step.discount, one * step.team_discount]),
+            legal=(*step.legal, legal),
+            present=xp.concat([step.present, here]),
+            deciding=xp.concat([step.deciding, here & (clock == 0)]),
         )
 
 
 @record
-class Led:
-    """The environment's state, everybody's goal `[n]`, and the row's place on the clock."""
+class ManagedState:
+    """State of an environment with managers: its own (`env`), everybody's goal (`goals [n]`), and the managers' `clock`."""
 
     env: Any
     goals: Array
@@ -207,27 +218,31 @@ class Managed:
 
     @property
     def spec(self) -> Spec:
+        """The spec with managers."""
         return self.layout.spec
 
-    def _begun(self, env: Any, row: Step) -> tuple[Led, Step]:
-        goals, clock = self.layout.begin(row)
-        return Led(env, goals, clock), self.layout.row(row, goals, clock)
+    def _first_step(self, env: Any, step: Step) -> tuple[ManagedState, Step]:
+        goals, clock = self.layout.begin(step)
+        return ManagedState(env, goals, clock), self.layout.row(step, goals, clock)
 
-    def init(self, key: Array) -> tuple[Led, Step]:
-        return self._begun(*self.env.init(key))
+    def init(self, key: Array) -> tuple[ManagedState, Step]:
+        """A fresh episode: everybody is free, and managers decide."""
+        return self._first_step(*self.env.init(key))
 
-    def step(self, state: Led, action: tuple[Array, ...], key: Array) -> tuple[Led, Step]:
+    def step(self, state: ManagedState, action: tuple[Array, ...], key: Array) -> tuple[ManagedState, Step]:
+        """One joint step; managers' actions become goals where they decide."""
         goals, clock = self.layout.after(state.goals, state.clock, action[-1])
-        env, row = self.env.step(state.env, action[:-1], key)
-        return Led(env, goals, clock), self.layout.row(row, goals, clock)
+        env, step = self.env.step(state.env, action[:-1], key)
+        return ManagedState(env, goals, clock), self.layout.row(step, goals, clock)
 
 
 @dataclass(frozen=True)
-class ManagedRemembering(Managed):
-    """One whose copies outlive their episodes (`protocol.Remembering`)."""
+class ManagedPersistent(Managed):
+    """One whose copies outlive their episodes (`protocol.PersistentEnv`)."""
 
-    def again(self, state: Led, key: Array) -> tuple[Led, Step]:
-        return self._begun(*self.env.again(state.env, key))  # type: ignore[attr-defined]
+    def again(self, state: ManagedState, key: Array) -> tuple[ManagedState, Step]:
+        """A fresh episode of the same copy."""
+        return self._first_step(*self.env.again(state.env, key))  # type: ignore[attr-defined]
 
 
 class ManagedHost:
@@ -239,17 +254,21 @@ class ManagedHost:
 
     @property
     def spec(self) -> Spec:
+        """The spec with managers."""
         return self.layout.spec
 
     def reset(self, seed: int) -> Step:
-        row = self.env.reset(seed)
-        self.goals, self.clock = self.layout.begin(row)
-        return self.layout.row(row, self.goals, self.clock)
+        """A fresh episode: everybody is free, and managers decide."""
+        step = self.env.reset(seed)
+        self.goals, self.clock = self.layout.begin(step)
+        return self.layout.row(step, self.goals, self.clock)
 
     def step(self, action: tuple[Array, ...]) -> Step:
-        row = self.env.step(action[:-1])
+        """One joint step; managers' actions become goals where they decide."""
+        step = self.env.step(action[:-1])
         self.goals, self.clock = self.layout.after(self.goals, self.clock, action[-1])
-        return self.layout.row(row, self.goals, self.clock)
+        return self.layout.row(step, self.goals, self.clock)
 
     def close(self) -> None:
+        """Close the environment."""
         self.env.close()

@@ -1,10 +1,9 @@
 """Names and options as people type them: how an option's value is read, and the error every adapter raises for one it does not know.
 
 ?x=3&speed=0.5&deep=true      whole numbers, decimal numbers, true and false; anything else is text: 007, nan, [1,2]
-?points:=[1,2]&x:="3"         after `:=`, JSON: any type; what a TOML table `[env.options]` says is written so
+?points:=[1,2]&x:="3"         after `:=`, JSON: any type; a TOML table `[env.options]` is written so
 """
 
-import difflib
 import importlib.util
 import json
 import math
@@ -14,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
+from marlstone.core.errors import suggest
+
 NUMBER = re.compile(r"-?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 WORDS = ("none", "null", "nil", "yes", "no", "on", "off")
 
@@ -22,17 +23,7 @@ class UnknownEnvironment(ValueError):
     """A source, an environment, a task or an option that does not exist; the message says which, and what to write instead."""
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` when something close exists, else the list of what there is."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if not close:
-        folded = {k.lower(): k for k in known}
-        close = [folded[c] for c in difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.5)]
-    return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(known)}"
-
-
-def settle(where: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_options(where: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults overridden by `options`; the type of a default is the type of the option (an int may stand for a float).
 
     Raises `UnknownEnvironment` naming the environment, the option, its value and the remedy.
@@ -40,7 +31,7 @@ def settle(where: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) 
     chosen = dict(defaults)
     for key, value in options.items():
         if key not in defaults:
-            raise UnknownEnvironment(f"{where} has no option {key!r} (given {value!r}): {suggestion(key, defaults)}")
+            raise UnknownEnvironment(f"{where} has no option {key!r} (given {value!r}): {suggest(key, sorted(defaults))}")
         expected = type(defaults[key])
         if expected is float and type(value) is int:
             value = float(value)
@@ -64,7 +55,7 @@ def option_value(text: str) -> bool | int | float | str:
     return text
 
 
-def ambiguous(text: str) -> bool:
+def is_ambiguous(text: str) -> bool:
     """Whether text stays text that some reader might take for a number, a list or nothing: `007`, `nan`, `1_000`, `[1,2]`, `none`."""
     if not isinstance(option_value(text), str):
         return False
@@ -111,7 +102,9 @@ def with_options(name: str, options: Mapping[str, Any]) -> str:
             ) from error
         plain = value if isinstance(value, str) else text
         same = (
-            type(option_value(plain)) is type(value) and option_value(plain) == value and not (isinstance(value, str) and ambiguous(plain))
+            type(option_value(plain)) is type(value)
+            and option_value(plain) == value
+            and not (isinstance(value, str) and is_ambiguous(plain))
         )
         escape = lambda t: quote(t, safe="[]{}(),:\"' /+*!$;@")
         named = escape(key).replace(":", "%3A")  # a colon before the equals sign announces JSON
@@ -119,18 +112,18 @@ def with_options(name: str, options: Mapping[str, Any]) -> str:
     return f"{name}{'&' if '?' in name else '?'}{'&'.join(items)}" if items else name
 
 
-def doubtful(name: str) -> list[str]:
+def ambiguous_options(name: str) -> list[str]:
     """One note for each option of a name that was read as text and may have been meant otherwise."""
     notes = []
     for item in filter(None, name.partition("?")[2].split("&")):
         key, _, text = item.partition("=")
-        if not key.endswith(":") and ambiguous(unquote(text)):
+        if not key.endswith(":") and is_ambiguous(unquote(text)):
             remedy = f"for another type write {key}:=... (JSON), or a table [env.options]"
             notes.append(f"option {unquote(key)} = {unquote(text)!r} is taken as text; {remedy}")
     return notes
 
 
-def versions(paths: Iterable[str], prefix: str = "") -> list[str]:
+def installed_versions(paths: Iterable[str], prefix: str = "") -> list[str]:
     """Installed modules that are these in another version, oldest first, without `prefix`: `sisl.pursuit_v5` for `sisl.pursuit_v4`."""
     found: dict[str, int] = {}
     for path in paths:

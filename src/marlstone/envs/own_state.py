@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from marlstone.envs.conformance import place
+from marlstone.envs.conformance import source_location
 from marlstone.envs.guards import Report
 
 
@@ -21,8 +21,12 @@ def _asked(env: Any) -> np.ndarray:
 
 
 @dataclass
-class OwnState:
-    """`last`: the last state that could be had, `[s]`."""
+class EnvState:
+    """Reads the environment's own `state()` and falls back to the last one that worked.
+
+    Attributes:
+      last: the last state that could be had, `[s]`.
+    """
 
     last: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
@@ -35,7 +39,7 @@ class OwnState:
         except NotImplementedError:
             return False
         except Exception as error:  # noqa: BLE001  whatever a user's code raises
-            at = place(env, "state") if callable(env.state) else where
+            at = source_location(env, "state") if callable(env.state) else where
             notices.append(f"{at}: state() does not work ({type(error).__name__}: {error}): the state is all observations, concatenated")
             return False
         return True

@@ -4,7 +4,7 @@
 
 Agents may die, appear late, come back or wait; all their names stand in `possible_agents`. Termination sets an agent's discount to 0,
 from the step where it ended until it is back; truncation keeps 1 and the final observation, from which learners bootstrap. `mpe2`
-environments stop after 25 steps unless told otherwise.
+environments stop after 25 steps unless `max_cycles` is given.
 """
 
 import importlib
@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.conformance import NonConforming, by_agent, first_reset, five, located, place, refuse_structural
+from marlstone.envs.conformance import NonConforming, by_agent, first_reset, five_values, located, refuse_structural, source_location
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import Report, refuse
-from marlstone.envs.host_row import flag, host_row, number
-from marlstone.envs.names import UnknownEnvironment, versions
-from marlstone.envs.own_state import OwnState
-from marlstone.envs.snapshots import brought_back, kept
+from marlstone.envs.host_step import as_flag, as_number, host_step
+from marlstone.envs.names import UnknownEnvironment, installed_versions
+from marlstone.envs.own_state import EnvState
+from marlstone.envs.snapshots import restore_snapshot, take_snapshot
 from marlstone.envs.spaces import masks_in
-from marlstone.envs.true_metrics import declared, reported
+from marlstone.envs.true_metrics import declared_metrics, reported_metrics
 
 HORIZONS = ("max_cycles", "max_episode_steps")  # attributes that hint at how long episodes are; what they count differs (`Spec.horizon`)
 
@@ -50,7 +50,7 @@ def parallel(env: Any, where: str) -> tuple[Any, bool]:
 
 
 class PettingZooEnv:
-    """One ParallelEnv as a `HostEnv`. `report` decides what a bad value in a row does (`guards.refuse` unless replaced).
+    """One ParallelEnv as a `HostEnv`. `report` decides what a bad value in a step does (`guards.refuse` unless replaced).
 
     `notices` holds what was settled while building and a person should know. The environment's own `state()` is asked unless
     `without_state` is called before `spec` is first read; where it does not work, the state is all observations, concatenated.
@@ -71,11 +71,11 @@ class PettingZooEnv:
         self._arranged = arrange(
             names, {a: self._space("observation", a) for a in names}, {a: self._space("action", a) for a in names}
         )  # fmt: skip
-        self._metrics = declared(self._env, where)
+        self._metrics = declared_metrics(self._env, where)
         self._index = {a: i for i, a in enumerate(self._arranged.agents)}
         self._live: set[str] = set()
         self._gone: set[str] = set()
-        self._state: OwnState | None = None  # not asked while building
+        self._state: EnvState | None = None  # not asked while building
         unwrapped = getattr(self._env, "unwrapped", self._env)
         found = (getattr(unwrapped, name, None) for name in HORIZONS)
         rounds = next((h for h in found if isinstance(h, int) and h > 0), None)
@@ -86,10 +86,11 @@ class PettingZooEnv:
         if not type(unwrapped).__module__.startswith(
             "mpe2."
         ):  # its state is all observations again, computed anew: ours, for more (tested)
-            self._state = OwnState()
+            self._state = EnvState()
 
     @cached_property
     def spec(self) -> Spec:
+        """Groups by observation and action structure; the state is the environment's own `state()` where it works."""
         if self._state is not None and not self._state.found(self._env, self._where, self.notices):
             self._state = None
         return Spec(
@@ -98,7 +99,7 @@ class PettingZooEnv:
 
     @property
     def wiring(self) -> Mapping[str, Any]:
-        """How its dictionaries become groups (`grouping.rearranged`)."""
+        """How its dictionaries become groups (`grouping.arrangement_from_json`)."""
         return self._arranged.wiring
 
     def without_state(self) -> None:
@@ -106,14 +107,16 @@ class PettingZooEnv:
         self._state = None
 
     def reset(self, seed: int) -> Step:
+        """A fresh episode of this seed."""
         _ = self.spec  # whether there is a state of its own is settled first
         return self._opening(*self._first(seed))
 
     def step(self, action: tuple[Array, ...]) -> Step:
+        """One joint step: actions go to the agents that are live; who ended, left or came is found from what is returned."""
         env, arranged = self._env, self._arranged
         asked = set(env.agents)
         chosen = {a: x for a, x in zip(arranged.agents, arranged.act(action), strict=True) if a in asked}
-        got = five(env.step(chosen), env, "observations, rewards, terminations, truncations, infos")
+        got = five_values(env.step(chosen), env, "observations, rewards, terminations, truncations, infos")
         seen, rewards, terminations, truncations = (
             by_agent(x, env, "step", name) for x, name in zip(got, ("observations", "rewards", "terminations", "truncations"), strict=False)
         )
@@ -122,12 +125,12 @@ class PettingZooEnv:
         reward, discount = np.zeros(n, np.float32), np.ones(n, np.float32)
         discount[[self._index[a] for a in self._gone]] = 0.0  # nothing is to come while it is gone
         for agent, value in rewards.items():
-            reward[self._place(agent, "step", "rewards")] = number(value, agent, "reward", self.report)
+            reward[self._place(agent, "step", "rewards")] = as_number(value, agent, "reward", self.report)
         ending: dict[str, bool] = {}  # agent -> terminated
         over = set()  # whoever is reported to have ended, in this step or before
         for agent in {**terminations, **truncations}:
-            terminated = flag(terminations.get(agent, False), agent, "termination", self.report)
-            if not (terminated or flag(truncations.get(agent, False), agent, "truncation", self.report)):
+            terminated = as_flag(terminations.get(agent, False), agent, "termination", self.report)
+            if not (terminated or as_flag(truncations.get(agent, False), agent, "truncation", self.report)):
                 continue
             over.add(agent)
             if agent in self._index and agent not in self._gone:
@@ -144,18 +147,21 @@ class PettingZooEnv:
         self._live = left
         needed = left | {a for a, terminated in ending.items() if not terminated}  # a termination needs no last observation
         finished = last and bool(ending) and all(ending.values())
-        return self._row(seen, infos, reward, discount, 0.0 if finished else 1.0, present, needed, first=False, last=last)
+        return self._make_step(seen, infos, reward, discount, 0.0 if finished else 1.0, present, needed, first=False, last=last)
 
     def snapshot(self) -> Any:
-        return kept(self, ("_env", "_live", "_gone", "_state"))
+        """A deep copy of the environment's state (`snapshots`)."""
+        return take_snapshot(self, ("_env", "_live", "_gone", "_state"))
 
     def restore(self, state: Any) -> None:
-        brought_back(self, state)
+        """Go back to a snapshot."""
+        restore_snapshot(self, state)
 
     def close(self) -> None:
+        """Close the environment."""
         self._env.close()
 
-    def _row(
+    def _make_step(
         self,
         seen: Mapping[str, Any],
         infos: Mapping[str, Any],
@@ -187,10 +193,10 @@ class PettingZooEnv:
             turn = self._env.aec_env.agent_selection
             deciding &= np.arange(len(present)) == self._index[turn]
         state = arranged.default_state(obs) if self._state is None else self._state.read(self._env, last, self.report)
-        return host_row(
+        return host_step(
             obs, state, legal, reward, discount=discount, team_discount=team_discount,
             first=first, last=last, present=present, deciding=deciding,
-            metrics=reported(None if first else infos, self._metrics, self.report),
+            metrics=reported_metrics(None if first else infos, self._metrics, self.report),
         )  # fmt: skip
 
     def _opening(self, seen: Mapping[str, Any], infos: Mapping[str, Any]) -> Step:
@@ -199,10 +205,12 @@ class PettingZooEnv:
         present = np.zeros(n, bool)
         for agent in self._live:
             present[self._place(agent, "reset", "agents")] = True
-        return self._row(seen, infos, np.zeros(n, np.float32), np.ones(n, np.float32), 1.0, present, self._live, first=True, last=False)
+        return self._make_step(
+            seen, infos, np.zeros(n, np.float32), np.ones(n, np.float32), 1.0, present, self._live, first=True, last=False
+        )
 
     def _first(self, seed: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        got, where = first_reset(self._env, seed), place(self._env, "reset")
+        got, where = first_reset(self._env, seed), source_location(self._env, "reset")
         if not (isinstance(got, tuple) and len(got) == 2 and isinstance(got[0], Mapping)):
             what = (
                 f"{len(got)} values"
@@ -235,7 +243,7 @@ class PettingZooEnv:
                 names = list(self._index)
                 known = f"[{', '.join(map(repr, names[:6]))}{', ...' if len(names) > 6 else ''}]"
                 raise NonConforming(
-                    f"{place(self._env, method)}: {agent!r} (in {field}) is not in possible_agents {known}: "
+                    f"{source_location(self._env, method)}: {agent!r} (in {field}) is not in possible_agents {known}: "
                     "list every name there, or reuse names"
                 )
 
@@ -279,7 +287,7 @@ def _module(name: str) -> Any:
             if error.name and not path.startswith(error.name):
                 raise ModuleNotFoundError(f"pettingzoo:{name} needs the package {error.name!r}: pip install {error.name}") from error
             tried.append(path)
-    if others := versions(tried, "pettingzoo."):
+    if others := installed_versions(tried, "pettingzoo."):
         raise UnknownEnvironment(
             f"pettingzoo:{name} is not installed, but {' and '.join(others)} {'are' if len(others) > 1 else 'is'}: "
             f"write pettingzoo:{others[-1]}"

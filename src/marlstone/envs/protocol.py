@@ -1,31 +1,53 @@
-"""The one protocol every environment is brought to, and its two vectorized forms.
+"""The one protocol every environment is brought to, and its vectorized form.
 
 `Env` is one environment written in JAX: pure functions, no autoreset. `VectorEnv` is many stepped together, with
-next-step autoreset: the row after an end is a reset row (`first`), whose action is ignored. The fused runtime steps a
-`Vectorized` (JAX); the host runtime steps worker processes. Both answer in `Step` rows with a leading `[b]`.
+next-step autoreset: the step after an end is a reset (`first`), whose action is ignored. The fused runtime steps a
+`Vectorized` (JAX); the host runtime steps worker processes. Both return a `Step` with a leading `[b]`.
 """
 
-from typing import Any, Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
 
 from marlstone.core.types import Array, Spec, Step
 
+if TYPE_CHECKING:
+    from jaxtyping import Shaped
+
 
 class Env(Protocol):
-    """One JAX environment. `action` is per group, as `ActionSpace.emit` gives it, `[n_g ...]`.
-
-    One that remembers across its episodes is `Remembering`.
-    """
+    """One JAX environment: pure functions, so that it can be compiled and vmapped. One whose copies outlive their episodes is a
+    `PersistentEnv`."""
 
     @property
-    def spec(self) -> Spec: ...
+    def spec(self) -> Spec:
+        """Groups of agents, length of the state, declared metrics. Always the same; known without running anything."""
+
     def init(self, key: Array) -> tuple[Any, Step]:
-        """A fresh episode: `first` is True, rewards are 0, discounts 1."""
+        """A fresh episode.
 
-    def step(self, state: Any, action: tuple[Array, ...], key: Array) -> tuple[Any, Step]:
-        """One joint step. Never called after a row whose `last` is True: the vectorizer resets instead."""
+        Args:
+          key: one JAX key; all randomness of the beginning comes from it.
+
+        Returns:
+          The environment's state, any pytree of arrays of constant shapes, and the first step: `first` is True, `last` False, rewards are
+          0, discounts 1.
+        """
+
+    def step(self, state: Any, action: tuple[Shaped[Array, "n_g ..."], ...], key: Array) -> tuple[Any, Step]:
+        """One joint step. Never called after a step whose `last` is True: the vectorizer resets instead.
+
+        Args:
+          state: as `init` or the last `step` returned it.
+          action: per group, as `ActionSpace.emit` gives it: indices, or numbers in (-1, 1).
+          key: one JAX key, fresh for every step.
+
+        Returns:
+          The next state and what agents see now, with the reward that this action earned.
+        """
 
 
-class Remembering(Env, Protocol):
+class PersistentEnv(Env, Protocol):
     """An environment whose copies outlive their episodes: they age, wear or drift. The vectorizer resets it by `again`, not `init`."""
 
     def again(self, state: Any, key: Array) -> tuple[Any, Step]:
@@ -33,29 +55,48 @@ class Remembering(Env, Protocol):
 
 
 class HostEnv(Protocol):
-    """One environment that only Python can step: the same rows, in NumPy."""
+    """One environment that only Python can step: the same steps, in NumPy. It keeps its state to itself."""
 
     @property
-    def spec(self) -> Spec: ...
-    def reset(self, seed: int) -> Step: ...
-    def step(self, action: tuple[Array, ...]) -> Step: ...
-    def close(self) -> None: ...
+    def spec(self) -> Spec:
+        """Groups of agents, length of the state, declared metrics. Always the same, also before the first `reset`."""
+
+    def reset(self, seed: int) -> Step:
+        """A fresh episode, all of whose randomness comes from `seed`: the same seed and actions give the same episode, bit for bit.
+
+        May be called at any time, also within an episode.
+        """
+
+    def step(self, action: tuple[Shaped[Array, "n_g ..."], ...]) -> Step:
+        """One joint step. `action` is per group, as `ActionSpace.emit` gives it. Never called after a step whose `last` is True.
+
+        Whatever it raises counts as a fault: the episode is given up and the environment is built anew (`guards`).
+        """
+
+    def close(self) -> None:
+        """Free what the environment holds: processes, sockets, windows. Called once, at the end."""
 
 
-class Revisitable(HostEnv, Protocol):
+class SnapshotEnv(HostEnv, Protocol):
     """A host environment that can go back, random numbers included: then credit can be audited in it."""
 
     def snapshot(self) -> Any:
-        """Where it is now; what is done later must not reach into it."""
+        """The state it is in; what is done later must not change the snapshot."""
 
     def restore(self, state: Any) -> None:
-        """Go back to `state`, which may be asked for again. Bit for bit: this is checked before it is trusted."""
+        """Go back to `state`, which may be restored again. Bit for bit: this is checked before it is trusted."""
 
 
 class VectorEnv(Protocol):
-    """`b` environments stepped together, autoresetting. State is opaque (None on the host, where it lives in processes)."""
+    """`b` environments stepped together, with next-step autoreset. State is opaque (None on the host, where it lives in processes)."""
 
     @property
-    def spec(self) -> Spec: ...
-    def init(self, keys: Array) -> tuple[Any, Step]: ...
-    def step(self, state: Any, action: tuple[Array, ...], keys: Array) -> tuple[Any, Step]: ...
+    def spec(self) -> Spec:
+        """The spec of each of them."""
+
+    def init(self, keys: Shaped[Array, "b ..."]) -> tuple[Any, Step]:
+        """Fresh episodes everywhere, one key each; the step has a leading `[b]`."""
+
+    def step(self, state: Any, action: tuple[Shaped[Array, "b n_g ..."], ...], keys: Shaped[Array, "b ..."]) -> tuple[Any, Step]:
+        """One joint step of every environment, or a reset of those whose last step was the end of an episode (`first` is True there, the
+        action is ignored)."""

@@ -13,13 +13,13 @@ CANNOT = {"sumo": "SUMO's simulator keeps its state in native code, and its save
 """Sources whose environments cannot go back, and why."""
 
 
-def kept(env: Any, fields: tuple[str, ...]) -> Any:
+def take_snapshot(env: Any, fields: tuple[str, ...]) -> Any:
     """A snapshot of an adapter's mutable `fields`, copied together, and of the global random states."""
     return _copied({f: getattr(env, f) for f in fields}), np.random.get_state(), random.getstate()
 
 
-def brought_back(env: Any, state: Any) -> None:
-    """Put `env` where it was when `state` was `kept`; `state` stays good for more."""
+def restore_snapshot(env: Any, state: Any) -> None:
+    """Put `env` where it was when `state` was taken (`take_snapshot`); `state` stays good for more."""
     fields, drawn, also = state
     for name, value in _copied(fields).items():
         setattr(env, name, value)

@@ -1,7 +1,7 @@
 """From Gymnasium spaces to leaves and actions: which numbers an agent sees, and how its choice becomes the environment's.
 
-`perceive` cuts an observation space into `Part`s, one per leaf; `actuate` turns an action space into an `Actuator`. What
-neither can express is refused by name, with the remedy.
+`observation_parts` cuts an observation space into `ObservationPart`s, one per leaf; `make_actuator` turns an action space into an
+`Actuator`. What neither can express is refused by name, with the remedy.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,13 +42,17 @@ class UnsupportedSpace(ValueError):
 
 
 @dataclass(frozen=True)
-class Part:
-    """One leaf of one agent's observation.
+class ObservationPart:
+    """One leaf of one agent's observation, and how it is checked and written.
 
-    Fields: `name`; `path`, keys from the observation down to it; `leaf`, unpadded; `shape`, what the environment must
-    return there; `real`, whether it may be fractional (else a float there is a wrong dtype); `encode`, from a checked
-    array to the leaf's numbers (None: as they are); `limits`, the least and the largest value that are no fault, and the bounds that
-    others are clipped to (None: any number is fine).
+    Attributes:
+      name: of the leaf.
+      path: keys from the observation down to it.
+      leaf: unpadded.
+      shape: what the environment must return there.
+      real: whether it may be fractional; if not, a float there is a wrong dtype.
+      encode: from a checked array to the leaf's numbers (None: as they are).
+      limits: the least and the greatest value that are no fault, and the bounds that others are clipped to (None: any number is fine).
     """
 
     name: str
@@ -61,7 +65,7 @@ class Part:
 
 
 def _one_hots(sizes: tuple[int, ...], starts: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
-    """Whole numbers to concatenated one-hot vectors; a number outside its range says nothing (zeros)."""
+    """Whole numbers to concatenated one-hot vectors; a number outside its range becomes zeros."""
     tables = [np.arange(s, s + n) for n, s in zip(sizes, starts, strict=True)]
 
     def encode(x: np.ndarray) -> np.ndarray:
@@ -88,7 +92,7 @@ def _counts(sizes: Any, starts: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return low, high, low, high
 
 
-def _part(space: gs.Space, agent: str, path: tuple[Any, ...]) -> Part:
+def _part(space: gs.Space, agent: str, path: tuple[Any, ...]) -> ObservationPart:
     name = "/".join(str(p) for p in path) or "obs"
     match space:
         case gs.Box():
@@ -96,25 +100,25 @@ def _part(space: gs.Space, agent: str, path: tuple[Any, ...]) -> Part:
             real = np.issubdtype(space.dtype, np.floating)
             if len(shape) == 3 and min(shape[:2]) >= SMALLEST_IMAGE:
                 kind = "uint8" if space.dtype == np.uint8 else "float32"
-                return Part(name, path, Leaf("image", shape, kind), shape, real, None, _far(space))
+                return ObservationPart(name, path, Leaf("image", shape, kind), shape, real, None, _far(space))
             flat = None if len(shape) == 1 else (lambda x: x.reshape(-1))
-            return Part(name, path, Leaf("vector", (int(np.prod(shape)),)), shape, real, flat, _far(space))
+            return ObservationPart(name, path, Leaf("vector", (int(np.prod(shape)),)), shape, real, flat, _far(space))
         case gs.Discrete():
             n, start = int(space.n), int(space.start)
-            return Part(name, path, Leaf("vector", (n,)), (), False, _one_hots((n,), (start,)), _counts(n, start))
+            return ObservationPart(name, path, Leaf("vector", (n,)), (), False, _one_hots((n,), (start,)), _counts(n, start))
         case gs.MultiDiscrete():
             sizes = tuple(int(n) for n in space.nvec.reshape(-1))
             starts = tuple(int(s) for s in np.broadcast_to(space.start, space.nvec.shape).reshape(-1))
             limits = _counts(space.nvec, space.start)
-            return Part(name, path, Leaf("vector", (sum(sizes),)), space.nvec.shape, False, _one_hots(sizes, starts), limits)
+            return ObservationPart(name, path, Leaf("vector", (sum(sizes),)), space.nvec.shape, False, _one_hots(sizes, starts), limits)
         case gs.MultiBinary():
             leaf, shape = Leaf("vector", (int(np.prod(space.shape)),)), tuple(space.shape)
-            return Part(name, path, leaf, shape, False, lambda x: x.reshape(-1), _counts(2, 0))
+            return ObservationPart(name, path, leaf, shape, False, lambda x: x.reshape(-1), _counts(2, 0))
     remedy = "give numbers instead, as a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these"
     raise UnsupportedSpace(agent, f"observation {name!r}", space, remedy)
 
 
-def perceive(space: gs.Space | None, agent: str, actions: int = 0) -> tuple[tuple[Part, ...], tuple[Any, ...] | None]:
+def observation_parts(space: gs.Space | None, agent: str, actions: int = 0) -> tuple[tuple[ObservationPart, ...], tuple[Any, ...] | None]:
     """The parts of an observation space, in a fixed order, and where in it the legal actions stand (None: not in it).
 
     `actions` is how many numbers a mask has. An entry of a Dict, however deep, is the mask if it is called `action_mask`, or by another
@@ -123,7 +127,7 @@ def perceive(space: gs.Space | None, agent: str, actions: int = 0) -> tuple[tupl
     """
     if not isinstance(space, gs.Space):
         raise UnsupportedSpace(agent, "observation space", space, "declare a Gymnasium space for every agent")
-    parts: list[Part] = []
+    parts: list[ObservationPart] = []
     masks: list[tuple[Any, ...]] = []
 
     def is_mask(key: Any, inner: gs.Space) -> bool:
@@ -158,10 +162,13 @@ def perceive(space: gs.Space | None, agent: str, actions: int = 0) -> tuple[tupl
 
 @dataclass(frozen=True)
 class Actuator:
-    """One agent's action space.
+    """One agent's action space, and how a choice becomes the environment's action.
 
-    Fields: `kind` and `sizes` (options per choice, or numbers of a Box); `act`, from this agent's row of the group's
-    emitted action to what the environment takes: what the space's own `contains` accepts, of the type its `sample` gives.
+    Attributes:
+      kind: `Discrete`, `MultiDiscrete` or `Box`.
+      sizes: options per choice, or numbers of a Box.
+      act: from this agent's entry of the group's emitted action to what the environment takes: what the space's own `contains` accepts, of
+        the type its `sample` gives.
     """
 
     kind: str
@@ -206,7 +213,7 @@ class Actuator:
         return out, free > 0
 
 
-def actuate(space: gs.Space | None, agent: str) -> Actuator:
+def make_actuator(space: gs.Space | None, agent: str) -> Actuator:
     """The actuator of an action space. Raises `UnsupportedSpace`, for Boxes without finite bounds too."""
     match space:
         case gs.Discrete():
@@ -244,7 +251,7 @@ def _compound(space: gs.Tuple | gs.Dict, agent: str) -> Actuator:
     """A Tuple or Dict of choices as one MultiDiscrete, of Boxes as one Box. Raises `UnsupportedSpace` for a mixture."""
     keys = list(space.spaces) if isinstance(space, gs.Dict) else None
     spaces = list(space.spaces.values()) if isinstance(space, gs.Dict) else space.spaces
-    inner = [actuate(s, agent) for s in spaces]
+    inner = [make_actuator(s, agent) for s in spaces]
     boxes = [x.kind == "Box" for x in inner]
     if any(boxes) and not all(boxes):
         raise UnsupportedSpace(agent, "action space", space, "it mixes choices and numbers: give either choices alone, or Boxes alone")

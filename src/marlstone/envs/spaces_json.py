@@ -34,23 +34,23 @@ def space_to_json(space: gs.Space) -> Json:
     raise ValueError(f"{space} cannot be written: use Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple")
 
 
-def space_from_json(said: Json) -> gs.Space:
+def space_from_json(plain: Json) -> gs.Space:
     """The inverse of `space_to_json`. Raises ValueError for a kind that it does not write."""
-    kind = said["kind"]
+    kind = plain["kind"]
     if kind == "Discrete":
-        return gs.Discrete(said["n"], start=said["start"])
+        return gs.Discrete(plain["n"], start=plain["start"])
     if kind == "MultiDiscrete":
-        return gs.MultiDiscrete(np.array(said["nvec"]), dtype=said["dtype"], start=np.array(said["start"]))
+        return gs.MultiDiscrete(np.array(plain["nvec"]), dtype=plain["dtype"], start=np.array(plain["start"]))
     if kind == "MultiBinary":
-        return gs.MultiBinary(said["shape"])
+        return gs.MultiBinary(plain["shape"])
     if kind == "Box":
-        dtype = np.dtype(said["dtype"])
-        low, high = (np.broadcast_to(np.array(said[k], float), said["shape"]).astype(dtype) for k in ("low", "high"))
-        return gs.Box(low, high, tuple(said["shape"]), dtype.type)
+        dtype = np.dtype(plain["dtype"])
+        low, high = (np.broadcast_to(np.array(plain[k], float), plain["shape"]).astype(dtype) for k in ("low", "high"))
+        return gs.Box(low, high, tuple(plain["shape"]), dtype.type)
     if kind == "Dict":
-        return gs.Dict([(key, space_from_json(inner)) for key, inner in said["spaces"]])
+        return gs.Dict([(key, space_from_json(inner)) for key, inner in plain["spaces"]])
     if kind == "Tuple":
-        return gs.Tuple([space_from_json(inner) for inner in said["spaces"]])
+        return gs.Tuple([space_from_json(inner) for inner in plain["spaces"]])
     raise ValueError(f"a space of kind {kind!r} cannot be read: write it with this version of the package")
 
 
@@ -59,9 +59,9 @@ def spaces_to_json(spaces: Mapping[str, gs.Space]) -> Json:
     return {agent: space_to_json(space) for agent, space in spaces.items()}
 
 
-def spaces_from_json(said: Mapping[str, Json]) -> dict[str, gs.Space]:
+def spaces_from_json(plain: Mapping[str, Json]) -> dict[str, gs.Space]:
     """The inverse of `spaces_to_json`."""
-    return {agent: space_from_json(space) for agent, space in said.items()}
+    return {agent: space_from_json(space) for agent, space in plain.items()}
 
 
 def _bound(x: np.ndarray) -> Any:

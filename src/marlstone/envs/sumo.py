@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Metric, Spec, Step
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import refuse
-from marlstone.envs.host_row import host_row
-from marlstone.envs.names import UnknownEnvironment, settle, suggestion
+from marlstone.envs.host_step import host_step
+from marlstone.envs.names import UnknownEnvironment, resolve_options
 
 ONE_PER_PROCESS = True  # libsumo keeps one simulation per process
 OPTIONS = {"seconds": 3600, "delta": 5, "yellow": 2, "min_green": 5, "reward": "diff-waiting-time"}
@@ -74,7 +75,7 @@ def _configuration(folder: Path) -> tuple[str, str, int]:
     def value(name: str) -> str:
         node = root.find(f".//{name}")
         if node is None:
-            raise UnknownEnvironment(f"sumo:{folder.name}: its .sumocfg says no {name}: add it there")
+            raise UnknownEnvironment(f"sumo:{folder.name}: its .sumocfg has no {name}: add it there")
         return node.attrib["value"]
 
     routes = ",".join(str(folder / r.strip()) for r in value("route-files").split(","))
@@ -90,17 +91,17 @@ class SumoEnv:
         where = f"sumo:{name}"
         known = networks()
         if name not in known:
-            raise UnknownEnvironment(f"{where}: no network {name!r} comes with sumo-rl: {suggestion(name, known)}")
-        chosen = settle(where, options, OPTIONS)
+            raise UnknownEnvironment(f"{where}: no network {name!r} comes with sumo-rl: {suggest(name, sorted(known))}")
+        chosen = resolve_options(where, options, OPTIONS)
         if chosen["reward"] not in REWARDS:
-            raise UnknownEnvironment(f"{where}: option reward is {chosen['reward']!r}: {suggestion(chosen['reward'], REWARDS)}")
+            raise UnknownEnvironment(f"{where}: option reward is {chosen['reward']!r}: {suggest(chosen['reward'], sorted(REWARDS))}")
         if not 0 < chosen["yellow"] < chosen["delta"] <= chosen["seconds"]:
             given = {k: chosen[k] for k in ("yellow", "delta", "seconds")}
             raise UnknownEnvironment(f"{where}: options are {given}: 0 < yellow < delta <= seconds must hold")
         if _open:
             raise OneSimulation(
                 f"{where}: this process already runs {_open[0].where}, and libsumo holds one simulation per process: close it first, "
-                "or give each environment a worker process of its own (runtime.workers does)"
+                "or give each environment a worker process of its own (the host runtime does)"
             )
         sumo_rl, self._lib = _load()
         net, routes, begin = _configuration(known[name])
@@ -130,21 +131,24 @@ class SumoEnv:
 
     @property
     def spec(self) -> Spec:
+        """One group of traffic lights."""
         return self._spec
 
     @property
     def wiring(self) -> Mapping[str, Any]:
-        """How its dictionaries become groups (`grouping.rearranged`)."""
+        """How its dictionaries become groups (`grouping.arrangement_from_json`)."""
         return self._arranged.wiring
 
     def reset(self, seed: int) -> Step:
+        """The hour from its beginning, with this seed's traffic."""
         with _silence():
             self._sumo.reset(seed=seed % 2**31)
         self._signals = [self._sumo.traffic_signals[a] for a in self._arranged.agents]
         self._lanes = [[(lane, s.lanes_length[lane]) for lane in s.lanes] for s in self._signals]
-        return self._row(np.zeros(len(self._signals), np.float32), first=True)
+        return self._make_step(np.zeros(len(self._signals), np.float32), first=True)
 
     def step(self, action: tuple[Array, ...]) -> Step:
+        """Set the next phases and simulate `delta` seconds."""
         for signal, phase in zip(self._signals, self._arranged.act(action), strict=True):
             signal.set_next_phase(phase)
         now, simulate = int(self._lib.simulation.getTime()), self._lib.simulationStep
@@ -158,26 +162,27 @@ class SumoEnv:
         for s in self._signals:
             s.time_since_last_phase_change += self._delta
         reward = np.array([s.compute_reward() for s in self._signals], np.float32)
-        return self._row(reward, last=now + self._delta >= self._end)
+        return self._make_step(reward, last=now + self._delta >= self._end)
 
     def close(self) -> None:
+        """End the simulation, so that this process may start another."""
         if self in _open:
             with _silence():
                 self._sumo.close()
             _open.remove(self)
 
-    def _row(self, reward: np.ndarray, first: bool = False, last: bool = False) -> Step:
+    def _make_step(self, reward: np.ndarray, first: bool = False, last: bool = False) -> Step:
         arranged, obs = self._arranged, self._arranged.blank()
-        arranged.write({s.id: self._sight(s, lanes) for s, lanes in zip(self._signals, self._lanes, strict=True)}, obs, self.report)
+        arranged.write({s.id: self._observe(s, lanes) for s, lanes in zip(self._signals, self._lanes, strict=True)}, obs, self.report)
         vehicle = self._lib.vehicle
         here = vehicle.getIDList()
         waiting = [vehicle.getWaitingTime(v) for v in here]
         stopped = sum(vehicle.getSpeed(v) < 0.1 for v in here)
         metrics = {"mean_waiting_time": float(np.mean(waiting)) if here else 0.0, "stopped": stopped}
         legal, _ = arranged.legal({}, self.report)
-        return host_row(obs, arranged.default_state(obs), legal, reward, first=first, last=last, metrics=metrics)
+        return host_step(obs, arranged.default_state(obs), legal, reward, first=first, last=last, metrics=metrics)
 
-    def _sight(self, signal: Any, lanes: list[tuple[str, float]]) -> np.ndarray:
+    def _observe(self, signal: Any, lanes: list[tuple[str, float]]) -> np.ndarray:
         """sumo-rl's default observation: phase (one-hot), may it change, density and queue of each lane, as shares of its room."""
         lane_api = self._lib.lane
         phase = [0.0] * signal.num_green_phases

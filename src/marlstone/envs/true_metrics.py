@@ -14,19 +14,20 @@ from marlstone.core.errors import suggest
 from marlstone.core.types import Metric
 from marlstone.envs.conformance import NonConforming
 from marlstone.envs.guards import Report
-from marlstone.envs.host_row import number
+from marlstone.envs.host_step import as_number
 
 WAYS = {"better": ("up", "down"), "reduce": ("sum", "mean", "last")}
 
 
-def declared(env: Any, where: str) -> dict[str, Metric]:
-    """What `env.true_metrics` says, by name; none where it says nothing. Raises `NonConforming` naming the metric and the remedy."""
-    said = getattr(getattr(env, "unwrapped", env), "true_metrics", None)
-    if said is None:
+def declared_metrics(env: Any, where: str) -> dict[str, Metric]:
+    """What `env.true_metrics` declares, by name; none where it declares nothing. Raises `NonConforming` naming the metric and the
+    remedy."""
+    given = getattr(getattr(env, "unwrapped", env), "true_metrics", None)
+    if given is None:
         return {}
-    if not isinstance(said, Mapping):
-        raise NonConforming(f'{where}: true_metrics is {said!r}: give names and which way is better, {{"delivered": "up"}}')
-    return {str(name): _metric(str(name), how, where) for name, how in said.items()}
+    if not isinstance(given, Mapping):
+        raise NonConforming(f'{where}: true_metrics is {given!r}: give names and which way is better, {{"delivered": "up"}}')
+    return {str(name): _metric(str(name), how, where) for name, how in given.items()}
 
 
 def _metric(name: str, how: Any, where: str) -> Metric:
@@ -41,8 +42,8 @@ def _metric(name: str, how: Any, where: str) -> Metric:
     return Metric(**fields)
 
 
-def reported(infos: Any, metrics: Mapping[str, Metric], report: Report) -> dict[str, float]:
-    """This step's values: a team's info has them itself; of infos by agent those that have one are summed. 0 where nobody says one."""
+def reported_metrics(infos: Any, metrics: Mapping[str, Metric], report: Report) -> dict[str, float]:
+    """This step's values: a team's info has them itself; of infos by agent those that have one are summed. 0 where nobody reports one."""
     if not metrics:
         return {}
     own = infos if isinstance(infos, Mapping) else {}
@@ -52,8 +53,8 @@ def reported(infos: Any, metrics: Mapping[str, Metric], report: Report) -> dict[
     out = {}
     for name in metrics:
         if name in own and not isinstance(own[name], Mapping):
-            out[name] = number(own[name], "team", f"info {name!r}", report)
+            out[name] = as_number(own[name], "team", f"info {name!r}", report)
         else:
-            found = [number(x[name], str(a), f"info {name!r}", report) for a, x in by_agent.items() if name in x]
+            found = [as_number(x[name], str(a), f"info {name!r}", report) for a, x in by_agent.items() if name in x]
             out[name] = float(sum(found))
     return out

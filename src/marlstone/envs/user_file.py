@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from marlstone.core.errors import suggest
 from marlstone.core.types import Spec
 from marlstone.core.user_code import failed, load
-from marlstone.envs.names import UnknownEnvironment, suggestion
+from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.protocol import Env, HostEnv
 
 __all__ = ["adapt", "load", "make"]
@@ -30,7 +31,7 @@ def make(path: str, factory: str, options: Mapping[str, Any], jax: bool = False)
     function = getattr(module, factory, None)
     if not callable(function):
         functions = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__]
-        raise UnknownEnvironment(f"{where}: no function {factory!r} in that file: {suggestion(factory, functions)}")
+        raise UnknownEnvironment(f"{where}: no function {factory!r} in that file: {suggest(factory, sorted(functions))}")
     _fit(where, function, options)
     try:
         env = function(**options)
@@ -49,12 +50,12 @@ def _fit(where: str, function: Callable[..., Any], options: Mapping[str, Any]) -
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return  # written in C: the call says
+        return  # written in C: calling it shows
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for key, value in options.items():
             if key not in named:
-                hint = suggestion(key, named) if named else "it takes none"
+                hint = suggest(key, sorted(named)) if named else "it takes none"
                 raise UnknownEnvironment(f"{where} does not take these options: there is no {key!r} (given {value!r}): {hint}")
     if missing := [name for name, p in named.items() if p.default is p.empty and name not in options]:
         raise UnknownEnvironment(f"{where} needs the option {missing[0]!r}: write {where}?{missing[0]}=...")

@@ -9,16 +9,22 @@ import jax.numpy as jnp
 
 from marlstone.core.records import record
 from marlstone.core.types import Array, Spec, Step
-from marlstone.envs.guards import VALUES, BadRow, Guards, name_fault, sanitize
+from marlstone.envs.guards import VALUES, BadStep, Guards, name_fault, sanitize
 from marlstone.envs.protocol import Env
 
-FEW = 8  # up to b / FEW resets on a row are made as a batch of that size
+FEW = 8  # up to b / FEW resets on a step are made as a batch of that size
 
 
 @record
-class Running:
-    """Environment states `[b ...]`; which of them ended on the previous row (without resets: on any), `over` `[b]`; faults mended so far;
-    and, where faults are refused, the rows `[b ...]` in which the first one stood."""
+class VectorState:
+    """State of `b` environments.
+
+    Attributes:
+      env: their states, `[b ...]`.
+      over: which of them ended on the previous step (without resets: on any), `[b]`.
+      faults: faults repaired so far, by name.
+      bad: where faults are refused, the steps `[b ...]` that had the first one.
+    """
 
     env: Any
     over: Array
@@ -28,14 +34,20 @@ class Running:
 
 @dataclass(frozen=True)
 class Vectorized:
-    """`b` copies of `env`. The row after one with `last` is a reset row: `first`, reward 0, its action ignored.
+    """`b` copies of `env` as a `VectorEnv`. The step after one with `last` is a reset: `first`, reward 0, its action ignored.
 
-    Fresh episodes are made only on the rows where somebody needs one, and for an eighth of the batch where that
-    suffices: a `lax.switch` over the whole batch, so `step` must not itself be vmapped over environments (over seeds it
-    may, at the price of resetting on every row).
-    `keys` is `[b]`, one per environment and row; the same key serves the step or the reset, never both.
-    Without `resets` there is no next episode: what comes after an end means nothing, and compiling is much cheaper.
-    Every row passes `guards`: NaN and infinities are mended and counted; under `refuse`, `refusal` names the first.
+    Fresh episodes are made only on the steps where somebody needs one, and for an eighth of the batch where that suffices: a `lax.switch`
+    over the whole batch, so `step` must not itself be vmapped over environments (over seeds it may, at the price of resetting on every
+    step). `keys` is `[b]`, one per environment and step; the same key serves the step or the reset, never both.
+
+    Attributes:
+      env: one environment.
+      b: how many copies.
+      guards: every step passes them: NaN and infinities are repaired and counted; under `refuse`, `refusal` names the first.
+      resets: without, there is no next episode: what comes after an end means nothing, and compiling is much cheaper.
+
+    Raises:
+      ValueError: fewer than one environment.
     """
 
     env: Env
@@ -49,28 +61,33 @@ class Vectorized:
 
     @property
     def spec(self) -> Spec:
+        """The spec of each copy."""
         return self.env.spec
 
-    def init(self, keys: Array) -> tuple[Running, Step]:
+    def init(self, keys: Array) -> tuple[VectorState, Step]:
+        """Fresh episodes everywhere; `keys [b]`."""
         self._check(keys)
-        env, row = jax.vmap(self.env.init)(keys)
-        bad = row if self.guards.on_bad == "refuse" else None
-        return self._guarded(Running(env, jnp.zeros_like(row.last), {name: jnp.zeros((), jnp.int32) for name in VALUES}, bad), env, row)
+        env, step = jax.vmap(self.env.init)(keys)
+        bad = step if self.guards.on_bad == "refuse" else None
+        return self._guarded(
+            VectorState(env, jnp.zeros_like(step.last), {name: jnp.zeros((), jnp.int32) for name in VALUES}, bad), env, step
+        )
 
-    def step(self, state: Running, action: tuple[Array, ...], keys: Array) -> tuple[Running, Step]:
+    def step(self, state: VectorState, action: tuple[Array, ...], keys: Array) -> tuple[VectorState, Step]:
+        """One step of every copy, with next-step autoreset; `keys [b]`."""
         self._check(keys)
-        env, row = jax.vmap(self.env.step)(state.env, action, keys)
-        env, row = self._reset(state, keys, (env, row)) if self.resets else (env, row)
-        return self._guarded(state, env, row)
+        env, step = jax.vmap(self.env.step)(state.env, action, keys)
+        env, step = self._reset(state, keys, (env, step)) if self.resets else (env, step)
+        return self._guarded(state, env, step)
 
     def _fresh(self, ended: Any, keys: Array, of: Callable[[Array], Array] = lambda x: x) -> Any:
-        """Fresh episodes with `keys`, of the same copies where the environment is `Remembering`; `of` picks theirs from all `[b ...]`."""
+        """Fresh episodes with `keys`, of the same copies where the environment is `PersistentEnv`; `of` picks theirs from all `[b ...]`."""
         again = getattr(self.env, "again", None)
         if again is None:
             return jax.vmap(self.env.init)(of(keys))
         return jax.vmap(again)(jax.tree.map(of, ended), of(keys))
 
-    def _reset(self, before: Running, keys: Array, old: Any) -> Any:
+    def _reset(self, before: VectorState, keys: Array, old: Any) -> Any:
         """`old` with fresh episodes where `before` is over: made for nobody, for the few that need one, or for all; the same numbers
         each way. What is remembered is `before`: the ignored action has moved `old` already."""
         few, over = self.b // FEW, before.over
@@ -92,25 +109,25 @@ class Vectorized:
         which = (rank[-1] > 0).astype(jnp.int32) + (rank[-1] > few).astype(jnp.int32)
         return jax.lax.switch(which, (lambda: old, make_few, make_all))
 
-    def refusal(self, state: Running) -> BadRow | None:
+    def refusal(self, state: VectorState) -> BadStep | None:
         """On the host: the first fault, if faults are refused and one was met. `state` may carry more leading axes."""
         if state.bad is None or not any(int(jnp.sum(x)) for x in state.faults.values()):
             return None
         return name_fault(jax.device_get(state.bad), self.spec, self.guards)
 
-    def _guarded(self, before: Running, env: Any, row: Step) -> tuple[Running, Step]:
-        clean, counts = sanitize(row, self.guards)
+    def _guarded(self, before: VectorState, env: Any, step: Step) -> tuple[VectorState, Step]:
+        clean, counts = sanitize(step, self.guards)
         over = clean.last
         if not self.resets:  # faults after an episode's end are not counted
             over = before.over | clean.last
             kept = lambda x, y: jnp.where(before.over.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
-            _, counts = sanitize(jax.tree.map(kept, clean, row), self.guards)
+            _, counts = sanitize(jax.tree.map(kept, clean, step), self.guards)
         faults = {name: before.faults[name] + counts[name] for name in VALUES}
         bad = before.bad
-        if bad is not None:  # keep the first bad row as it was
+        if bad is not None:  # keep the first bad step as it was
             met = sum(before.faults.values()) > 0
-            bad = jax.tree.map(lambda old, new: jnp.where(met, old, new), bad, row)
-        return Running(env, over, faults, bad), clean
+            bad = jax.tree.map(lambda old, new: jnp.where(met, old, new), bad, step)
+        return VectorState(env, over, faults, bad), clean
 
     def _check(self, keys: Array) -> None:
         if keys.shape[0] != self.b:

@@ -119,11 +119,11 @@ def _compiled_speed(name: str) -> float:
     from marlstone.credit import Individual
     from marlstone.envs.vectorized import Vectorized
     from marlstone.learners import PolicyGradient
-    from marlstone.rollout.placement import Spread
+    from marlstone.rollout.placement import SeedPlacement
     from marlstone.training.limit import random_rate
 
     many = Vectorized(cast(Any, make(name)), BESIDE)
-    return random_rate(many, Algorithm(many.spec, Decentralized(), Individual(), PolicyGradient()), LENGTH, Spread(1))
+    return random_rate(many, Algorithm(many.spec, Decentralized(), Individual(), PolicyGradient()), LENGTH, SeedPlacement(1))
 
 
 def _random(spec: Spec, row: Step, rng: np.random.Generator) -> tuple[np.ndarray, ...]:

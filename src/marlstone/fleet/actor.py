@@ -21,8 +21,8 @@ from marlstone.fleet.payload import Parcel, Weights, leaves
 from marlstone.fleet.status_page import Page
 from marlstone.fleet.transport import ActorEnd
 from marlstone.policy.numpy_actor import FastActor
-from marlstone.rollout.env_stepper import Note, Stepping
-from marlstone.rollout.shared_memory import RowBlock, anonymous, arrays, map_step
+from marlstone.rollout.env_stepper import EnvStepper, Note
+from marlstone.rollout.shared_memory import StepBlock, anonymous, arrays, map_step
 
 if TYPE_CHECKING:
     from marlstone.config import RunConfig
@@ -61,7 +61,7 @@ def shipped(trajectory: Trajectory) -> list[Any]:
 
 
 class HostActor:
-    """Environments of its own, in this process, as `Stepping.of` reads them, and a policy in NumPy. `retry`: seeds of episodes to begin
+    """Environments of its own, in this process, as `EnvStepper.of` reads them, and a policy in NumPy. `retry`: seeds of episodes to begin
     with; `skipped`: seeds never to begin."""
 
     def __init__(
@@ -70,9 +70,9 @@ class HostActor:
         self.post, self.page, self.skipped, self.retry = post, page, skipped, deque(retry)
         self.notes: list[Note] = []
         page.doing("building environments")
-        self.rows = Stepping.of(stepping, self.notes.append)
+        self.rows = EnvStepper.of(stepping, self.notes.append)
         self.masked = tuple(self.rows.masked())
-        self.block = RowBlock(anonymous(), self.rows.spec, post.envs, self.masked, 1, create=True)
+        self.block = StepBlock(anonymous(), self.rows.spec, post.envs, self.masked, 1, create=True)
         self.rows.attach(self.block, 0)
         for i in range(post.envs):
             entropy = [post.seed, post.actor, post.life, i]
@@ -201,21 +201,21 @@ class ReferenceActor:
 
         from marlstone.algorithm import Algorithm
         from marlstone.core.seeds import component_key
-        from marlstone.envs.layers import layered
         from marlstone.envs.make import make
         from marlstone.envs.vectorized import Vectorized
-        from marlstone.rollout.unroll import Acting, draw, unroll
+        from marlstone.envs.wrappers import wrap_env
+        from marlstone.rollout.unroll import RolloutState, draw_noise, unroll
 
         self.post, self.page = post, page
         page.doing("building environments")
-        env = layered(make(config.env), config.architecture.managers(), config.faults)
+        env = wrap_env(make(config.env), config.architecture.managers(), config.faults)
         self.env = Vectorized(env, post.envs, config.guards)
         self.algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
         mine = lambda key: key if post.actor == post.life == 0 else jax.random.fold_in(jax.random.fold_in(key, post.actor), post.life)
         self.key = mine(component_key(post.seed, "act"))
         running, step = jax.jit(lambda key: self.env.init(jax.random.split(key, post.envs)))(mine(component_key(post.seed, "environment")))
-        self.acting = Acting(running, step, self.algorithm.memory(post.envs))
-        self.drawn = jax.jit(lambda key, seq: draw(self.algorithm, jax.random.fold_in(key, seq), post.length, post.envs))
+        self.acting = RolloutState(running, step, self.algorithm.memory(post.envs))
+        self.drawn = jax.jit(lambda key, seq: draw_noise(self.algorithm, jax.random.fold_in(key, seq), post.length, post.envs))
         self.program = jax.jit(lambda policy, acting, noise, keys: unroll(self.env, self.algorithm, policy, acting, noise, keys))
         policy = jax.eval_shape(lambda key: self.algorithm.init(key, None).policy, jax.random.key(0))
         self.structure = jax.tree.structure(vars(policy))

@@ -19,13 +19,13 @@ import numpy as np
 from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
-from marlstone.core.episodes import Finished, begin
+from marlstone.core.episodes import EpisodeSums, init_tally
 from marlstone.core.flops import Flops
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Spec, Trajectory
 from marlstone.envs.faults import Fault
-from marlstone.envs.guards import BadRow
+from marlstone.envs.guards import BadStep
 from marlstone.envs.make import is_jax
 from marlstone.fleet import frames
 from marlstone.fleet.payload import Parcel, Weights
@@ -34,10 +34,10 @@ from marlstone.fleet.transport import LearnerEnd
 from marlstone.play.evaluator import Episodes
 from marlstone.policy.numpy_actor import describe, weights
 from marlstone.rollout.env_stepper import NOTICE
-from marlstone.rollout.fault_log import FaultLog, Health, text_of
-from marlstone.rollout.shared_memory import RowBlock, anonymous
+from marlstone.rollout.fault_log import FaultLog, Health, note_text
+from marlstone.rollout.shared_memory import StepBlock, anonymous
 from marlstone.rollout.state import Report, State
-from marlstone.rollout.unroll import Acting, trajectory_shapes
+from marlstone.rollout.unroll import RolloutState, trajectory_shapes
 from marlstone.training.fused import Fused
 from marlstone.training.host import Hosted, OneByOne
 from marlstone.training.limit import Limit
@@ -50,7 +50,7 @@ KEPT = 10_000  # trajectories whose staleness is remembered
 NOTHING: dict[str, Any] = {"figures": []}
 
 
-def shipped_shapes(algorithm: Algorithm, acting: Acting, length: int) -> Trajectory:
+def shipped_shapes(algorithm: Algorithm, acting: RolloutState, length: int) -> Trajectory:
     """Shapes of a batch of trajectories as actors send them, `[b t ...]`: without the critics' memory."""
     like = trajectory_shapes(algorithm, acting, length)
     return replace(like, memory=replace(like.memory, critic=(), q=()))
@@ -75,7 +75,7 @@ class Learning:
     max_staleness: int
     actors: int
     actor: str
-    blank: Acting
+    blank: RolloutState
     ends: tuple[LearnerEnd, ...]
     page: Page
     trained: Callable[[], Any] = lambda: None
@@ -113,8 +113,8 @@ class Learning:
                 config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
                 most=config.evaluate.max_steps,
             )  # fmt: skip
-            step = RowBlock(anonymous(), said, b, masked, 1, create=True).step
-        blank = Acting(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))
+            step = StepBlock(anonymous(), said, b, masked, 1, create=True).step
+        blank = RolloutState(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))
         ages: tuple[deque[int], ...] = tuple(deque(maxlen=KEPT) for _ in seeds)
         fresh: Callable[[], list[Any]] = lambda: [{} for _ in seeds]
         return cls(
@@ -123,7 +123,7 @@ class Learning:
         )  # fmt: skip
 
     @cached_property
-    def spread(self) -> OneByOne:
+    def placement(self) -> OneByOne:
         return OneByOne(len(self.seeds))
 
     @cached_property
@@ -138,7 +138,7 @@ class Learning:
             return jax.jit(self.inner.begin)(np.uint32(self.seeds[i]))
         keys = {c: component_key(self.seeds[i], c) for c in ("init", "act", "learner")}
         train = jax.jit(lambda key: self.algorithm.init(key, trajectory_shapes(self.algorithm, self.blank, self.length)))(keys["init"])
-        return State(train, self.blank, begin(self.b, self.algorithm.spec.metrics), keys["act"], keys["learner"])
+        return State(train, self.blank, init_tally(self.b, self.algorithm.spec.metrics), keys["act"], keys["learner"])
 
     @cached_property
     def _shapes(self) -> Trajectory:
@@ -197,7 +197,7 @@ class Learning:
                 if note["fault"] == NOTICE:
                     self.log.notice(f"{self.name}: {note['text']}")
                     continue
-                self.words[i][note["fault"]] = self.health[i].latest = f"actor {parcel.actor}, {text_of(note)}"
+                self.words[i][note["fault"]] = self.health[i].latest = f"actor {parcel.actor}, {note_text(note)}"
                 self.log.report(note["fault"], self.words[i][note["fault"]])
             said, whole = parcel.said, int(parcel.said["finished"]["episodes"])
             steps, broken = said["steps"], said.get("broken_episodes", 0)
@@ -248,12 +248,12 @@ class Learning:
         sums = [p.said["finished"] for p in parcels]
         total = lambda get: np.float32(sum(get(s) for s in sums))
         metrics = {k: total(lambda s, k=k: s["metrics"][k]) for k in self.algorithm.spec.metrics}
-        finished = Finished(total(lambda s: s["episodes"]), total(lambda s: s["team_return"]), total(lambda s: s["length"]), metrics)
+        finished = EpisodeSums(total(lambda s: s["episodes"]), total(lambda s: s["team_return"]), total(lambda s: s["length"]), metrics)
         return state, Report(finished, np.asarray(steps), losses)
 
     # ---- all seeds
     def start(self) -> State:
-        return self.spread.stacked(self.spread.apart(self.begin))
+        return self.placement.stacked(self.placement.apart(self.begin))
 
     def restored(self, state: State) -> State:
         """A loaded state, ready to go on: where environments stand is the actors' affair."""
@@ -263,14 +263,14 @@ class Learning:
         """Publish the policy, so that actors begin, and compile learning on a blank batch; `advance(state, n)` then makes n updates of
         every seed."""
         self.ends[0].expect(sum(-(-x.size * x.dtype.itemsize // self.b) + frames.ALIGN for x in jax.tree.leaves(self._shapes)))
-        self.spread.apart(self.publish, state)
+        self.placement.apart(self.publish, state)
         self.page.doing("compiling")
         one = jax.tree.map(lambda x: x[0], state)
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), trajectory_shapes(self.algorithm, self.blank, self.length))
         jax.block_until_ready(self._learn(one.train, zeros, one.learn_key))
 
         def advance(state: State, n: int) -> tuple[State, Report]:
-            state, reports = self.spread.advance(self.cycle, state, n)
+            state, reports = self.placement.advance(self.cycle, state, n)
             if int(state.train.version[0]) >= self.total:
                 self.trained()
             return state, reports
@@ -300,7 +300,7 @@ class Learning:
             "chunk_bytes": mean("trajectory"), "weights_bytes": mean("weights"),
         }  # fmt: skip
 
-    def refusal(self, state: State) -> BadRow | None:
+    def refusal(self, state: State) -> BadStep | None:
         """Actors refuse on the spot."""
         return None
 
@@ -343,7 +343,7 @@ class Learning:
     def evaluator(self, episodes: int, act: Act = "mode", **how: Any) -> Callable[..., Episodes]:
         """`how`: as `Fused.evaluator` takes it."""
         play = self.inner.evaluator(episodes, act, **how)
-        return lambda policies, *more, **named: play(self.inner.spread.pad(policies), *more, **named)
+        return lambda policies, *more, **named: play(self.inner.placement.pad(policies), *more, **named)
 
     def under_each(self, state: State, episodes: int, faults: Sequence[Fault], act: Act = "mode") -> Iterator[Episodes]:
         self.page.doing("evaluating")
@@ -357,7 +357,7 @@ class Learning:
         return lambda state, nth=0: play(self._for_inner(state), nth)
 
     def _for_inner(self, state: State) -> State:
-        return replace(state, train=self.inner.spread.pad(state.train))
+        return replace(state, train=self.inner.placement.pad(state.train))
 
     def limit(self, flops: Flops) -> Limit:
         """Of as many processes as there are actors, which step while the learner learns."""

@@ -12,11 +12,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from marlstone.core.errors import Failure, refused
+from marlstone.core.errors import Failure, is_refusal
 from marlstone.fleet.status_page import Page
 from marlstone.fleet.transport import Linked
 from marlstone.rollout.env_stepper import BROKEN
-from marlstone.rollout.worker_process import STACKS, begun
+from marlstone.rollout.worker_process import STACKS, prepare_process
 
 PATIENCE = 600.0  # seconds to wait for the other half of a fleet to say what it is
 
@@ -24,7 +24,7 @@ ACTOR, LEARNER = f"{__name__}:actor", f"{__name__}:learner"
 
 
 def _begun(link: int, page: int, stacks: int, ends: tuple[int, ...] = ()) -> tuple[Linked, Page, dict[str, Any]]:
-    begun(link, page, stacks, *ends)
+    prepare_process(link, page, stacks, *ends)
     faulthandler.register(signal.SIGUSR1, stacks, all_threads=True, chain=False)
     end = Linked(socket.socket(fileno=link))
     return end, Page(page), end.ask({"ask": "setup"}, patience=PATIENCE)[0]
@@ -32,7 +32,7 @@ def _begun(link: int, page: int, stacks: int, ends: tuple[int, ...] = ()) -> tup
 
 def _report_failure(end: Linked, error: BaseException) -> None:
     """Say why this process ends."""
-    mistake = isinstance(error, ValueError | ModuleNotFoundError) and refused(error)
+    mistake = isinstance(error, ValueError | ModuleNotFoundError) and is_refusal(error)
     kind = "mistake" if mistake else "failure" if isinstance(error, Failure) else "error"
     text = str(error) if kind != "error" else f"{type(error).__name__}: {error}"
     end.ask({"ask": "failed", "kind": kind, "text": text, "trace": "".join(traceback.format_exception(error))})

@@ -96,7 +96,7 @@ class PolicyGradient(Learner):
         part = lambda p: jnp.clip((p - SHARPEN_FROM) / (SHARPEN_TO - SHARPEN_FROM), 0, 1)
         following = jnp.where(version > 0, progress * (version + 1) / jnp.maximum(version, 1), 0.0)
         factor = self.sharpen ** (part(following) - part(progress))
-        head = lambda space, p: replace(p, head=Dense(*space.sharpened(p.head.w, p.head.b, factor)))
+        head = lambda space, p: replace(p, head=Dense(*space.scale_head(p.head.w, p.head.b, factor)))
         return tuple(head(space, p) for space, p in zip(spaces, actor, strict=True))
 
     def rate(self, progress: Array) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
     y_t = r_t + g d_t [(1 - l) V_t+1 + l y_t+1],   V = Q_tot'(s, argmax_a Q_1, ..., argmax_a Q_n)
 
-Peng's Q(lambda) (Peng & Williams 1996): traces are not cut where an agent explored, which trades a little bias for far
+Peng's Q(lambda) (Peng & Williams 1996): traces are not cut where an agent exploration_head, which trades a little bias for far
 fewer steps (Kozuno et al. 2021). `QLearning` replays remembered sequences against target networks, chosen by the online
 network, valued by the target network (van Hasselt et al. 2016); `Pqn` learns from each rollout of many parallel
 environments and forgets it: no replay, no target network, but normalized layers (Gallici et al. 2025).

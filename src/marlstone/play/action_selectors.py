@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import jax.numpy as jnp
 
 from marlstone.algorithm import Algorithm, Policy
-from marlstone.core.distributions import noise_of
+from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step
 
@@ -90,4 +90,4 @@ class Chance:
 
 def _noise(algorithm: Algorithm, step: Step, key: Array) -> tuple[Array, ...]:
     groups = algorithm.spec.groups
-    return noise_of([g.space for g in groups], [g.count for g in groups], key, step.first.shape)
+    return draw_group_noise([g.space for g in groups], [g.count for g in groups], key, step.first.shape)

@@ -9,8 +9,8 @@ import numpy as np
 from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act, temperature
-from marlstone.core.compile_options import SELDOM, supported
-from marlstone.core.episodes import Whole, whole_episodes
+from marlstone.core.compile_options import FAST_COMPILE, supported
+from marlstone.core.episodes import WholeEpisodes, whole_episodes
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Trajectory
 from marlstone.play.action_selectors import deployed
@@ -45,7 +45,7 @@ def acting_by(algorithm: Algorithm, act: Act | None) -> Callable[..., Any]:
     def as_deployed(policy: Any, step: Any, memory: Any, noise: Any) -> tuple[Any, Any, Any, Any]:
         heads, memory = algorithm.heads(deployed(policy), step, memory)
         if heat:
-            heads = tuple(g.space.tempered(h, heat) for g, h in zip(algorithm.spec.groups, heads, strict=True))
+            heads = tuple(g.space.with_temperature(h, heat) for g, h in zip(algorithm.spec.groups, heads, strict=True))
             action = algorithm.sample(heads, step.legal, noise)
         else:
             action = algorithm.mode(heads, step.legal)
@@ -106,7 +106,7 @@ def _isolated(trajectories: Trajectory) -> Trajectory:
 
 def scorer(algorithm: Algorithm) -> Callable[[Any, Trajectory], np.ndarray]:
     """`Algorithm.contribution` of batches of trajectories on the host, `[b t n]` of the team's agents, compiled once per shape."""
-    said = jax.jit(algorithm.contribution, compiler_options=supported(SELDOM))
+    said = jax.jit(algorithm.contribution, compiler_options=supported(FAST_COMPILE))
     return lambda train, trajectories: np.asarray(said(replace(train, opt=None, replay=None), trajectories))
 
 
@@ -115,10 +115,10 @@ def recorder(runtime: Player, episodes: int) -> Callable[[Store, int, Any], None
     play, said, spec = runtime.player(episodes), scorer(runtime.algorithm), runtime.algorithm.spec
 
     def record(store: Store, step: int, state: Any) -> None:
-        train = runtime.spread.trim(replace(state.train, opt=None, replay=None))
+        train = runtime.placement.trim(replace(state.train, opt=None, replay=None))
         for i, (seed, trajectories) in enumerate(zip(runtime.seeds, play(state), strict=True)):
             mine = jax.tree.map(lambda x: x[i], train)  # noqa: B023
-            whole: Whole = whole_episodes(trajectories.step, said(mine, trajectories), spec.metrics)
+            whole: WholeEpisodes = whole_episodes(trajectories.step, said(mine, trajectories), spec.metrics)
             store.log(step, seed, whole, spec.agents)
 
     return record

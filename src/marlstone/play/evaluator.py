@@ -13,7 +13,7 @@ from marlstone.core.records import record, replace
 from marlstone.core.types import Metric, Spec, Step
 from marlstone.envs.vectorized import Vectorized
 from marlstone.play.action_selectors import Decider, told
-from marlstone.rollout.unroll import Acting
+from marlstone.rollout.unroll import RolloutState
 
 Array = Any
 LONGEST = 10_000  # steps after which an episode that has not ended is given up, where none are configured and no longer horizon is declared
@@ -97,13 +97,13 @@ def play(
     metrics, limit = env.spec.metrics, longest(env.spec, most)
     memory = decider.memory(b)
     telling = jax.eval_shape(lambda m: told(decider, m), memory)
-    begin = (jnp.array(0), Acting(state, step, memory), init_episodes(b, env.spec.n, metrics, telling))
+    begin = (jnp.array(0), RolloutState(state, step, memory), init_episodes(b, env.spec.n, metrics, telling))
 
-    def tick(carry: tuple[Array, Acting, Episodes]) -> tuple[Array, Acting, Episodes]:
+    def tick(carry: tuple[Array, RolloutState, Episodes]) -> tuple[Array, RolloutState, Episodes]:
         i, now, so_far = carry
         action, memory = decider.decide(policy, now.step, now.memory, jax.random.fold_in(k2, i), temperature)
         state, row = env.step(now.env, decider.algorithm.emit(action), jax.random.split(jax.random.fold_in(k3, i), b))
-        return i + 1, Acting(state, row, memory), add(so_far, row, metrics, told(decider, memory))
+        return i + 1, RolloutState(state, row, memory), add(so_far, row, metrics, told(decider, memory))
 
     going = lambda carry: (carry[0] < limit) & ~over(carry[2]).all()
     _, now, played = lax.while_loop(going, tick, begin)

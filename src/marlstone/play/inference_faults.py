@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from marlstone.algorithm import Algorithm
 from marlstone.core.errors import UserError
 from marlstone.core.types import Step
-from marlstone.envs.faults.by_agent import instead, one_of, within
+from marlstone.envs.faults.by_agent import check_choice, check_limits, replace_actions
 from marlstone.envs.faults.link import chain_begins, chain_goes_on
 from marlstone.play.action_selectors import Actions, Chance, Decider
 
@@ -33,8 +33,8 @@ class Late:
     bursts: float = 1.0
 
     def __post_init__(self) -> None:
-        within(self, rate=(0, 1), bursts=(1, 1e6))
-        one_of(self, fallback=("default", "last", "random"))
+        check_limits(self, rate=(0, 1), bursts=(1, 1e6))
+        check_choice(self, fallback=("default", "last", "random"))
         if self.bursts > 1 and self.rate > self.bursts / (1 + self.bursts):
             most = self.bursts / (1 + self.bursts)
             raise UserError(f"rate is {self.rate} with bursts of {self.bursts:g} rows: give at most {most:g}, or longer bursts")
@@ -74,5 +74,5 @@ class Late:
             other = tuple(jnp.where(fresh(x), d, x) for x, d in zip(last, default, strict=True))
         else:
             other = default
-        acted = jax.vmap(lambda *x: instead(self.algorithm.spec, *x))(away, other, action, step.legal)
+        acted = jax.vmap(lambda *x: replace_actions(self.algorithm.spec, *x))(away, other, action, step.legal)
         return acted, (inner, acted, away)

@@ -10,7 +10,7 @@ from marlstone.envs.faults import Fault
 from marlstone.play.action_selectors import Decider
 from marlstone.play.evaluator import Episodes
 from marlstone.rollout.fault_log import FaultLog
-from marlstone.rollout.placement import Spread
+from marlstone.rollout.placement import SeedPlacement
 from marlstone.rollout.state import State
 
 
@@ -30,7 +30,7 @@ class Player(Protocol):
         """Environments of each seed that are stepped side by side."""
 
     @property
-    def spread(self) -> Spread:
+    def placement(self) -> SeedPlacement:
         """How seeds lie on devices: `pad` and `trim` bring stacks of them there and back."""
 
     @property

@@ -17,9 +17,9 @@ from marlstone.architectures.acting import Actor, log_prob, policy_forward
 from marlstone.architectures.body import Body, Gru, Mlp
 from marlstone.architectures.contract import Architecture, Memory, ObservationNormalizer
 from marlstone.architectures.network import Network
-from marlstone.core.distributions import explored
-from marlstone.core.gru import Gru as GruParameters
-from marlstone.core.layers import Dense, lookup
+from marlstone.core.distributions import exploration_head
+from marlstone.core.gru import GruParams as GruParameters
+from marlstone.core.layers import Dense, owner_index
 from marlstone.core.normalize import Moments
 from marlstone.core.records import replace
 from marlstone.core.spec_json import spec_from_json, spec_to_json
@@ -85,7 +85,7 @@ class FastActor:
         self._like = _blank(description["policy"])
         actors = [_actor_from_json(a, g) for a, g in zip(description["actors"], self.spec.groups, strict=True)]
         # Parameters are looked up where they are loaded: from then on, each agent has its own.
-        self._owners = [lookup(a.fuse.owners) for a in actors]
+        self._owners = [owner_index(a.fuse.owners) for a in actors]
         apart = lambda a: replace(a, fuse=replace(a.fuse, owners=tuple(range(a.fuse.group.count))))
         self._actors = tuple(a if own is None else apart(a) for a, own in zip(actors, self._owners, strict=True))
         self._policy: tuple[Any, Any, np.ndarray] | None = None
@@ -140,7 +140,7 @@ class FastActor:
             heads, _, after = policy_forward(self._actors, actor, seen, step, memory.actor)
         if self._exploring is not None:
             rows = zip(self.spec.groups, heads, step.legal, strict=True)
-            heads = tuple(explored(self._exploring, g.space, h, ok, explore, g.default) for g, h, ok in rows)
+            heads = tuple(exploration_head(self._exploring, g.space, h, ok, explore, g.default) for g, h, ok in rows)
         return heads, replace(memory, actor=after)
 
 

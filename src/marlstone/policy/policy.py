@@ -24,7 +24,7 @@ from marlstone.core.distributions import Box, Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Spec, Step
-from marlstone.envs.grouping import Arrangement, rearranged
+from marlstone.envs.grouping import Arrangement, arrangement_from_json
 from marlstone.envs.managed import GOAL, Layout, Managers
 from marlstone.envs.spaces import LISTED, MASKS, masks_in
 from marlstone.policy.numpy_actor import FastActor, describe, weights
@@ -144,7 +144,7 @@ class Policy:
 
     @cached_property
     def _arranged(self) -> Arrangement | None:
-        return None if (wiring := self.description["wiring"]) is None else rearranged(wiring)
+        return None if (wiring := self.description["wiring"]) is None else arrangement_from_json(wiring)
 
     @cached_property
     def _layout(self) -> Layout | None:

@@ -1,4 +1,4 @@
-"""Environments that only Python can step, a few in one process: rows into a block, broken ones replaced, bad numbers mended.
+"""Environments that only Python can step, a few in one process: steps into a block, broken ones replaced, bad numbers repaired.
 
 Worker processes of the host runtime and actors of the fleet step by this alone. JAX is never imported.
 """
@@ -12,26 +12,28 @@ import numpy as np
 from marlstone.core.types import Spec, Step
 from marlstone.envs.conformance import NonConforming, probe, raised_at
 from marlstone.envs.faults import Fault, fault_from_json
-from marlstone.envs.guards import FAULTS, INSTEAD, BadRow, Guards, name_fault, refuse, sanitize, sound
-from marlstone.envs.layers import layered
+from marlstone.envs.guards import FAULTS, INSTEAD, BadStep, Guards, is_sound, name_fault, refuse, sanitize
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.protocol import HostEnv
-from marlstone.rollout.shared_memory import RowBlock, map_step
+from marlstone.envs.wrappers import wrap_env
+from marlstone.rollout.shared_memory import StepBlock, map_step
 
-TRIES = 3  # resets in a row that may fail before an environment is given up
+TRIES = 3  # consecutive resets that may fail before an environment is given up
 NOTICE = "notice"  # the kind of a note that is no fault: what was settled while building, for a person to know
 BROKEN = (Exception, SystemExit)  # whatever a user's environment raises is recorded, counted and answered
 Note = dict[str, Any]
 
 
-def seed_of(base: int, episode: int) -> int:
+def episode_seed(base: int, episode: int) -> int:
     """Seed of an environment's episode, 31 bits: of base and episode alone, so that workers do not matter."""
     return int(np.random.SeedSequence([base, episode]).generate_state(1)[0] >> 1)
 
 
-def described(error: BaseException, env: int, fault: str = "raised") -> dict[str, Any]:
+def describe_error(error: BaseException, env: int, fault: str = "raised") -> dict[str, Any]:
+    """A fault's note of an error, for the parent process: kind, environment, text, place and trace. `mistake`: a message for the user is
+    enough."""
     ours = type(error).__module__.startswith("marlstone.") or (isinstance(error, ModuleNotFoundError) and error.name is None)
     text = str(error) if ours else f"{type(error).__name__}: {error}"
     return {
@@ -44,11 +46,24 @@ def described(error: BaseException, env: int, fault: str = "raised") -> dict[str
     }
 
 
-class Stepping:
-    """The environments `low` to `high - 1` of `b`. `tell` is given notes of faults.
+class EnvStepper:
+    """The environments `low` to `high - 1` of `b`, stepped one after another in this process. Once `attach`ed to a block, `advance` makes
+    one step of each.
 
-    `next_seed(i)`, the seed of environment i's next episode, may be replaced; as it is, it is of the block's `seed` and `episode`.
-    `watch(k, fresh)` is told which environment is about to be stepped, or begun anew. Once `attach`ed: `advance` makes one row everywhere.
+    Args:
+      name: of the environment, as on the command line.
+      options: more options.
+      managers: put over each environment (None: none).
+      faults: that each environment is stepped under.
+      guards: what is a fault and what follows.
+      low, high: which environments these are.
+      report_note: called with a note of each fault of a new kind, and of each environment that was given up.
+      state: whether anybody reads the environment's own state.
+
+    Attributes:
+      next_seed: `next_seed(i)` is the seed of environment i's next episode; may be replaced, by default from the block's `seed` and
+        `episode`.
+      watch: `watch(k, fresh)` is called before environment k of these is stepped, or begun anew; does nothing unless replaced.
     """
 
     def __init__(
@@ -60,10 +75,11 @@ class Stepping:
         guards: Guards,
         low: int,
         high: int,
-        tell: Callable[[Note], None],
+        report_note: Callable[[Note], None],
         state: bool = True,
     ) -> None:
-        self.name, self.options, self.managers, self.faults, self.guards, self.tell = name, options, managers, faults, guards, tell
+        self.name, self.options, self.managers, self.faults, self.guards = name, options, managers, faults, guards
+        self.report_note = report_note
         self.survive, self.state = guards.on_bad == "survive", state
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
@@ -74,30 +90,31 @@ class Stepping:
         self.begin()
 
     @classmethod
-    def of(cls, setup: dict[str, Any], tell: Callable[[Note], None]) -> "Stepping":
-        """As a parent says in JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`."""
+    def of(cls, setup: dict[str, Any], report_note: Callable[[Note], None]) -> "EnvStepper":
+        """From a parent's JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`."""
         bounds = setup["guards"].pop("reward_bounds")
         guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
         managers = None if setup["managers"] is None else Managers(**setup["managers"])
-        faults = tuple(fault_from_json(said) for said in setup["faults"])
-        return cls(setup["name"], setup["options"], managers, faults, guards, setup["low"], setup["high"], tell, setup["state"])
+        faults = tuple(fault_from_json(plain) for plain in setup["faults"])
+        return cls(setup["name"], setup["options"], managers, faults, guards, setup["low"], setup["high"], report_note, setup["state"])
 
     @property
     def spec(self) -> Spec:
+        """The spec of each of them, with managers and faults."""
         return self.envs[0].spec
 
     @property
     def wiring(self) -> Mapping[str, Any] | None:
-        """How dictionaries by agent become rows, where the environment gives such; None: it gives rows itself."""
+        """How dictionaries by agent become steps, where the environment gives such; None: it gives steps itself."""
         found: Mapping[str, Any] | None = getattr(self.adapters[0], "wiring", None)
         return found
 
     def masked(self) -> list[bool]:
-        """For which groups rows carry `legal`: one reset tells."""
+        """For which groups steps carry `legal`, found by one reset."""
         return [x is not None for x in self.envs[0].reset(0).legal]
 
     def begin(self) -> None:
-        """Let the next row be a reset everywhere."""
+        """Let the next step be a reset everywhere."""
         self.over = [True] * len(self.envs)
 
     def probe(self) -> None:
@@ -138,13 +155,13 @@ class Stepping:
             env.without_state()
         first = self.adapters[k] is None
         self.adapters[k] = env
-        made = layered(env, self.managers, self.faults)
+        made = wrap_env(env, self.managers, self.faults)
         for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():
-            self.tell({"fault": NOTICE, "env": 0, "text": text})
+            self.report_note({"fault": NOTICE, "env": 0, "text": text})
         return made
 
     def report(self, fault: str, agent: str, field: str, value: Any) -> None:
-        """A bad value that its adapter repaired: count it, and say so once per kind."""
+        """A bad value that its adapter repaired: count it, and report it once per kind."""
         self.note(fault, self.at, agent, field, value)
         self.counts[FAULTS.index(fault)] += 1
 
@@ -154,13 +171,14 @@ class Stepping:
             self.faulty[env - self.low] = True
         if self.counts[FAULTS.index(fault)] == 0:
             text = f"agent {agent!r}, {field}, got {value!s:.200}: counted, {INSTEAD.get(fault, '0 put there')}"
-            self.tell({"fault": fault, "env": env, "text": text})
+            self.report_note({"fault": fault, "env": env, "text": text})
 
     @property
     def at(self) -> int:
+        """The number, of all `b`, of the environment that is being stepped."""
         return int(self.progress[1]) if hasattr(self, "progress") else self.low
 
-    def attach(self, block: RowBlock, w: int) -> None:
+    def attach(self, block: StepBlock, w: int) -> None:
         """Step into `block` from now on, as its worker `w`."""
         self.block, self.progress = block, block.progress[w]
         block.counts[w][:] += self.counts
@@ -170,7 +188,7 @@ class Stepping:
         self.watched = [*floats, self.mine.state, self.mine.reward, self.mine.team_reward, *self.mine.metrics.values()]
 
     def advance(self) -> None:
-        """One row of every environment, checked."""
+        """One step of every environment, checked."""
         self.faulty[:] = False
         for k in range(len(self.envs)):
             self.progress[1] = self.low + k
@@ -182,23 +200,25 @@ class Stepping:
             self.progress[3] += int(self.faulty.sum())
 
     def next_seed(self, i: int) -> int:
+        """The seed of environment i's next episode; counts its episodes."""
         episode = int(self.block.episode[i])
         self.block.episode[i] = episode + 1
-        return seed_of(int(self.block.seed[i]), episode)
+        return episode_seed(int(self.block.seed[i]), episode)
 
     def close(self) -> None:
+        """Close every environment."""
         for env in self.envs:
             env.close()
 
     def _advance(self, k: int) -> None:
-        """One row of one environment: a step, or a reset where its episode is over. Errors end the episode at its last good row."""
+        """One step of one environment, or a reset where its episode is over. Errors end the episode at its last good step."""
         i = self.low + k
         failed = 0
         if not self.over[k]:
             self.watch(k, False)
             try:
-                row = self.envs[k].step(tuple([a[i] for a in self.block.action]))
-                self._put(k, row)
+                step = self.envs[k].step(tuple([a[i] for a in self.block.action]))
+                self._put(k, step)
                 return
             except NonConforming:
                 raise  # no number that could be repaired: every later step would break the interface too
@@ -219,40 +239,40 @@ class Stepping:
                     raise
                 self._record_env_error(k, error)
 
-    def _put(self, k: int, row: Step) -> None:
-        self.block.write(self.low + k, row)
-        self.over[k] = bool(row.last)
+    def _put(self, k: int, step: Step) -> None:
+        self.block.write(self.low + k, step)
+        self.over[k] = bool(step.last)
 
     def _record_env_error(self, k: int, error: BaseException) -> None:
         """Record what an environment raised, and throw the environment away. Under `refuse`, raise it instead."""
         if not self.survive:
             raise error
-        note = described(error, self.low + k)
+        note = describe_error(error, self.low + k)
         self.counts[FAULTS.index(note["fault"])] += 1
         self.progress[4] += 1
         self.faulty[k] = True
-        self.tell(note)
+        self.report_note(note)
         self._close(k)
 
     def _close(self, k: int) -> None:
         try:
             self.envs[k].close()
         except BROKEN as second:
-            self.tell({"fault": "raised", "env": self.low + k, "text": f"close() raised {second!r}"})
+            self.report_note({"fault": "raised", "env": self.low + k, "text": f"close() raised {second!r}"})
 
     def _check(self) -> None:
-        """NaN, infinities and bounds over all rows at once; the clean case costs a few microseconds."""
+        """NaN, infinities and bounds over all environments at once; the clean case costs a few microseconds."""
         bounds = self.guards.reward_bounds
-        paid = self.mine.reward
-        if all(sound(x).all() for x in self.watched) and (bounds is None or (paid.min() >= bounds[0] and paid.max() <= bounds[1])):
+        reward = self.mine.reward
+        if all(is_sound(x).all() for x in self.watched) and (bounds is None or (reward.min() >= bounds[0] and reward.max() <= bounds[1])):
             return
         if not self.survive:
             fault = name_fault(self.mine, self.spec, self.guards)
-            raise fault if fault is not None else BadRow("nan_observation", "team", "row", "not finite")
+            raise fault if fault is not None else BadStep("nan_observation", "team", "step", "not finite")
         clean, counts = sanitize(self.mine, self.guards)
         for e in range(len(self.envs)):
-            row = map_step(lambda x: x[e : e + 1], self.mine)  # noqa: B023
-            if (found := name_fault(row, self.spec, self.guards)) is not None:
+            step = map_step(lambda x: x[e : e + 1], self.mine)  # noqa: B023
+            if (found := name_fault(step, self.spec, self.guards)) is not None:
                 self.note(found.fault, self.low + e, found.agent, found.field, found.value)
         for name, count in counts.items():
             self.counts[FAULTS.index(name)] += int(count)

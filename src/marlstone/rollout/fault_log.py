@@ -22,14 +22,14 @@ CHANCE = 1e-6
 
 
 class EnvironmentFailed(Failure):
-    """An environment broke, and guards say to stop, or it broke too often. The message says where, how, and the remedy."""
+    """An environment broke, and guards are set to stop, or it broke too often. The message says where, how, and the remedy."""
 
 
 def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def text_of(note: Mapping[str, Any]) -> str:
+def note_text(note: Mapping[str, Any]) -> str:
     """A worker's note of a fault, in a sentence: environment, agent, field and value, or exception with file and line."""
     where = f" ({note['where']})" if note.get("where") else ""
     return f"environment {note['env']}: {note['text']}{where}"
@@ -37,12 +37,18 @@ def text_of(note: Mapping[str, Any]) -> str:
 
 @dataclass
 class FaultLog:
-    """Faults of one command's environments. `reported`: kinds that a person has heard of; `counts`, by name, of environments that were
-    closed since; `tell` reports."""
+    """Faults of one command's environments: the first of each kind is reported, all are counted.
+
+    Attributes:
+      reported: kinds, and notices, that were reported.
+      counts: by name, of environments that were closed since.
+      write: puts out a message; to stderr unless replaced.
+      lock: seeds report from several threads.
+    """
 
     reported: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
-    tell: Callable[[str], None] = _to_stderr
+    write: Callable[[str], None] = _to_stderr
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def report(self, fault: str, text: str) -> None:
@@ -51,15 +57,15 @@ class FaultLog:
             first = fault not in self.reported
             self.reported.add(fault)
         if first:
-            self.tell(f"fault: {fault}: {text}; the next ones are only counted")
+            self.write(f"fault: {fault}: {text}; the next ones are only counted")
 
     def notice(self, text: str, kind: str = "note") -> None:
-        """Tell what is no fault, once."""
+        """Report, once, something that is no fault."""
         with self.lock:
             first = text not in self.reported
             self.reported.add(text)
         if first:
-            self.tell(f"{kind}: {text}")
+            self.write(f"{kind}: {text}")
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Count faults of environments that are closed."""
@@ -71,8 +77,16 @@ class FaultLog:
 
 @dataclass
 class Health:
-    """Whether an environment is broken: more than the share `most` of its latest steps were replaced, or of its latest episodes broken
-    off, by faults. `latest` is the last fault in words."""
+    """Whether an environment is broken: more than the share `most` of its latest steps were replaced, or of its latest episodes broken off,
+    by faults.
+
+    Attributes:
+      name: of the environment, for the message.
+      most: the share that is tolerated (`guards.most_bad`).
+      steps, bad: the latest steps, and how many of them were faulty.
+      ended, broken: the latest episodes that ended, and those broken off.
+      latest: the last fault, for the message.
+    """
 
     name: str
     most: float
@@ -109,7 +123,7 @@ class Health:
             self.ended = self.broken = 0
 
 
-def total_of(faults: list[dict[str, int]]) -> dict[str, int]:
+def total_faults(faults: list[dict[str, int]]) -> dict[str, int]:
     """Counts by name over all seeds, in the order of `FAULTS`."""
     out: dict[str, int] = {}
     for name in (*FAULTS, *(k for counts in faults for k in counts if k not in FAULTS)):
@@ -118,8 +132,8 @@ def total_of(faults: list[dict[str, int]]) -> dict[str, int]:
     return out
 
 
-class Watched(Protocol):
-    """What a training backend tells of faults (`training.backend`)."""
+class FaultSource(Protocol):
+    """What a training backend reports of faults (`training.backend`)."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -141,14 +155,21 @@ class Watched(Protocol):
 
 @dataclass
 class Faults:
-    """Faults of a training run, per seed and name: written to the store at checkpoints, and their totals carried over resumes."""
+    """Faults of a training run, per seed and name: written to the store at checkpoints, and their totals carried over resumes.
+
+    Attributes:
+      totals: over the whole run, per seed.
+      seen: as of the last checkpoint, per seed.
+      latest: as of the last host contact, per seed.
+      health: per seed, whether the environment is broken.
+    """
 
     totals: list[dict[str, int]]
     seen: list[dict[str, int]]
     latest: list[dict[str, int]] = field(default_factory=list)
     health: dict[int, Health] = field(default_factory=dict)
 
-    def watch(self, name: str, guards: Guards, runtime: Watched, state: Any, step: int, steps: Any) -> None:
+    def watch(self, name: str, guards: Guards, runtime: FaultSource, state: Any, step: int, steps: Any) -> None:
         """At a host contact, after `steps` more of each seed: report the first fault of each kind, and judge the environment, where only
         counts leave the device. Raises `EnvironmentFailed`."""
         if not (most := runtime.most_faults()):
@@ -164,7 +185,7 @@ class Faults:
             self.health.setdefault(seed, Health(name, guards.most_bad)).add(int(more_steps), bad, 0, 0, after)
         self.latest = now
 
-    def tell(self, store: "Store", step: int, runtime: Watched, state: Any) -> None:
+    def tell(self, store: "Store", step: int, runtime: FaultSource, state: Any) -> None:
         """At a checkpoint: what was met since the last one becomes events of the store."""
         now = runtime.faults(state)
         for seed, total, before, after, words in zip(runtime.seeds, self.totals, self.seen, now, runtime.notes(), strict=True):

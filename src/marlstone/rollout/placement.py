@@ -16,7 +16,6 @@ from jax.sharding import PartitionSpec as P
 from marlstone.core.machine import cores
 from marlstone.core.shards import SHARD
 
-Array = Any
 WHOLE, PARTS = P("seed"), P("seed", SHARD)
 
 
@@ -37,12 +36,19 @@ def _is_key(x: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Where `seeds` run, each on `shards` devices that hold a part of its environments.
+class SeedPlacement:
+    """Where seeds run, each on `shards` devices that hold a part of its environments.
 
     On CPUs a core runs its seeds one after another: vmapping them buys nothing there (`benchmarks/seeds.py`), a core to itself does, and
-    control flow that depends on data stays real. On an accelerator seeds are mapped. Arrays carry one entry per slot; the
-    last may be empty.
+    control flow that depends on data stays real. On an accelerator seeds are mapped. Arrays carry one entry per slot; the last may be
+    empty.
+
+    Attributes:
+      seeds: how many.
+      shards: devices per seed.
+
+    Raises:
+      ValueError: more shards than devices.
     """
 
     seeds: int
@@ -59,6 +65,7 @@ class Spread:
 
     @property
     def devices(self) -> list[Any]:
+        """The devices that run seeds, those of one group side by side."""
         return jax.local_devices()[: self.groups * self.shards]
 
     @property
@@ -73,6 +80,7 @@ class Spread:
 
     @property
     def on_cpu(self) -> bool:
+        """Whether seeds run on CPU devices, where each is run by itself instead of vmapped."""
         return jax.default_backend() == "cpu"
 
     def pad(self, tree: Any) -> Any:
@@ -106,8 +114,8 @@ class Spread:
             return jax.random.wrap_key_data(jnp.asarray(np.asarray(jax.random.key_data(x))), impl=jax.random.key_impl(x))
         return np.asarray(x)
 
-    def over(self, f: Callable[..., Any], ins: Any = WHOLE, outs: Any = WHOLE) -> Callable[..., Any]:
-        """`f` of one seed's arguments, for all slots. `ins` (a tuple, or one for all arguments) and `outs` say of every array, or
+    def map_seeds(self, f: Callable[..., Any], ins: Any = WHOLE, outs: Any = WHOLE) -> Callable[..., Any]:
+        """`f` of one seed's arguments, for all slots. `ins` (a tuple, or one for all arguments) and `outs` declare for every array, or
         of a whole subtree, whether its devices hold it `WHOLE` or by environments (`PARTS`)."""
         if not self.on_cpu and self.shards == 1:
             return jax.vmap(f)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from marlstone.rollout import boot, wire
+from marlstone.rollout import boot, messages
 from marlstone.rollout.reaper import REAPER, kill_group
 
 CLOSING = 2.0  # seconds that environments may take to close, all together
@@ -16,12 +16,15 @@ WORKER = "marlstone.rollout.worker_process:serve"
 
 
 class Child:
-    """One process of ours and the socket to it. It leads a session, and so a process group, of its own: what it starts, simulators
-    above all, ends with it, and both end with this process, however that ends (`reaper`).
+    """One process of ours and the socket to it. It leads a session, and so a process group, of its own: what it starts, simulators above
+    all, ends with it, and both end with this process, however that ends (`reaper`).
 
-    `program`: the function that it runs, `module:name` (`boot`), with the descriptor of the socket as the first number; `keep`: descriptors
-    it inherits, the next numbers; `more`: the last numbers; `threads`: how many NumPy's products may use (None: all). `theirs`: its end of
-    a connection made elsewhere; then ours is not kept here.
+    Args:
+      program: the function that it runs, `module:name` (`boot`), with the descriptor of the socket as the first number.
+      keep: descriptors it inherits, the next numbers.
+      more: the last numbers.
+      threads: how many NumPy's products may use (None: all).
+      theirs: its end of a connection made elsewhere; then ours is not kept here.
     """
 
     def __init__(
@@ -82,12 +85,12 @@ class WorkerProcess(Child):
         super().__init__(WORKER, (memory,))
 
 
-def shut(processes: list[WorkerProcess], descriptors: list[int]) -> None:
+def end_workers(processes: list[WorkerProcess], descriptors: list[int]) -> None:
     """End all processes and release the memory; what `close`, the garbage collector and the end of Python all come to."""
     for p in processes:
         try:
-            wire.tell(p.link, wire.QUIT)
-        except (wire.Closed, OSError):
+            messages.send(p.link, messages.QUIT)
+        except (messages.Closed, OSError):
             continue  # it has gone already
     until = time.monotonic() + CLOSING
     for p in processes:

@@ -1,4 +1,4 @@
-"""Rows of `b` environments in one piece of memory that parent and workers share.
+"""Steps of `b` environments in one piece of memory that parent and workers share.
 
 The memory has no name (an anonymous file, inherited by descriptor), so that nothing is left behind however a process ends.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from marlstone.core.types import Spec, Step
-from marlstone.envs.guards import FAULTS, BadRow
+from marlstone.envs.guards import FAULTS, BadStep
 
 ALIGN = 64  # bytes: a cache line, so that workers do not write to each other's
 
@@ -27,7 +27,7 @@ def anonymous() -> int:
 
 
 def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[tuple[Any, tuple[int, ...], str]]:
-    """(path, shape, dtype) of everything shared. `masked`: per group, whether rows carry `legal`."""
+    """(path, shape, dtype) of everything shared. `masked`: per group, whether steps carry `legal`."""
     out: list[tuple[Any, tuple[int, ...], str]] = []
     n = spec.n
     for g, group in enumerate(spec.groups):
@@ -52,11 +52,23 @@ def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[
     return out
 
 
-class RowBlock:
-    """NumPy views into the shared memory behind `fd`.
+class StepBlock:
+    """NumPy views into the shared memory behind a file descriptor.
 
-    Fields: `step`, a `Step` of views `[b ...]`; `action`, per group `[b n_g ...]`; `seed`, `episode` `[b]`; `progress`,
-    `counts`, one array per worker. `size` is in bytes.
+    Args:
+      fd: of the memory (`anonymous`).
+      spec: of each environment.
+      b: how many environments.
+      masked: per group, whether steps carry `legal`.
+      workers: how many processes.
+      create: whether to size the memory first.
+
+    Attributes:
+      step: a `Step` of views, `[b ...]`.
+      action: per group, `[b n_g ...]`.
+      seed, episode: `[b]`.
+      progress, counts: one array per worker.
+      size: bytes.
     """
 
     def __init__(self, fd: int, spec: Spec, b: int, masked: tuple[bool, ...], workers: int, create: bool) -> None:
@@ -85,22 +97,22 @@ class RowBlock:
         self.progress = [views["progress", w] for w in range(workers)]
         self.counts = [views["counts", w] for w in range(workers)]
         self._paths = paths(self.step)
-        self._rows = [[(x[i, ...], *_plainly(x[i, ...])) for x in arrays(self.step, self.step)] for i in range(b)]
+        self._views = [[(x[i, ...], *_plainly(x[i, ...])) for x in arrays(self.step, self.step)] for i in range(b)]
 
-    def write(self, i: int, row: Step) -> None:
-        """Put one environment's row where the parent reads it. Raises `BadRow` for a shape or dtype the spec does not say."""
-        for at, ((view, kind, dtype, shape), value) in enumerate(zip(self._rows[i], arrays(row, self.step), strict=True)):
+    def write(self, i: int, step: Step) -> None:
+        """Put one environment's step where the parent reads it. Raises `BadStep` for a shape or dtype other than the spec's."""
+        for at, ((view, kind, dtype, shape), value) in enumerate(zip(self._views[i], arrays(step, self.step), strict=True)):
             same = type(value) is kind
             if same and (kind is not np.ndarray or (value.dtype is dtype and value.shape == shape)):
                 view[...] = value
                 continue
             path = self._paths[at]
             if np.shape(value) != view.shape:
-                raise BadRow("wrong_shape", "team", path, f"shape {np.shape(value)} (expected {view.shape})")
+                raise BadStep("wrong_shape", "team", path, f"shape {np.shape(value)} (expected {view.shape})")
             try:
                 np.copyto(view, value, casting="same_kind")
             except TypeError as error:
-                raise BadRow("wrong_dtype", "team", path, f"dtype {np.asarray(value).dtype} (expected {view.dtype})") from error
+                raise BadStep("wrong_dtype", "team", path, f"dtype {np.asarray(value).dtype} (expected {view.dtype})") from error
 
 
 def _plainly(view: np.ndarray) -> tuple[type, np.dtype[Any], tuple[int, ...]]:
@@ -123,7 +135,7 @@ def map_step(f: Callable[..., Any], step: Step, *more: Step) -> Step:
 
 
 def arrays(step: Step, like: Step) -> list[Any]:
-    """Every array of a row, in the order of `paths`; `like` says which leaves, masks and metrics there are."""
+    """Every array of a step, in the order of `paths`; `like` says which leaves, masks and metrics there are."""
     out = [step.obs[g].get(k) for g, leaves in enumerate(like.obs) for k in leaves]
     out += [
         step.state, step.reward, step.team_reward, step.discount, step.team_discount, step.first, step.last, step.present, step.deciding,

@@ -1,21 +1,26 @@
 """What training carries from update to update, and what an update reports."""
 
-from typing import Any
-
 from marlstone.algorithm import Policy, Train
-from marlstone.core.episodes import Finished, Tally
+from marlstone.core.arrays import Array
+from marlstone.core.episodes import EpisodeSums, Tally
 from marlstone.core.records import record
-from marlstone.rollout.unroll import Acting
-
-Array = Any
+from marlstone.rollout.unroll import RolloutState
 
 
 @record
 class State:
-    """Everything one training seed carries: enough to go on as if it had never stopped."""
+    """Everything one training seed carries: enough to go on as if it had never stopped.
+
+    Attributes:
+      train: parameters, optimizer, normalization, replay.
+      acting: where its environments are.
+      tally: statistics of their unfinished episodes.
+      act_key: key of acting and of the environments.
+      learn_key: key of updates.
+    """
 
     train: Train
-    acting: Acting
+    acting: RolloutState
     tally: Tally
     act_key: Array
     learn_key: Array
@@ -23,9 +28,15 @@ class State:
 
 @record
 class Report:
-    """One update's figures."""
+    """One update's figures.
 
-    finished: Finished
+    Attributes:
+      finished: sums over the episodes that ended.
+      steps: joint environment steps.
+      losses: by name.
+    """
+
+    finished: EpisodeSums
     steps: Array
     losses: dict[str, Array]
 

@@ -11,34 +11,39 @@ from jax import lax
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.architectures.contract import Memory
-from marlstone.core.distributions import noise_of
+from marlstone.core.arrays import Array
+from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import record
 from marlstone.core.types import Step, Trajectory
 from marlstone.envs.protocol import VectorEnv
 
-Array = Any
-
 
 @record
-class Acting:
-    """Where `b` environments stand between trajectories: their state, their last row, the policy's memory."""
+class RolloutState:
+    """Where `b` environments are between trajectories.
+
+    Attributes:
+      env: their states, `[b ...]`.
+      step: their last step, `[b ...]`.
+      memory: the policy's recurrent state.
+    """
 
     env: Any
     step: Any
     memory: Memory
 
 
-def draw(algorithm: Algorithm, key: Array, length: int, b: int) -> tuple[tuple[Array, ...], Array]:
+def draw_noise(algorithm: Algorithm, key: Array, length: int, b: int) -> tuple[tuple[Array, ...], Array]:
     """All a rollout's randomness at once: sampling noise per group `[t b n_g ...]` and environment keys `[t b]`."""
     k1, k2 = jax.random.split(key)
     groups = algorithm.spec.groups
-    return noise_of([g.space for g in groups], [g.count for g in groups], k1, (length, b)), jax.random.split(k2, (length, b))
+    return draw_group_noise([g.space for g in groups], [g.count for g in groups], k1, (length, b)), jax.random.split(k2, (length, b))
 
 
-def assemble(algorithm: Algorithm, rows: tuple[Step, tuple[Array, ...], tuple[Array, ...]], last: Step, memory: Memory) -> Trajectory:
-    """Rows as scanned, `[t b ...]`, and the row after them, `[b ...]` -> a batch of trajectories `[b t ...]`."""
-    steps, action, heads = rows
-    steps = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), steps, last)
+def assemble(algorithm: Algorithm, scanned: tuple[Step, tuple[Array, ...], tuple[Array, ...]], last: Step, memory: Memory) -> Trajectory:
+    """Steps as scanned, `[t b ...]`, and the step after them, `[b ...]` -> a batch of trajectories `[b t ...]`."""
+    steps, action, heads = scanned
+    steps = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), steps, last)
     steps, action, heads = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, action, heads))
     legal = tuple(None if ok is None else ok[:, :-1] for ok in steps.legal)
     return Trajectory(steps, action, algorithm.log_prob(heads, legal, action), memory)
@@ -48,52 +53,66 @@ def unroll(
     env: VectorEnv,
     algorithm: Algorithm,
     policy: Policy,
-    acting: Acting,
+    acting: RolloutState,
     noise: tuple[Array, ...],
     keys: Array,
     scan: Callable[..., Any] = lax.scan,
     act: Callable[..., Any] | None = None,
     trajectory: Callable[..., Trajectory] | None = None,
-) -> tuple[Acting, Trajectory]:
-    """T joint steps of `b` environments -> where they stand now, and a batch of trajectories `[b t ...]`.
+) -> tuple[RolloutState, Trajectory]:
+    """T joint steps of `b` environments.
 
-    On a host, `scan` is `host_scan`, and `act` and `trajectory` are the compiled `Algorithm.act` and `assemble`.
+    Args:
+      env: steps all `b` together.
+      algorithm: whose policy acts.
+      policy: its parameters.
+      acting: where the environments are.
+      noise: sampling noise per group, `[t b n_g ...]`.
+      keys: environment keys, `[t b]`.
+      scan: `lax.scan`, or `host_scan` where only Python can step.
+      act: on a host, the compiled `Algorithm.act`.
+      trajectory: on a host, the compiled `assemble`.
+
+    Returns:
+      Where they are now, and a batch of trajectories `[b t ...]`.
     """
     act, trajectory = act or algorithm.act, trajectory or partial(assemble, algorithm)
 
-    def tick(now: Acting, row: tuple[tuple[Array, ...], Array]) -> tuple[Acting, tuple[Step, tuple[Array, ...], tuple[Array, ...]]]:
-        noise, keys = row
+    def tick(
+        now: RolloutState, inputs: tuple[tuple[Array, ...], Array]
+    ) -> tuple[RolloutState, tuple[Step, tuple[Array, ...], tuple[Array, ...]]]:
+        noise, keys = inputs
         action, emitted, heads, memory = act(policy, now.step, now.memory, noise)
         state, following = env.step(now.env, emitted, keys)
-        return Acting(state, following, memory), (now.step, action, heads)
+        return RolloutState(state, following, memory), (now.step, action, heads)
 
-    after, rows = scan(tick, acting, (noise, keys))
-    return after, trajectory(rows, after.step, acting.memory)
+    after, scanned = scan(tick, acting, (noise, keys))
+    return after, trajectory(scanned, after.step, acting.memory)
 
 
-def trajectory_shapes(algorithm: Algorithm, acting: Acting, length: int) -> Trajectory:
+def trajectory_shapes(algorithm: Algorithm, acting: RolloutState, length: int) -> Trajectory:
     """Shapes of the trajectories of one rollout, `[b t ...]`. Nothing is computed."""
     b = acting.step.first.shape[0]
     groups = algorithm.spec.groups
     shapes = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), tree)
     policy = jax.eval_shape(lambda key: algorithm.init(key, None).policy, jax.random.key(0))
-    noise = jax.eval_shape(lambda key: noise_of([g.space for g in groups], [g.count for g in groups], key, (b,)), jax.random.key(0))
+    noise = jax.eval_shape(lambda key: draw_group_noise([g.space for g in groups], [g.count for g in groups], key, (b,)), jax.random.key(0))
     step, memory = shapes((acting.step, acting.memory))
     action, _, heads, _ = jax.eval_shape(algorithm.act, policy, step, memory, noise)
-    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), (step, action, heads))
-    return jax.eval_shape(partial(assemble, algorithm), rows, step, memory)
+    scanned = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), (step, action, heads))
+    return jax.eval_shape(partial(assemble, algorithm), scanned, step, memory)
 
 
-def chunk_bytes(trajectory: Trajectory) -> int:
+def trajectory_bytes(trajectory: Trajectory) -> int:
     """Bytes of the trajectories of one rollout: what actors hand to a learner."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(trajectory))
 
 
 def host_scan(tick: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tuple[Any, Any]:
-    """`lax.scan`'s signature, for what only Python can step: rows are stacked in NumPy."""
+    """`lax.scan`'s signature, for what only Python can step: outputs are stacked in NumPy."""
     length = len(jax.tree.leaves(xs)[0])
-    rows = []
+    outputs = []
     for t in range(length):
-        carry, row = tick(carry, jax.tree.map(lambda x: x[t], xs))  # noqa: B023
-        rows.append(row)
-    return carry, jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+        carry, out = tick(carry, jax.tree.map(lambda x: x[t], xs))  # noqa: B023
+        outputs.append(out)
+    return carry, jax.tree.map(lambda *leaves: np.stack(leaves), *outputs)

@@ -1,9 +1,9 @@
 """`Workers`: `b` Python environments in a few processes, stepped together: the host runtime's `VectorEnv`.
 
-Observations, rewards and actions live in shared memory; a byte over a socket wakes a worker, a byte back says its rows are
+Observations, rewards and actions live in shared memory; a byte over a socket wakes a worker, a byte back means that its steps are
 there. Every wait has a deadline. A worker that dies or hangs is ended and started anew, and its environments begin new
-episodes: the last good row of the old one stays what it was, so learners bootstrap there, as after a truncation. Workers
-know environments by name only, hold NumPy rows only, and end with this process, however it ends.
+episodes: the last good step of the old one stays what it was, so learners bootstrap there, as after a truncation. Workers
+know environments by name only, hold NumPy arrays only, and end with this process, however it ends.
 """
 
 import select
@@ -24,27 +24,42 @@ from marlstone.envs.faults import Fault, fault_to_json
 from marlstone.envs.guards import FAULTS, Guards
 from marlstone.envs.make import one_per_process
 from marlstone.envs.managed import Managers
-from marlstone.rollout import wire
+from marlstone.rollout import messages
 from marlstone.rollout.env_stepper import NOTICE
-from marlstone.rollout.fault_log import EnvironmentFailed, FaultLog, Health, text_of
-from marlstone.rollout.process import WorkerProcess, shut
-from marlstone.rollout.shared_memory import RowBlock, anonymous, map_step
+from marlstone.rollout.fault_log import EnvironmentFailed, FaultLog, Health, note_text
+from marlstone.rollout.process import WorkerProcess, end_workers
+from marlstone.rollout.shared_memory import StepBlock, anonymous, map_step
 
 _PROBED: set[str] = set()  # environments that kept their interface in this process's first look at them
 NOTES = 100  # latest reports of faults that are kept, in words
 
 
 class Workers:
-    """`b` environments called `name` over `num_workers` processes. A `VectorEnv` whose state is None.
+    """`b` environments called `name` over a few processes: a `VectorEnv` whose state is None.
 
-    Arguments: `name`, as on the command line; `options`, more options; `guards`; `num_workers`, at most b, and exactly b
-    for environments that need a process each; `managers` and `faults`, put over each environment; `state`, whether anybody reads the
-    environment's own state (central critics do); `log`, which reports the first fault of each kind, and is given the counts on closing.
     Environment i's episode e has the same seed however many workers there are. The first construction for a name in this process probes
-    one step (`Stepping.probe`).
-    Attributes: `spec`; `counts`, faults by name so far; `notes`, the latest of them in words; `restarts`, of processes.
-    Raises `UserError` for an environment that cannot be built as named or breaks its interface, `EnvironmentFailed` for one that fails
-    for good.
+    one step (`EnvStepper.probe`).
+
+    Args:
+      name: as on the command line.
+      b: how many environments.
+      options: more options.
+      guards: what is a fault and what follows.
+      num_workers: processes, at most b; exactly b for environments that need a process each.
+      managers: put over each environment.
+      faults: that each environment is stepped under.
+      state: whether anybody reads the environment's own state (central critics do).
+      log: reports the first fault of each kind, and is given the counts on closing.
+
+    Attributes:
+      spec: of each environment.
+      counts: faults by name so far.
+      notes: the latest faults, as notes.
+      restarts: of processes.
+
+    Raises:
+      UserError: an environment that cannot be built as named or breaks its interface.
+      EnvironmentFailed: an environment that fails for good.
     """
 
     def __init__(
@@ -67,7 +82,7 @@ class Workers:
         self._memory = anonymous()
         self._descriptors = [self._memory]
         self._processes: list[WorkerProcess] = []
-        self._finalizer = weakref.finalize(self, shut, self._processes, self._descriptors)
+        self._finalizer = weakref.finalize(self, end_workers, self._processes, self._descriptors)
         self._masked: list[bool] | None = None
         try:
             self._start()
@@ -77,6 +92,7 @@ class Workers:
 
     @property
     def spec(self) -> Spec:
+        """The spec of each environment, as its first worker reported it."""
         return self._spec
 
     @property
@@ -90,11 +106,11 @@ class Workers:
         for i, words in enumerate(_words(keys, self.b)):
             self._block.seed[i] = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
         self._block.episode[...] = 0
-        self._command(wire.RESET)
+        self._command(messages.RESET)
         return None, self.receive()
 
     def step(self, state: None, action: tuple[Array, ...], keys: Array | None = None) -> tuple[None, Step]:
-        """One row each. `action` is per group, emitted, `[b n_g ...]`; `keys` is not needed: environments drew theirs at `init`."""
+        """One step each. `action` is per group, emitted, `[b n_g ...]`; `keys` is not needed: environments drew theirs at `init`."""
         self.send(action)
         return None, self.receive()
 
@@ -106,10 +122,10 @@ class Workers:
                 name = self._spec.groups[g].name
                 raise ValueError(f"Workers.send: action of group {name!r} has shape {given.shape}: expected {mine.shape}")
             np.copyto(mine, given, casting="same_kind")
-        self._command(wire.STEP)
+        self._command(messages.STEP)
 
     def receive(self) -> Step:
-        """Wait for the rows of the last `send`, `[b ...]`: copies, safe to keep. Raises `EnvironmentFailed`."""
+        """Wait for the steps of the last `send`, `[b ...]`: copies, safe to keep. Raises `EnvironmentFailed`."""
         while self._waiting:
             self._collect()
         self._judge()
@@ -137,7 +153,7 @@ class Workers:
     def _spawn(self, w: int) -> WorkerProcess:
         low, high = self._ranges[w]
         process = WorkerProcess(low, high, self._memory)
-        wire.tell(process.link, wire.HELLO, {
+        messages.send(process.link, messages.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
             "faults": self._faults, "state": self._state,
@@ -151,10 +167,10 @@ class Workers:
         hello = self._hello(self._processes[0])
         self._masked = hello["masked"]
         self._spec, self.wiring = spec_from_json(hello["spec"]), hello["wiring"]
-        self._block = RowBlock(self._memory, self._spec, self.b, tuple(self._masked), self.workers, create=True)
+        self._block = StepBlock(self._memory, self._spec, self.b, tuple(self._masked), self.workers, create=True)
         for w, process in enumerate(self._processes):
-            said = hello if w == 0 else self._hello(process)
-            self._agree(said, process)
+            received = hello if w == 0 else self._hello(process)
+            self._agree(received, process)
         self._probe()
 
     def _probe(self) -> None:
@@ -163,32 +179,32 @@ class Workers:
         if what in _PROBED:
             return
         self._waiting[0] = [time.monotonic(), float(self._block.progress[0][0]), self.guards.timeout]
-        wire.tell(self._processes[0].link, wire.PROBE)
+        messages.send(self._processes[0].link, messages.PROBE)
         while self._waiting:
             self._collect()
         _PROBED.add(what)
 
-    def _agree(self, said: dict[str, Any], process: WorkerProcess) -> None:
-        if spec_from_json(said["spec"]) != self._spec:
+    def _agree(self, received: dict[str, Any], process: WorkerProcess) -> None:
+        if spec_from_json(received["spec"]) != self._spec:
             raise EnvironmentFailed(f"{self.name}: two workers built different environments: make the factory deterministic in its spaces")
-        wire.tell(process.link, wire.HELLO, {"masked": self._masked})
+        messages.send(process.link, messages.HELLO, {"masked": self._masked})
 
     def _hello(self, process: WorkerProcess) -> dict[str, Any]:
-        """What a fresh worker says of itself."""
+        """What a fresh worker reports of itself."""
         process.link.settimeout(self.guards.start_timeout * (process.high - process.low))
         try:
-            while (kind := wire.exactly(process.link, 1)) == wire.NOTE:
-                self._note(wire.content(process.link))
-            said = wire.content(process.link)
+            while (kind := messages.receive_exactly(process.link, 1)) == messages.NOTE:
+                self._note(messages.receive_json(process.link))
+            received = messages.receive_json(process.link)
         except TimeoutError as error:
             remedy = "raise guards.start_timeout, or look into its constructor"
             raise EnvironmentFailed(f"{self.name} was not built within {process.link.gettimeout():.0f} s: {remedy}") from error
-        except wire.Closed as error:
+        except messages.Closed as error:
             raise EnvironmentFailed(f"{self.name}: its process ended while building it, with status {process.end(1.0)}") from error
         process.link.settimeout(None)
-        if kind == wire.ERROR:
-            raise self._failure(said)
-        return said
+        if kind == messages.ERROR:
+            raise self._failure(received)
+        return received
 
     def _note(self, note: dict[str, Any]) -> None:
         """A fault was met, or something settled while building that a person should know."""
@@ -196,31 +212,31 @@ class Workers:
         if note["fault"] == NOTICE:
             self.log.notice(f"{self.name}: {note['text']}")
             return
-        self._health.latest = text_of(note)
-        self.log.report(note["fault"], f"{self.name}, {text_of(note)}")
+        self._health.latest = note_text(note)
+        self.log.report(note["fault"], f"{self.name}, {note_text(note)}")
 
-    def _failure(self, said: dict[str, Any]) -> Exception:
-        self.notes.append(said)
-        if said["mistake"]:
-            return UserError(said["text"])
-        return EnvironmentFailed(f"{self.name}, environment {said['env']}: {said['text']}\n{said['trace']}")
+    def _failure(self, received: dict[str, Any]) -> Exception:
+        self.notes.append(received)
+        if received["mistake"]:
+            return UserError(received["text"])
+        return EnvironmentFailed(f"{self.name}, environment {received['env']}: {received['text']}\n{received['trace']}")
 
     def _command(self, command: bytes) -> None:
         if not self._processes:
             raise RuntimeError("Workers is closed: make a new one")
         if self._waiting:
-            raise RuntimeError("Workers.send: the rows of the previous send were not received: call receive() first")
+            raise RuntimeError("Workers.send: the steps of the previous send were not received: call receive() first")
         now = time.monotonic()
         for w, process in enumerate(self._processes):
-            limit = self.guards.start_timeout if command == wire.RESET else self.guards.timeout
+            limit = self.guards.start_timeout if command == messages.RESET else self.guards.timeout
             self._waiting[w] = [now, float(self._block.progress[w][0]), limit]
             try:
-                wire.tell(process.link, command)
-            except wire.Closed:
-                continue  # found, counted and restarted where its rows are awaited
+                messages.send(process.link, command)
+            except messages.Closed:
+                continue  # found, counted and restarted where its steps are awaited
 
     def _collect(self) -> None:
-        """Take in whatever workers say next, or notice who has been silent for too long."""
+        """Take in the workers' next messages, or notice who has been silent for too long."""
         links = {self._processes[w].link.fileno(): w for w in self._waiting}
         poller = select.poll()
         for fd in links:
@@ -228,41 +244,41 @@ class Workers:
         soonest = min(since + self._allowed(w) for w, (since, _, _) in self._waiting.items()) - time.monotonic()
         ready = poller.poll(1000 * max(0.0, min(soonest, 1.0)))
         for fd, _ in ready:
-            self._hear(links[fd])
+            self._receive_from(links[fd])
         now = time.monotonic()
         for w, (since, begun, limit) in list(self._waiting.items()):
             latest, allowed = float(self._block.progress[w][0]), self._allowed(w)
             if latest != begun:  # it has gone on to its next environment: a new deadline
                 self._waiting[w] = [now, latest, limit]
             elif now - since > allowed:
-                allow = "guards.timeout says how long a step may take, guards.start_timeout a reset"
-                text = f"no row within {allowed:g} s: its process is ended ({allow})"
+                allow = "guards.timeout is how long a step may take, guards.start_timeout a reset"
+                text = f"no step within {allowed:g} s: its process is ended ({allow})"
                 self._lost(w, "hung", text)
 
     def _allowed(self, w: int) -> float:
         """Seconds that worker w's present environment may take: longer where an episode is begun."""
         return max(self._waiting[w][2], self.guards.start_timeout if self._block.progress[w][2] else 0.0)
 
-    def _hear(self, w: int) -> None:
+    def _receive_from(self, w: int) -> None:
         link = self._processes[w].link
         try:
-            kind = wire.exactly(link, 1)
-            said: dict[str, Any] = {} if kind == wire.DONE else wire.content(link)
-        except (wire.Closed, OSError):
+            kind = messages.receive_exactly(link, 1)
+            received: dict[str, Any] = {} if kind == messages.DONE else messages.receive_json(link)
+        except (messages.Closed, OSError):
             status = self._processes[w].end(1.0)
             self._lost(w, "died", f"its process ended with status {status}")
             return
-        if kind == wire.DONE:
+        if kind == messages.DONE:
             del self._waiting[w]
-        elif kind == wire.NOTE:
-            self._note(said)
-            if said["fault"] == "raised":
+        elif kind == messages.NOTE:
+            self._note(received)
+            if received["fault"] == "raised":
                 self._spend()
         else:
-            raise self._failure(said)
+            raise self._failure(received)
 
     def _lost(self, w: int, fault: str, text: str) -> None:
-        """A worker hung or died: count it, and start it anew with fresh episodes; or stop, as guards say."""
+        """A worker hung or died: count it, and start it anew with fresh episodes; or stop, by `guards`."""
         env = int(self._block.progress[w][1])
         if not self._finalizer.alive:
             raise RuntimeError("Workers is closed: its processes were ended")
@@ -270,13 +286,13 @@ class Workers:
         self._processes[w].end()
         self._parent_counts[fault] += 1
         if self.guards.on_bad == "refuse":
-            raise self._failure({**note, "text": f"{fault}: {text}: mend the environment, or set guards on_bad=survive"})
+            raise self._failure({**note, "text": f"{fault}: {text}: fix the environment, or set guards on_bad=survive"})
         self._note(note)
         self.restarts += 1
         self._spend()
         self._processes[w] = self._spawn(w)
         self._agree(self._hello(self._processes[w]), self._processes[w])
-        wire.tell(self._processes[w].link, wire.RESET)
+        messages.send(self._processes[w].link, messages.RESET)
         self._waiting[w] = [time.monotonic(), float(self._block.progress[w][0]), self.guards.start_timeout]
 
     def _spend(self) -> None:

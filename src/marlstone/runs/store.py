@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from marlstone.core.errors import UserError
 
 if TYPE_CHECKING:
-    from marlstone.core.episodes import Whole
+    from marlstone.core.episodes import WholeEpisodes
 
 SCHEMA = 2
 TABLES = sa.MetaData()
@@ -179,7 +179,7 @@ class Store:
         self._rows[EVENTS].append({**row, "count": int(count), "time": time.time()})
         self._full()
 
-    def log(self, step: int, seed: int, episodes: "Whole", agents: Sequence[str]) -> None:
+    def log(self, step: int, seed: int, episodes: "WholeEpisodes", agents: Sequence[str]) -> None:
         """Append episodes, numbered from 0, that were played at `step`. `agents`: names along the agent axis, of which what was said
         may cover the first few. Logging one again replaces it."""
         now = time.time()
@@ -189,7 +189,7 @@ class Store:
             figures = {"team_return": _known(episodes.team_return[e]), "length": int(episodes.length[e])}
             self._rows[EPISODES].append({**key, **figures, "success": metrics.get("success"), "time": now})
             self._rows[EPISODE_METRICS] += [{**key, "name": k, "value": v} for k, v in metrics.items()]
-            said = [*map(_known, episodes.said[e]), *[None] * (len(agents) - episodes.said.shape[1])]
+            said = [*map(_known, episodes.agent_sums[e]), *[None] * (len(agents) - episodes.agent_sums.shape[1])]
             own = map(_known, episodes.agent_return[e])
             each = zip(agents, own, said, strict=True)
             self._rows[EPISODE_AGENTS] += [{**key, "agent": a, "own_return": r, "contribution": c} for a, r, c in each]

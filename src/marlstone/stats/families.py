@@ -25,15 +25,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import floor
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 from marlstone.core.errors import UserError
 from marlstone.stats.intervals import MOST, Bounds, clipped, iqm_and_variance
 
-Array = Any
 ALPHA = 0.05
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(80)
 _NORMAL = 8 * _NODES
@@ -63,7 +62,13 @@ def studentized_range(k: int, freedom: float, alpha: float = ALPHA) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One figure of one candidate, its variance (NaN where it is not known) and the degrees of freedom of that."""
+    """One figure of one candidate.
+
+    Attributes:
+      value: the figure.
+      variance: of the figure; NaN where it is not known.
+      freedom: degrees of freedom of the variance.
+    """
 
     value: float
     variance: float
@@ -72,7 +77,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Pairwise:
-    """All pairs of a family, by name: `figures` are each candidate's IQM and mean, `seeds` how many it has."""
+    """All pairs of a family, by name.
+
+    Attributes:
+      figures: each candidate's IQM and mean.
+      seeds: how many each has.
+      alpha: the probability that any interval is wrong.
+      bounds: within which returns can lie (None: unknown).
+    """
 
     figures: Mapping[str, tuple[Estimate, Estimate]]
     seeds: Mapping[str, int]
@@ -124,7 +136,7 @@ def _grown(x: Estimate, seeds: int, more: int) -> Estimate:
     return Estimate(x.value, x.variance * seeds / (seeds + more), x.freedom * (seeds + more - 1) / (seeds - 1))
 
 
-def pairwise(returns: Mapping[str, Sequence[Array]], alpha: float = ALPHA, bounds: Bounds | None = None) -> Pairwise:
+def pairwise(returns: Mapping[str, Sequence[ArrayLike]], alpha: float = ALPHA, bounds: Bounds | None = None) -> Pairwise:
     """Compare every pair of a family; `returns[name][i]` are the evaluation episodes of seed i. `bounds`: within which returns can lie.
 
     A family is all that something is reported of, so name it before looking. Raises `UserError` for returns of no seed, or no alpha.
@@ -132,7 +144,7 @@ def pairwise(returns: Mapping[str, Sequence[Array]], alpha: float = ALPHA, bound
     if not 0 < alpha < 1:
         raise UserError(f"alpha is {alpha}: give the probability of error, such as {ALPHA}")
     seeds = {name: len(each) for name, each in returns.items()}
-    means = {name: np.array([np.mean(r) for r in each]) for name, each in returns.items()}
+    means = {name: np.array([np.mean(np.asarray(r)) for r in each]) for name, each in returns.items()}
     own = [iqm_and_variance(each) for each in returns.values()]
     unknown = [not np.isfinite(v) for _, v in own]
     plain = [(float(m.mean()), float("nan") if bad else float(m.var(ddof=1) / m.size)) for m, bad in zip(means.values(), unknown)]

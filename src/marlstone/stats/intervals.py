@@ -43,20 +43,20 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from marlstone.core.errors import UserError
 
-Array = Any
 Bounds = tuple[float, float]
 RESAMPLES = 2000
 EPISODE_DRAWS = 200
 """Resampled means kept per seed, from which the resampled seeds draw theirs."""
 MOST = 1000
-"""More seeds than this nobody will train: `seeds_needed` says None."""
+"""Above so many more seeds `seeds_needed` returns None: nobody will train them."""
 
 
-def iqm(values: Array, axis: int = -1) -> Array:
+def iqm(values: ArrayLike, axis: int = -1) -> Any:
     """Interquartile mean along an axis: without the lowest and the highest floor(n/4). Below four values it is the mean."""
     values = np.asarray(values, float)
     if values.shape[axis] == 0:
@@ -84,7 +84,7 @@ def _episodes_drawn(e: int) -> np.ndarray:
     return np.random.default_rng(1).multinomial(e, np.full(e, 1 / e), EPISODE_DRAWS) / e
 
 
-def _per_seed(returns: Sequence[Array]) -> list[np.ndarray]:
+def _per_seed(returns: Sequence[ArrayLike]) -> list[np.ndarray]:
     rows = [np.atleast_1d(np.asarray(r, float)) for r in returns]
     if not rows:
         raise UserError("returns of no seed: evaluate at least one")
@@ -121,7 +121,7 @@ def clipped(ends: tuple[float, float], bounds: Bounds | None, center: float) -> 
     return float(low), float(high)
 
 
-def iqm_and_variance(returns: Sequence[Array]) -> tuple[float, float]:
+def iqm_and_variance(returns: Sequence[ArrayLike]) -> tuple[float, float]:
     """The IQM over seeds, and its variance under resampling of seeds, then episodes, times n / (n - 1); NaN for one seed."""
     rows = _per_seed(returns)
     n, means = len(rows), np.array([row.mean() for row in rows])
@@ -136,10 +136,10 @@ def _check(level: float) -> None:
         raise UserError(f"interval level is {level}: give a probability between 0 and 1, such as 0.95")
 
 
-def interval(returns: Sequence[Array], level: float = 0.95, bounds: Bounds | None = None) -> tuple[float, tuple[float, float]]:
+def interval(returns: Sequence[ArrayLike], level: float = 0.95, bounds: Bounds | None = None) -> tuple[float, tuple[float, float]]:
     """`(IQM, (lo, hi))` over training seeds; `returns[i]` are seed i's evaluation episodes, `[e_i]`.
 
-    With one seed, or where a return is not finite, the interval is (nan, nan): the seeds cannot say how far another would
+    With one seed, or where a return is not finite, the interval is (nan, nan): the seeds cannot tell how far another would
     fall. `bounds`: the least and the greatest value that is possible, where they are known (-1 and 1 of a correlation); the interval
     is cut to them. Deterministic. Raises `UserError` for no or empty returns.
     """
@@ -153,12 +153,14 @@ def interval(returns: Sequence[Array], level: float = 0.95, bounds: Bounds | Non
     return center, clipped(around(_resampled(rows), center, n, level), bounds, center)
 
 
-def worst_seed(returns: Sequence[Array]) -> float:
+def worst_seed(returns: Sequence[ArrayLike]) -> float:
     """The mean return of the worst seed. Shown beside every IQM, which hides one dead seed of five."""
     return float(min(row.mean() for row in _per_seed(returns)))
 
 
-def difference(a: Sequence[Array], b: Sequence[Array], paired: bool = False, level: float = 0.95) -> tuple[float, tuple[float, float]]:
+def difference(
+    a: Sequence[ArrayLike], b: Sequence[ArrayLike], paired: bool = False, level: float = 0.95
+) -> tuple[float, tuple[float, float]]:
     """`(IQM(a) - IQM(b), (lo, hi))`; `a[i]` are the evaluation episodes of a's seed i, `b[i]` of b's.
 
     `paired`: seed i of one belongs to seed i of the other (same keys), and they are resampled together. The interval is
@@ -186,7 +188,9 @@ def difference(a: Sequence[Array], b: Sequence[Array], paired: bool = False, lev
     return center, (float(center + widen * min(low, 0.0)), float(center + widen * max(high, 0.0)))
 
 
-def share(part: Sequence[Array], top: Sequence[Array], bottom: Sequence[Array], level: float = 0.95) -> tuple[float, tuple[float, float]]:
+def share(
+    part: Sequence[ArrayLike], top: Sequence[ArrayLike], bottom: Sequence[ArrayLike], level: float = 0.95
+) -> tuple[float, tuple[float, float]]:
     """`IQM(part) / (IQM(top) - IQM(bottom))` and its interval, in which the denominator is as uncertain as it is (Fieller 1954):
 
         all x for which the interval of  IQM(part) - x (IQM(top) - IQM(bottom))  holds 0,
@@ -225,7 +229,7 @@ def share(part: Sequence[Array], top: Sequence[Array], bottom: Sequence[Array], 
     return value, (end(False), end(True))
 
 
-def seeds_needed(a: Sequence[Array], b: Sequence[Array], paired: bool = False, level: float = 0.95) -> int | None:
+def seeds_needed(a: Sequence[ArrayLike], b: Sequence[ArrayLike], paired: bool = False, level: float = 0.95) -> int | None:
     """About how many more seeds of each would separate them, if the difference stays what it is: 0 if they are separate already.
 
     The half-width towards 0 falls as `w(n) / sqrt(n)`, n the smaller number of seeds. None where there is no interval or no difference
@@ -243,7 +247,7 @@ def seeds_needed(a: Sequence[Array], b: Sequence[Array], paired: bool = False, l
     return int(np.argmax(enough)) if enough.any() else None
 
 
-def _scores(scores: Array, name: str = "scores") -> np.ndarray:
+def _scores(scores: ArrayLike, name: str = "scores") -> np.ndarray:
     """`[seeds tasks]`; a row of numbers is one task."""
     values = np.asarray(scores, float)
     values = values[:, None] if values.ndim == 1 else values
@@ -252,17 +256,17 @@ def _scores(scores: Array, name: str = "scores") -> np.ndarray:
     return values
 
 
-def median(scores: Array) -> float:
+def median(scores: ArrayLike) -> float:
     """The median over tasks of the mean over seeds; `scores [seeds tasks]`. With one task it is that task's mean."""
     return float(np.median(_scores(scores).mean(0)))
 
 
-def optimality_gap(scores: Array, target: float = 1.0) -> float:
+def optimality_gap(scores: ArrayLike, target: float = 1.0) -> float:
     """How far the mean falls short of `target`, what is above it counting as `target`: `target - mean min(score, target)`."""
     return float(target - np.minimum(_scores(scores), target).mean())
 
 
-def probability_of_improvement(x: Array, y: Array) -> float:
+def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
     """`P(X > Y)`: for each task the share of all pairs of seeds in which x is above y, ties counting half; then the mean over tasks."""
     x, y = _scores(x, "scores of x"), _scores(y, "scores of y")
     if x.shape[1] != y.shape[1]:
@@ -271,6 +275,6 @@ def probability_of_improvement(x: Array, y: Array) -> float:
     return float(((above > 0) + 0.5 * (above == 0)).mean())
 
 
-def performance_profile(scores: Array, thresholds: Array) -> np.ndarray:
+def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
     """The share of all runs, over seeds and tasks, strictly above each threshold: `[thresholds]`, falling from 1 to 0."""
     return (_scores(scores).ravel()[None] > np.atleast_1d(np.asarray(thresholds, float))[:, None]).mean(1)

@@ -20,25 +20,25 @@ of 0.02 takes 460 of them within bounds 1 apart and 3,800 within bounds 10 apart
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from marlstone.core.errors import UserError
 
-Array = Any
 Bounds = tuple[float, float]
 HORIZON = 10_000_000
-"""More episodes than this nobody waits for: `needed` says None."""
+"""Above so many `observations_needed` returns None: nobody waits for them."""
 
 
-def confidence_sequence(x: Array, bounds: Bounds, alpha: float = 0.05) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def confidence_sequence(x: ArrayLike, bounds: Bounds, alpha: float = 0.05) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`(center, lo, hi)`, each as long as `x` along its last axis: after `x[..., :t]` the mean lies in `[lo[t-1], hi[t-1]]`.
 
     `bounds` are declared before looking, and hold for every x. Intervals only shrink; `lo > hi`: no single mean fits, the mean has
     moved (or the 1 in 1/alpha came true). Raises `UserError` for nothing observed, or an observation that is not within the bounds.
     """
-    values, (low, high) = np.asarray(x, float), checked(bounds, alpha)
+    values, (low, high) = np.asarray(x, float), check_bounds(bounds, alpha)
     if values.ndim == 0 or not values.size:
         raise UserError("x has no observation: give at least one")
     if not (np.isfinite(values).all() and values.min() >= low and values.max() <= high):
@@ -58,17 +58,17 @@ def confidence_sequence(x: Array, bounds: Bounds, alpha: float = 0.05) -> tuple[
     return tuple(low + (high - low) * v for v in (center, least, most))  # type: ignore[return-value]
 
 
-def paired_sequence(a: Array, b: Array, bounds: Bounds, alpha: float = 0.05) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def paired_sequence(a: ArrayLike, b: ArrayLike, bounds: Bounds, alpha: float = 0.05) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The sequence of the mean of `a - b`, pair by pair, clipped to `bounds`: beyond them it speaks of the clipped difference."""
     ours, theirs = np.asarray(a, float), np.asarray(b, float)
     if ours.shape != theirs.shape:
         raise UserError(f"a has shape {ours.shape} and b {theirs.shape}: pairs need as many of each, in the same order")
-    return confidence_sequence(np.clip(ours - theirs, *checked(bounds, alpha)), bounds, alpha)
+    return confidence_sequence(np.clip(ours - theirs, *check_bounds(bounds, alpha)), bounds, alpha)
 
 
-def needed(variance: float, half: float, bounds: Bounds, alpha: float = 0.05) -> int | None:
+def observations_needed(variance: float, half: float, bounds: Bounds, alpha: float = 0.05) -> int | None:
     """About how many observations of this variance until the half-width is `half`; None beyond `HORIZON`."""
-    low, high = checked(bounds, alpha)
+    low, high = check_bounds(bounds, alpha)
     t = np.geomspace(1, HORIZON, 500)
     spread = max(variance / (high - low) ** 2, 1e-12)
     bet = _bet((0.25 + spread * (t - 1)) / t, t, alpha)
@@ -80,8 +80,15 @@ def needed(variance: float, half: float, bounds: Bounds, alpha: float = 0.05) ->
 
 @dataclass(frozen=True)
 class BaselineAlarm:
-    """What a live mean is against its baseline, and in `words`. `more_live`, `more_baseline`: about how many more episodes until
-    the tolerance is resolved; None where it is already, or never will be."""
+    """What a live mean is against its baseline.
+
+    Attributes:
+      state: `alert`, `fine` or `unresolved`.
+      words: the same as a sentence, with both means and intervals.
+      baseline, baseline_ci: mean and confidence interval of the baseline.
+      live, live_ci: mean and confidence interval of the live episodes.
+      more_live, more_baseline: about how many more episodes until the tolerance is resolved; None where it is already, or never will be.
+    """
 
     state: Literal["alert", "fine", "unresolved"]
     words: str
@@ -94,7 +101,7 @@ class BaselineAlarm:
 
 
 def baseline_alarm(
-    baseline: Array, live: Array, bounds: Bounds, tolerance: float = 0.03, scale: float | None = None, alpha: float = 0.05
+    baseline: ArrayLike, live: ArrayLike, bounds: Bounds, tolerance: float = 0.03, scale: float | None = None, alpha: float = 0.05
 ) -> BaselineAlarm:
     """Alert only when live and baseline are proven apart by more than the tolerance; fine only when proven within it.
 
@@ -113,30 +120,32 @@ def baseline_alarm(
         raise UserError(f"tolerance {tolerance} is a share of the baseline's mean, which is {was:g}: give the scale it is a share of")
     off = lambda mean: tolerance * (abs(mean) if scale is None else scale)
     much = f"{100 * tolerance:.3g}%" + ("" if scale is None else f" of {scale:.4g}")
-    told = f"live {now:.4g} [{now_low:.4g}, {now_high:.4g}], baseline {was:.4g} [{was_low:.4g}, {was_high:.4g}]"
-    say = lambda state, words, *more: BaselineAlarm(state, f"{words}: {told}", was, (was_low, was_high), now, (now_low, now_high), *more)
+    figures = f"live {now:.4g} [{now_low:.4g}, {now_high:.4g}], baseline {was:.4g} [{was_low:.4g}, {was_high:.4g}]"
+    verdict = lambda state, words, *more: BaselineAlarm(
+        state, f"{words}: {figures}", was, (was_low, was_high), now, (now_low, now_high), *more
+    )
 
     if now_high < was_low - off(was_low):
-        return say("alert", f"live is below the baseline by more than {much}")
+        return verdict("alert", f"live is below the baseline by more than {much}")
     if now_low > was_high + off(was_high):
-        return say("alert", f"live is above the baseline by more than {much}")
+        return verdict("alert", f"live is above the baseline by more than {much}")
     for name, least, most in (("live", now_low, now_high), ("baseline", was_low, was_high)):
         if least > most:
-            return say("unresolved", f"the mean of {name} moved while it was watched and no single one fits, begin a fresh window")
+            return verdict("unresolved", f"the mean of {name} moved while it was watched and no single one fits, begin a fresh window")
     if now_low >= was_high - off(was_high) and now_high <= was_low + off(was_low):
-        return say("fine", f"live is within {much} of the baseline")
+        return verdict("fine", f"live is within {much} of the baseline")
     half = (was_high - was_low) / 2
     enough = half <= room / 2  # else the baseline needs episodes too, and each mean gets half of the room
     more_live = _more(series[1], room - half if enough else room / 2, bounds, alpha / 2)
     more_baseline = 0 if enough else _more(series[0], room / 2, bounds, alpha / 2)
     if more_live is None or more_baseline is None:
-        return say("unresolved", f"cannot resolve {much} within these bounds, widen the tolerance or narrow the bounds")
+        return verdict("unresolved", f"cannot resolve {much} within these bounds, widen the tolerance or narrow the bounds")
     more_live = more_live or int(not more_baseline)
     parts = [f"{k:,} more {name} episodes" for k, name in ((more_live, "live"), (more_baseline, "baseline")) if k]
-    return say("unresolved", f"cannot yet resolve {much}, about {' and '.join(parts)} needed", more_live or None, more_baseline or None)
+    return verdict("unresolved", f"cannot yet resolve {much}, about {' and '.join(parts)} needed", more_live or None, more_baseline or None)
 
 
-def checked(bounds: Bounds, alpha: float) -> Bounds:
+def check_bounds(bounds: Bounds, alpha: float) -> Bounds:
     """The bounds as numbers; raises `UserError` where they, or alpha, make no sense."""
     low, high = bounds
     if not (np.isfinite([low, high]).all() and low < high):
@@ -157,5 +166,5 @@ def _psi(bet: np.ndarray) -> np.ndarray:
 def _more(x: np.ndarray, half: float, bounds: Bounds, alpha: float) -> int | None:
     """How many more than there are, at the variance seen (a prior 1/4 of the span counting as one observation)."""
     prior = 0.25 * (bounds[1] - bounds[0]) ** 2
-    total = needed(float((prior + x.size * x.var()) / (x.size + 1)), half, bounds, alpha)
+    total = observations_needed(float((prior + x.size * x.var()) / (x.size + 1)), half, bounds, alpha)
     return None if total is None else max(total - x.size, 0)

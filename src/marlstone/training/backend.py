@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from marlstone.core.flops import Flops
-from marlstone.envs.guards import BadRow
+from marlstone.envs.guards import BadStep
 from marlstone.play.player import Player
-from marlstone.rollout.fault_log import Watched
+from marlstone.rollout.fault_log import FaultSource
 from marlstone.rollout.state import Report, State
 from marlstone.training.limit import Limit
 
 
-class Backend(Player, Watched, Protocol):
+class Backend(Player, FaultSource, Protocol):
     """Trains all seeds of a run, `total` updates each."""
 
     @property
@@ -31,7 +31,7 @@ class Backend(Player, Watched, Protocol):
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """`advance(state, n)`: n updates of every seed, at most `most`; reports are stacked `[seeds n ...]`."""
 
-    def refusal(self, state: State) -> BadRow | None:
+    def refusal(self, state: State) -> BadStep | None:
         """The first fault met, where faults are refused and only counts leave the device."""
 
     def figures(self) -> list[dict[str, float]]:

@@ -90,4 +90,4 @@ def copied(backend: Backend, state: State) -> State | None:
             return jax.random.wrap_key_data(jax.numpy.asarray(np.array(jax.random.key_data(x))), impl=jax.random.key_impl(x))
         return np.array(x)
 
-    return jax.tree.map(copy, backend.spread.trim(state))
+    return jax.tree.map(copy, backend.placement.trim(state))

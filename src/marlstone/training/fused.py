@@ -17,27 +17,27 @@ from jax import lax
 
 from marlstone.algorithm import Algorithm, Train
 from marlstone.core.acting import Act, temperature
-from marlstone.core.compile_options import CPU_OPTIONS, SELDOM, supported
-from marlstone.core.episodes import begin, tally
+from marlstone.core.compile_options import CPU_OPTIONS, FAST_COMPILE, supported
+from marlstone.core.episodes import init_tally, tally
 from marlstone.core.errors import UserError
 from marlstone.core.flops import Flops
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
-from marlstone.core.shards import own_part, psum_over_shards
-from marlstone.core.types import Trajectory, difference
-from marlstone.envs.faults import Fault, faults_of, under
+from marlstone.core.shards import psum_over_shards, shard_slice
+from marlstone.core.types import Trajectory, spec_difference
+from marlstone.envs.faults import Fault, faults_of, with_faults
 from marlstone.envs.faults.alternatives import Alternatives
-from marlstone.envs.guards import BadRow
-from marlstone.envs.layers import layered
+from marlstone.envs.guards import BadStep
 from marlstone.envs.make import is_jax, make
-from marlstone.envs.vectorized import Running, Vectorized
+from marlstone.envs.vectorized import Vectorized, VectorState
+from marlstone.envs.wrappers import wrap_env
 from marlstone.play.action_selectors import Alone, Decider
 from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, play
 from marlstone.rollout.fault_log import FaultLog
-from marlstone.rollout.placement import PARTS, WHOLE, Spread
+from marlstone.rollout.placement import PARTS, WHOLE, SeedPlacement
 from marlstone.rollout.state import Report, State, policies_of
-from marlstone.rollout.unroll import Acting, draw, trajectory_shapes, unroll
+from marlstone.rollout.unroll import RolloutState, draw_noise, trajectory_shapes, unroll
 from marlstone.training.limit import Limit, fused_limit
 
 Array = Any
@@ -74,10 +74,10 @@ class Fused:
         """One seed's state before its first update."""
         keys = {c: component_key(seed, c) for c in ("init", "environment", "act", "learner")}
         part, shards = self._part, self.algorithm.shards
-        env, step = part.init(own_part(jax.random.split(keys["environment"], self.env.b), shards, 0))
-        acting = Acting(replace(env, faults=psum_over_shards(env.faults, shards)), step, self.algorithm.memory(part.b))
+        env, step = part.init(shard_slice(jax.random.split(keys["environment"], self.env.b), shards, 0))
+        acting = RolloutState(replace(env, faults=psum_over_shards(env.faults, shards)), step, self.algorithm.memory(part.b))
         train = self.algorithm.init(keys["init"], trajectory_shapes(self.algorithm, acting, self.length))
-        return State(train, acting, begin(part.b, part.spec.metrics), keys["act"], keys["learner"])
+        return State(train, acting, init_tally(part.b, part.spec.metrics), keys["act"], keys["learner"])
 
     @property
     def b(self) -> int:
@@ -93,18 +93,18 @@ class Fused:
     def _layout(self) -> State:
         """Which arrays of the state are split by environments: all but the learner's, the keys and the counts of faults."""
         whole, parts = cast(Any, WHOLE), cast(Any, PARTS)
-        return State(whole, Acting(Running(parts, parts, whole, parts), parts, parts), parts, whole, whole)
+        return State(whole, RolloutState(VectorState(parts, parts, whole, parts), parts, parts), parts, whole, whole)
 
     def cycle(self, state: State) -> tuple[State, Report]:
         """One rollout and one update."""
         train, algorithm, shards = state.train, self.algorithm, self.algorithm.shards
-        drawn = draw(algorithm, jax.random.fold_in(state.act_key, train.version), self.length, self.env.b)
-        noise, keys = jax.tree.map(lambda x: own_part(x, shards, 1), drawn)
+        drawn = draw_noise(algorithm, jax.random.fold_in(state.act_key, train.version), self.length, self.env.b)
+        noise, keys = jax.tree.map(lambda x: shard_slice(x, shards, 1), drawn)
         acting, trajectories = unroll(self._part, algorithm, train.policy, state.acting, noise, keys)
         before, after = state.acting.env.faults, acting.env.faults
         met = psum_over_shards({k: after[k] - before[k] for k in before}, shards)
         env = replace(acting.env, faults={k: before[k] + met[k] for k in before})
-        acting = Acting(env, acting.step, algorithm.remember(train, trajectories, acting.memory))
+        acting = RolloutState(env, acting.step, algorithm.remember(train, trajectories, acting.memory))
         steps = jax.tree.map(lambda x: x[:, 1:], trajectories.step)
         running, finished = tally(state.tally, steps, self.env.spec.metrics)
         progress = train.version / self.total
@@ -124,23 +124,23 @@ class Fused:
 
     # ---- all seeds
     @cached_property
-    def spread(self) -> Spread:
+    def placement(self) -> SeedPlacement:
         """How seeds are laid out over devices."""
-        return Spread(len(self.seeds), self.algorithm.shards)
+        return SeedPlacement(len(self.seeds), self.algorithm.shards)
 
     def start(self) -> State:
         """Every seed's beginning, stacked `[slots ...]`."""
-        if self.spread.alone:
+        if self.placement.alone:
             begin = jax.jit(self.begin)
-            return cast(State, self.spread.together([begin(np.uint32(s)) for s in self.seeds]))
-        return jax.jit(self._begin_all)(self.spread.pad(np.array(self.seeds, np.uint32)))
+            return cast(State, self.placement.together([begin(np.uint32(s)) for s in self.seeds]))
+        return jax.jit(self._begin_all)(self.placement.pad(np.array(self.seeds, np.uint32)))
 
     def shapes(self) -> State:
         """What `start` gives, without beginning anything."""
-        return jax.eval_shape(self._begin_all, self.spread.pad(np.array(self.seeds, np.uint32)))
+        return jax.eval_shape(self._begin_all, self.placement.pad(np.array(self.seeds, np.uint32)))
 
     def _begin_all(self, seeds: Array) -> State:
-        return self.spread.over(self.begin, outs=self._layout)(seeds)
+        return self.placement.map_seeds(self.begin, outs=self._layout)(seeds)
 
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """The training program for up to `most` updates between host contacts. It consumes the state it is given.
@@ -150,13 +150,13 @@ class Fused:
         learner, options = self.algorithm.learner, supported(CPU_OPTIONS)
         given = {"total": np.float32(self.total), **{k: np.float32(getattr(learner, k)) for k in getattr(learner, "traced", ())}}
         one = lambda state, n, given: self._given(**given).advance(state, n, most)
-        if self.spread.alone:
-            each = jax.jit(one, donate_argnums=0).lower(self.spread.first(state), np.int32(0), given).compile(options)
-            return lambda state, n: self.spread.together([each(s, np.int32(n), given) for s in self.spread.apart(state)])
-        slots = self.spread.each * self.spread.groups
+        if self.placement.alone:
+            each = jax.jit(one, donate_argnums=0).lower(self.placement.first(state), np.int32(0), given).compile(options)
+            return lambda state, n: self.placement.together([each(s, np.int32(n), given) for s in self.placement.apart(state)])
+        slots = self.placement.each * self.placement.groups
         all_given = {k: np.full(slots, x) for k, x in given.items()}
-        count = lambda n: self.spread.pad(np.full(len(self.seeds), n, np.int32))
-        run = jax.jit(self.spread.over(one, (self._layout, WHOLE, WHOLE), (self._layout, WHOLE)), donate_argnums=0)
+        count = lambda n: self.placement.pad(np.full(len(self.seeds), n, np.int32))
+        run = jax.jit(self.placement.map_seeds(one, (self._layout, WHOLE, WHOLE), (self._layout, WHOLE)), donate_argnums=0)
         compiled = run.lower(state, count(0), all_given).compile(options)
         return lambda state, n: compiled(state, count(n), all_given)
 
@@ -167,13 +167,13 @@ class Fused:
             object.__setattr__(learner, name, x)  # past the checks of its range: they were made when it was built
         return replace(self, algorithm=replace(self.algorithm, learner=learner), total=total)
 
-    def refusal(self, state: State) -> BadRow | None:
+    def refusal(self, state: State) -> BadStep | None:
         """The first fault met, where faults are refused."""
         return self.env.refusal(state.acting.env)
 
     def faults(self, state: State) -> list[dict[str, int]]:
         """Faults repaired so far, by name, per seed."""
-        counts = {k: np.asarray(v) for k, v in self.spread.trim(state.acting.env.faults).items()}
+        counts = {k: np.asarray(v) for k, v in self.placement.trim(state.acting.env.faults).items()}
         return [{k: int(v[i]) for k, v in counts.items()} for i in range(len(self.seeds))]
 
     def most_faults(self) -> dict[str, int]:
@@ -218,12 +218,12 @@ class Fused:
     ) -> Callable[..., Episodes]:
         """`play(policies, keys=None, act=act)`: `evaluate`, compiled once for many policies and all ways of acting."""
         one = lambda policy, seed, temperature: self._play(episodes, decider, faults, policy, seed, temperature)
-        compiled, default = jax.jit(self.spread.over(one), compiler_options=self._seldom), act
+        compiled, default = jax.jit(self.placement.map_seeds(one), compiler_options=self._seldom), act
 
         def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default) -> Episodes:
             seeds = np.array(self.seeds if keys is None else keys, np.uint32)
-            played = compiled(policies, *map(self.spread.pad, (seeds, self._temperatures(act))))
-            episodes, met = jax.device_get(self.spread.trim(played))
+            played = compiled(policies, *map(self.placement.pad, (seeds, self._temperatures(act))))
+            episodes, met = jax.device_get(self.placement.trim(played))
             if not faults:  # else they are what was asked for
                 self._count(met)
             return episodes
@@ -244,18 +244,18 @@ class Fused:
     def _play(
         self, episodes: int, decider: Decider | None, faults: tuple[Fault, ...], policy: Any, seed: Array, temperature: Array
     ) -> tuple[Episodes, dict[str, Array]]:
-        env = replace(self.env, env=under(faults, self.env.env), b=episodes, resets=False)
+        env = replace(self.env, env=with_faults(faults, self.env.env), b=episodes, resets=False)
         decider, key = decider or Alone(self.algorithm), component_key(seed, "evaluation")
         return play(env, episodes, decider, policy, key, temperature, self.most)
 
     def under_each(self, state: State, episodes: int, faults: Sequence[Fault], act: Act = "mode") -> Iterator[Episodes]:
         """`evaluate` under each of these faults by itself, in turn; by one compiled program, since compiling is most of the work."""
         one = lambda policy, seed, heat, which: self._play(episodes, None, (Alternatives(tuple(faults), which),), policy, seed, heat)
-        played = jax.jit(self.spread.over(one), compiler_options=self._seldom)
+        played = jax.jit(self.placement.map_seeds(one), compiler_options=self._seldom)
         for which in range(len(faults)):
             numbers = (np.array(self.seeds, np.uint32), self._temperatures(act), np.full(len(self.seeds), which, np.int32))
-            episodes, _ = played(state.train.policy, *map(self.spread.pad, numbers))  # faults are what was asked for
-            yield jax.device_get(self.spread.trim(episodes))
+            episodes, _ = played(state.train.policy, *map(self.placement.pad, numbers))  # faults are what was asked for
+            yield jax.device_get(self.placement.trim(episodes))
 
     def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Fused":
         """The same policies in the environment `name` with `options`, for judging, under this runtime's own managers and faults.
@@ -265,8 +265,8 @@ class Fused:
         options = dict(options or {})
         if not is_jax(name):
             raise UserError(f"{name} is stepped by Python, and this run's environment by JAX: name one written in JAX")
-        env = layered(make(name, options), self.algorithm.architecture.managers(), faults_of(self.env.env))
-        if reason := difference(self.env.spec, env.spec):
+        env = wrap_env(make(name, options), self.algorithm.architecture.managers(), faults_of(self.env.env))
+        if reason := spec_difference(self.env.spec, env.spec):
             raise UserError(f"{name} with {options}: {reason}" if options else f"{name}: {reason}")
         return replace(self, env=replace(self.env, env=env))
 
@@ -274,28 +274,28 @@ class Fused:
         """`play(state, nth=0)`: an episode of each of `episodes` fresh environments with every seed's policy as it stands, per seed one
         batch of trajectories `[episodes t ...]` on the host; acting as training does where `act` is None. The same state and number play
         the same episodes."""
-        env, seeds = replace(self.env, b=episodes), self.spread.pad(np.array(self.seeds, np.uint32))
+        env, seeds = replace(self.env, b=episodes), self.placement.pad(np.array(self.seeds, np.uint32))
         length, pieces = spans(env.spec, self.length, self.most)
         key = lambda seed, train, nth: jax.random.fold_in(jax.random.fold_in(component_key(seed, "episodes"), train.version), nth)
 
-        def begin(train: Train, seed: Array, nth: Array) -> Acting:
+        def begin(train: Train, seed: Array, nth: Array) -> RolloutState:
             state, step = env.init(jax.random.split(jax.random.fold_in(key(seed, train, nth), 0), episodes))
-            return Acting(state, step, self.algorithm.memory(episodes))
+            return RolloutState(state, step, self.algorithm.memory(episodes))
 
-        def go_on(train: Train, acting: Acting, seed: Array, nth: Array, piece: Array) -> tuple[Acting, Trajectory]:
-            noise, keys = draw(self.algorithm, jax.random.fold_in(key(seed, train, nth), 1 + piece), length, episodes)
+        def go_on(train: Train, acting: RolloutState, seed: Array, nth: Array, piece: Array) -> tuple[RolloutState, Trajectory]:
+            noise, keys = draw_noise(self.algorithm, jax.random.fold_in(key(seed, train, nth), 1 + piece), length, episodes)
             return unroll(env, self.algorithm, train.policy, acting, noise, keys, act=acting_by(self.algorithm, act))
 
-        begun, going = (jax.jit(self.spread.over(f), compiler_options=self._seldom) for f in (begin, go_on))
+        begun, going = (jax.jit(self.placement.map_seeds(f), compiler_options=self._seldom) for f in (begin, go_on))
         each = len(self.seeds)
-        count = lambda n: self.spread.pad(np.full(each, n, np.uint32))
-        flat = lambda tree: jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), jax.device_get(self.spread.trim(tree)))
+        count = lambda n: self.placement.pad(np.full(each, n, np.uint32))
+        flat = lambda tree: jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), jax.device_get(self.placement.trim(tree)))
 
         def play(state: State, nth: int = 0) -> list[Trajectory]:
             train = replace(state.train, opt=None, replay=None)
             acting = begun(train, seeds, count(nth))
 
-            def piece(k: int, acting: Acting) -> tuple[Acting, Trajectory]:
+            def piece(k: int, acting: RolloutState) -> tuple[RolloutState, Trajectory]:
                 acting, trajectories = going(train, acting, seeds, count(nth), count(k))
                 return acting, flat(trajectories)
 
@@ -307,7 +307,7 @@ class Fused:
     @property
     def _seldom(self) -> dict[str, Any] | None:
         """Compile options of programs that run once or twice: most of what they cost is compiling."""
-        return supported(SELDOM)
+        return supported(FAST_COMPILE)
 
     def figures(self) -> list[dict[str, float]]:
         """More to record at a contact, per seed."""

@@ -18,22 +18,22 @@ import numpy as np
 from marlstone.algorithm import Algorithm, Policy, Train
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act, temperature
-from marlstone.core.distributions import noise_of
-from marlstone.core.episodes import begin, tally
+from marlstone.core.distributions import draw_group_noise
+from marlstone.core.episodes import init_tally, tally
 from marlstone.core.errors import UserError
 from marlstone.core.flops import Flops
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
-from marlstone.core.types import Spec, Step, Trajectory, difference
+from marlstone.core.types import Spec, Step, Trajectory, spec_difference
 from marlstone.envs.faults import Fault
-from marlstone.envs.guards import BadRow, Guards
+from marlstone.envs.guards import BadStep, Guards
 from marlstone.play.action_selectors import Alone, Decider, told
 from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, add, finish, init_episodes, longest, over
-from marlstone.rollout.fault_log import FaultLog, text_of
-from marlstone.rollout.placement import Spread
+from marlstone.rollout.fault_log import FaultLog, note_text
+from marlstone.rollout.placement import SeedPlacement
 from marlstone.rollout.state import Report, State, policies_of
-from marlstone.rollout.unroll import Acting, assemble, draw, host_scan, trajectory_shapes, unroll
+from marlstone.rollout.unroll import RolloutState, assemble, draw_noise, host_scan, trajectory_shapes, unroll
 from marlstone.rollout.worker_pool import Workers
 from marlstone.training.limit import Limit, matrix_rate
 from marlstone.training.memory import refuse_too_large
@@ -42,7 +42,7 @@ Array = Any
 
 
 @dataclass(frozen=True)
-class OneByOne(Spread):
+class OneByOne(SeedPlacement):
     """Seeds in a stack, without empty slots: threads take them apart."""
 
     def pad(self, tree: Any) -> Any:
@@ -155,7 +155,7 @@ class Hosted:
         return self.algorithm.spec
 
     @cached_property
-    def spread(self) -> OneByOne:
+    def placement(self) -> OneByOne:
         """How seeds are laid out: one after another."""
         return OneByOne(len(self.seeds))
 
@@ -178,7 +178,7 @@ class Hosted:
 
     @cached_property
     def _draw(self) -> Callable[..., Any]:
-        return jax.jit(lambda key, version: draw(self.algorithm, jax.random.fold_in(key, version), self.length, self.b)[0])
+        return jax.jit(lambda key, version: draw_noise(self.algorithm, jax.random.fold_in(key, version), self.length, self.b)[0])
 
     @cached_property
     def _learn(self) -> Callable[..., Any]:
@@ -188,18 +188,18 @@ class Hosted:
             running, finished = tally(state.tally, jax.tree.map(lambda x: x[:, 1:], trajectories.step), self.spec.metrics)
             key = jax.random.fold_in(state.learn_key, train.version)
             train, losses = self.algorithm.update(train, trajectories, train.version / self.total, key)
-            return State(train, Acting(None, after, memory), running, state.act_key, state.learn_key), Report(
+            return State(train, RolloutState(None, after, memory), running, state.act_key, state.learn_key), Report(
                 finished, trajectories.real.sum(), losses
             )
 
         return jax.jit(learn)
 
     # ---- seeds
-    def _reset(self, i: int, version: int) -> Acting:
+    def _reset(self, i: int, version: int) -> RolloutState:
         """Fresh episodes everywhere: the beginning, and after a resume, since simulators have no state to restore."""
         keys = jax.random.split(jax.random.fold_in(component_key(self.seeds[i], "environment"), version), self.b)
         _, step = self.pools[i].init(keys)
-        return Acting(None, step, self.algorithm.memory(self.b))
+        return RolloutState(None, step, self.algorithm.memory(self.b))
 
     def start(self) -> State:
         """Every seed's state before its first update, `[seeds ...]`."""
@@ -208,15 +208,15 @@ class Hosted:
         def one(i: int) -> State:
             keys = {c: component_key(self.seeds[i], c) for c in ("init", "act", "learner")}
             acting = self._reset(i, 0)
-            return State(init(keys["init"], acting), acting, begin(self.b, self.spec.metrics), keys["act"], keys["learner"])
+            return State(init(keys["init"], acting), acting, init_tally(self.b, self.spec.metrics), keys["act"], keys["learner"])
 
-        return self.spread.stacked(self.spread.apart(one))
+        return self.placement.stacked(self.placement.apart(one))
 
     def restored(self, state: State) -> State:
         """A loaded state with fresh episodes; the learner's part is exactly what was saved."""
         version = int(np.asarray(state.train.version)[0])
-        fresh = lambda i, s: replace(s, acting=self._reset(i, version), tally=begin(self.b, self.spec.metrics))
-        return self.spread.stacked(self.spread.apart(fresh, state))
+        fresh = lambda i, s: replace(s, acting=self._reset(i, version), tally=init_tally(self.b, self.spec.metrics))
+        return self.placement.stacked(self.placement.apart(fresh, state))
 
     def cycle(self, i: int, state: State) -> tuple[State, Report]:
         """One rollout of seed i's environments and one update."""
@@ -236,9 +236,9 @@ class Hosted:
         action, _, heads, memory = self._act(one.train.policy, step, one.acting.memory, jax.tree.map(lambda x: x[0], noise))
         rows = jax.tree.map(lambda x: np.stack([np.asarray(x)] * self.length), (step, action, heads))
         trajectories = self._trajectory(rows, step, one.acting.memory)
-        jax.block_until_ready(self._learn(replace(one, acting=Acting(None, None, memory)), step, trajectories))
+        jax.block_until_ready(self._learn(replace(one, acting=RolloutState(None, None, memory)), step, trajectories))
 
-        return partial(self.spread.advance, self.cycle)
+        return partial(self.placement.advance, self.cycle)
 
     def figures(self) -> list[dict[str, float]]:
         """More to record at a contact, per seed."""
@@ -247,7 +247,7 @@ class Hosted:
     def saved(self) -> None:
         """A checkpoint holds all that was trained so far."""
 
-    def refusal(self, state: State) -> BadRow | None:
+    def refusal(self, state: State) -> BadStep | None:
         """Workers refuse on the spot."""
         return None
 
@@ -261,7 +261,7 @@ class Hosted:
 
     def notes(self) -> list[dict[str, str]]:
         """The latest fault of each name in words, per seed."""
-        return [{note["fault"]: text_of(note) for note in pool.notes} for pool in self.pools]
+        return [{note["fault"]: note_text(note) for note in pool.notes} for pool in self.pools]
 
     def _more(self, b: int, faults: tuple[Fault, ...] = ()) -> Workers:
         """Another `b` environments, in processes of their own."""
@@ -273,7 +273,7 @@ class Hosted:
         if made.spec != self.spec:
             made.close()
             where = f"{self.name} with {dict(self.options)}" if self.options else self.name
-            raise UserError(f"{where}: {difference(self.spec, made.spec)}")
+            raise UserError(f"{where}: {spec_difference(self.spec, made.spec)}")
         return made
 
     @cached_property
@@ -330,7 +330,7 @@ class Hosted:
         def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default) -> Episodes:
             seeds = np.array(self.seeds if keys is None else keys, np.uint32)
             heat = np.full(len(seeds), temperature(act), np.float32)
-            return jax.device_get(self.spread.stacked(self.spread.apart(one, policies, seeds, heat)))
+            return jax.device_get(self.placement.stacked(self.placement.apart(one, policies, seeds, heat)))
 
         return judged
 
@@ -343,7 +343,7 @@ class Hosted:
         """As `Fused.player`. Worker processes of its own start with the first call and stay until `close`."""
         length, pieces = spans(self.spec, self.length, self.most)
         compiled, assembled = jax.jit(acting_by(self.algorithm, act)), jax.jit(partial(assemble, self.algorithm))
-        drawn = jax.jit(lambda key, piece: draw(self.algorithm, jax.random.fold_in(key, 1 + piece), length, episodes)[0])
+        drawn = jax.jit(lambda key, piece: draw_noise(self.algorithm, jax.random.fold_in(key, 1 + piece), length, episodes)[0])
         mine: dict[int, Workers] = {}
 
         def one(i: int, train: Train, nth: int) -> Trajectory:
@@ -353,16 +353,16 @@ class Hosted:
             key = jax.random.fold_in(jax.random.fold_in(component_key(self.seeds[i], "episodes"), train.version), nth)
             _, step = mine[i].init(jax.random.split(jax.random.fold_in(key, 0), episodes))
 
-            def piece(k: int, acting: Acting) -> tuple[Acting, Trajectory]:
+            def piece(k: int, acting: RolloutState) -> tuple[RolloutState, Trajectory]:
                 noise, keys = jax.device_get(drawn(key, k)), np.zeros((length, 1))
                 after, trajectories = unroll(
                     mine[i], self.algorithm, train.policy, acting, noise, keys, host_scan, self._on_host(compiled), assembled
                 )
                 return after, jax.device_get(trajectories)
 
-            return joined(piece, Acting(None, step, self.algorithm.memory(episodes)), pieces, act)
+            return joined(piece, RolloutState(None, step, self.algorithm.memory(episodes)), pieces, act)
 
-        return lambda state, nth=0: self.spread.apart(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
+        return lambda state, nth=0: self.placement.apart(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
 
     def limit(self, flops: Flops) -> Limit:
         """Random legal actions through as many workers, all seeds at once, by the best of three measurements of the time that stepping
@@ -375,7 +375,7 @@ class Hosted:
         def one(i: int, key: Array) -> float:
             _, step = pools[i].init(jax.random.split(key, self.b))
             zeros = [np.zeros((self.b, g.count, g.space.head), np.float32) for g in groups]
-            noise = [np.asarray(z) for z in noise_of([g.space for g in groups], [g.count for g in groups], key, (32, self.b))]
+            noise = [np.asarray(z) for z in draw_group_noise([g.space for g in groups], [g.count for g in groups], key, (32, self.b))]
             rows, best = 0, 0.0
             for _ in range(3):
                 real, stepping = 0, 0.0
@@ -388,8 +388,8 @@ class Hosted:
                 best = max(best, real / stepping)
             return best
 
-        rate = sum(self.spread.apart(one, keys))
-        return Limit(rate, flops.total, matrix_rate(flops.heaviest, Spread(1)), overlapped=len(self.seeds) > 1, is_estimate=True)
+        rate = sum(self.placement.apart(one, keys))
+        return Limit(rate, flops.total, matrix_rate(flops.heaviest, SeedPlacement(1)), overlapped=len(self.seeds) > 1, is_estimate=True)
 
     def close(self) -> None:
         """End the worker processes."""

@@ -19,7 +19,7 @@ def begin_from(source: Checkpoint, backend: Backend, state: State) -> tuple[Stat
     count = next(iter(stored.values())).array.shape[0]
     pick = np.arange(len(backend.seeds)) % count
     stored = {k: replace(leaf, array=leaf.array[pick]) for k, leaf in stored.items()}
-    trimmed = backend.spread.trim(state)
+    trimmed = backend.placement.trim(state)
     learned = {"nets": trimmed.train.nets, "seen": trimmed.train.seen, "targets": trimmed.train.targets}
     renamed = {k.removeprefix("train."): leaf for k, leaf in stored.items()}
     learned, taken, kept = fit(renamed, learned)
@@ -27,4 +27,4 @@ def begin_from(source: Checkpoint, backend: Backend, state: State) -> tuple[Stat
         raise UserError(f"nothing of {source.path} fits this run: use the same environment, body and sharing")
     train = replace(trimmed.train, **learned)
     note = {"checkpoint": str(source.path), "taken": len(taken), "kept_fresh": [k for k in kept if k.startswith("nets.")]}
-    return backend.spread.pad(replace(trimmed, train=train)), note
+    return backend.placement.pad(replace(trimmed, train=train)), note

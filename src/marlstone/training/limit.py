@@ -20,8 +20,8 @@ from jax import lax
 from marlstone.algorithm import Algorithm
 from marlstone.core.flops import Flops, Shape
 from marlstone.envs.vectorized import Vectorized
-from marlstone.rollout.placement import Spread
-from marlstone.rollout.unroll import draw
+from marlstone.rollout.placement import SeedPlacement
+from marlstone.rollout.unroll import draw_noise
 
 Array = Any
 
@@ -70,16 +70,16 @@ def per_second(f: Callable[[], Any], amount: float, seconds: float = 0.4) -> flo
     return best
 
 
-def matrix_rate(products: Mapping[Shape, float], spread: Spread) -> float:
+def matrix_rate(products: Mapping[Shape, float], placement: SeedPlacement) -> float:
     """FLOP/s of float32 products, of which so many FLOPs are of each shape `(m, k, n)`, run on all devices at once, as training is."""
-    seconds = sum(flops / _rate(shape, spread) for shape, flops in products.items())
+    seconds = sum(flops / _rate(shape, placement) for shape, flops in products.items())
     return sum(products.values()) / seconds if seconds else float("inf")
 
 
-def _rate(shape: Shape, spread: Spread) -> float:
+def _rate(shape: Shape, placement: SeedPlacement) -> float:
     """FLOP/s of products of one shape."""
     m, k, n = shape
-    everywhere = spread.seeds * spread.shards  # devices that share a seed do the same thing each: a part's work
+    everywhere = placement.seeds * placement.shards  # devices that share a seed do the same thing each: a part's work
     repeat = max(1, int(2e8 // (2 * m * k * n)))
     a, b = jax.random.normal(jax.random.key(0), (m, k)), jax.random.normal(jax.random.key(1), (k, n))
 
@@ -90,17 +90,17 @@ def _rate(shape: Shape, spread: Spread) -> float:
     def one(slot: Array) -> Array:
         return lax.fori_loop(0, repeat, again, slot.astype(jnp.float32))
 
-    run = jax.jit(spread.over(one))
-    slots = spread.pad(jnp.zeros(spread.seeds))
+    run = jax.jit(placement.map_seeds(one))
+    slots = placement.pad(jnp.zeros(placement.seeds))
     return per_second(lambda: run(slots), everywhere * repeat * 2.0 * m * k * n)
 
 
-def random_rate(env: Vectorized, algorithm: Algorithm, length: int, spread: Spread) -> float:
+def random_rate(env: Vectorized, algorithm: Algorithm, length: int, placement: SeedPlacement) -> float:
     """Joint steps per second (resets left out) of the environment alone, under random legal actions."""
 
     def one(key: Array) -> Array:
         state, step = env.init(jax.random.split(key, env.b))
-        noise, keys = draw(algorithm, key, length, env.b)
+        noise, keys = draw_noise(algorithm, key, length, env.b)
 
         def tick(carry: Any, row: Any) -> tuple[Any, Array]:
             (state, step), (z, k) = carry, row
@@ -110,13 +110,13 @@ def random_rate(env: Vectorized, algorithm: Algorithm, length: int, spread: Spre
 
         return lax.scan(tick, (state, step), (noise, keys))[1].sum()
 
-    run = jax.jit(spread.over(one))
-    keys = spread.pad(jax.random.split(jax.random.key(0), spread.seeds))
-    real = float(spread.trim(run(keys)).sum())
-    return per_second(lambda: run(keys), real * spread.shards)
+    run = jax.jit(placement.map_seeds(one))
+    keys = placement.pad(jax.random.split(jax.random.key(0), placement.seeds))
+    real = float(placement.trim(run(keys)).sum())
+    return per_second(lambda: run(keys), real * placement.shards)
 
 
 def fused_limit(env: Vectorized, algorithm: Algorithm, length: int, seeds: int, flops: Flops) -> Limit:
     """The limit of a fused run of `seeds` seeds; `env` is what one device steps, `flops` what a joint step costs in products."""
-    spread = Spread(seeds, algorithm.shards)
-    return Limit(random_rate(env, algorithm, length, spread), flops.total, matrix_rate(flops.heaviest, spread))
+    placement = SeedPlacement(seeds, algorithm.shards)
+    return Limit(random_rate(env, algorithm, length, placement), flops.total, matrix_rate(flops.heaviest, placement))

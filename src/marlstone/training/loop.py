@@ -18,12 +18,12 @@ from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
 from marlstone.envs.guards import return_bounds
-from marlstone.envs.layers import layered
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
+from marlstone.envs.wrappers import wrap_env
 from marlstone.play.judging import choose, judge, resolve, returns_record
 from marlstone.rollout.fault_log import FaultLog, Faults
-from marlstone.rollout.unroll import chunk_bytes, trajectory_shapes
+from marlstone.rollout.unroll import trajectory_bytes, trajectory_shapes
 from marlstone.runs.checkpoint import Checkpoint, load
 from marlstone.runs.curve import draw
 from marlstone.runs.directory import RunDirectory
@@ -55,7 +55,7 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     rows = config.rollout.envs * config.rollout.length
     total = -(-config.steps // rows)
     if is_jax(config.env):
-        env = layered(make(config.env), config.architecture.managers(), config.faults)
+        env = wrap_env(make(config.env), config.architecture.managers(), config.faults)
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
@@ -154,8 +154,8 @@ class Training:
         none: list[dict[str, int]] = [{} for _ in backend.seeds]  # a new run also counts what was met while its environments were made
         ledgers, faults = [Ledger() for _ in backend.seeds], Faults([dict(x) for x in none], none)
         if resume is not None:
-            kept, meta = load(resume.path, backend.spread.trim(state))
-            state = clock.time("starting", lambda: backend.restored(backend.spread.pad(kept)))
+            kept, meta = load(resume.path, backend.placement.trim(state))
+            state = clock.time("starting", lambda: backend.restored(backend.placement.pad(kept)))
             ledgers, faults = [Ledger(**x) for x in meta["ledgers"]], Faults(meta["faults"], backend.faults(state))
             self.done, self.owed = int(np.asarray(kept.train.version)[0]), meta.get("owed", False)
         elif initial is not None:
@@ -163,9 +163,9 @@ class Training:
         self.report("compiling", self.step)
         self.state, self.faults = state, faults
         self.advance = clock.time("compiling", lambda: backend.compile(state, self.most))
-        trajectory = trajectory_shapes(backend.algorithm, backend.spread.first(state.acting), config.rollout.length)
+        trajectory = trajectory_shapes(backend.algorithm, backend.placement.first(state.acting), config.rollout.length)
         self.flops = backend.algorithm.flops(trajectory)
-        self.counting = Counting(ledgers, self.flops.total, chunk_bytes(trajectory))
+        self.counting = Counting(ledgers, self.flops.total, trajectory_bytes(trajectory))
         return self.step, taken
 
     def go_on(self, watch: Callable[[Any, State, Store, int], bool]) -> bool:
@@ -217,7 +217,7 @@ class Training:
             raise fault
         self.done += n
         now.state, now.done, now.updates, now.seconds = self.state, self.done, n, took
-        now.report = jax.device_get(backend.spread.trim(out))
+        now.report = jax.device_get(backend.placement.trim(out))
         return True
 
     def _examine(self, callbacks: Sequence[Callback], now: Moment) -> bool:
@@ -242,7 +242,7 @@ class Training:
         meta = {"purpose": purpose_of(self.config.seed), "owed": self.owed}
         for callback in callbacks:
             meta |= callback.kept()
-        checkpoints.keep(self.done, self.backend.spread.trim(self.state), meta, policy=due or stopped)
+        checkpoints.keep(self.done, self.backend.placement.trim(self.state), meta, policy=due or stopped)
         self.backend.saved()
         return stopped
 
@@ -270,14 +270,14 @@ def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend
     """A run's backend and the state it was left in; of a folder of policies, what acts alone is as it was. Closed on leaving."""
     runtime = runtime_of(config)
     try:
-        fresh = runtime.spread.trim(runtime.start())
+        fresh = runtime.placement.trim(runtime.start())
         if checkpoint.path.parent.name == "policies":
             policies = read_policies(checkpoint.path, fresh.train.policy, len(runtime.seeds))
             version = checkpoint.step // (config.rollout.envs * config.rollout.length)
             state = replace(fresh, train=fresh.train.acting_by(policies, version))
         else:
             state, _ = load(checkpoint.path, fresh)
-        yield runtime, runtime.spread.pad(state)
+        yield runtime, runtime.placement.pad(state)
     finally:
         runtime.close()
 

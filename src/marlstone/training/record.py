@@ -40,7 +40,7 @@ def write_spec(run: RunDirectory, backend: Backend) -> None:
 def freeze(run: RunDirectory, backend: Backend, state: State, act: Act) -> list[str] | None:
     """Write every seed's policy as it is deployed to `RUN/policy/seed-K`; their folders. Where NumPy cannot run a user's own part: None,
     and a note why."""
-    policies, out, network = jax.device_get(backend.spread.trim(state.train.policy)), [], None
+    policies, out, network = jax.device_get(backend.placement.trim(state.train.policy)), [], None
     shutil.rmtree(run.artifacts, ignore_errors=True)  # of an earlier life of this run
     for i, seed in enumerate(backend.seeds):
         source = {"run": run.path.name, "seed": seed, "updates": int(np.asarray(state.train.version)[i])}
@@ -92,7 +92,7 @@ def training_record(
         "compile_seconds": clock.seconds.get("compiling", 0.0),
         "phases": phases(clock, trained_steps, limit),
         "flops_per_step": {"acting": flops.acting, "learning": flops.learning},
-        "parameters_sha256": parameters_sha256(jax.device_get(backend.spread.trim(state.train.nets))),
+        "parameters_sha256": parameters_sha256(jax.device_get(backend.placement.trim(state.train.nets))),
         "resumed_from_step": resumed_from,
         "faults": faults,
         "evaluation_faults": dict(backend.judged.counts),

@@ -36,9 +36,9 @@ def concluded(
 
 def notes(config: RunConfig) -> list[str]:
     """What a person should know of how a configuration was read: steps that are rounded up, options that stay text."""
-    from marlstone.envs.names import doubtful
+    from marlstone.envs.names import ambiguous_options
 
-    found, rollout = doubtful(config.env), config.rollout
+    found, rollout = ambiguous_options(config.env), config.rollout
     if config.whole_steps != config.steps:
         whole = f"whole updates of {rollout.envs} envs x {rollout.length} steps"
         found.append(f"{config.steps:,} steps asked: rounded up to {config.whole_steps:,} ({whole})")

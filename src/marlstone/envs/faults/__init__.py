@@ -1,7 +1,7 @@
 """Faults: what may go wrong between an environment and its agents."""
 
 from marlstone.envs.faults.actions import ActionDelay, ActionLoss
-from marlstone.envs.faults.contract import Draws, Fault, faults_of, under
+from marlstone.envs.faults.contract import Draws, Fault, faults_of, with_faults
 from marlstone.envs.faults.drift import Drift
 from marlstone.envs.faults.link import Volatile
 from marlstone.envs.faults.plain import FAULTS, fault_from_json, fault_to_json
@@ -11,7 +11,7 @@ from marlstone.envs.faults.sensors import Delay, Dropout, Freeze, Noise, Skew
 from marlstone.envs.faults.values import Extreme
 
 __all__ = [
-    "Fault", "Draws", "under", "faults_of", "FAULTS", "fault_to_json", "fault_from_json",
+    "Fault", "Draws", "with_faults", "faults_of", "FAULTS", "fault_to_json", "fault_from_json",
     "Noise", "Dropout", "Freeze", "Delay", "Skew", "ActionDelay", "ActionLoss", "Death", "LateArrival",
     "RewardDelay", "RewardNoise", "Extreme", "Volatile", "Drift",
 ]  # fmt: skip

@@ -11,26 +11,31 @@ from marlstone.envs.faults.contract import Draws, Fault
 
 @dataclass(frozen=True)
 class Alternatives(Fault):
-    """`faults[which]`, to the number what it is alone; `which` may be traced, so environments must be JAX's. Each remembers its own."""
+    """`faults[which]`, equal bit for bit to that fault alone; `which` may be traced, so environments must be JAX's. Each remembers its
+    own."""
 
     kind: ClassVar[str] = "alternatives"
     faults: tuple[Fault, ...]
     which: Any
 
     def refuses(self, spec: Spec) -> str:
+        """The first reason among all faults, with the fault's name."""
         for fault in self.faults:
             if reason := fault.refuses(spec):
                 return f"{fault.kind!r}: {reason}"
         return ""
 
-    def begin(self, spec: Spec, row: Step, draw: Draws) -> tuple[Any, ...]:
-        return tuple(fault.begin(spec, row, copy.copy(draw)) for fault in self.faults)
+    def begin(self, spec: Spec, step: Step, draw: Draws) -> tuple[Any, ...]:
+        """What each fault remembers, whichever is played."""
+        return tuple(fault.begin(spec, step, copy.copy(draw)) for fault in self.faults)
 
     def action(self, spec: Spec, memory: tuple[Any, ...], action: tuple[Array, ...], draw: Draws) -> tuple[Any, tuple[Array, ...]]:
+        """As `faults[which]` alone would change the action."""
         return self._one(memory, action, lambda fault, mine, x: fault.action(spec, mine, x, copy.copy(draw)))
 
-    def row(self, spec: Spec, memory: tuple[Any, ...], row: Step, draw: Draws) -> tuple[Any, Step]:
-        return self._one(memory, row, lambda fault, mine, x: fault.row(spec, mine, x, copy.copy(draw)))
+    def step(self, spec: Spec, memory: tuple[Any, ...], step: Step, draw: Draws) -> tuple[Any, Step]:
+        """As `faults[which]` alone would change the step."""
+        return self._one(memory, step, lambda fault, mine, x: fault.step(spec, mine, x, copy.copy(draw)))
 
     def _one(self, memory: tuple[Any, ...], x: Any, of: Callable[[Fault, Any, Any], tuple[Any, Any]]) -> tuple[Any, Any]:
         from jax import lax

@@ -12,10 +12,10 @@ from marlstone.core.types import Array, Group, Spec, Step
 
 Actions = tuple[Array, ...]
 Legal = tuple[Array | None, ...]
-LONGEST = 1000  # rows that a fault may remember
+LONGEST = 1000  # steps that a fault may remember
 
 
-def within(fault: Any, **limits: tuple[float, float]) -> None:
+def check_limits(fault: Any, **limits: tuple[float, float]) -> None:
     """Raises UserError for a field outside its limits, both included."""
     for field, (low, high) in limits.items():
         value = getattr(fault, field)
@@ -23,15 +23,15 @@ def within(fault: Any, **limits: tuple[float, float]) -> None:
             raise UserError(f"{field} is {value}: give a number from {low:g} to {high:g}")
 
 
-def one_of(fault: Any, **choices: tuple[str, ...]) -> None:
+def check_choice(fault: Any, **choices: tuple[str, ...]) -> None:
     """Raises UserError for a field that is none of its choices."""
     for field, words in choices.items():
         if (value := getattr(fault, field)) not in words:
             raise UserError(f"{field} is {value!r}; {suggest(str(value), words)}")
 
 
-def no_such_leaf(spec: Spec, leaf: str) -> str:
-    """Why `leaf` cannot be what a fault befalls; empty where it can. "" is every leaf."""
+def unknown_leaf(spec: Spec, leaf: str) -> str:
+    """Why a fault cannot affect `leaf`; empty where it can. "" is every leaf."""
     known = list(dict.fromkeys(k for g in spec.groups for k in g.observation))
     return "" if leaf == "" or leaf in known else f"leaf is {leaf!r}, which nobody observes; {suggest(leaf, known)}"
 
@@ -42,30 +42,30 @@ def groups_of(spec: Spec, x: Array) -> list[Array]:
     return [x[end - g.count : end] for end, g in zip(ends, spec.groups, strict=True)]
 
 
-def led_by_none(spec: Spec) -> np.ndarray:
+def team_mask(spec: Spec) -> np.ndarray:
     """`[n]`: the team, without managers."""
     return np.array([g.clock == 1 for g in spec.groups for _ in g.agents])
 
 
-def chosen(mask: Array, a: Array, b: Array) -> Array:
+def where_agents(mask: Array, a: Array, b: Array) -> Array:
     """`a` of the agents in `mask` `[n_g]`, else `b` `[n_g ...]`; of b's dtype."""
     xp = b.__array_namespace__()
     return xp.where(mask.reshape(*mask.shape, *(1,) * (b.ndim - mask.ndim)), a, b).astype(b.dtype)
 
 
-def observed(row: Step, leaf: str, change: Callable[[int, str, Array], Array]) -> Step:
-    """The row with `change(group, name, x)` in place of every leaf x `[n_g ...]`, or of those called `leaf`. By name, as JAX orders
+def change_leaves(step: Step, leaf: str, change: Callable[[int, str, Array], Array]) -> Step:
+    """The step with `change(group, name, x)` in place of every leaf x `[n_g ...]`, or of those called `leaf`. By name, as JAX orders
     dictionaries, so that draws are in the same order everywhere."""
-    obs = ({k: change(g, k, seen[k]) if leaf in ("", k) else seen[k] for k in sorted(seen)} for g, seen in enumerate(row.obs))
-    return replace(row, obs=tuple(obs))
+    obs = ({k: change(g, k, seen[k]) if leaf in ("", k) else seen[k] for k in sorted(seen)} for g, seen in enumerate(step.obs))
+    return replace(step, obs=tuple(obs))
 
 
-def leaves(row: Step, leaf: str, of: Callable[[Array], Array]) -> tuple[dict[str, Array], ...]:
-    """`of` every leaf, or of those called `leaf`: what a fault remembers of a row."""
-    return tuple({k: of(x) for k, x in seen.items() if leaf in ("", k)} for seen in row.obs)
+def map_leaves(step: Step, leaf: str, of: Callable[[Array], Array]) -> tuple[dict[str, Array], ...]:
+    """`of` every leaf, or of those called `leaf`: what a fault remembers of a step."""
+    return tuple({k: of(x) for k, x in seen.items() if leaf in ("", k)} for seen in step.obs)
 
 
-def real(group: Group, leaf: str, xp: Any) -> Array:
+def real_features(group: Group, leaf: str, xp: Any) -> Array:
     """`[n_g f]` or `[n_g]`: which features of a leaf are not padding, and where all are, True."""
     sizes = group.features.get(leaf)
     if sizes is None:
@@ -74,7 +74,7 @@ def real(group: Group, leaf: str, xp: Any) -> Array:
 
 
 # ---- actions, as environments take them
-def resting(spec: Spec, xp: Any) -> Actions:
+def default_actions(spec: Spec, xp: Any) -> Actions:
     """Everybody's declared default, `[n_g ...]`."""
 
     def of(g: Group) -> Array:
@@ -86,7 +86,7 @@ def resting(spec: Spec, xp: Any) -> Actions:
     return tuple(of(g) for g in spec.groups)
 
 
-def allowed(spec: Spec, action: Actions, legal: Legal) -> Actions:
+def legal_or_default(spec: Spec, action: Actions, legal: Legal) -> Actions:
     """Actions as they are where they are legal; else the default, or where that is illegal too the first legal one."""
 
     def of(g: Group, a: Array, ok: Array | None) -> Array:
@@ -99,13 +99,15 @@ def allowed(spec: Spec, action: Actions, legal: Legal) -> Actions:
     return tuple(of(g, a, ok) for g, a, ok in zip(spec.groups, action, legal, strict=True))
 
 
-def instead(spec: Spec, mask: Array, other: Actions, action: Actions, legal: Legal) -> Actions:
+def replace_actions(spec: Spec, mask: Array, other: Actions, action: Actions, legal: Legal) -> Actions:
     """`other` of the agents in `mask` `[n]`, made legal; managers' orders as they are."""
-    made = allowed(spec, other, legal)
-    return tuple(a if g.clock > 1 else chosen(m, o, a) for g, m, o, a in zip(spec.groups, groups_of(spec, mask), made, action, strict=True))
+    made = legal_or_default(spec, other, legal)
+    return tuple(
+        a if g.clock > 1 else where_agents(m, o, a) for g, m, o, a in zip(spec.groups, groups_of(spec, mask), made, action, strict=True)
+    )
 
 
-def pushed(queue: Array, x: Array) -> Array:
+def push(queue: Array, x: Array) -> Array:
     """The oldest entry of `[k ...]` leaves, `x` enters."""
     xp = queue.__array_namespace__()
     return xp.concat([queue[1:], xp.asarray(x).astype(queue.dtype)[None]])

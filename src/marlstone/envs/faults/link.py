@@ -7,19 +7,19 @@ from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.faults.by_agent import (
     LONGEST,
     Actions,
-    chosen,
+    change_leaves,
+    check_choice,
+    check_limits,
+    default_actions,
     groups_of,
-    instead,
-    leaves,
-    observed,
-    one_of,
-    pushed,
+    map_leaves,
+    push,
     repeated,
-    resting,
-    within,
+    replace_actions,
+    where_agents,
 )
 from marlstone.envs.faults.contract import Draws, Fault
-from marlstone.envs.faults.sensors import Leaves, earlier
+from marlstone.envs.faults.sensors import Leaves, lagged_read
 
 
 def chain_begins(u: Array, to_bad: float, to_good: float) -> Array:
@@ -34,13 +34,13 @@ def chain_goes_on(bad: Array, u: Array, to_bad: float, to_good: float) -> Array:
 
 @dataclass(frozen=True)
 class Volatile(Fault):
-    """Each agent's link to the world is good or bad. Per row a good one turns bad with probability `to_bad`, a bad one good with `to_good`:
-    it is bad for 1 / to_good rows at a time, and to_bad / (to_bad + to_good) of the time.
+    """Each agent's link to the world is good or bad. Per step a good one turns bad with probability `to_bad`, a bad one good with
+    `to_good`: it is bad for 1 / to_good steps at a time, and to_bad / (to_bad + to_good) of the time.
 
-    While it is bad, what an agent sees and what it does come `delay` rows late, and each is lost with probability `loss` (while it is good:
-    `loss_good`). Who hears nothing goes on with what came last, zeros before anything came. For a lost action acts the declared `default`,
-    or the `last` that arrived. A row's action and the observation before it meet the same state of the link. Managers see over a link of
-    their own; their orders are never lost.
+    While it is bad, what an agent sees and what it does come `delay` steps late, and each is lost with probability `loss` (while it is
+    good: `loss_good`). An agent that receives nothing keeps what came last, zeros before anything came. For a lost action acts the declared
+    `default`, or the `last` that arrived. A step's action and the observation before it meet the same state of the link. Managers see over
+    a link of their own; their orders are never lost.
     """
 
     kind: ClassVar[str] = "volatile"
@@ -52,19 +52,20 @@ class Volatile(Fault):
     instead: Literal["default", "last"] = "default"
 
     def __post_init__(self) -> None:
-        within(self, to_bad=(0, 1), to_good=(0, 1), loss=(0, 1), loss_good=(0, 1), delay=(0, LONGEST))
-        one_of(self, instead=("default", "last"))
+        check_limits(self, to_bad=(0, 1), to_good=(0, 1), loss=(0, 1), loss_good=(0, 1), delay=(0, LONGEST))
+        check_choice(self, instead=("default", "last"))
 
-    def begin(self, spec: Spec, row: Step, draw: Draws) -> dict[str, Any]:
-        xp = row.reward.__array_namespace__()
-        rest = resting(spec, xp)
+    def begin(self, spec: Spec, step: Step, draw: Draws) -> dict[str, Any]:
+        """Links in their long-run state, and queues of observations and of default actions."""
+        xp = step.reward.__array_namespace__()
+        rest = default_actions(spec, xp)
         return {
             "bad": chain_begins(draw.uniform((spec.n,)), self.to_bad, self.to_good),
-            "seen": leaves(row, "", lambda x: repeated(x, self.delay + 1)),
-            "held": leaves(row, "", xp.zeros_like),
-            "said": tuple(repeated(a, self.delay + 1) for a in rest),
+            "seen": map_leaves(step, "", lambda x: repeated(x, self.delay + 1)),
+            "held": map_leaves(step, "", xp.zeros_like),
+            "sent": tuple(repeated(a, self.delay + 1) for a in rest),
             "other": rest,
-            "legal": row.legal,
+            "legal": step.legal,
         }
 
     def _lost(self, spec: Spec, bad: Array, draw: Draws) -> Array:
@@ -74,19 +75,21 @@ class Volatile(Fault):
         return groups_of(spec, bad.__array_namespace__().where(bad, self.delay, 0))
 
     def action(self, spec: Spec, memory: dict[str, Any], action: Actions, draw: Draws) -> tuple[dict[str, Any], Actions]:
+        """Actions late or lost where the link is bad."""
         bad, legal = memory["bad"], memory["legal"]
-        said = tuple(pushed(q, a) for q, a in zip(memory["said"], action, strict=True))
-        late = tuple(earlier(q, lag) for q, lag in zip(said, self._lag(spec, bad), strict=True))
-        acted = instead(spec, bad, late, action, legal) if self.delay else action
-        acted = instead(spec, self._lost(spec, bad, draw), memory["other"], acted, legal)
+        sent = tuple(push(q, a) for q, a in zip(memory["sent"], action, strict=True))
+        late = tuple(lagged_read(q, lag) for q, lag in zip(sent, self._lag(spec, bad), strict=True))
+        acted = replace_actions(spec, bad, late, action, legal) if self.delay else action
+        acted = replace_actions(spec, self._lost(spec, bad, draw), memory["other"], acted, legal)
         other = memory["other"]
         if self.instead == "last":
             other = tuple(a.astype(o.dtype) for a, o in zip(acted, other, strict=True))
-        return {**memory, "said": said, "other": other}, acted
+        return {**memory, "sent": sent, "other": other}, acted
 
-    def row(self, spec: Spec, memory: dict[str, Any], row: Step, draw: Draws) -> tuple[dict[str, Any], Step]:
+    def step(self, spec: Spec, memory: dict[str, Any], step: Step, draw: Draws) -> tuple[dict[str, Any], Step]:
+        """The links' next state, and observations late or lost by it."""
         bad = chain_goes_on(memory["bad"], draw.uniform((spec.n,)), self.to_bad, self.to_good)
-        seen: Leaves = tuple({k: pushed(q, row.obs[g][k]) for k, q in qs.items()} for g, qs in enumerate(memory["seen"]))
+        seen: Leaves = tuple({k: push(q, step.obs[g][k]) for k, q in qs.items()} for g, qs in enumerate(memory["seen"]))
         lag, lost, held = self._lag(spec, bad), groups_of(spec, self._lost(spec, bad, draw)), memory["held"]
-        shown = observed(row, "", lambda g, k, _: chosen(lost[g], held[g][k], earlier(seen[g][k], lag[g])))
-        return {**memory, "bad": bad, "seen": seen, "held": leaves(shown, "", lambda x: x), "legal": row.legal}, shown
+        shown = change_leaves(step, "", lambda g, k, _: where_agents(lost[g], held[g][k], lagged_read(seen[g][k], lag[g])))
+        return {**memory, "bad": bad, "seen": seen, "held": map_leaves(shown, "", lambda x: x), "legal": step.legal}, shown

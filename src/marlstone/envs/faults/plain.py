@@ -1,4 +1,4 @@
-"""Faults as plain JSON and back: how worker processes and actors, which load no configuration, are told of them."""
+"""Faults as plain JSON and back: for worker processes and actors, which load no configuration."""
 
 import dataclasses
 import inspect
@@ -34,14 +34,14 @@ def _plain(value: Any, where: str) -> Any:
         return value
     if isinstance(value, tuple | list):
         return [_plain(v, where) for v in value]
-    raise UserError(f"{where} is a {type(value).__name__}, which worker processes cannot be told: use numbers, texts and tuples of them")
+    raise UserError(f"{where} is a {type(value).__name__}, which cannot be sent to worker processes: use numbers, texts and tuples of them")
 
 
-def fault_from_json(said: dict[str, Any]) -> Fault:
+def fault_from_json(plain: dict[str, Any]) -> Fault:
     """The inverse; lists become tuples again."""
-    fields = {k: _tuples(v) for k, v in said.items() if k != "kind"}
+    fields = {k: _tuples(v) for k, v in plain.items() if k != "kind"}
     own = {cls.kind: cls for cls in FAULTS}
-    if (kind := said["kind"]) in own:
+    if (kind := plain["kind"]) in own:
         return own[kind](**fields)
     file, _, name = kind.rpartition(":")
     return getattr(load(file), name)(**fields)

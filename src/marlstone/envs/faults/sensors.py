@@ -1,6 +1,6 @@
-"""What goes wrong between the world and an agent's eyes. Everybody's, managers' too; what is legal stays what it is.
+"""Sensor faults, of all agents and of managers too; what is legal stays what it is.
 
-Each befalls every leaf of an observation, or with `leaf` the one of that name alone. `state`, which only critics see in
+Each affects every leaf of an observation, or with `leaf` the one of that name alone. `state`, which only critics see in
 training, is left as it is.
 """
 
@@ -12,16 +12,16 @@ import numpy as np
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.faults.by_agent import (
     LONGEST,
-    chosen,
+    change_leaves,
+    check_choice,
+    check_limits,
     groups_of,
-    leaves,
-    no_such_leaf,
-    observed,
-    one_of,
-    pushed,
-    real,
+    map_leaves,
+    push,
+    real_features,
     repeated,
-    within,
+    unknown_leaf,
+    where_agents,
 )
 from marlstone.envs.faults.contract import Draws, Fault
 
@@ -31,7 +31,7 @@ BYTE = 255.0
 
 @dataclass(frozen=True)
 class Noise(Fault):
-    """Gaussian noise, fresh for every number and row:  x + scale u z,  z standard normal.
+    """Gaussian noise, fresh for every number and step:  x + scale u z,  z standard normal.
 
     `unit` says what u is. `full_scale`, as instruments are rated: the largest magnitude that this feature has shown this agent in the
     episode so far (of an image: any of its pixels), so that scale 0.1 is 10% of what the sensor reads at most; images of bytes: 255.
@@ -45,30 +45,33 @@ class Noise(Fault):
     leaf: str = ""
 
     def __post_init__(self) -> None:
-        within(self, scale=(0, 1e6))
-        one_of(self, unit=("full_scale", "absolute"))
+        check_limits(self, scale=(0, 1e6))
+        check_choice(self, unit=("full_scale", "absolute"))
 
     def refuses(self, spec: Spec) -> str:
-        return no_such_leaf(spec, self.leaf)
+        """Why no observation leaf of that name can be affected; empty where it can."""
+        return unknown_leaf(spec, self.leaf)
 
-    def begin(self, spec: Spec, row: Step, draw: Draws) -> Leaves:
-        return leaves(row, self.leaf, lambda x: 0 * _magnitude(x))
+    def begin(self, spec: Spec, step: Step, draw: Draws) -> Leaves:
+        """The largest magnitude seen so far, 0."""
+        return map_leaves(step, self.leaf, lambda x: 0 * _magnitude(x))
 
-    def row(self, spec: Spec, memory: Leaves, row: Step, draw: Draws) -> tuple[Leaves, Step]:
+    def step(self, spec: Spec, memory: Leaves, step: Step, draw: Draws) -> tuple[Leaves, Step]:
+        """Observations with noise scaled to the unit."""
         if self.scale == 0:
-            return memory, row
-        xp, present = row.reward.__array_namespace__(), groups_of(spec, row.present)
-        most: Leaves = tuple({k: xp.maximum(m, _magnitude(row.obs[g][k])) for k, m in seen.items()} for g, seen in enumerate(memory))
+            return memory, step
+        xp, present = step.reward.__array_namespace__(), groups_of(spec, step.present)
+        most: Leaves = tuple({k: xp.maximum(m, _magnitude(step.obs[g][k])) for k, m in seen.items()} for g, seen in enumerate(memory))
 
         def noisy(g: int, k: str, x: Array) -> Array:
-            there = real(spec.groups[g], k, xp)
+            there = real_features(spec.groups[g], k, xp)
             there = there & present[g].reshape(-1, *(1,) * (there.ndim - 1))
             unit = most[g][k] if self.unit == "full_scale" else xp.ones_like(most[g][k])
             unit = unit.reshape(*unit.shape, *(1,) * (x.ndim - unit.ndim))
             moved = x + (self.scale * unit * draw.normal(x.shape)).astype(np.float32)
-            return chosen(there, moved if _is_float(x) else _rounded(moved, x), x)
+            return where_agents(there, moved if _is_float(x) else _rounded(moved, x), x)
 
-        return most, observed(row, self.leaf, noisy)
+        return most, change_leaves(step, self.leaf, noisy)
 
 
 def _is_float(x: Array) -> bool:
@@ -92,27 +95,29 @@ def _magnitude(x: Array) -> Array:
 
 @dataclass(frozen=True)
 class Dropout(Fault):
-    """With probability `rate` per agent and row its sensors read 0."""
+    """With probability `rate` per agent and step its sensors read 0."""
 
     kind: ClassVar[str] = "dropout"
     rate: float = 0.1
     leaf: str = ""
 
     def __post_init__(self) -> None:
-        within(self, rate=(0, 1))
+        check_limits(self, rate=(0, 1))
 
     def refuses(self, spec: Spec) -> str:
-        return no_such_leaf(spec, self.leaf)
+        """Why no observation leaf of that name can be affected; empty where it can."""
+        return unknown_leaf(spec, self.leaf)
 
-    def row(self, spec: Spec, memory: Any, row: Step, draw: Draws) -> tuple[Any, Step]:
+    def step(self, spec: Spec, memory: Any, step: Step, draw: Draws) -> tuple[Any, Step]:
+        """Zeros for the agents whose sensors fail at this step."""
         lost = groups_of(spec, draw.uniform((spec.n,)) < self.rate)
-        xp = row.reward.__array_namespace__()
-        return memory, observed(row, self.leaf, lambda g, _, x: chosen(lost[g], xp.zeros_like(x), x))
+        xp = step.reward.__array_namespace__()
+        return memory, change_leaves(step, self.leaf, lambda g, _, x: where_agents(lost[g], xp.zeros_like(x), x))
 
 
 @dataclass(frozen=True)
 class Freeze(Fault):
-    """With probability `rate` per agent and row its sensors stick, and repeat for `rows` rows what they showed last."""
+    """With probability `rate` per agent and step its sensors stick, and repeat for `rows` steps what they showed last."""
 
     kind: ClassVar[str] = "freeze"
     rate: float = 0.05
@@ -120,74 +125,84 @@ class Freeze(Fault):
     leaf: str = ""
 
     def __post_init__(self) -> None:
-        within(self, rate=(0, 1), rows=(1, LONGEST))
+        check_limits(self, rate=(0, 1), rows=(1, LONGEST))
 
     def refuses(self, spec: Spec) -> str:
-        return no_such_leaf(spec, self.leaf)
+        """Why no observation leaf of that name can be affected; empty where it can."""
+        return unknown_leaf(spec, self.leaf)
 
-    def begin(self, spec: Spec, row: Step, draw: Draws) -> tuple[Leaves, Array]:
-        xp = row.reward.__array_namespace__()
-        return leaves(row, self.leaf, lambda x: x), xp.zeros(spec.n, np.int32)
+    def begin(self, spec: Spec, step: Step, draw: Draws) -> tuple[Leaves, Array]:
+        """What was shown last, and how many steps sensors still stick."""
+        xp = step.reward.__array_namespace__()
+        return map_leaves(step, self.leaf, lambda x: x), xp.zeros(spec.n, np.int32)
 
-    def row(self, spec: Spec, memory: tuple[Leaves, Array], row: Step, draw: Draws) -> tuple[tuple[Leaves, Array], Step]:
+    def step(self, spec: Spec, memory: tuple[Leaves, Array], step: Step, draw: Draws) -> tuple[tuple[Leaves, Array], Step]:
+        """What was shown last, where sensors stick."""
         held, left = memory
-        xp = row.reward.__array_namespace__()
+        xp = step.reward.__array_namespace__()
         sticks = (left == 0) & (draw.uniform((spec.n,)) < self.rate)
         frozen = groups_of(spec, sticks | (left > 0))
         left = xp.where(sticks, self.rows - 1, xp.maximum(left - 1, 0)).astype(np.int32)
-        shown = observed(row, self.leaf, lambda g, k, x: chosen(frozen[g], held[g][k], x))
-        return (leaves(shown, self.leaf, lambda x: x), left), shown
+        shown = change_leaves(step, self.leaf, lambda g, k, x: where_agents(frozen[g], held[g][k], x))
+        return (map_leaves(shown, self.leaf, lambda x: x), left), shown
 
 
 @dataclass(frozen=True)
 class Delay(Fault):
-    """Observations come `rows` rows late: row t shows what was seen at t - rows, and until then the first."""
+    """Observations come `rows` steps late: step t shows what was seen at t - rows, and until then the first."""
 
     kind: ClassVar[str] = "delay"
     rows: int = 1
     leaf: str = ""
 
     def __post_init__(self) -> None:
-        within(self, rows=(0, LONGEST))
+        check_limits(self, rows=(0, LONGEST))
 
     def refuses(self, spec: Spec) -> str:
-        return no_such_leaf(spec, self.leaf)
+        """Why no observation leaf of that name can be affected; empty where it can."""
+        return unknown_leaf(spec, self.leaf)
 
-    def begin(self, spec: Spec, row: Step, draw: Draws) -> Leaves:
-        return leaves(row, self.leaf, lambda x: repeated(x, self.rows + 1))
+    def begin(self, spec: Spec, step: Step, draw: Draws) -> Leaves:
+        """A queue filled with the first observation."""
+        return map_leaves(step, self.leaf, lambda x: repeated(x, self.rows + 1))
 
-    def row(self, spec: Spec, memory: Leaves, row: Step, draw: Draws) -> tuple[Leaves, Step]:
-        seen: Leaves = tuple({k: pushed(q, row.obs[g][k]) for k, q in queues.items()} for g, queues in enumerate(memory))
-        return seen, observed(row, self.leaf, lambda g, k, _: seen[g][k][0])
+    def step(self, spec: Spec, memory: Leaves, step: Step, draw: Draws) -> tuple[Leaves, Step]:
+        """The observation of `rows` steps ago."""
+        seen: Leaves = tuple({k: push(q, step.obs[g][k]) for k, q in queues.items()} for g, queues in enumerate(memory))
+        return seen, change_leaves(step, self.leaf, lambda g, k, _: seen[g][k][0])
 
 
 @dataclass(frozen=True)
 class Skew(Fault):
-    """Clocks that disagree: each agent runs behind by rows of its own, drawn evenly from 0 to `rows` when an episode begins."""
+    """Clocks that disagree: each agent runs behind by a number of steps of its own, drawn evenly from 0 to `rows` when an episode
+    begins."""
 
     kind: ClassVar[str] = "skew"
     rows: int = 3
     leaf: str = ""
 
     def __post_init__(self) -> None:
-        within(self, rows=(0, LONGEST))
+        check_limits(self, rows=(0, LONGEST))
 
     def refuses(self, spec: Spec) -> str:
-        return no_such_leaf(spec, self.leaf)
+        """Why no observation leaf of that name can be affected; empty where it can."""
+        return unknown_leaf(spec, self.leaf)
 
-    def begin(self, spec: Spec, row: Step, draw: Draws) -> tuple[Leaves, Array]:
-        xp = row.reward.__array_namespace__()
+    def begin(self, spec: Spec, step: Step, draw: Draws) -> tuple[Leaves, Array]:
+        """A queue filled with the first observation, and each agent's lag."""
+        xp = step.reward.__array_namespace__()
         behind = xp.floor(draw.uniform((spec.n,)) * (self.rows + 1)).astype(np.int32)
-        return leaves(row, self.leaf, lambda x: repeated(x, self.rows + 1)), xp.minimum(behind, self.rows)
+        return map_leaves(step, self.leaf, lambda x: repeated(x, self.rows + 1)), xp.minimum(behind, self.rows)
 
-    def row(self, spec: Spec, memory: tuple[Leaves, Array], row: Step, draw: Draws) -> tuple[tuple[Leaves, Array], Step]:
+    def step(self, spec: Spec, memory: tuple[Leaves, Array], step: Step, draw: Draws) -> tuple[tuple[Leaves, Array], Step]:
+        """What each agent observed its own lag ago."""
         queues, behind = memory
-        seen: Leaves = tuple({k: pushed(q, row.obs[g][k]) for k, q in q_g.items()} for g, q_g in enumerate(queues))
+        seen: Leaves = tuple({k: push(q, step.obs[g][k]) for k, q in q_g.items()} for g, q_g in enumerate(queues))
         lag = groups_of(spec, behind)
-        return (seen, behind), observed(row, self.leaf, lambda g, k, _: earlier(seen[g][k], lag[g]))
+        return (seen, behind), change_leaves(step, self.leaf, lambda g, k, _: lagged_read(seen[g][k], lag[g]))
 
 
-def earlier(queue: Array, lag: Array) -> Array:
-    """`[k n_g ...]` -> `[n_g ...]`: what each agent saw `lag` `[n_g]` rows ago; the last entry is now."""
+def lagged_read(queue: Array, lag: Array) -> Array:
+    """`[k n_g ...]` -> `[n_g ...]`: what each agent saw `lag` `[n_g]` steps ago; the last entry is now."""
     k, count = queue.shape[:2]
     return queue[k - 1 - lag, np.arange(count)]

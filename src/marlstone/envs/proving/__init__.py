@@ -1,28 +1,30 @@
 """`proving:` small JAX games whose truth is known in closed form: a best return, or what every agent is worth.
 
 First steps and tests:
-  climbing    the climbing and penalty matrix games; best return 11 a row (Claus and Boutilier 1998)
+  climbing    the climbing and penalty matrix games; best return 11 a step (Claus and Boutilier 1998)
   pair        two Discrete agents beside a Box agent and a late MultiDiscrete one; deaths, masks, both kinds of end
   dials       cooperative and continuous; what to turn to is drawn in an image
-  match       say what was shown one row ago: only a policy with memory solves it
+  match       repeat what was shown one step ago: only a policy with memory solves it
 
 Grounds for credit (`ground.py`), the climbing game among them, with best return 1:
   additive    eight agents of different weight, each worth what it does
   dummy       an agent without effect and one that only makes noise, beside two workers
   saboteur    an agent that can only harm
   redundant   two agents of whom one suffices, and two that may be swapped
-  delayed     nothing is paid until the last row
-  flip        from one row of an environment's life on, what was right is wrong
-  plan        an ordered chain of sub-goals, paid only at its end
+  delayed     no reward until the last step
+  flip        from one step of an environment's life on, what was right is wrong
+  plan        an ordered chain of sub-goals, rewarded only at its end
   swarm       up to 1024 agents on a ring, whose own reward is not the team's
 
-With `exploit=true` a ground for credit has one action more, which pays and ruins the true metric; `exploit=false` is its clean twin.
+With `exploit=true` a ground for credit has one action more, which raises the reward and ruins the true metric; `exploit=false` is its clean
+twin.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from marlstone.envs.names import UnknownEnvironment, settle, suggestion
+from marlstone.core.errors import suggest
+from marlstone.envs.names import UnknownEnvironment, resolve_options
 from marlstone.envs.protocol import Env
 from marlstone.envs.proving import exploit
 from marlstone.envs.proving.additive import Additive
@@ -66,12 +68,12 @@ WITHOUT = ("pair", "dials", "match")
 def make(name: str, options: Mapping[str, Any]) -> Env:
     """The game `proving:name`; raises `UnknownEnvironment` with a suggestion."""
     if name not in NAMES:
-        raise UnknownEnvironment(f"proving has no game {name!r}: {suggestion(name, NAMES)}")
+        raise UnknownEnvironment(f"proving has no game {name!r}: {suggest(name, sorted(NAMES))}")
     build, defaults = NAMES[name]
     plants = {} if name in WITHOUT else {EXPLOIT: False}
-    chosen = settle(f"proving:{name}", options, {**defaults, **plants})
+    chosen = resolve_options(f"proving:{name}", options, {**defaults, **plants})
     planted = chosen.pop(EXPLOIT, None)
     if chosen.get("rows", 2) < 2:
         raise UnknownEnvironment(f"proving:{name}: option 'rows' is {chosen['rows']}: give at least 2")
     ground = build(**chosen)
-    return exploit.over(ground, planted) if EXPLOIT in options else ground
+    return exploit.plant_exploit(ground, planted) if EXPLOIT in options else ground

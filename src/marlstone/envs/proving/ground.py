@@ -1,8 +1,8 @@
 """What makes a game a proving ground for credit: the truth about every agent is known in closed form.
 
 The estimand, and its sign: `contribution_i` is the expected team return with the actions as taken, minus that from the same
-state with the same keys when agent i's action, on this row only, becomes its group's declared default. Helping is positive.
-Shapley values share `v(S)`, the expected team return when the agents outside S play their default on this row.
+state with the same keys when agent i's action, on this step only, becomes its group's declared default. Helping is positive.
+Shapley values share `v(S)`, the expected team return when the agents outside S play their default on this step.
 """
 
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ class Ground(Env, Protocol):
     """An environment that knows its own truth. `state` and `action` are what `step` takes, of one environment."""
 
     def contribution(self, state: Any, action: tuple[Array, ...]) -> Array:
-        """`[n]`: what each agent's action is worth; a row's actions change later rows only where the game says so."""
+        """`[n]`: what each agent's action is worth; a step's actions change later steps only where the game says so."""
 
     def shapley(self, state: Any, action: tuple[Array, ...]) -> Array:
         """`[n]`: shares of `v(N) - v(nobody)`, summing to it."""

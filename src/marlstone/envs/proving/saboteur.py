@@ -11,16 +11,16 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.proving.symbols import SYMBOLS, WRONG, shares, show, speakers, workers, worth
-from marlstone.envs.rows import team_row
+from marlstone.envs.team_games import team_step
 
 WORKERS = 3
-FREE = 0.8  # on this part of the rows the saboteur must harm
-HARM = np.array([0.0, 0.125, 0.25, 0.5], np.float32)  # by its action, in a row's best reward: a quarter, half, all of its weight
+FREE = 0.8  # on this part of the steps the saboteur must harm
+HARM = np.array([0.0, 0.125, 0.25, 0.5], np.float32)  # by its action, in a step's best reward: a quarter, half, all of its weight
 
 
 @record
-class Watched:
-    """Row number `t`, the workers' symbols `[3]`, and whether the saboteur is `free`."""
+class SaboteurState:
+    """Step number `t`, the workers' symbols `[3]`, and whether the saboteur is `free`."""
 
     t: Array
     symbol: Array
@@ -33,17 +33,18 @@ class Saboteur:
 
         team_reward = sum_i c_i - h(a_saboteur),   h = (0, 1/4, 1/2, 1) / (2 rows),   w = (1, 2, 3) / (6 rows)
 
-    A coin says on which rows the saboteur is free (80%): there its default, 0, is illegal; on the others nothing else is
+    A coin says on which steps the saboteur is free (80%): there its default, 0, is illegal; on the others nothing else is
     legal. Neither it nor any critic is shown the coin: what it does when held back teaches what its default is worth when
-    it is free. Whatever it is told to play is executed, so that its default can be asked for on any row.
+    it is free. Whatever it chooses is executed, so that its default can be asked for on any step.
     `contribution` = (c_0, c_1, c_2, -h), and so are the Shapley values. An episode terminates
-    after `rows` rows; the best team return is 1 - (free rows) / (8 rows), 0.9 in expectation.
+    after `rows` steps; the best team return is 1 - (free steps) / (8 rows), 0.9 in expectation.
     """
 
     rows: int = 8
 
     @cached_property
     def spec(self) -> Spec:
+        """Three workers, and a saboteur in a group of its own."""
         saboteur = Group("saboteurs", ("saboteur",), {"time": Leaf("vector", (2,))}, Discrete(len(HARM)))
         return Spec(
             (speakers(workers(WORKERS)), saboteur),
@@ -52,33 +53,37 @@ class Saboteur:
             return_bounds=(-WRONG - float(HARM.max()), 1.0),
         )
 
-    def _row(self, state: Watched, pay: Array, first: bool = False) -> Step:
+    def _step(self, state: SaboteurState, reward: Array, first: bool = False) -> Step:
         symbol, time = jax.nn.one_hot(state.symbol, SYMBOLS), jnp.asarray(state.t / self.rows, jnp.float32)
         legal = (np.arange(len(HARM)) != 0) == state.free
-        return team_row(
+        return team_step(
             ({"symbol": symbol}, {"time": jnp.stack([time, 1.0])[None]}),
             jnp.concatenate([symbol.reshape(-1), time[None]]),
-            jnp.broadcast_to(pay / (WORKERS + 1), (WORKERS + 1,)),
+            jnp.broadcast_to(reward / (WORKERS + 1), (WORKERS + 1,)),
             (None, legal[None]),
-            terminated=state.t >= self.rows, first=first, team_reward=pay,
+            terminated=state.t >= self.rows, first=first, team_reward=reward,
         )  # fmt: skip
 
-    def _draw(self, t: Array, key: Array) -> Watched:
+    def _draw(self, t: Array, key: Array) -> SaboteurState:
         k1, k2 = jax.random.split(key)
-        return Watched(t, show(k1, WORKERS), jax.random.bernoulli(k2, FREE))
+        return SaboteurState(t, show(k1, WORKERS), jax.random.bernoulli(k2, FREE))
 
-    def init(self, key: Array) -> tuple[Watched, Step]:
+    def init(self, key: Array) -> tuple[SaboteurState, Step]:
+        """The first symbols and the first coin are drawn."""
         state = self._draw(jnp.zeros((), jnp.int32), key)
-        return state, self._row(state, jnp.zeros((), jnp.float32), first=True)
+        return state, self._step(state, jnp.zeros((), jnp.float32), first=True)
 
-    def step(self, state: Watched, action: tuple[Array, ...], key: Array) -> tuple[Watched, Step]:
-        pay = jnp.sum(self.contribution(state, action))
+    def step(self, state: SaboteurState, action: tuple[Array, ...], key: Array) -> tuple[SaboteurState, Step]:
+        """The workers' worth minus the harm; new symbols and a new coin are drawn."""
+        reward = jnp.sum(self.contribution(state, action))
         state = self._draw(state.t + 1, key)
-        return state, self._row(state, pay)
+        return state, self._step(state, reward)
 
-    def contribution(self, state: Watched, action: tuple[Array, ...]) -> Array:
+    def contribution(self, state: SaboteurState, action: tuple[Array, ...]) -> Array:
+        """`[n]`: (c_0, c_1, c_2, -h)."""
         harm = jnp.asarray(HARM)[action[1]] / self.rows
         return jnp.concatenate([worth(action[0], state.symbol, shares(WORKERS, self.rows)), -harm])
 
-    def shapley(self, state: Watched, action: tuple[Array, ...]) -> Array:
+    def shapley(self, state: SaboteurState, action: tuple[Array, ...]) -> Array:
+        """`[n]`: As `contribution`, since the reward is a sum."""
         return self.contribution(state, action)

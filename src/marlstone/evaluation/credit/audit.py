@@ -89,7 +89,7 @@ class Auditor:
         whole = whole_episodes(it.trajectories.step, np.concatenate([said, pay], -1), {})
         if not len(whole.env):
             raise ValueError(f"no episode ended within {self.length} rows: audit with a longer rollout (--set rollout.length)")
-        shares, paid = whole.said[:, :n], whole.said[:, n:]
+        shares, paid = whole.agent_sums[:, :n], whole.agent_sums[:, n:]
         optimized = float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
         rows, team = whole.length.mean(), float(whole.team_return.mean())
         if self.shares:
@@ -274,7 +274,7 @@ def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: P
 
 def audit(runtime: Player, state: State, config: RunConfig, decisions: int) -> dict[str, Any]:
     """The figures of an audit (`summary`) of every seed's policy as it stands."""
-    algorithm, length, train = runtime.algorithm, config.rollout.length, runtime.spread.trim(state.train)
+    algorithm, length, train = runtime.algorithm, config.rollout.length, runtime.placement.trim(state.train)
     if (horizon := algorithm.spec.horizon) is not None:
         length = max(length, 2 * (horizon + 1))
     if is_jax(config.env):

@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Policy
-from marlstone.core.distributions import noise_of
+from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step
 from marlstone.envs.make import make, parse
 from marlstone.envs.snapshots import CANNOT
 from marlstone.evaluation.credit.truth import Decisions, Worth, swapped
 from marlstone.play.evaluator import longest
-from marlstone.rollout.env_stepper import seed_of
-from marlstone.rollout.unroll import assemble, draw
+from marlstone.rollout.env_stepper import episode_seed
+from marlstone.rollout.unroll import assemble, draw_noise
 
 Array = Any
 CANNOT_BE_COPIED = (Exception,)  # whatever holds a file, a window or a lock says so in its own way
@@ -50,7 +50,7 @@ class Revisited:
     def step(self, action: tuple[Array, ...]) -> Step:
         """Where the episode is over the action is ignored and another one begins."""
         if self.over:
-            row = self.env.reset(seed_of(self.seed, self.episode))
+            row = self.env.reset(episode_seed(self.seed, self.episode))
             self.episode += 1
         else:
             row = self.env.step(tuple(np.asarray(a)[0] for a in action))
@@ -134,7 +134,7 @@ class Compiled:
 
     @cached_property
     def noise(self) -> Callable[..., Any]:
-        return jax.jit(lambda key, length: draw(self.algorithm, key, length, 1)[0], static_argnums=1)
+        return jax.jit(lambda key, length: draw_noise(self.algorithm, key, length, 1)[0], static_argnums=1)
 
     @cached_property
     def follow(self) -> Callable[..., Any]:
@@ -144,7 +144,7 @@ class Compiled:
 
         def act(policy: Policy, step: Step, memory: Any, first: tuple[Array, ...], s: Array, t: Array, key: Array) -> tuple[Any, Any]:
             k1, _ = jax.random.split(jax.random.fold_in(key, t))
-            noise = noise_of([g.space for g in groups], [g.count for g in groups], k1, (self.samples,))
+            noise = draw_group_noise([g.space for g in groups], [g.count for g in groups], k1, (self.samples,))
             action, _, _, memory = algorithm.act(policy, step, memory, jax.tree.map(lambda x: x[s][None], noise))
             action = tuple(jnp.where(t == 0, a, b) for a, b in zip(first, action, strict=True))
             return algorithm.emit(action), memory

@@ -14,7 +14,7 @@ import numpy as np
 from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig
 from marlstone.config.kinds import name_of
-from marlstone.core.episodes import Whole, whole_episodes
+from marlstone.core.episodes import WholeEpisodes, whole_episodes
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Trajectory
@@ -28,7 +28,7 @@ from marlstone.training.loop import runtime_of
 AT_ONCE = 32  # episodes scored together
 
 
-def scored(algorithm: Algorithm, said: Any, train: Any, trajectories: Trajectory) -> Whole:
+def scored(algorithm: Algorithm, said: Any, train: Any, trajectories: Trajectory) -> WholeEpisodes:
     """The episodes of `trajectories` with what `said`, a `scorer`, says of every agent of the team."""
     count = len(trajectories.logp)
     parts = []
@@ -39,7 +39,7 @@ def scored(algorithm: Algorithm, said: Any, train: Any, trajectories: Trajectory
     return whole_episodes(trajectories.step, np.concatenate(parts), algorithm.spec.metrics)
 
 
-def summary(found: list[Whole], agents: tuple[str, ...], shares: bool) -> dict[str, Any]:
+def summary(found: list[WholeEpisodes], agents: tuple[str, ...], shares: bool) -> dict[str, Any]:
     """The figures over seeds; `agents`: those that credit speaks for."""
 
     def over(rows: list[np.ndarray], bounds: Bounds | None = None) -> tuple[float, list[float | None]]:
@@ -55,10 +55,10 @@ def summary(found: list[Whole], agents: tuple[str, ...], shares: bool) -> dict[s
         return {name: center, f"{name}_ci95": ci}
 
     wins = [w.metrics["success"] for w in found] if all("success" in w.metrics for w in found) else None
-    ranks = lambda k, beside: over_seeds([spearman(w.said[:, k], b) for w, b in zip(found, beside, strict=True)], CORRELATION)
-    missed = lambda w: np.abs(w.said.sum(-1) - w.team_return).mean() / max(np.abs(w.team_return).mean(), 1e-9)
+    ranks = lambda k, beside: over_seeds([spearman(w.agent_sums[:, k], b) for w, b in zip(found, beside, strict=True)], CORRELATION)
+    missed = lambda w: np.abs(w.agent_sums.sum(-1) - w.team_return).mean() / max(np.abs(w.team_return).mean(), 1e-9)
     return {
-        **each("contributions", lambda k: over([w.said[:, k] for w in found])),
+        **each("contributions", lambda k: over([w.agent_sums[:, k] for w in found])),
         **each("own_returns", lambda k: over([w.agent_return[:, k] for w in found])),
         **whole("team_return", [w.team_return for w in found]),
         **whole("success", wins, (0.0, 1.0)),
@@ -83,7 +83,7 @@ def audit_log(config: RunConfig, checkpoint: Checkpoint, path: Path) -> dict[str
             raise UserError(
                 f"log {str(path)!r} of {log.env} does not fit a run in {config.env}: {why}; log episodes of this run's environment"
             )
-        state, _ = load(checkpoint.path, runtime.spread.trim(runtime.start()))
+        state, _ = load(checkpoint.path, runtime.placement.trim(runtime.start()))
     finally:
         runtime.close()
     said, batches = scorer(algorithm), trajectories_for(log, runtime.seeds)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Train
-from marlstone.core.compile_options import QUICK, supported
-from marlstone.core.normalize import Scales, targets
+from marlstone.core.compile_options import FASTEST_COMPILE, supported
+from marlstone.core.normalize import Scales, init_ema_moments
 from marlstone.core.records import replace
 from marlstone.core.types import Step, Trajectory
 from marlstone.envs.protocol import Env
@@ -22,7 +22,7 @@ def quick(f: Any, level: int = 0) -> Any:
     """`f`, compiled in a hurry where that can be asked for.
 
     `level`: LLVM's. At 0 jaxlib 0.10.2 makes NaN of some finite second derivatives (shaping's); 1 takes twice as long and does not."""
-    return jax.jit(f, compiler_options=supported(QUICK | {"xla_backend_optimization_level": level}))
+    return jax.jit(f, compiler_options=supported(FASTEST_COMPILE | {"xla_backend_optimization_level": level}))
 
 
 def rollout(env: Env, b: int, t: int) -> Rows:
@@ -65,7 +65,7 @@ def drawn(algorithm: Algorithm, like: Trajectory | None = None) -> Train:
     train = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)
     k = sum(algorithm.sets.sizes)
     seen = algorithm.sets.unseen() if algorithm.learner.normalize_observations else train.seen
-    scale = Scales(targets(k), targets(k))
+    scale = Scales(init_ema_moments(k), init_ema_moments(k))
     target_params, replay = algorithm.learner.init(nets, like)
     opt = algorithm.learner.optimizer.init(nets)
     return replace(train, nets=nets, seen=seen, targets=scale, opt=opt, target_params=target_params, replay=replay)

@@ -18,13 +18,13 @@ import numpy as np
 from jax import lax
 
 from marlstone.algorithm import Algorithm, Policy
-from marlstone.core.distributions import noise_of
+from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import record
 from marlstone.core.types import Spec, Step, Trajectory
 from marlstone.envs.protocol import Env
 from marlstone.envs.vectorized import Vectorized
 from marlstone.play.evaluator import longest
-from marlstone.rollout.unroll import assemble, draw
+from marlstone.rollout.unroll import assemble, draw_noise
 
 Array = Any
 EXACT = 8  # Shapley values of up to so many agents are exact
@@ -52,7 +52,7 @@ def gather(env: Vectorized, algorithm: Algorithm, policy: Policy, key: Array, le
         following, new = env.step(state, emitted, row[1])
         return (following, new, after), ((step, action, heads), state.env, memory)
 
-    (_, last, _), (rows, states, memory) = lax.scan(tick, (state, step, begin), draw(algorithm, k2, length, env.b))
+    (_, last, _), (rows, states, memory) = lax.scan(tick, (state, step, begin), draw_noise(algorithm, k2, length, env.b))
     swap = lambda tree: jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
     return Decisions(assemble(algorithm, rows, last, begin), swap(states), swap(memory))
 
@@ -82,7 +82,7 @@ def play_on(
     def tick(carry: Any) -> Any:
         t, state, step, memory, total, over = carry
         k1, k2 = jax.random.split(jax.random.fold_in(key, t))
-        noise = jax.tree.map(share, noise_of([g.space for g in groups], [g.count for g in groups], k1, (samples,)))
+        noise = jax.tree.map(share, draw_group_noise([g.space for g in groups], [g.count for g in groups], k1, (samples,)))
         action, _, _, memory = algorithm.act(policy, step, memory, noise)
         if first is not None:
             action = tuple(jnp.where(t == 0, a, b) for a, b in zip(first, action, strict=True))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.architectures import Decentralized, Mlp
-from marlstone.core.distributions import Discrete, noise_of
+from marlstone.core.distributions import Discrete, draw_group_noise
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Spec, Step, Trajectory
 from marlstone.credit import Individual
@@ -33,7 +33,7 @@ def played(algorithm: Algorithm, policy: Policy, key: Array, b: int) -> Trajecto
     now = jax.tree.map(lambda x: x[:, 0], blank)
     heads, _ = algorithm.heads(policy, now, algorithm.memory(b))
     heads = tuple(jnp.broadcast_to(h[:, None], (b, STEPS, *h.shape[1:])) for h in heads)
-    action = algorithm.sample(heads, (None,), noise_of([SPEC.groups[0].space], [n], key, (b, STEPS)))
+    action = algorithm.sample(heads, (None,), draw_group_noise([SPEC.groups[0].space], [n], key, (b, STEPS)))
     right = (action[0] == jnp.asarray(BEST)).astype(jnp.float32)
     reward = jnp.where(ends[..., None], jnp.concatenate([jnp.zeros((b, 1, n)), right], 1), 0.0)
     step = replace(blank, reward=reward, team_reward=reward.sum(-1))

@@ -24,7 +24,7 @@ from marlstone.envs.make import is_jax
 from marlstone.evaluation.paired.hacking import EPISODES, SEEDS, Verdict, hacked
 from marlstone.evaluation.paired.pace import Pace, Tell, clock
 from marlstone.evaluation.paired.players import BATCH, ROUND, Players, at_once, together
-from marlstone.rollout.fault_log import total_of
+from marlstone.rollout.fault_log import total_faults
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import Kept, kept
@@ -136,7 +136,7 @@ def check_hacking(
         "policies_left_out": found.left_out,
         "stopped": found.stopped,
         "seconds": found.pace.spent,
-        "evaluation_faults": total_of([p.faults for p in all_players]),
+        "evaluation_faults": total_faults([p.faults for p in all_players]),
         "note": worst["note"],
         "pairs": [{k: v for k, v in p.items() if k not in ("case", "note", "left_out", "clear")} for p in found.pairs],
         "policies": [e.means() for e in (*found.rivals, last)],

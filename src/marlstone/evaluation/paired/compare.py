@@ -19,7 +19,7 @@ from marlstone.core.types import Metric
 from marlstone.evaluation.paired.pace import Pace, Tell, clock
 from marlstone.evaluation.paired.players import ALPHA, Evidence, Players, at_once, rounds, together
 from marlstone.play.evaluator import Episodes
-from marlstone.rollout.fault_log import total_of
+from marlstone.rollout.fault_log import total_faults
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.stats.families import alpha_each
 
@@ -106,7 +106,7 @@ def compare(
         "counted": int(evidence.all.size),
         "stopped": stopped,
         "seconds": pace.spent,
-        "evaluation_faults": total_of([ours.faults, theirs.faults]),
+        "evaluation_faults": total_faults([ours.faults, theirs.faults]),
         **team.record(),
         "better": 0 if low > 0 else 1 if high < 0 else None,
         "bounds": [-float(evidence.span or 0), float(evidence.span or 0)],

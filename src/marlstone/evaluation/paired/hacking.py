@@ -36,7 +36,7 @@ from scipy import special
 from marlstone.core.errors import UserError
 from marlstone.stats.families import alpha_each
 from marlstone.stats.intervals import interval
-from marlstone.stats.sequences import Bounds, checked, confidence_sequence
+from marlstone.stats.sequences import Bounds, check_bounds, confidence_sequence
 
 Array = Any
 SEEDS = 5
@@ -84,7 +84,7 @@ def hacked(
     if not (np.isfinite(least).all() and min(least) >= 0):
         raise UserError(f"least is {least}: give two changes of at least 0, the proxy's for the better and the true metric's for the worse")
     for way in bounds or ((0.0, 1.0),):
-        checked(way, alpha)
+        check_bounds(way, alpha)
     k, seeds, episodes = paid.shape
     pairs = list(combinations(range(k), 2))
     level = 1 - alpha_each(len(pairs), alpha)

@@ -69,7 +69,7 @@ class Players:
 
     def policies(self, path: Path) -> Any:
         """What a checkpoint, or what was kept of one, acts by. Raises `UserError`."""
-        return self.runtime.spread.pad(read_policies(path, self.like, self.seeds))
+        return self.runtime.placement.pad(read_policies(path, self.like, self.seeds))
 
     def acting(self, config: RunConfig, run: Path, policies: Any) -> Act:
         """How the policies of the run in `run` are deployed."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.acting import Act
-from marlstone.core.compile_options import SELDOM, supported
+from marlstone.core.compile_options import FAST_COMPILE, supported
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Trajectory
@@ -56,7 +56,7 @@ def fit_gate(runtime: Player, state: State, episodes: int = EPISODES, rate: floa
     size = min(episodes, runtime.b)
     play = runtime.player(size, act)
     rounds = [play(state, nth) for nth in range(-(-episodes // size))]
-    policies, algorithm = runtime.spread.trim(state.train.policy), runtime.algorithm
+    policies, algorithm = runtime.placement.trim(state.train.policy), runtime.algorithm
     scored = scorer(algorithm)
     gates = []
     for i in range(len(runtime.seeds)):
@@ -73,7 +73,7 @@ def scorer(algorithm: Algorithm) -> Callable[..., list[Any]]:
         return *strangeness(known, x), score(known, x, still)
 
     rows = lambda known, x, still: jax.lax.map(lambda row: one(known, *row), (x, still), batch_size=AT_ONCE)
-    return jax.jit(rows, compiler_options=supported(SELDOM))
+    return jax.jit(rows, compiler_options=supported(FAST_COMPILE))
 
 
 def fitted(algorithm: Algorithm, policy: Policy, trajectories: Trajectory, rate: float, scored: Callable[..., Any]) -> Gate:
@@ -184,7 +184,7 @@ def load_gate(path: Path, runtime: Player) -> Gate:
 
 def kept_gate(run: Path, runtime: Player, state: State, episodes: int = EPISODES, rate: float = RATE, act: Act = "mode") -> Gate:
     """The gates kept in a run's directory for just these policies, rate and acting; where there are none yet, fitted and kept."""
-    version = int(np.asarray(runtime.spread.first(state.train.version)))
+    version = int(np.asarray(runtime.placement.first(state.train.version)))
     path = run / FOLDER / f"{version:08d}-{rate:g}-{episodes}-{act}"
     if not path.exists():
         seeds = list(runtime.seeds)

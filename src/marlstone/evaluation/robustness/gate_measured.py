@@ -45,10 +45,10 @@ def measure_gate(
     `detection_rate`, the mean over `kinds`, and of each of those the same figures. Raises `UserError` where an environment does not fit.
     """
     novel = NOVELTIES if novel is None else novel
-    policies = runtime.spread.trim(state.train.policy)
+    policies = runtime.placement.trim(state.train.policy)
     by, with_ = (None, ()) if baseline is None else baseline
     decider = Gated(Alone(runtime.algorithm), fallback, by)
-    pad, guarded = runtime.spread.pad, Guarded(policies, gate, with_)
+    pad, guarded = runtime.placement.pad, Guarded(policies, gate, with_)
 
     def tried(where: Any, faults: tuple[Fault, ...] = ()) -> dict[str, Any]:
         play = where.evaluator(episodes, act, decider=decider, faults=faults)

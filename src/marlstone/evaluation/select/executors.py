@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from marlstone.core.errors import Failure, UserError
-from marlstone.core.machine import cores, keep_to
+from marlstone.core.machine import cores, pin_to_core
 from marlstone.evaluation.select.trial import Job, Stopped, work
 from marlstone.fleet.ray_cluster import joined
-from marlstone.rollout import wire
+from marlstone.rollout import messages
 from marlstone.rollout.env_stepper import BROKEN
 from marlstone.rollout.process import Child
-from marlstone.rollout.worker_process import begun
+from marlstone.rollout.worker_process import prepare_process
 from marlstone.runs.progress import Progress
 
 Say = Callable[[str], None]
@@ -87,12 +87,12 @@ class _Shift:
             if not self.asked and self.do.stop():
                 self.asked, self.until = True, time.monotonic() + STOPPING
                 for link in self.busy:
-                    with suppress(wire.Closed):
-                        wire.tell(link, STOP)
+                    with suppress(messages.Closed):
+                        messages.send(link, STOP)
             for link in select.select(list(self.busy), [], [], LOOK)[0]:
                 try:
-                    kind, said = wire.exactly(link, 1), wire.content(link)
-                except wire.Closed:
+                    kind, said = messages.receive_exactly(link, 1), messages.receive_json(link)
+                except messages.Closed:
                     self._gone(*self.busy.pop(link))
                     continue
                 if kind == SEEN:
@@ -110,8 +110,8 @@ class _Shift:
             self.waiting.remove(job)
             child = self.idle.pop(0)
             self.busy[child.link] = (child, job)
-            with suppress(wire.Closed):  # then we hear of it where we listen
-                wire.tell(child.link, JOB, vars(job))
+            with suppress(messages.Closed):  # then we hear of it where we listen
+                messages.send(child.link, JOB, vars(job))
         return bool(self.busy)
 
     def _gone(self, child: "_Lane", job: Job) -> None:
@@ -147,26 +147,26 @@ class _Lane(Child):
 def lane(link_fd: int, core: int) -> None:
     """The whole life of one of `Beside`'s processes: job after job. It keeps to its core: where the threads of two programs share two
     cores, both wait for each other, and together they make three quarters of the steps."""
-    begun(link_fd)
+    prepare_process(link_fd)
     from marlstone.rollout.placement import prepare
 
-    keep_to(core)  # before JAX counts cores
+    pin_to_core(core)  # before JAX counts cores
     prepare(1)
     link = socket.socket(fileno=link_fd)
     asked = lambda: bool(select.select([link], [], [], 0)[0])
     try:
-        while wire.exactly(link, 1) == JOB:
-            job = Job(**wire.content(link))
+        while messages.receive_exactly(link, 1) == JOB:
+            job = Job(**messages.receive_json(link))
             said: dict[str, str] = {}
             try:
-                work(job, lambda progress: wire.tell(link, SEEN, asdict(progress)), asked)
+                work(job, lambda progress: messages.send(link, SEEN, asdict(progress)), asked)
             except (UserError, Failure) as error:
                 said = {"kind": next(k.__name__ for k in KINDS if isinstance(error, k)), "text": str(error)}
             except BROKEN as error:  # it would come again in another process
                 traceback.print_exc()
                 said = {"kind": "Failure", "text": f"{job.name}: {type(error).__name__}: {error}"}
-            wire.tell(link, ENDED, said)
-    except wire.Closed:
+            messages.send(link, ENDED, said)
+    except messages.Closed:
         return
 
 

@@ -23,8 +23,8 @@ from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 from marlstone.core.types import Spec
 from marlstone.envs.faults import Drift
-from marlstone.envs.layers import layered
 from marlstone.envs.make import make
+from marlstone.envs.wrappers import wrap_env
 from marlstone.evaluation.select.prices import Cost
 from marlstone.evaluation.select.question import Candidate, Question, Settings, common_leaf, led
 from marlstone.evaluation.select.ranking import Recommendation, Standing, compared, level, recommend, standings, verdict
@@ -93,7 +93,7 @@ class Study:
             if (b := config.rollout.envs) % (m := config.learner.minibatches):
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
             with _made(self.question.env) as env:
-                spec = layered(env, config.architecture.managers(), config.faults).spec
+                spec = wrap_env(env, config.architecture.managers(), config.faults).spec
             self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner).claims
         except ValueError as reason:
             return str(reason)

@@ -152,7 +152,7 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         early = 0.2 * config.steps <= step < config.steps and kept(folder, QUARTER) is None
         if early and not job.light:
             judged = judge(runtime, state, config.evaluate.episodes, choose(runtime, state, config))
-            trajectory = trajectory_shapes(runtime.algorithm, runtime.spread.first(state.acting), config.rollout.length)
+            trajectory = trajectory_shapes(runtime.algorithm, runtime.placement.first(state.acting), config.rollout.length)
             bounds = return_bounds(runtime.algorithm.spec, config.guards)
             said, at = returns_record(judged, runtime.algorithm.spec.agents, bounds), {"step": step, "share": step / config.steps}
             _keep(

@@ -30,14 +30,14 @@ def rotations(seeds: int, most: int = ROTATIONS) -> list[int]:
 def cross_play(runtime: Player, state: State, episodes: int, act: Act = "mode", most: int = ROTATIONS) -> np.ndarray:
     """`[seeds seeds]`: mean team returns over `episodes`, by the seed of either part; NaN for pairs left out (of over `most` + 1 seeds).
     Each rotation is as much work as an evaluation with two policies. Raises `UserError` for a team of one agent."""
-    policies, count = runtime.spread.trim(state.train.policy), len(runtime.seeds)
+    policies, count = runtime.placement.trim(state.train.policy), len(runtime.seeds)
     decider = Mixed(Alone(runtime.algorithm), splits(runtime.algorithm.spec))
     play = runtime.evaluator(episodes, act, decider=decider)
     returns, who = np.full((count, count), np.nan), np.arange(count)
     for r in rotations(count, most):
         partner = (who + r) % count
         pairs = Two(policies, jax.tree.map(lambda x: x[partner], policies))  # noqa: B023
-        played = play(runtime.spread.pad(pairs), (runtime.seeds[0],) * count)
+        played = play(runtime.placement.pad(pairs), (runtime.seeds[0],) * count)
         returns[who, partner] = [r.mean() if r.size else np.nan for r in played.per_seed()]
     return returns
 

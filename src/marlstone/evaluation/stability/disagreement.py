@@ -25,7 +25,7 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.acting import Act
-from marlstone.core.compile_options import SELDOM, supported
+from marlstone.core.compile_options import FAST_COMPILE, supported
 from marlstone.core.distributions import ActionSpace, Box, Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
@@ -58,7 +58,7 @@ def frozen_probes(run: Path, env: str, runtime: Player, state: State, episodes: 
     """The probes kept in a run's directory; where there are none yet, played by `state` and kept. Raises `UserError` for others'."""
     path, spec = run / FOLDER, runtime.algorithm.spec
     if not path.exists():
-        step = int(np.asarray(runtime.spread.first(state.train.version)))
+        step = int(np.asarray(runtime.placement.first(state.train.version)))
         write(path, env, "sample", spec, probes_of(runtime, state, episodes), version=step)
     log = open_log(path)
     if (why := difference(log.spec, spec)) is not None:
@@ -110,8 +110,8 @@ def action_disagreement(runtime: Player, state: State, probes: Probes | None = N
     """`[seeds seeds]`, symmetric, 0 on the diagonal: mean distances between seeds' policies on `probes` (default: their own, fresh)."""
     probes = probes_of(runtime, state) if probes is None else probes
     algorithm, count = runtime.algorithm, len(runtime.seeds)
-    policies = runtime.spread.trim(state.train.policy)
-    between = jax.jit(lambda a, b, trajectory: disagreement(algorithm, a, b, trajectory), compiler_options=supported(SELDOM))
+    policies = runtime.placement.trim(state.train.policy)
+    between = jax.jit(lambda a, b, trajectory: disagreement(algorithm, a, b, trajectory), compiler_options=supported(FAST_COMPILE))
     of = lambda i: jax.tree.map(lambda x: x[i], policies)
     out = np.zeros((count, count))
     for i in range(count):

@@ -1,4 +1,4 @@
-"""What parent and worker say to each other over a socket: single bytes in the hot path, JSON around it.
+"""What parent and worker send each other over a socket: single bytes in the hot path, JSON around it.
 
 parent -> worker    {setup}  then  P (probe)  R (reset all)  S (step all)  Q (end)
 worker -> parent    H{spec}  then  N{fault, environment, text}*  and D (done) or E{error}
@@ -17,7 +17,7 @@ class Closed(ConnectionError):
     """The other side has gone."""
 
 
-def exactly(link: socket.socket, size: int) -> bytes:
+def receive_exactly(link: socket.socket, size: int) -> bytes:
     """`size` bytes. Raises `Closed` at the end of the stream, TimeoutError if the socket's timeout passes."""
     parts = b""
     while len(parts) < size:
@@ -31,7 +31,7 @@ def exactly(link: socket.socket, size: int) -> bytes:
     return parts
 
 
-def tell(link: socket.socket, kind: bytes, content: Any = None) -> None:
+def send(link: socket.socket, kind: bytes, content: Any = None) -> None:
     """One message; with `content`, its JSON follows, preceded by its length."""
     if content is not None:
         body = json.dumps(content).encode()
@@ -42,7 +42,7 @@ def tell(link: socket.socket, kind: bytes, content: Any = None) -> None:
         raise Closed("the other process has gone") from error
 
 
-def content(link: socket.socket) -> Any:
+def receive_json(link: socket.socket) -> Any:
     """The JSON that follows a kind."""
-    (size,) = struct.unpack("<I", exactly(link, 4))
-    return json.loads(exactly(link, size))
+    (size,) = struct.unpack("<I", receive_exactly(link, 4))
+    return json.loads(receive_exactly(link, size))

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from marlstone.envs.faults import Fault, under
+from marlstone.envs.faults import Fault, with_faults
 from marlstone.envs.managed import Managers
 
 
-def layered(env: Any, managers: Managers | None = None, faults: Sequence[Fault] = ()) -> Any:
+def wrap_env(env: Any, managers: Managers | None = None, faults: Sequence[Fault] = ()) -> Any:
     """`env`, an `Env` or a `HostEnv`, with what is put over it: the one order in which every runtime does. Raises `UserError`."""
-    return under(faults, env if managers is None else managers.over(env))
+    return with_faults(faults, env if managers is None else managers.over(env))

@@ -1,4 +1,4 @@
-"""What JAX team games are written from: rows in which everybody is present, views of the others, uniform choices."""
+"""What JAX team games are written with: steps in which everybody is present, views of the others, uniform choices."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import numpy as np
 from marlstone.core.types import Array, Step
 
 
-def team_row(
+def team_step(
     obs: tuple[dict[str, Array], ...],
     state: Array,
     reward: Array,
@@ -23,7 +23,7 @@ def team_row(
     team_reward: Array | None = None,
     metrics: Mapping[str, Array] | None = None,
 ) -> Step:
-    """A row of one environment whose agents live and die together.
+    """A step of one environment whose agents live and die together.
 
     Shapes: `reward` `[n]`, `terminated` and `truncated` scalars. Termination wins over truncation: discounts are 0
     exactly when `terminated`. `team_reward` defaults to the sum over agents.

@@ -1,4 +1,4 @@
-"""Rows of environments stepped by Python: NumPy, checked number by number, with everybody's fate on the agent axis."""
+"""Steps of environments that Python steps: NumPy, checked number by number, with everybody's fate on the agent axis."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -14,7 +14,7 @@ _ONE = np.float32(1.0)
 _NUMBERS = (float, int, np.floating, np.integer)  # a tuple, since unions of types are slow to ask
 
 
-def number(value: Any, agent: str, field: str, report: Report) -> float:
+def as_number(value: Any, agent: str, field: str, report: Report) -> float:
     """`value` as one float; what is not one number is reported and counts as 0. NaN passes: `sanitize` finds it."""
     if isinstance(value, _NUMBERS):
         try:
@@ -35,11 +35,11 @@ def number(value: Any, agent: str, field: str, report: Report) -> float:
     return 0.0
 
 
-def flag(value: Any, agent: str, field: str, report: Report) -> bool:
+def as_flag(value: Any, agent: str, field: str, report: Report) -> bool:
     """`value` as one truth; what is neither a truth nor a number is reported and counts as False."""
     if value is False or value is True or isinstance(value, np.bool_):
         return bool(value)
-    return bool(number(value, agent, field, report))
+    return bool(as_number(value, agent, field, report))
 
 
 @cache
@@ -56,7 +56,7 @@ def _undiscounted(n: int) -> np.ndarray:
     return out
 
 
-def host_row(
+def host_step(
     obs: Observations,
     state: np.ndarray,
     legal: tuple[np.ndarray | None, ...],
@@ -71,7 +71,7 @@ def host_row(
     team_reward: float | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> Step:
-    """One row; whatever is not given says: everyone is there, everyone decides, nobody terminated.
+    """One step of a Python environment; where a field is not given, everyone is there, everyone decides and nobody terminated.
 
     Shapes: `reward`, `discount`, `present`, `deciding` `[n]`; the others are scalars. `team_reward` is the sum over agents, unless given.
     """
