@@ -87,7 +87,7 @@ class Probe:
         """Of one batch, flat."""
         it, nets = self.algorithm, train.nets
         trajectories = gather(self.env, it, train.policy, key, ROWS).trajectories
-        fixed = it._targets(nets, train.target_params, train.seen, train.targets, trajectories)
+        fixed = it.learner.compute_targets(it.problem, replace(train, nets=nets), trajectories)
         advantage = it.sets.standardized(fixed.advantage, trajectories.acts)
 
         def gain(actor: Any) -> Array:

@@ -15,7 +15,6 @@ from marlstone.credit import Credit, Individual, Team
 from marlstone.envs.make import make
 from marlstone.evaluation.credit import random_play
 from marlstone.evaluation.credit.random_play import quick
-from marlstone.learners.optimizer import Adam
 
 __all__ = ["B", "FASTEST_COMPILE", "T", "Combination", "Either", "begun", "trajectories_of", "combination", "quick", "rollout"]
 
@@ -59,7 +58,9 @@ def begun(algorithm: Algorithm, team: bool = False, like: Trajectory | None = No
     if not isinstance(algorithm.credit, Either):
         return train
     nets = replace(train.nets, credit=jnp.float32(team))
-    return replace(train, nets=nets, opt=Adam().init(nets), target_params=None if train.target_params is None else nets)
+    return replace(
+        train, nets=nets, opt=algorithm.learner.optimizer.init(nets), target_params=None if train.target_params is None else nets
+    )
 
 
 class Combination:

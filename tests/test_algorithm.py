@@ -19,7 +19,7 @@ from marlstone.core.types import Trajectory, Views
 from marlstone.credit import Attention, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
-from marlstone.learners import PolicyGradient, Pqn, QLearning
+from marlstone.learners import Batch, PolicyGradient, Pqn, QLearning
 from marlstone.learners.replay import Replay
 from marlstone.rollout.unroll import RolloutState, trajectory_shapes
 from tests.batches import B, Combination, Either, T, begun, combination, quick, rollout
@@ -231,7 +231,7 @@ def ends_obey(name: str, credit: Credit) -> bool:
     step, action, logp = rollout(name)
     trajectories = Trajectory(step, action, logp, it.memory(B))
     views = Views(logp, logp, jnp.full((B, T + 1, 4), 100.0))
-    fixed = it.learner.targets(it.asked(begun(it).nets), views, trajectories)
+    fixed = it.learner.targets(Batch(trajectories, views, it.asked(begun(it).nets)))
     pay, _ = it.asked(begun(it).nets).reward(views, trajectories)
     last = np.array(step.last)
     last[:, 0] = False
@@ -262,7 +262,7 @@ def test_an_agent_that_ends_alone_bootstraps_from_its_final_observation_if_it_wa
     trajectories = Trajectory(replace(step, present=present, discount=discounts, reward=reward), action, logp, it.memory(B))
     value = np.full((B, T + 1, 4), 100.0, np.float32)
     value[b, t + 3 : t + 6, 0] = 0.0
-    fixed = it.learner.targets(it.asked(begun(it).nets), Views(logp, logp, jnp.asarray(value)), trajectories)
+    fixed = it.learner.targets(Batch(trajectories, Views(logp, logp, jnp.asarray(value)), it.asked(begun(it).nets)))
     np.testing.assert_allclose(fixed.target[b, t : t + 2, 0], worth, atol=1e-3)
 
 

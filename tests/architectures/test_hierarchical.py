@@ -34,7 +34,7 @@ def paid(it: Algorithm, trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]
     """What following is paid `[b t n]`, and the places `[b t+1 n]` as networks see them."""
 
     def ask(trajectory: Trajectory) -> Any:
-        known = it._view_builder.known(it.sets.absorb(it.sets.unseen(), trajectory), trajectory)
+        known = it.problem.encoded(it.sets.absorb(it.sets.unseen(), trajectory), trajectory)
         return it.architecture.pay(it.spec, trajectory, known), known.step.obs[0]["place"][..., 0]
 
     return jax.device_get(quick(ask)(trajectory))
@@ -152,10 +152,10 @@ def test_managers_are_paid_for_all_rows_until_their_next_decision(learner: Any, 
     def ask(trajectory: Trajectory) -> Any:
         views = it.views(train.nets, train.seen, train.targets, trajectory)
         acted = trajectory if views.logp is None else replace(trajectory, logp=views.logp)  # on-policy: rho = 1
-        return it._targets(train.nets, train.target_params, train.seen, train.targets, acted), views
+        return it.learner.compute_targets(it.problem, train, acted), views
 
     fixed, views = quick(ask)(trajectory)
-    value = np.asarray(views.q_best if it.learner.values_are_heads else views.value)
+    value = np.asarray(views.q_best if it.learner.value_based else views.value)
     target, where, ended = between(it, trajectory, value[..., -1], 0.9)
     assert where.sum() > 8 and ended > 1
     np.testing.assert_allclose(np.asarray(fixed.target)[..., -1][where], target[where], rtol=1e-4, atol=1e-5)

@@ -190,7 +190,7 @@ def test_a_users_class_that_does_not_fit(tmp_path: Path, kind: str, says: str) -
     (tmp_path / "mine.py").write_text(MINE)
     with pytest.raises(UserError, match=says):
         load(None, {"env": "a:b", "credit": f"{tmp_path}/mine.py:{kind}"})
-    with pytest.raises(UserError, match="lacks"):
+    with pytest.raises(UserError, match=r"derive it from marlstone\.learners\.contract\.Learner"):
         load(None, {"env": "a:b", "learner": f"{tmp_path}/mine.py:Other"})
 
 

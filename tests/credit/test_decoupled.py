@@ -26,7 +26,7 @@ def asked(credit: Decoupled, name: str = PAIR) -> tuple[Any, Views, Trajectory, 
     """The method's own parameters at random, what it is given of one environment's random play, and its algorithm."""
     it = Algorithm(make(name).spec, BODY, credit, PolicyGradient())
     trajectories, train = trajectories_of(it, name), begun(it)
-    known = it._view_builder.known(train.seen, trajectories)
+    known = it.problem.encoded(train.seen, trajectories)
     one = jax.tree.map(lambda x: jnp.asarray(x[0]), known)
     return train.nets.credit, Views(scale=jnp.full(it.spec.n, 2.0), team=it.spec), one, it
 
@@ -75,7 +75,7 @@ def test_relevance_passes_no_gradient() -> None:
 
     def learned(nets: Any) -> Any:
         views = it.views(nets, train.seen, train.targets, trajectories)
-        return it.asked(nets).loss(views, it._view_builder.known(train.seen, trajectories)).mean()
+        return it.asked(nets).loss(views, it.problem.encoded(train.seen, trajectories)).mean()
 
     slope = quick(jax.grad(learned))(train.nets)
     assert not any(np.asarray(x).any() for part in (slope.actor, slope.critic) for x in jax.tree.leaves(part))

@@ -35,7 +35,7 @@ class Shaped:
     def meta(self, nets: Any, views: Any = None) -> Any:
         it, seen = self.it, self.train.seen
         acts = it.sets.count(self.trajectory.acts)
-        known = it._view_builder.known(seen, self.trajectory)
+        known = it.problem.encoded(seen, self.trajectory)
         beyond = it.asked(nets).beyond(views or self.views, known)
         ahead = BatchLookahead(it.spec, it.architecture, it.learner, it.sets, nets.actor, seen, self.trajectory, acts, beyond)
         return it.asked(nets).meta(views or self.views, known, ahead).mean()
@@ -74,7 +74,7 @@ def test_only_its_own_parameters_learn_from_it(body: Any) -> None:
 
 def test_pay_is_the_teams_and_at_most_the_weight_more() -> None:
     it = Shaped(PAIR, MLP, weight=0.3)
-    paid, discount = it.it.asked(it.train.nets).reward(it.views, it.it._view_builder.known(it.train.seen, it.trajectory))
+    paid, discount = it.it.asked(it.train.nets).reward(it.views, it.it.problem.encoded(it.train.seen, it.trajectory))
     team, until = Algorithm(it.it.spec, it.it.architecture, Team(), it.it.learner).asked(it.train.nets).reward(it.views, it.trajectory)
     more = np.asarray(paid - team)
     assert (np.abs(more) <= 0.3 + 1e-6).all() and np.abs(more).max() > 0.01
@@ -94,7 +94,7 @@ def test_it_finds_what_helps_the_team() -> None:
         return jax.lax.fori_loop(0, 200, step, credit)
 
     credit = learned(nets.credit)
-    known: Trajectory = it.it._view_builder.known(it.train.seen, it.trajectory)
+    known: Trajectory = it.it.problem.encoded(it.train.seen, it.trajectory)
     paid, _ = it.it.asked(replace(nets, credit=credit)).reward(it.views, known)
     more = np.asarray(paid - it.trajectory.step.team_reward[:, 1:, None])
     shown, said = it.trajectory.step.obs[0]["symbol"][:, :-1].argmax(-1), it.trajectory.action[0]

@@ -18,6 +18,7 @@ from marlstone.cli import audit_credit, check_hacking, compare, evaluate, main, 
 from marlstone.core.episodes import WholeEpisodes
 from marlstone.evaluation import encoder_laws
 from marlstone.evaluation.credit import laws as credit_laws
+from marlstone.evaluation.learner import laws as learner_laws
 from marlstone.runs.store import Store
 from tests.cli.conftest import pretend
 
@@ -145,6 +146,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(select, "studied", fitting_selection)
         monkeypatch.setattr(credit_laws, "LAWS", credit_laws.LAWS[:1])
         monkeypatch.setattr(encoder_laws, "LAWS", encoder_laws.LAWS[:1])
+        monkeypatch.setattr(learner_laws, "LAWS", learner_laws.LAWS[:1])
         monkeypatch.setattr(audit_credit, "_trained", lambda config, *_: fitting_audit(config))
         monkeypatch.setattr(audit_credit, "scoring", lambda: lambda config, checkpoint, log: {**fitting_audit(config), **NOTHING_SAID})
         monkeypatch.setattr(compare, "comparison", lambda: fitting_comparison)

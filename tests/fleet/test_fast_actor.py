@@ -20,6 +20,7 @@ from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Spec, Step
 from marlstone.credit import Counterfactual, Individual, Qmix, Team, Vdn
 from marlstone.encoders.image import Image
+from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning
 from marlstone.policy.numpy_actor import FastActor, describe, weights
 from tests.batches import begun, built, quick
@@ -249,17 +250,11 @@ class Deep(Mlp):
     pass
 
 
-class Daring(PolicyGradient):
-    def behave(self, *args: Any) -> Any:
-        return super().behave(*args)
-
-
 @pytest.mark.parametrize(
     ("part", "parts"),
     [
         ("Whisper", (Whisper(LAYER), Team(), PolicyGradient())),
         ("'see': Deep", (Decentralized(Deep((4,))), Team(), PolicyGradient())),
-        ("Daring", (Decentralized(LAYER), Team(explore=0.1), Daring())),
     ],
 )
 def test_what_it_cannot_run_is_refused_with_the_remedy(part: str, parts: tuple[Any, ...]) -> None:
@@ -267,9 +262,12 @@ def test_what_it_cannot_run_is_refused_with_the_remedy(part: str, parts: tuple[A
         describe(Algorithm(SPEC, *parts))
 
 
-def test_what_a_learner_never_does_is_not_refused() -> None:
-    """A `behave` that nothing calls, since nothing explores."""
-    assert describe(Algorithm(SPEC, Decentralized(LAYER), Team(), Daring()))["exploring"] is None
+def test_how_actors_explore_follows_from_what_their_outputs_are() -> None:
+    """Policies act by chance alone, unless credit asks for more; action values are acted on epsilon-greedily."""
+    how = lambda spec, *parts: describe(Algorithm(spec, Decentralized(LAYER), *parts))["exploring"]
+    assert how(SPEC, Team(), PolicyGradient()) is None
+    assert how(SPEC, Team(explore=0.1), PolicyGradient()) == "mixed"
+    assert how(make("proving:dummy?rows=3").spec, Individual(), Pqn()) == "greedy"
 
 
 def test_weights_that_do_not_fit_are_refused_by_name_and_the_old_ones_stay() -> None:

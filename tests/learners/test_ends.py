@@ -11,7 +11,7 @@ from marlstone.core.types import Step, Trajectory, Views
 from marlstone.credit import Credit, Individual, Team
 from marlstone.credit.contract import Asked
 from marlstone.envs.make import make
-from marlstone.learners import PolicyGradient, Pqn, QLearning
+from marlstone.learners import Batch, PolicyGradient, Pqn, QLearning
 
 SPEC = make("proving:dummy?rows=3").spec
 GAMMA, END, LENGTH, OTHERS = 0.9, 3, 9, 10.0 * (SPEC.n - 1)
@@ -43,7 +43,8 @@ def returns(learner: Any, credit: Credit, value: np.ndarray) -> np.ndarray:
     """Agent 0's targets before its end, `[case END]`; its value is 100 where it left, or where its team ended, as `value` says."""
     asked, x, trajectory = Asked(credit, None, SPEC), jnp.asarray(value), episodes()
     views = Views(logp=jnp.asarray(trajectory.logp), entropy=x[:, 1:], value=x, q_best=x, q_greedy=x)
-    return np.asarray(learner.targets(asked, views, trajectory, asked, views).target)[:, :END, 0]
+    batch = Batch(trajectory, views, asked)
+    return np.asarray(learner.targets(batch, batch).target)[:, :END, 0]
 
 
 def values(at: Any) -> np.ndarray:

@@ -11,8 +11,8 @@ from marlstone.core.distributions import Box, Discrete, MultiDiscrete
 from marlstone.core.layers import Dense
 from marlstone.core.types import Views
 from marlstone.credit import Individual
-from marlstone.learners import LearningTargets, PolicyGradient
-from marlstone.learners.optimizer import Adam, clip_by_set
+from marlstone.learners import Batch, LearningTargets, PolicyGradient
+from marlstone.learners.optimizer import clip_by_set
 from tests.batches import begun, combination, trajectories_of
 
 PAIR = "proving:pair"
@@ -34,7 +34,7 @@ def test_loss_is_the_equation() -> None:
     """L = min(pi_prox/mu, c) min(ratio A, clip(ratio) A) + bonus, written for one element at a time."""
     it, trajectory, views, fixed, sigma = batch()
     asked, learner = it.asked(begun(it).nets), PolicyGradient(clip=0.2, cap=1.3, entropy=0.05, value=0.7)
-    losses, metrics = learner.loss(asked, views, trajectory, fixed, sigma, 0.0)
+    losses, metrics = learner.loss(Batch(trajectory, views, asked, sigma), fixed, 0.0)
     kinds = set()
     for at in np.ndindex(trajectory.logp.shape):
         ratio = np.exp(views.logp[at] - fixed.logp[at])
@@ -52,9 +52,8 @@ def test_fresh_data_is_the_case_of_equal_policies() -> None:
     """Ratios and staleness are one, so the gradient is the plain policy gradient's."""
     it, trajectory, views, fixed, sigma = batch()
     asked, fresh = it.asked(begun(it).nets), LearningTargets(fixed.target, fixed.predicted, jnp.asarray(trajectory.logp), fixed.advantage)
-    loss = lambda logp: (
-        PolicyGradient(entropy=0.0).loss(asked, Views(logp, views.entropy, views.value), trajectory, fresh, sigma, 0.0)[0].deciding.sum()
-    )
+    read = lambda logp: Batch(trajectory, Views(logp, views.entropy, views.value), asked, sigma)
+    loss = lambda logp: PolicyGradient(entropy=0.0).loss(read(logp), fresh, 0.0)[0].deciding.sum()
     np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(trajectory.logp)), -fixed.advantage, rtol=1e-5)
 
 
@@ -62,13 +61,13 @@ def test_targets_are_corrected_by_the_acting_log_probs() -> None:
     """Doubting what acted changes targets, on rows of decisions only; agreeing with it gives the case rho = 1."""
     it, trajectory, views, _, _ = batch()
     learner, asked = PolicyGradient(), it.asked(begun(it).nets)
-    fresh = learner.targets(asked, Views(trajectory.logp, views.entropy, views.value), trajectory)
-    stale = learner.targets(asked, Views(trajectory.logp - 1.0, views.entropy, views.value), trajectory)
+    targets = lambda logp: learner.targets(Batch(trajectory, Views(logp, views.entropy, views.value), asked))
+    fresh, stale = targets(trajectory.logp), targets(trajectory.logp - 1.0)
     assert not np.allclose(fresh.target, stale.target)
     np.testing.assert_array_equal(stale.logp, trajectory.logp - 1.0)
     idle = np.asarray(~trajectory.acts)
     noise = np.where(idle, 3.0, 0.0).astype(np.float32)
-    again = learner.targets(asked, Views(trajectory.logp + noise, views.entropy, views.value), trajectory)
+    again = targets(trajectory.logp + noise)
     np.testing.assert_array_equal(again.target, fresh.target)
 
 
@@ -83,18 +82,6 @@ def test_clipping_scales_each_set_alone() -> None:
     np.testing.assert_allclose(np.sqrt(sum((x**2).sum() for x in jax.tree.leaves(together))), 10.0, rtol=1e-5)
     still, _ = clip_by_set(jax.tree.map(jnp.zeros_like, grads), True, 10.0)
     assert all((np.asarray(x) == 0).all() for x in jax.tree.leaves(still))
-
-
-def test_optimizer_is_adam() -> None:
-    """Kingma & Ba, algorithm 1, in NumPy."""
-    x, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
-    nets, state, rng = jnp.asarray(x, jnp.float32), Adam().init(jnp.zeros(2)), np.random.default_rng(0)
-    for t in range(1, 6):
-        g = rng.normal(size=2)
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        x = x - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-5)
-        nets, state = Adam().step(jnp.asarray(g, jnp.float32), state, nets, jnp.array(0.1))
-    np.testing.assert_allclose(nets, x, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("anneal", "rates"), [(True, [1.0, 0.5, 0.0]), (False, [1.0, 1.0, 1.0])])

@@ -55,15 +55,15 @@ def test_targets_are_the_recursion(learner: Any, credit: Any) -> None:
     trajectory, cut = batch(it)
     train, rng, team = begun(it), np.random.default_rng(4), isinstance(credit, Vdn)
     other = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.3), jnp.float32), train.nets)
-    target_params = other if learner.lags else None
-    fixed = quick(lambda train, trajectory: it._targets(train.nets, target_params, train.seen, train.targets, trajectory))(
-        train, trajectory
-    )
+    target_params = other if isinstance(learner, QLearning) else None
+    fixed = quick(
+        lambda train, trajectory: it.learner.compute_targets(it.problem, replace(train, target_params=target_params), trajectory)
+    )(train, trajectory)
     online = q_of(it, train.nets, train, trajectory)
-    valued = q_of(it, other, train, trajectory) if learner.lags else online
+    valued = q_of(it, other, train, trajectory) if isinstance(learner, QLearning) else online
     best = np.where(trajectory.step.legal[0], online, -np.inf).argmax(-1)
     value = np.take_along_axis(valued, best[..., None], -1)[..., 0]
-    assert (best != np.where(trajectory.step.legal[0], valued, -np.inf).argmax(-1)).any() == learner.lags
+    assert (best != np.where(trajectory.step.legal[0], valued, -np.inf).argmax(-1)).any() == isinstance(learner, QLearning)
     s = jax.tree.map(np.asarray, trajectory.step)
     if team:
         value = np.broadcast_to(np.where(s.present, value, 0).sum(-1, keepdims=True), value.shape)
@@ -121,7 +121,10 @@ def test_rows_that_only_bring_memory_up_to_date_are_not_trained(body: Any, asked
     trajectory = trajectories_of(it, "proving:dummy?rows=9")
     bare = Algorithm(it.spec, it.architecture, it.credit, QLearning(burn_in=0, replay=SMALL))
     train = begun(it)
-    fixed, whole = (quick(lambda t, c, a=a: a._targets(t.nets, t.nets, t.seen, t.targets, c))(train, trajectory) for a in (it, bare))
+    fixed, whole = (
+        quick(lambda t, c, a=a: a.learner.compute_targets(a.problem, replace(t, target_params=t.nets), c))(train, trajectory)
+        for a in (it, bare)
+    )
     np.testing.assert_array_equal(fixed.target, whole.target)
     begun_here = np.cumsum(np.asarray(trajectory.step.first)[:, 1:-1], 1) > 0
     for t in range(T):
@@ -136,8 +139,8 @@ def test_rows_that_only_bring_memory_up_to_date_are_not_trained(body: Any, asked
 def test_a_sequence_all_burnt_in_is_refused() -> None:
     it = Algorithm(make(DUMMY).spec, Decentralized(GRU), Vdn(), QLearning(burn_in=T, replay=SMALL))
     trajectory, train = trajectories_of(it, DUMMY), begun(it)
-    with pytest.raises(ValueError, match=f"burn_in is {T}, and sequences have {T} rows: give less than rollout.length"):
-        jax.eval_shape(lambda t, c: it._targets(t.nets, t.nets, t.seen, t.targets, c), train, trajectory)
+    with pytest.raises(ValueError, match=f"burn_in is {T}, and sequences have {T} steps: give less than rollout.length"):
+        jax.eval_shape(lambda t, c: it.learner.compute_targets(it.problem, replace(t, target_params=t.nets), c), train, trajectory)
 
 
 # ---- refusals

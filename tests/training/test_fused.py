@@ -19,14 +19,16 @@ from marlstone.config import RunConfig, dump
 from marlstone.config.schema import Evaluation, Rollout
 from marlstone.core.compile_options import known
 from marlstone.core.errors import UserError
+from marlstone.core.records import replace
 from marlstone.credit import Team
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient
-from marlstone.runs.checkpoint import listed, load, newest, save
+from marlstone.runs.checkpoint import listed, load, newest, save, step_of, verify
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import parameters_sha256
 from marlstone.runs.policies import kept, read_policies
+from marlstone.training import loop
 from marlstone.training.fused import Fused
 from marlstone.training.loop import evaluate, runtime_of, train
 
@@ -239,6 +241,24 @@ def test_stopped_and_resumed_is_undisturbed(undisturbed: Any, tmp_path: Path) ->
     with run.store() as store:
         for series in store.series("episodes"):
             assert series.step[-1] == 8 * 32
+
+
+def test_checkpoints_by_time_serve_resuming_alone(undisturbed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after every update: episodes are logged and policies kept on the schedule only, nothing that is learned changes, and what
+    resumes from one, between two of the schedule, becomes what was never stopped."""
+    whole_run, whole = undisturbed
+    monkeypatch.setattr(loop, "HOST_CONTACT", 0.0)  # a contact after every update
+    hurried, run = replace(config(), checkpoint_minutes=1e-9), start(tmp_path / "run")
+    record = train(hurried, run)
+    assert record["parameters_sha256"] == whole["parameters_sha256"] and record["returns"] == whole["returns"]
+    assert [step_of(p) for p in listed(run.checkpoints)] == [192, 224, 256]
+    assert [step_of(p) for p in listed(run.policies)] == [step_of(p) for p in listed(whole_run.policies)] == [64, 128, 192, 256]
+    with run.store() as store:
+        assert set(store.episodes().step) == {64, 128, 192, 256}
+    again = train(hurried, run, resume=verify(run.checkpoints / "step-000000000224"))
+    assert again["resumed_from_step"] == 224
+    for field in ("parameters_sha256", "returns", "ledger", "faults"):
+        assert again[field] == whole[field], field
 
 
 def test_a_run_is_judged_as_it_was(undisturbed: Any) -> None:

@@ -18,7 +18,7 @@ from marlstone.credit import Individual, Team
 from marlstone.envs.make import make
 from marlstone.envs.managed import Managers
 from marlstone.envs.vectorized import Vectorized
-from marlstone.learners import PolicyGradient
+from marlstone.learners import Batch, PolicyGradient
 from marlstone.play.action_selectors import Alone
 from marlstone.play.evaluator import play
 from marlstone.rollout.unroll import RolloutState, unroll
@@ -171,7 +171,7 @@ def test_truncation_bootstraps_and_termination_does_not(credit: Any) -> None:
         trajectories = Trajectory(step, (np.zeros((2, t, 2), np.int32),), np.zeros((2, t, 2), np.float32), it.memory(2))
         views = Views(trajectories.logp, trajectories.logp, np.full((2, t + 1, 2), 100.0, np.float32))
         asked = it.asked(begun(it).nets)
-        fixed = it.learner.targets(asked, views, trajectories)
+        fixed = it.learner.targets(Batch(trajectories, views, asked))
         assert step.last[:, LENGTH].all() and step.first[:, LENGTH + 1].all()
         return np.asarray(fixed.target - asked.reward(views, trajectories)[0])[:, LENGTH - 1]
 

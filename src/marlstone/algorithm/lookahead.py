@@ -42,12 +42,12 @@ class BatchLookahead:
         now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
         return log_prob(self.spec, now(heads), now(step.legal), self.trajectory.action)
 
-    def advantage(self, value: Array, pay: Array, discount: Array) -> tuple[Array, Array]:
-        """The learner's advantages and value targets, `[b t m]`, were the team's values `[b t+1 m]` and pay these."""
-        m, step = pay.shape[-1], self.trajectory.step
+    def advantage(self, value: Array, reward: Array, discount: Array) -> tuple[Array, Array]:
+        """The learner's advantages and value targets, `[b t m]`, were the team's values `[b t+1 m]` and rewards these."""
+        m, step = reward.shape[-1], self.trajectory.step
         logp = lax.stop_gradient(self._logp(self.actor))
         value = everyone(self.spec, value, jnp.zeros_like(step.reward))
-        full = everyone(self.spec, pay, step.reward[:, 1:]), everyone(self.spec, discount, step.discount[:, 1:])
+        full = everyone(self.spec, reward, step.reward[:, 1:]), everyone(self.spec, discount, step.discount[:, 1:])
         a, target, _ = self.learner.advantage(value, *full, self.beyond, logp, self.trajectory)  # type: ignore[attr-defined]
         return a[..., :m], target[..., :m]
 

@@ -46,7 +46,7 @@ class ParameterSets:
         return np.eye(start, dtype=np.float32)[columns]
 
     def per_agent(self, by_set: Array) -> Array:
-        """`[k] -> [n]`"""
+        """What each agent's parameter set has, `[k] -> [n]`."""
         return by_set[np.argmax(self.members, -1)]
 
     def denormalized(self, x: Array, t: EmaMoments) -> Array:
@@ -56,6 +56,7 @@ class ParameterSets:
         return jnp.pad(real, [(0, 0)] * (x.ndim - 1) + [(0, self.spec.n - m)])
 
     def psum(self, tree: Any) -> Any:
+        """A sum over the devices that share a batch."""
         return psum_over_shards(tree, self.shards)
 
     def count(self, mask: Array) -> Array:
@@ -67,6 +68,7 @@ class ParameterSets:
         return ((jnp.where(mask, x, 0).sum((0, 1)) @ self.members) / count).sum()
 
     def standardized(self, x: Array, mask: Array) -> Array:
+        """`x [b t n]` with mean 0 and deviation 1 over each parameter set's masked elements."""
         sums = lambda y: jnp.where(mask, y, 0).sum((0, 1)) @ self.members
         first, count = self.psum((sums(x), self.count(mask)))
         count = jnp.maximum(count, 1)
@@ -113,7 +115,7 @@ class ParameterSets:
         return replace(nets, critic=critic, q=q)
 
     def unseen(self) -> ObservationNormalizer:
-        """Moments of nothing yet."""
+        """Observation moments before anything was seen: per group, leaf -> `[(k) f]`; and the state's, for central critics."""
         shape = lambda leaf, k: leaf.shape if k == 1 else (k, *leaf.shape)
         obs = tuple(
             {name: init_moments(shape(leaf, k)) for name, leaf in g.observation.items() if leaf.kind == "vector"}
@@ -122,7 +124,7 @@ class ParameterSets:
         return ObservationNormalizer(obs, init_moments((self.spec.state,)) if self.architecture.central else None)
 
     def absorb(self, seen: ObservationNormalizer, trajectories: Trajectory) -> ObservationNormalizer:
-        """Moments of what was observed, by present agents, in the batch's rows."""
+        """Moments of what was observed, by present agents, at the batch's steps."""
         step, start, obs = jax.tree.map(lambda x: x[:, :-1], trajectories.step), 0, []
         for g, k, leaves, x in zip(self.spec.groups, self.sizes, seen.obs, step.obs, strict=True):
             here = step.present[..., start : start + g.count, None].astype(jnp.float32)

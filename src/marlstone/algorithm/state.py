@@ -47,6 +47,7 @@ class Train:
 
     @property
     def policy(self) -> Policy:
+        """What acts now."""
         return Policy(self.nets.actor, self.seen, self.explore)
 
     def acting_by(self, policy: Policy, version: int) -> "Train":

@@ -19,7 +19,11 @@ from marlstone.core.types import Spec, Trajectory, Views
 from marlstone.learners.contract import Learner
 
 Array = Any
-Said = tuple[tuple[Array, ...], tuple[Array, ...]]
+FROM_VALUES = frozenset({"q_chosen", "q_best", "q_default"})
+"""Views that a value-based learner's actors give: their outputs are action values."""
+FROM_CRITICS = frozenset({"value", "joint_q", "q_expected"})
+"""Views that only critics give, which a value-based learner has none of."""
+Outputs = tuple[tuple[Array, ...], tuple[Array, ...]]
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,8 @@ class ViewBuilder:
     learner: Learner
     sets: ParameterSets
 
-    def said(self, nets: Nets, seen: ObservationNormalizer, trajectory: Trajectory) -> Said:
-        """What the actors say of a batch, `[b t+1 n_g ...]` per group: their heads, and what lies below them."""
+    def outputs(self, nets: Nets, seen: ObservationNormalizer, trajectory: Trajectory) -> Outputs:
+        """What the actors' networks say of a batch, `[b t+1 n_g ...]` per group: their heads, and what lies below them."""
         heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, trajectory.step, trajectory.memory)
         return heads, cores
 
@@ -44,12 +48,12 @@ class ViewBuilder:
         trajectory: Trajectory,
         wanted: frozenset[str],
         greedy: Any = None,
-        said: Said | None = None,
+        outputs: Outputs | None = None,
     ) -> Views:
-        """What is `wanted` of a batch. `greedy`: actions `[b t+1 n_g]` whose values are asked for as `q_greedy`; `said`: what the actors
-        say of it, where that is known."""
+        """What is `wanted` of a batch. `greedy`: actions `[b t+1 n_g]` whose values are asked for as `q_greedy`; `outputs`: of
+        the actors, where they are known."""
         step, spaces = trajectory.step, [g.space for g in self.spec.groups]
-        heads, cores = said or self.said(nets, seen, trajectory)
+        heads, cores = outputs or self.outputs(nets, seen, trajectory)
         now = lambda xs: tuple(None if x is None else x[:, :-1] for x in xs)
         each = lambda f, *xs: concat_agents([f(*x) for x in zip(spaces, *xs, strict=True)])
         views: dict[str, Array] = {}
@@ -57,13 +61,13 @@ class ViewBuilder:
             views["logp"] = log_prob(self.spec, now(heads), now(step.legal), trajectory.action)
             views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
         if "value" in wanted:
-            said, _ = self.architecture.value(self.spec, nets.critic, seen, step, trajectory.memory, cores)
-            views["value"] = self.sets.denormalized(concat_agents(list(said)), scale.value)
+            values, _ = self.architecture.value(self.spec, nets.critic, seen, step, trajectory.memory, cores)
+            views["value"] = self.sets.denormalized(concat_agents(list(values)), scale.value)
         if "scale" in wanted:
             sigma = self.sets.per_agent(scale.value.sigma)
             views["scale"] = jnp.broadcast_to(sigma, (*step.first.shape[:1], *sigma.shape))
         defaults = tuple(g.default_like(a) for g, a in zip(self.spec.groups, trajectory.action, strict=True))
-        if self.learner.values_are_heads:
+        if self.learner.value_based:
             views["q_chosen"] = each(lambda s, q, a: s.score(q, a), now(heads), trajectory.action)
             views["q_best"] = each(lambda s, q, ok: s.best(q, ok), heads, step.legal)
             if "q_default" in wanted:
@@ -71,8 +75,8 @@ class ViewBuilder:
             if greedy is not None:
                 views["q_greedy"] = each(lambda s, q, a: s.score(q, a), heads, greedy)
         elif wanted & ACTION_VALUES:
-            rows = jax.tree.map(lambda x: x[:, :-1], step)
-            gaps, _ = self.architecture.q(self.spec, nets.q, seen, rows, trajectory.action, trajectory.memory)
+            steps = jax.tree.map(lambda x: x[:, :-1], step)
+            gaps, _ = self.architecture.q(self.spec, nets.q, seen, steps, trajectory.action, trajectory.memory)
             base = lax.stop_gradient(views["value"][:, :-1])
             team = lambda f, *xs: concat_agents([f(*x) for x in zip(gaps, *xs, strict=False)])
             ask = lambda f, *xs: base + self.sets.denormalized(team(f, *xs), scale.gap)
@@ -83,7 +87,7 @@ class ViewBuilder:
                 views["q_default"] = ask(lambda q, a: q.of(a), defaults)
         return Views(**views)
 
-    def known(self, seen: ObservationNormalizer, trajectory: Trajectory) -> Trajectory:
+    def encoded(self, seen: ObservationNormalizer, trajectory: Trajectory) -> Trajectory:
         """A batch as credit sees it: vectors and state normalized, actions encoded, as networks see them."""
         groups = zip(trajectory.step.obs, seen.obs, self.spec.groups, strict=True)
         obs = []

@@ -33,7 +33,7 @@ FIELDS = (
 """Flags that are fields of the configuration, by their names in TOML."""
 FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors", "address": "fleet.address"}
 """Flags that are fields of the fleet."""
-RESUMABLE = ("steps", "checkpoint_every", "acting", "env")
+RESUMABLE = ("steps", "checkpoint_every", "checkpoint_minutes", "acting", "env")
 """What a resumed run may change: how far it goes, how often it is kept, how it is judged, where its environment lies; and its fleet."""
 
 

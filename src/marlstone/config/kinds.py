@@ -13,7 +13,7 @@ from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Diffe
 from marlstone.encoders import Encoder, Image, Vector
 from marlstone.envs.faults import FAULTS, Fault
 from marlstone.envs.own_metrics import TrueMetric, is_metric, of_function
-from marlstone.learners import Learner, PolicyGradient, Pqn, QLearning
+from marlstone.learners import Adam, Learner, Optimizer, PolicyGradient, Pqn, QLearning, RAdam, RmsProp, Sgd
 
 PARTS: dict[Any, tuple[type, ...]] = {
     Architecture: (Decentralized, Ctde, Hierarchical),
@@ -21,6 +21,7 @@ PARTS: dict[Any, tuple[type, ...]] = {
     Encoder: (Image, Vector),
     Credit: (Individual, Team, Counterfactual, Difference, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
     Learner: (PolicyGradient, QLearning, Pqn),
+    Optimizer: (Adam, RmsProp, RAdam, Sgd),
     Fault: FAULTS,
     TrueMetric: (),
 }

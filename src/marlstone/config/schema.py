@@ -160,6 +160,7 @@ class RunConfig:
       steps: joint environment steps per seed, rounded up to whole updates (`whole_steps`).
       seeds, seed: how many training seeds, from which on; below 1000 they are for tuning, else for reporting.
       checkpoint_every: joint steps per seed between checkpoints; none: ten over the run.
+      checkpoint_minutes: of wall time after which the state is kept in between, to be resumed from alone; none: never.
       out: the run's directory; none: a new one under `runs/`.
     """
 
@@ -178,11 +179,14 @@ class RunConfig:
     seeds: int = 5
     seed: int = REPORTING
     checkpoint_every: int | None = None
+    checkpoint_minutes: float | None = 10.0
     out: str | None = None
 
     def __post_init__(self) -> None:
         _at_least("run", {"steps": self.steps, "seeds": self.seeds, "checkpoint_every": self.checkpoint_every})
         _at_least("run", {"seed": self.seed}, 0)
+        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
+            raise ValueError(f"run.checkpoint_minutes is {self.checkpoint_minutes}: give a positive number of minutes, or none")
         if self.seed + self.seeds > 2**32:
             raise ValueError(f"run.seed is {self.seed} with {self.seeds} seeds: they must stay below {2**32}")
         if not self.env.strip():

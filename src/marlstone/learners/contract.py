@@ -1,56 +1,108 @@
-"""How signals become parameters. A learner says what it needs, what it asks credit, its fixed targets and its losses."""
+"""How signals become parameters: the contract of a learner.
 
-from typing import Any, ClassVar, Protocol
+A learner is one frozen dataclass. It says what it learns from (`targets`), what it minimizes (`loss`), and owns its update: by default
+epochs over minibatches of each rollout (`learners.minibatches`), or batches of what is remembered (`learners.replayed`), or anything it
+builds from the learning problem (`learners.problem`).
+"""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
 
 from marlstone.core.distributions import ActionSpace
-from marlstone.core.records import record
-from marlstone.core.types import Step, Trajectory, Views
+from marlstone.core.types import Trajectory
+from marlstone.learners.minibatches import update_in_epochs
+from marlstone.learners.optimizer import Adam, Optimizer
+from marlstone.learners.problem import Batch, LearningTargets, Losses, Problem, TrainState, TrainT
 from marlstone.learners.replay import Replay
 
 Array = Any
 
 
-@record
-class Losses:
-    """Per element, `[b t n]`; the algorithm masks and averages, once, so that no part can forget to.
+class Learner:
+    """The contract. Subclass as a frozen dataclass, in one file, and name it `kind = "file.py:Class"`.
 
-    `deciding` counts where an agent acts; `predicting` wherever its value is used, which under team pay includes rows
-    after an agent's own death; `gap`, of action values, where an agent acts, and is divided by their squared scale.
+    Class attributes:
+      queries: the questions that it asks a credit method; a method that answers others is refused, so that no answer is ignored.
+      needs: views that it learns from; critics are built for these and for what credit needs.
+      value_based: whether actors' outputs are action values, acted on epsilon-greedily; else they are policies, and act by chance.
+      traced: fields that only arithmetic reads: one compiled program serves all their values.
+
+    Attributes, each of which may be a field (these are the defaults):
+      optimizer, max_grad_norm: how gradients become steps, and their largest norm per network and parameter set.
+      epochs, minibatches: passes over a rollout, and parts of it that a step is made from; environments are divided, never single steps.
+      normalize_observations, normalize_values, normalize_advantages: by running moments; by PopArt; within a batch.
+      replay: what is remembered, of a learner that replays.
     """
 
-    deciding: Array
-    predicting: Array
-    gap: Any = None
+    kind: ClassVar[str]
+    queries: ClassVar[frozenset[str]] = frozenset({"reward", "loss"})
+    needs: ClassVar[frozenset[str]] = frozenset({"logp", "entropy", "value"})
+    value_based: ClassVar[bool] = False
+    traced: ClassVar[tuple[str, ...]] = ()
 
+    lr: float = 5e-4
+    optimizer: Optimizer = Adam()
+    max_grad_norm: float = 0.5
+    epochs: int = 1
+    minibatches: int = 1
+    normalize_observations: bool = True
+    normalize_values: bool = False
+    normalize_advantages: bool = False
+    replay: Replay | None = None
 
-@record
-class LearningTargets:
-    """Computed once per batch, without gradient, `[b t n]`: value targets and where those are predicted; and for policies, proximal
-    log-probs, advantages, and how much better than expected the joint action was."""
+    # ---- what it can learn
+    def refuses(self, space: ActionSpace) -> str | None:
+        """Why it cannot learn to act in `space`, or None."""
+        return None
 
-    target: Array
-    predicted: Array
-    logp: Any = None
-    advantage: Any = None
-    gap: Any = None
+    def init(self, nets: Any, like: Trajectory | None) -> tuple[Any, Any]:
+        """`(target_params, replay)` before the first update: arrays that `Train` carries for this learner alone, None for none.
 
+        Args: `nets`, the networks; `like`, the shapes of one rollout's trajectories, `[b ...]`, None where nobody will learn.
+        """
+        return None, None
 
-class Needs(Protocol):
-    """Credit as a learner asks after it."""
+    # ---- schedules: `progress` in [0, 1] of the budget
+    def rate(self, progress: Array) -> tuple[Array, Array]:
+        """The learning rates: of actors and critics, and of what credit wants learned (action values, its own arrays)."""
+        return jnp.asarray(self.lr), jnp.asarray(self.lr)
 
-    needs: ClassVar[frozenset[str]]
+    def explore(self, progress: Array) -> Array:
+        """How often agents act at random in the next rollout."""
+        return jnp.zeros(())
 
-    def answers(self) -> frozenset[str]: ...
+    # ---- what it learns
+    def targets(self, batch: Batch, target: Batch | None = None) -> LearningTargets:
+        """What losses are measured against, `[b t n]`, without gradient. `target`: the batch as target networks read it, of learners that
+        ask for it in `compute_targets`."""
+        raise NotImplementedError(f"{type(self).__name__} has no targets: return LearningTargets, or write `update` without")
 
+    def loss(self, batch: Batch, fixed: LearningTargets, progress: Array) -> tuple[Losses, dict[str, Array]]:
+        """The losses, `[b t n]`, against `fixed`; and figures to record, of the same shape, averaged where agents act."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss: return Losses and a dict, or write `update` without")
 
-class Asked(Protocol):
-    """Credit as a learner meets it: over a batch, `[b t n]`, speaking for everyone."""
+    def compute_targets(self, problem: Problem, train: TrainState, trajectories: Trajectory, outputs: Any = None) -> LearningTargets:
+        """The targets of a batch by these networks. `outputs`: of the actors, where they are known."""
+        return self.targets(problem.read(train, trajectories, outputs))
 
-    def reward(self, views: Views, trajectory: Trajectory) -> tuple[Array, Array]: ...
-    def beyond(self, views: Views, trajectory: Trajectory) -> Array: ...
-    def predict(self, chosen: Array, best: Array, step: Step) -> Array: ...
-    def advantage(self, views: Views, trajectory: Trajectory, td: Array) -> Array: ...
-    def loss(self, views: Views, trajectory: Trajectory) -> Array | None: ...
+    def update(
+        self, problem: Problem, train: TrainT, trajectories: Trajectory, progress: Array, key: Array
+    ) -> tuple[TrainT, dict[str, Array]]:
+        """One update from a batch of trajectories, `[b ...]`; and figures to record, scalars. Version and exploration are moved by the
+        algorithm. Default: `learners.minibatches`."""
+        return update_in_epochs(self, problem, train, trajectories, progress, key)
+
+    # ---- what it tells
+    def signal(self, problem: Problem, train: TrainState, trajectories: Trajectory) -> Array:
+        """What moves each agent's policy, `[b t n]`: what is reported of agents where the credit method makes no claim."""
+        advantage = self.compute_targets(problem, train, trajectories).advantage
+        return jnp.zeros_like(trajectories.logp) if advantage is None else advantage
+
+    def check_divergence(self, now: dict[str, float], highest: dict[str, float]) -> str | None:
+        """What is wrong with the latest figures, given the highest ever met, and what to do about it; or None."""
+        return None
 
 
 def in_range(learner: Any, ranges: dict[str, bool]) -> None:
@@ -61,43 +113,6 @@ def in_range(learner: Any, ranges: dict[str, bool]) -> None:
             raise ValueError(f"{part}.{name} is {getattr(learner, name)}: out of range, the default is {default}")
 
 
-class Learner(Protocol):
-    """`asks`: the credit questions it puts; `withholds`: views it cannot offer,
-    `offers`: those it makes itself; `values_are_heads`: what actors say are action values; `lags`: whether it keeps target networks.
-
-    A learner may name fields that only arithmetic reads in `traced: ClassVar[tuple[str, ...]]`: one compiled program serves all values.
-    It may change the actors' networks after every update by `sharpened(spaces, actor, progress, version) -> actor`."""
-
-    asks: ClassVar[frozenset[str]]
-    withholds: ClassVar[frozenset[str]]
-    offers: ClassVar[frozenset[str]]
-    values_are_heads: ClassVar[bool]
-    lags: ClassVar[bool]
-
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def minibatches(self) -> int: ...
-    @property
-    def replay(self) -> Replay | None: ...
-    @property
-    def max_grad_norm(self) -> float: ...
-    @property
-    def normalize_observations(self) -> bool: ...
-    @property
-    def normalize_values(self) -> bool: ...
-    @property
-    def normalize_advantages(self) -> bool: ...
-    def rate(self, progress: Array) -> tuple[Array, Array]: ...
-    def explore(self, progress: Array) -> Array: ...
-    def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array: ...
-    def refuses(self, space: ActionSpace) -> str | None: ...
-    def needs(self, credit: Needs) -> frozenset[str]: ...
-    def check_divergence(self, now: dict[str, float], highest: dict[str, float]) -> str | None: ...
-    def update_target(self, target_params: Any, nets: Any, opt: Any) -> Any: ...
-    def targets(
-        self, asked: Asked, views: Views, trajectory: Trajectory, target_params: Asked | None = None, then: Views | None = None
-    ) -> LearningTargets: ...
-    def loss(
-        self, asked: Asked, views: Views, trajectory: Trajectory, fixed: LearningTargets, sigma: Array, progress: Array
-    ) -> tuple[Losses, dict[str, Array]]: ...
+def copied(nets: Any) -> Any:
+    """Networks of equal values in arrays of their own, as target networks begin."""
+    return jax.tree.map(jnp.copy, nets)

@@ -13,25 +13,28 @@ since one agent's action changes the return by far less than states differ in th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.core.distributions import ActionSpace, exploration_head
+from marlstone.core.distributions import ActionSpace
 from marlstone.core.layers import Dense
 from marlstone.core.records import replace
-from marlstone.core.returns import vtrace
-from marlstone.core.types import Trajectory, Views
-from marlstone.learners.contract import Asked, LearningTargets, Losses, Needs, in_range
+from marlstone.core.types import Trajectory
+from marlstone.learners.contract import Learner, in_range
+from marlstone.learners.lambda_returns import lambda_returns
+from marlstone.learners.minibatches import update_in_epochs
+from marlstone.learners.optimizer import Adam, Optimizer
+from marlstone.learners.problem import Batch, LearningTargets, Losses, Problem, TrainT
 
 Array = Any
 SHARPEN_FROM, SHARPEN_TO = 0.25, 0.75  # of the budget
 
 
 @dataclass(frozen=True)
-class PolicyGradient:
+class PolicyGradient(Learner):
     """Defaults follow Yu et al. 2022 and Andrychowicz et al. 2021, tuned here on seeds 0-9 (docs/results).
 
     Fields: `lr` learning rate, `credit_lr` that of what credit wants learned (action values, its own networks); `anneal`
@@ -41,7 +44,8 @@ class PolicyGradient:
     are divided by it), a little after every update; 1: not at all; `clip` e;
     `cap` c on stale ratios; `value` weight of the value loss; `gamma`, `lam` discount and lambda; `epochs`,
     `minibatches` per batch (environments are permuted, never single steps); `max_grad_norm` per network and parameter
-    set; `normalize_advantages` per batch and parameter set; `normalize_values` PopArt; `normalize_observations`.
+    set; `normalize_advantages` per batch and parameter set; `normalize_values` PopArt; `normalize_observations`;
+    `optimizer`: any optax gradient transformation (`learners.optimizer`).
     """
 
     kind: ClassVar[str] = "policy_gradient"
@@ -62,14 +66,10 @@ class PolicyGradient:
     normalize_advantages: bool = True
     normalize_values: bool = True
     normalize_observations: bool = True
+    optimizer: Optimizer = field(default_factory=Adam)
 
-    asks: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "advantage", "loss", "meta"})
-    withholds: ClassVar[frozenset[str]] = frozenset()
-    offers: ClassVar[frozenset[str]] = frozenset()
-    values_are_heads: ClassVar[bool] = False
+    queries: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "advantage", "loss", "meta"})
     traced: ClassVar[tuple[str, ...]] = ("lr", "gamma")
-    lags: ClassVar[bool] = False
-    replay: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         ranges = {
@@ -89,26 +89,6 @@ class PolicyGradient:
         }
         in_range(self, ranges)
 
-    def refuses(self, space: ActionSpace) -> str | None:
-        return None
-
-    def needs(self, credit: Needs) -> frozenset[str]:
-        return frozenset({"logp", "entropy", "value"})
-
-    def check_divergence(self, now: dict[str, float], highest: dict[str, float]) -> None:
-        """Nothing here can run away unseen: ratios are clipped and values normalized."""
-        return None
-
-    def explore(self, progress: Array) -> Array:
-        return jnp.zeros(())
-
-    def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
-        """Policies explore by being stochastic; where credit asks for more, a share of their actions is the agent's default, or any."""
-        return exploration_head("mixed", space, head, legal, explore, default)
-
-    def update_target(self, target_params: None, nets: Any, opt: Any) -> None:
-        return None
-
     def sharpened(self, spaces: Sequence[ActionSpace], actor: tuple[Any, ...], progress: Array, version: Array) -> tuple[Any, ...]:
         """The actors' networks after update number `version`, made at `progress`: with sharper heads, while `sharpen` is under way."""
         if self.sharpen == 1:
@@ -124,45 +104,47 @@ class PolicyGradient:
         left = 1 - progress if self.anneal else jnp.ones(())
         return self.lr * left, self.credit_lr * left
 
+    def update(
+        self, problem: Problem, train: TrainT, trajectories: Trajectory, progress: Array, key: Array
+    ) -> tuple[TrainT, dict[str, Array]]:
+        """Epochs over minibatches; then policies are sharpened, where that is asked for."""
+        train, metrics = update_in_epochs(self, problem, train, trajectories, progress, key)
+        actor = self.sharpened([g.space for g in problem.spec.groups], train.nets.actor, progress, train.version)
+        return replace(train, nets=replace(train.nets, actor=actor)), metrics
+
     def advantage(
-        self, value: Array, pay: Array, discount: Array, beyond: Array, logp: Array, trajectory: Trajectory
+        self, value: Array, reward: Array, discount: Array, beyond: Array, logp: Array, trajectory: Trajectory
     ) -> tuple[Array, Array, Array]:
-        """Advantages, value targets, and where values are predicted, `[b t n]`, of `value [b t+1 n]` under that pay and discount;
-        `beyond`: whose reward goes on after its own end (`Trajectory.counts`).
+        """Advantages, value targets, and where values are predicted, `[b t n]`, under that reward and discount.
 
-        Gradients pass to `pay`."""
-        time = lambda x: jnp.moveaxis(x, 1, 0)
-        acts, real = trajectory.acts, trajectory.real[..., None]
-        real = real & trajectory.counts(discount, beyond)  # elsewhere it is bootstrapped, as where an episode was truncated
-        rho = jnp.where(acts, jnp.exp(jnp.clip(logp - trajectory.logp, -20, 20)), 1.0)
-        value, pay, discount, rho, acts, real_ = (time(x) for x in (value, pay, discount, rho, acts, real))
-        a, vs = vtrace(value, pay, discount, rho, acts, real_, self.gamma, self.lam)
-        return time(a), time(vs), real
+        Args: `value [b t+1 n]`; `beyond`: whose reward goes on after its own end (`Trajectory.counts`); `logp`: by the policy that learns.
+        Gradients pass to `reward`. Source: V-trace (Espeholt et al. 2018) with the lambda of GAE (Schulman et al. 2016).
+        """
+        ratio = jnp.exp(jnp.clip(logp - trajectory.logp, -20, 20))
+        return lambda_returns(value, reward, discount, beyond, trajectory, self.gamma, self.lam, ratio)
 
-    def targets(
-        self, asked: Asked, views: Views, trajectory: Trajectory, target_params: Asked | None = None, then: Views | None = None
-    ) -> LearningTargets:
-        """Once a batch: the current policy is the proximal one. All `[b t n]`."""
-        said = asked.predict(views.value, views.value, trajectory.step)
-        pay, discount = asked.reward(views, trajectory)
-        a, vs, predicted = self.advantage(said, pay, discount, asked.beyond(views, trajectory), views.logp, trajectory)
-        advantage = asked.advantage(replace(views, value=said), trajectory, a)
-        return lax.stop_gradient(
-            LearningTargets(vs, predicted, views.logp, advantage, pay + self.gamma * discount * said[:, 1:] - said[:, :-1])
-        )
+    def targets(self, batch: Batch, target: Batch | None = None) -> LearningTargets:
+        """Value targets and advantages, `[b t n]`; the policy that begins the update is the proximal one."""
+        credit, views, trajectory = batch.credit, batch.views, batch.trajectory
+        value = credit.predict(views.value, views.value, trajectory.step)
+        reward, discount = credit.reward(views, trajectory)
+        a, vs, predicted = self.advantage(value, reward, discount, credit.beyond(views, trajectory), views.logp, trajectory)
+        advantage = credit.advantage(replace(views, value=value), trajectory, a)
+        gap = reward + self.gamma * discount * value[:, 1:] - value[:, :-1]
+        return lax.stop_gradient(LearningTargets(vs, predicted, views.logp, advantage, gap))
 
-    def loss(
-        self, asked: Asked, views: Views, trajectory: Trajectory, fixed: LearningTargets, sigma: Array, progress: Array
-    ) -> tuple[Losses, dict[str, Array]]:
-        """Per element; `sigma [n]` is the scale of value targets, `progress` in [0, 1] of the budget."""
+    def loss(self, batch: Batch, fixed: LearningTargets, progress: Array) -> tuple[Losses, dict[str, Array]]:
+        """The clipped surrogate with its entropy bonus, the squared error of values in units of `batch.sigma`, and that of action values,
+        `[b t n]` each."""
+        views, trajectory = batch.views, batch.trajectory
         end = self.entropy if self.entropy_end is None else self.entropy_end
         bonus = self.entropy + (end - self.entropy) * progress
         log_ratio = views.logp - fixed.logp
         ratio, weight = jnp.exp(log_ratio), jnp.minimum(jnp.exp(jnp.clip(fixed.logp - trajectory.logp, -20, 20)), self.cap)
         clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
         surrogate = weight * jnp.minimum(ratio * fixed.advantage, clipped * fixed.advantage)
-        said = asked.predict(views.value, views.value, trajectory.step)
-        error = ((said[:, :-1] - fixed.target) / sigma) ** 2
+        value = batch.credit.predict(views.value, views.value, trajectory.step)
+        error = ((value[:, :-1] - fixed.target) / batch.sigma) ** 2
         metrics = {
             "value_loss": error,
             "entropy": views.entropy,

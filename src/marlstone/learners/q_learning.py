@@ -2,7 +2,7 @@
 
     y_t = r_t + g d_t [(1 - l) V_t+1 + l y_t+1],   V = Q_tot'(s, argmax_a Q_1, ..., argmax_a Q_n)
 
-Peng's Q(lambda) (Peng & Williams 1996): traces are not cut where an agent explored, which trades a little bias for far
+Peng's Q(lambda) (Peng & Williams 1996): traces are not cut where an agent exploration_head, which trades a little bias for far
 fewer steps (Kozuno et al. 2021). `QLearning` replays remembered sequences against target networks, chosen by the online
 network, valued by the target network (van Hasselt et al. 2016); `Pqn` learns from each rollout of many parallel
 environments and forgets it: no replay, no target network, but normalized layers (Gallici et al. 2025).
@@ -15,25 +15,28 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.core.distributions import ActionSpace, enumerable, exploration_head
+from marlstone.core.distributions import ActionSpace, enumerable
 from marlstone.core.records import replace
-from marlstone.core.returns import vtrace
-from marlstone.core.types import Trajectory, Views
-from marlstone.learners.contract import Asked, LearningTargets, Losses, Needs, in_range
+from marlstone.core.types import Trajectory
+from marlstone.learners.contract import Learner, copied, in_range
+from marlstone.learners.lambda_returns import lambda_returns
+from marlstone.learners.optimizer import Adam, Optimizer
+from marlstone.learners.problem import Batch, LearningTargets, Losses, Problem, TrainState, TrainT
 from marlstone.learners.replay import Replay
+from marlstone.learners.replayed import update_from_replay
 
 Array = Any
 
 
 @dataclass(frozen=True)
-class ValueBased:
+class ValueBased(Learner):
     """What both forms share.
 
     Fields: `lr`, annealed linearly to 0 if `anneal`; `epsilon` falls to `epsilon_end` over the first `explore_for` of the budget;
     `gamma`, `lam` discount and lambda; `downward`, the weight of errors whose target lies below the value: less than 1 is optimism,
     for games in which near-misses of the best joint action are punished (hysteretic Q-learning, Matignon et al. 2007; Weighted QMIX,
     Rashid et al. 2020), and overrates luck where rewards are noisy; `max_grad_norm` per network and parameter set;
-    `normalize_observations`.
+    `normalize_observations`; `optimizer`: any optax gradient transformation (`learners.optimizer`).
     """
 
     lr: float = 5e-4
@@ -46,15 +49,12 @@ class ValueBased:
     downward: float = 1.0
     max_grad_norm: float = 10.0
     normalize_observations: bool = True
+    optimizer: Optimizer = field(default_factory=Adam)
 
-    asks: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "loss"})
-    withholds: ClassVar[frozenset[str]] = frozenset({"value", "joint_q", "q_expected"})
-    offers: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_best", "q_default"})
-    values_are_heads: ClassVar[bool] = True
+    queries: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "loss"})
+    needs: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_best"})
+    value_based: ClassVar[bool] = True
     traced: ClassVar[tuple[str, ...]] = ("lr", "gamma")
-    lags: ClassVar[bool]
-    normalize_values: ClassVar[bool] = False
-    normalize_advantages: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         ranges = {
@@ -66,12 +66,10 @@ class ValueBased:
         in_range(self, ranges)
 
     def refuses(self, space: ActionSpace) -> str | None:
+        """Boxes: their best action cannot be looked up."""
         if enumerable(space):
             return None
         return f"{type(self).__name__} cannot maximize over a {type(space).__name__}: use learner = 'policy_gradient'"
-
-    def needs(self, credit: Needs) -> frozenset[str]:
-        return frozenset({"q_chosen", "q_best"})
 
     def rate(self, progress: Array) -> tuple[Array, Array]:
         """The learning rate at `progress` in [0, 1] of the budget; there are no critics apart from the actors."""
@@ -83,38 +81,37 @@ class ValueBased:
         return self.epsilon + (self.epsilon_end - self.epsilon) * jnp.minimum(progress / self.explore_for, 1.0)
 
     def check_divergence(self, now: dict[str, float], highest: dict[str, float]) -> str | None:
-        """What is wrong with the latest figures, given the highest ever met: values beyond anything the pay could add up to."""
+        """What is wrong with the latest figures, given the highest ever met: values beyond anything that rewards could add up to."""
         bound = highest["largest_pay"] / max(1 - self.gamma, 1e-3)
         if not highest["largest_pay"] or now["q"] <= 2 * bound:
             return None
-        slower = "lower learner.lr" if not self.lags else "raise learner.target_every or lower learner.lr"
-        return (
-            f"action values diverge: they are {now['q']:.3g} on average, and no pay met so far adds up to more than {bound:.3g}; {slower}"
-        )
+        slower = "raise learner.target_every or lower learner.lr" if isinstance(self, QLearning) else "lower learner.lr"
+        return f"action values diverge: they are {now['q']:.3g} on average, and no reward adds up to more than {bound:.3g}; {slower}"
 
-    def behave(self, space: ActionSpace, head: Array, legal: Array | None, explore: Array, default: Any) -> Array:
-        """Action values -> the head of an epsilon-greedy policy: sampling and log-probs need no second path."""
-        return exploration_head("greedy", space, head, legal, explore, default)
+    def compute_targets(self, problem: Problem, train: TrainState, trajectories: Trajectory, outputs: Any = None) -> LearningTargets:
+        """Targets by the target networks, where there are some, of the actions that are best by the online ones."""
+        outputs = problem.outputs(train, trajectories) if outputs is None else outputs
+        batch = problem.read(train, trajectories, outputs)
+        return self.targets(batch, problem.read_greedy(train, trajectories, batch, outputs))
 
-    def targets(self, asked: Asked, views: Views, trajectory: Trajectory, target_params: Any = None, then: Any = None) -> LearningTargets:
+    def targets(self, batch: Batch, target: Batch | None = None) -> LearningTargets:
         """Q(lambda) from the target networks' value of the online networks' best action, `[b t n]`."""
-        time = lambda x: jnp.moveaxis(x, 1, 0)
-        pay, discount = asked.reward(views, trajectory)
-        acts, real = trajectory.acts, trajectory.real[..., None]
-        real = real & trajectory.counts(discount, asked.beyond(views, trajectory))
-        value = target_params.predict(then.q_greedy, then.q_best, trajectory.step)
-        v, r, d, rho, acts_, real_ = (time(x) for x in (value, pay, discount, jnp.ones_like(pay), acts, real))
-        a, _ = vtrace(v, r, d, rho, acts_, real_, self.gamma, self.lam)
+        assert target is not None
+        trajectory = batch.trajectory
+        reward, discount = batch.credit.reward(batch.views, trajectory)
+        beyond = batch.credit.beyond(batch.views, trajectory)
+        value = target.credit.predict(target.views.q_greedy, target.views.q_best, trajectory.step)
+        advantage, _, predicted = lambda_returns(value, reward, discount, beyond, trajectory, self.gamma, self.lam)
         # Who may not decide is valued too: its action was ignored, and values bootstrap wherever a trajectory or an episode is cut.
-        return lax.stop_gradient(LearningTargets(value[:, :-1] + time(a), real & trajectory.step.present[:, :-1]))
+        return lax.stop_gradient(LearningTargets(value[:, :-1] + advantage, predicted & trajectory.step.present[:, :-1]))
 
-    def loss(
-        self, asked: Asked, views: Views, trajectory: Trajectory, fixed: LearningTargets, sigma: Array, progress: Array
-    ) -> tuple[Losses, dict[str, Array]]:
-        said = asked.predict(views.q_chosen, views.q_best[:, :-1], trajectory.step)
-        error = (said - fixed.target) ** 2 * jnp.where(fixed.target < said, self.downward, 1.0)
-        pay = jnp.abs(asked.reward(views, trajectory)[0])
-        metrics = {"value_loss": error, "q": jnp.abs(said), "largest_pay": jnp.broadcast_to(pay.max(), pay.shape)}
+    def loss(self, batch: Batch, fixed: LearningTargets, progress: Array) -> tuple[Losses, dict[str, Array]]:
+        """The squared error of what predicts each agent's return, `[b t n]`."""
+        views, trajectory = batch.views, batch.trajectory
+        value = batch.credit.predict(views.q_chosen, views.q_best[:, :-1], trajectory.step)
+        error = (value - fixed.target) ** 2 * jnp.where(fixed.target < value, self.downward, 1.0)
+        reward = jnp.abs(batch.credit.reward(views, trajectory)[0])
+        metrics = {"value_loss": error, "q": jnp.abs(value), "largest_pay": jnp.broadcast_to(reward.max(), reward.shape)}
         return Losses(jnp.zeros_like(error), error), metrics
 
 
@@ -124,10 +121,10 @@ class QLearning(ValueBased):
 
     Every `target_every` batches, target networks move by `tau` towards the online ones; `replay`: what is remembered.
 
-    `burn_in`: rows at the beginning of a replayed sequence that only bring recurrent memory up to date (R2D2, Kapturowski et al. 2019):
+    `burn_in`: steps at the beginning of a replayed sequence that only bring recurrent memory up to date (R2D2, Kapturowski et al. 2019):
     it was stored under older parameters. They are unrolled from the stored memory by the online and the target networks, and no value is
     trained there, until an episode begins in the sequence, whose memory is exact. None: a quarter of the sequence where bodies are
-    recurrent, else none. Departure from R2D2: gradients of later rows pass back through them.
+    recurrent, else none. Departure from R2D2: gradients of later steps pass back through them.
     """
 
     kind: ClassVar[str] = "q_learning"
@@ -136,10 +133,6 @@ class QLearning(ValueBased):
     burn_in: int | None = None
     replay: Replay = field(default_factory=Replay)
 
-    lags: ClassVar[bool] = True
-    epochs: ClassVar[int] = 1
-    minibatches: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.tau <= 1:
@@ -147,21 +140,34 @@ class QLearning(ValueBased):
         if self.target_every < 1:
             raise ValueError(f"QLearning.target_every is {self.target_every}: give at least 1")
         if self.burn_in is not None and self.burn_in < 0:
-            raise ValueError(f"QLearning.burn_in is {self.burn_in}: give 0 or more rows")
+            raise ValueError(f"QLearning.burn_in is {self.burn_in}: give 0 or more steps")
 
-    def targets(self, asked: Asked, views: Views, trajectory: Trajectory, target_params: Any = None, then: Any = None) -> LearningTargets:
-        fixed, length = super().targets(asked, views, trajectory, target_params, then), trajectory.logp.shape[1]
+    def init(self, nets: Any, like: Trajectory | None) -> tuple[Any, Any]:
+        """Target networks, equal to the online ones, and an empty replay."""
+        return copied(nets), None if like is None else self.replay.empty(like)
+
+    def targets(self, batch: Batch, target: Batch | None = None) -> LearningTargets:
+        """As `ValueBased`; predicted only on steps that are not burnt in. Raises ValueError where that would be none."""
+        fixed, trajectory = super().targets(batch, target), batch.trajectory
+        length = trajectory.logp.shape[1]
         recurrent = trajectory.memory is not None and any(m is not None for m in trajectory.memory.actor)
-        rows = (length // 4 if recurrent else 0) if self.burn_in is None else self.burn_in
-        if rows >= length:
-            raise ValueError(f"QLearning.burn_in is {rows}, and sequences have {length} rows: give less than rollout.length")
+        burnt = (length // 4 if recurrent else 0) if self.burn_in is None else self.burn_in
+        if burnt >= length:
+            raise ValueError(f"QLearning.burn_in is {burnt}, and sequences have {length} steps: give less than rollout.length")
         begun = jnp.cumsum(trajectory.step.first[:, :-1], 1) > 0
-        trained = (jnp.arange(length) >= rows) | begun
+        trained = (jnp.arange(length) >= burnt) | begun
         return replace(fixed, predicted=fixed.predicted & trained[..., None])
 
-    def update_target(self, target_params: Any, nets: Any, opt: Any) -> Any:
-        step = jnp.where(opt.count % self.target_every == 0, self.tau, 0.0)
-        return jax.tree.map(lambda old, new: old + step * (new - old), target_params, nets)
+    def update(
+        self, problem: Problem, train: TrainT, trajectories: Trajectory, progress: Array, key: Array
+    ) -> tuple[TrainT, dict[str, Array]]:
+        """Batches of what is remembered."""
+        return update_from_replay(self, problem, train, trajectories, progress, key)
+
+    def update_target(self, target_params: Any, nets: Any, steps: Array) -> Any:
+        """Target networks after `steps` gradient steps in all: every `target_every`, moved by `tau` towards the online ones."""
+        tau = jnp.where(steps % self.target_every == 0, self.tau, 0.0)
+        return jax.tree.map(lambda old, new: old + tau * (new - old), target_params, nets)
 
 
 @dataclass(frozen=True)
@@ -172,14 +178,8 @@ class Pqn(ValueBased):
     epochs: int = 4
     minibatches: int = 4
 
-    lags: ClassVar[bool] = False
-    replay: ClassVar[None] = None
-
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("epochs", "minibatches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Pqn.{name} is {getattr(self, name)}: give at least 1")
-
-    def update_target(self, target_params: None, nets: Any, opt: Any) -> None:
-        return None

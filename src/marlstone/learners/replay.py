@@ -1,4 +1,5 @@
-"""What a value-based learner remembers: whole sequences, on the device, drawn uniformly or by surprise (Schaul et al. 2016)."""
+"""What a value-based learner remembers: whole sequences, on the device, drawn uniformly or by their errors (prioritized replay,
+Schaul et al. 2016)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,7 @@ class Replay:
         return which, weight / weight.max()
 
     def at(self, it: Remembered, which: Array) -> Trajectory:
+        """The sequences at these indices, `[batch ...]`."""
         return jax.tree.map(lambda x: x[which], it.trajectories)
 
     def update_priorities(self, it: Remembered, which: Array, error: Array) -> Remembered:

@@ -31,7 +31,7 @@ def choose(runtime: Player, state: State | None, config: RunConfig, known: Act |
     before; else the better of mode and sample, measured on episodes that nothing reports. `policies`: as `Fused.evaluate` takes them."""
     if (fixed := config.acting.act) is not None:
         return fixed
-    if runtime.algorithm.learner.values_are_heads:
+    if runtime.algorithm.learner.value_based:
         return "mode"
     if known is not None:
         return known
@@ -67,7 +67,7 @@ class Judged:
 def judge(runtime: Player, state: State, episodes: int, act: Act) -> Judged:
     """Every seed's policy on fresh episodes: as deployed, by mode, and sampled. Value-based learners, always greedy, play once."""
     ways = tuple(dict.fromkeys((act, *WAYS)))
-    if runtime.algorithm.learner.values_are_heads:
+    if runtime.algorithm.learner.value_based:
         return Judged(act, dict.fromkeys(ways, runtime.evaluate(state, episodes, act)))
     return Judged(act, {way: runtime.evaluate(state, episodes, way) for way in ways})
 

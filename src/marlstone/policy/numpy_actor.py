@@ -81,17 +81,9 @@ def weights(policy: "Policy") -> list[np.ndarray]:
 
 def _exploring(algorithm: "Algorithm") -> str | None:
     """How heads become behavior, as `core.distributions.explored` names it; None: they are it."""
-    from marlstone.learners.policy_gradient import PolicyGradient
-    from marlstone.learners.q_learning import ValueBased
-
-    learner = algorithm.learner
-    if not learner.values_are_heads and not algorithm.credit.explore:
-        return None
-    behave: Any = type(learner).behave
-    known = {ValueBased.behave: "greedy", PolicyGradient.behave: "mixed"}
-    if behave not in known:
-        raise ValueError(f"{type(learner).__name__} has a `behave` of its own, which actors without JAX cannot run: {REMEDY}")
-    return known[behave]
+    if algorithm.learner.value_based:
+        return "greedy"
+    return "mixed" if algorithm.credit.explore else None
 
 
 # ---- the actor's side

@@ -57,14 +57,14 @@ def save(folder: Path, step: int, tree: Any, meta: dict[str, Any], keep: int | N
     target = folder / f"{STEP}{step:012d}"
     partial = prepared(target, tree, {"step": step, "meta": meta})
     if target.exists():
-        _forget(target)
+        forget(target)
     placed(partial, target)
     for old in () if keep is None else listed(folder)[:-keep]:
-        _forget(old)
+        forget(old)
     return target
 
 
-def _forget(path: Path) -> None:
+def forget(path: Path) -> None:
     """Remove a checkpoint so that it is there whole or not at all."""
     going = path.with_name(f"{PARTIAL}gone-{path.name}")
     if going.exists():
@@ -77,7 +77,7 @@ def discard_after(folder: Path, step: int) -> list[Path]:
     """Remove checkpoints newer than `step`: resuming there starts another future. Returns what was removed."""
     newer = [p for p in listed(folder) if int(p.name.removeprefix(STEP)) > step]
     for path in newer:
-        _forget(path)
+        forget(path)
     return newer
 
 

@@ -46,7 +46,7 @@ Array = Any
 
 @dataclass(frozen=True)
 class Fused:
-    """Trains `seeds` at once, `b` environments each, in updates of `length` rows; `total` updates make the whole budget.
+    """Trains `seeds` at once, `b` environments each, in updates of `length` steps; `total` updates make the whole budget.
 
     With `algorithm.shards` above 1, that many devices share each seed's environments: each steps and learns from its own part,
     and they add their gradients up. State looks the same from outside, and noise is drawn as one device would draw it.
@@ -72,6 +72,7 @@ class Fused:
 
     # ---- one seed
     def begin(self, seed: Array) -> State:
+        """One seed's state before its first update."""
         keys = {c: component_key(seed, c) for c in ("init", "environment", "act", "learner")}
         part, shards = self._part, self.algorithm.shards
         env, step = part.init(shard_slice(jax.random.split(keys["environment"], self.env.b), shards, 0))
@@ -105,12 +106,12 @@ class Fused:
         met = psum_over_shards({k: after[k] - before[k] for k in before}, shards)
         env = replace(acting.env, faults={k: before[k] + met[k] for k in before})
         acting = RolloutState(env, acting.step, algorithm.remember(train, trajectories, acting.memory))
-        rows = jax.tree.map(lambda x: x[:, 1:], trajectories.step)
-        running, finished = tally(state.tally, rows, self.env.spec.metrics)
+        steps = jax.tree.map(lambda x: x[:, 1:], trajectories.step)
+        running, finished = tally(state.tally, steps, self.env.spec.metrics)
         progress = train.version / self.total
         train, losses = algorithm.update(train, trajectories, progress, jax.random.fold_in(state.learn_key, train.version))
-        finished, steps = psum_over_shards((finished, trajectories.real.sum()), shards)
-        return State(train, acting, running, state.act_key, state.learn_key), Report(finished, steps, losses)
+        finished, count = psum_over_shards((finished, trajectories.real.sum()), shards)
+        return State(train, acting, running, state.act_key, state.learn_key), Report(finished, count, losses)
 
     def advance(self, state: State, updates: Array, most: int) -> tuple[State, Report]:
         """`updates` cycles (at most `most`, so that one program serves every segment); reports `[most ...]`."""
@@ -125,6 +126,7 @@ class Fused:
     # ---- all seeds
     @cached_property
     def placement(self) -> SeedPlacement:
+        """How seeds are laid out over devices."""
         return SeedPlacement(len(self.seeds), self.algorithm.shards)
 
     def start(self) -> State:
@@ -171,7 +173,7 @@ class Fused:
         return self.env.refusal(state.acting.env)
 
     def faults(self, state: State) -> list[dict[str, int]]:
-        """Faults mended so far, by name, per seed."""
+        """Faults repaired so far, by name, per seed."""
         counts = {k: np.asarray(v) for k, v in self.placement.trim(state.acting.env.faults).items()}
         return [{k: int(v[i]) for k, v in counts.items()} for i in range(len(self.seeds))]
 
@@ -187,7 +189,7 @@ class Fused:
 
     @property
     def wiring(self) -> Mapping[str, Any] | None:
-        """Environments in JAX give rows, no dictionaries."""
+        """None: environments in JAX give steps, no dictionaries by agent."""
         return None
 
     def evaluate(
@@ -306,7 +308,7 @@ class Fused:
 
     @property
     def _seldom(self) -> dict[str, Any] | None:
-        """For programs that run so seldom that compiling them is what they cost."""
+        """Compile options of programs that run once or twice: most of what they cost is compiling."""
         return supported(FAST_COMPILE)
 
     def figures(self) -> list[dict[str, float]]:

@@ -46,6 +46,7 @@ class OneByOne(SeedPlacement):
     """Seeds in a stack, without empty slots: threads take them apart."""
 
     def pad(self, tree: Any) -> Any:
+        """As it is: there are no empty slots."""
         return tree
 
     def apart(self, f: Callable[..., Any], *stacks: Any) -> list[Any]:
@@ -56,6 +57,7 @@ class OneByOne(SeedPlacement):
 
     @staticmethod
     def stacked(entries: list[Any]) -> Any:
+        """Entries of all seeds, along a leading axis."""
         return jax.tree.map(lambda *xs: jnp.stack(xs), *entries)
 
     def advance(self, cycle: Callable[[int, Any], tuple[Any, Any]], state: Any, n: int) -> tuple[Any, Any]:
@@ -78,16 +80,16 @@ def together(reports: list[Any]) -> Any:
 
 
 def seen_of(step: Step) -> Step:
-    """What acting needs of a row; the rest would only be copied to the device."""
+    """What acting needs of a step; the rest would only be copied to the device."""
     unseen: Any = dict.fromkeys(("state", "reward", "team_reward", "discount", "team_discount", "last", "present", "deciding"))
     return replace(step, metrics={}, **unseen)
 
 
 @dataclass(frozen=True)
 class Hosted:
-    """The host runtime. Same questions as `Fused`: start, compile, evaluate, limit, close. `env_faults`: the faults that environments are
-    stepped under; `metrics`: the user's own, that they are measured by; `options`, of environments made to judge, beside those in `name`.
-    `log`, `judged`: of faults in training, and in environments made to judge."""
+    """The backend of environments that only Python can step. `env_faults`: the faults that environments are stepped under; `metrics`: the
+    user's own, that they are measured by; `options`, of environments made to judge, beside those in `name`. `log`, `judged`: of faults in
+    training, and in environments made to judge."""
 
     name: str
     algorithm: Algorithm
@@ -109,6 +111,10 @@ class Hosted:
 
     @classmethod
     def of(cls, config: RunConfig, total: int, seeds: tuple[int, ...]) -> "Hosted":
+        """As configured, with worker processes for every seed's environments, which `close` ends.
+
+        Raises ValueError where parts do not fit, `UserError` where training needs more memory than there is.
+        """
         b, m = config.rollout.envs, config.learner.minibatches
         if b % m:
             raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}: minibatches are made of environments")
@@ -121,7 +127,7 @@ class Hosted:
         )  # fmt: skip
         first = make(0)
         try:
-            refuse_too_large(config, first.spec, len(seeds), copies=2)  # as rows come in, and put together
+            refuse_too_large(config, first.spec, len(seeds), copies=2)  # as steps come in, and put together
             algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner)
             with ThreadPoolExecutor(len(seeds)) as threads:
                 pools = [first, *threads.map(make, range(len(seeds) - 1))]
@@ -149,10 +155,12 @@ class Hosted:
 
     @property
     def spec(self) -> Spec:
+        """The environment's agents and spaces."""
         return self.algorithm.spec
 
     @cached_property
     def placement(self) -> OneByOne:
+        """How seeds are laid out: one after another."""
         return OneByOne(len(self.seeds))
 
     # ---- compiled parts, shared by all seeds
@@ -198,6 +206,7 @@ class Hosted:
         return RolloutState(None, step, self.algorithm.memory(self.b))
 
     def start(self) -> State:
+        """Every seed's state before its first update, `[seeds ...]`."""
         init = jax.jit(lambda key, acting: self.algorithm.init(key, trajectory_shapes(self.algorithm, acting, self.length)))
 
         def one(i: int) -> State:
@@ -247,6 +256,7 @@ class Hosted:
         return None
 
     def faults(self, state: State) -> list[dict[str, int]]:
+        """Faults repaired so far, by name, per seed."""
         return [pool.counts for pool in self.pools]
 
     def most_faults(self) -> dict[str, int]:
@@ -272,7 +282,7 @@ class Hosted:
 
     @cached_property
     def wiring(self) -> Mapping[str, Any] | None:
-        """How the environment's dictionaries by agent become rows (`envs.grouping`); None: it gives rows itself."""
+        """How the environment's dictionaries by agent become steps (`envs.grouping`); None: it gives steps itself."""
         if self.pools:
             return self.pools[0].wiring
         with self._more(1) as one:
@@ -301,7 +311,7 @@ class Hosted:
             action, memory = decider.decide(policy, step, memory, key, temperature)
             return self.algorithm.emit(action), memory, told(decider, memory)
 
-        compiled, counted = jax.jit(choose), jax.jit(lambda so_far, row, said: add(so_far, row, declared, said))
+        compiled, counted = jax.jit(choose), jax.jit(lambda so_far, step, figures: add(so_far, step, declared, figures))
 
         def one(i: int, policy: Any, seed: int, heat: Array) -> Episodes:
             b = min(self.b, episodes)
@@ -315,9 +325,9 @@ class Hosted:
                     key = jax.random.fold_in(k2, r)
                     while t < limit and not np.asarray(over(so_far)).all():
                         seen = replace(seen_of(step), present=step.present, deciding=step.deciding)
-                        emitted, memory, said = compiled(policy, seen, memory, jax.random.fold_in(key, t), heat)
+                        emitted, memory, figures = compiled(policy, seen, memory, jax.random.fold_in(key, t), heat)
                         _, step = env.step(None, jax.device_get(emitted))
-                        so_far, t = counted(so_far, step, said), t + 1
+                        so_far, t = counted(so_far, step, figures), t + 1
                     rounds.append(finish(so_far, declared))
             return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
 
@@ -386,5 +396,6 @@ class Hosted:
         return Limit(rate, flops.total, matrix_rate(flops.heaviest, SeedPlacement(1)), overlapped=len(self.seeds) > 1, is_estimate=True)
 
     def close(self) -> None:
+        """End the worker processes."""
         for pool in (*self.pools, *self.spare):
             pool.close()

@@ -39,6 +39,7 @@ class Limit:
 
     @property
     def steps_per_second(self) -> float:
+        """The limit, in joint steps of all seeds."""
         environment, products = 1 / self.random_rate, self.flops_per_step / self.matrix_rate
         return 1 / (max(environment, products) if self.overlapped else environment + products)
 

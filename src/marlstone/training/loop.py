@@ -1,11 +1,8 @@
-"""A training run from configuration to record: which runtime, how long, what is kept."""
+"""A training run from configuration to record: updates in a compiled program, and callbacks whenever it meets the host."""
 
-import json
-import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,37 +12,36 @@ import numpy as np
 from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig
 from marlstone.config.paths import files_of, recorded
-from marlstone.core.acting import Act
-from marlstone.core.errors import Diverging, UserError
-from marlstone.core.interruptible import Abandoned, interruptible
+from marlstone.core.errors import UserError
+from marlstone.core.flops import Flops
+from marlstone.core.interruptible import Abandoned
 from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
-from marlstone.core.spec_json import spec_to_json
 from marlstone.envs.guards import return_bounds
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.envs.wrappers import wrap_env
-from marlstone.play.episodes import how_many, recorder
 from marlstone.play.judging import choose, judge, resolve, returns_record
-from marlstone.policy.numpy_actor import describe
-from marlstone.policy.policy import Policy
 from marlstone.rollout.fault_log import FaultLog, Faults
 from marlstone.rollout.unroll import trajectory_bytes, trajectory_shapes
-from marlstone.runs.checkpoint import Checkpoint, load, read, save
+from marlstone.runs.checkpoint import Checkpoint, load, read
 from marlstone.runs.curve import draw
 from marlstone.runs.directory import RunDirectory
-from marlstone.runs.leaves import fit, mismatch, parameters_sha256, rebuild
+from marlstone.runs.leaves import mismatch, rebuild
 from marlstone.runs.lifetime import Lifetime
 from marlstone.runs.policies import read_policies
 from marlstone.runs.progress import Phase, Progress
 from marlstone.runs.store import Store
 from marlstone.training.backend import Backend
+from marlstone.training.callbacks import Callback, Counting, DivergenceCheck, EpisodeLog, FaultWatch, Metrics, Moment, Watching
+from marlstone.training.checkpoints import Checkpoints, copied
+from marlstone.training.clock import Clock
 from marlstone.training.fused import Fused
-from marlstone.training.limit import NOT_MEASURED, Limit
+from marlstone.training.initial import begin_from
+from marlstone.training.record import freeze, name_of, training_record, write_spec
 
 PATIENCE = 5.0  # seconds that an update may still take once an end is asked for
-COPIED = 1e9  # bytes of state that are copied before an update that may be given up
 HOST_CONTACT = 1.5  # seconds of training between contacts with the host
 MOST = 64  # updates between contacts at most: the length of the report buffer
 
@@ -53,7 +49,7 @@ State = Any
 
 
 def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backend:
-    """The runtime that trains this configuration: fused for JAX environments, worker processes for the others.
+    """The backend that trains this configuration: fused for JAX environments, worker processes for the others.
 
     Raises ValueError where the parts do not fit each other or the environment.
     """
@@ -74,40 +70,6 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     return Hosted.of(config, total, seeds)
 
 
-@dataclass
-class Clock:
-    """Seconds by phase: where the time went. `stop()`: whether to end; then what is being timed is given up."""
-
-    stop: Callable[[], bool] = lambda: False
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def time(self, phase: str, f: Callable[[], Any], patience: float = 0.0) -> Any:
-        """`f()`, on a thread of its own. Raises `Abandoned` where `stop()` says True and it takes longer than `patience` from then on."""
-        start = time.perf_counter()
-        out = interruptible(lambda: jax.block_until_ready(f()), self.stop, patience)
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
-        return out
-
-
-@dataclass
-class DivergenceCheck:
-    """What the learner finds wrong with its own figures: warned of once, and told to the store each time. `highest`: per seed."""
-
-    learner: Any
-    highest: list[dict[str, float]]
-    warned: bool = False
-
-    def tell(self, store: Store, step: int, seeds: tuple[int, ...], out: Any, n: int) -> None:
-        for i, seed in enumerate(seeds):
-            now = {k: float(v[i].sum()) / n for k, v in out.losses.items()}
-            self.highest[i] = {k: max(v, self.highest[i].get(k, v)) for k, v in now.items()}
-            if doubt := self.learner.check_divergence(now, self.highest[i]):
-                store.event(step, seed, "diverging", doubt, 1)
-                if not self.warned:
-                    warnings.warn(f"seed {seed}, step {step:,}: {doubt}", Diverging, stacklevel=2)
-                self.warned = True
-
-
 def train(
     config: RunConfig,
     run: RunDirectory,
@@ -121,23 +83,34 @@ def train(
     limited: bool = True,
     lifetime: Lifetime | None = None,
 ) -> dict[str, Any]:
-    """Train as configured, into `run`; returns the record of `marlstone train --json`. `resume` continues exactly from a
-    checkpoint of this run; `initial` begins a new one from another run's parameters, as far as they fit; `runtime` makes what
-    trains (default: `runtime_of(config)`). `stop()` is asked all the while: when True a checkpoint is written and a short record
-    returned, with `stopped` True and the `steps` of the newest checkpoint. An update that does not end within `PATIENCE` seconds is
-    given up, and anything else at once. The record is short, too, where `watch(runtime, state, store, step)`, called at every
-    checkpoint, says True. `limited`: whether the machine's limit is measured; `lifetime`: of the run, if it is not kept elsewhere."""
+    """Train as configured, into `run`; returns the record of `marlstone train --json`.
+
+    Args:
+      resume: a checkpoint of this run, from which it continues exactly.
+      initial: a checkpoint of another run, whose parameters a new one begins with, as far as they fit.
+      runtime: makes the backend that trains; default: `runtime_of(config)`.
+      progress: told of every phase and contact.
+      stop: asked all the while; when True a checkpoint is written and a short record returned, with `stopped` True and the `steps` of the
+        newest checkpoint. An update that does not end within `PATIENCE` seconds is given up, and anything else at once.
+      watch: `watch(runtime, state, store, step)`, asked at every checkpoint of the schedule; True ends the training there.
+      limited: whether the machine's limit is measured.
+      lifetime: of the run, if it is not kept elsewhere.
+    """
     clock, lifetime = Clock(stop), lifetime or Lifetime(run.seconds)
 
     def report(phase: Phase, step: int, **more: Any) -> None:
         lifetime.keep()
-        progress(Progress(phase, step, config.steps, config.seeds, **more))
+        progress(Progress(phase, min(step, config.steps), config.steps, config.seeds, **more))
 
     report("starting", 0)
     made = None
     try:
         made = clock.time("starting", lambda: runtime_of(config) if runtime is None else runtime())
-        return _train(config, run, made, clock, lifetime, resume, initial, report, stop, watch, limited)
+        training = Training(config, run, made, clock, report, stop)
+        done, taken = training.begin(resume, initial)
+        if not training.go_on(watch):
+            return run.stopped(config.env, config.all_seeds)
+        return training.finish(done, taken, limited, lifetime)
     except Abandoned:
         return run.stopped(config.env, config.all_seeds)
     finally:
@@ -146,237 +119,157 @@ def train(
             made.close()
 
 
-def _train(
-    config: RunConfig, run: RunDirectory, runtime: Backend, clock: Clock, lifetime: Lifetime, resume: Checkpoint | None,
-    initial: Checkpoint | None, report: Callable[..., None], stop: Callable[[], bool], watch: Callable[[Any, State, Store, int], bool],
-    limited: bool,
-) -> dict[str, Any]:  # fmt: skip
-    rows = config.rollout.envs * config.rollout.length
-    state = clock.time("starting", runtime.start)
-    ledgers, done, taken, owed = [Ledger() for _ in runtime.seeds], 0, None, False
-    if resume is not None:
-        kept, meta = load(resume.path, runtime.placement.trim(state))
-        state, ledgers = (
-            clock.time("starting", lambda: runtime.restored(runtime.placement.pad(kept))),
-            [Ledger(**x) for x in meta["ledgers"]],
-        )
-        done, owed = int(np.asarray(kept.train.version)[0]), meta.get("owed", False)
-    elif initial is not None:
-        state, taken = begin_from(initial, runtime, state)
-    none: list[dict[str, int]] = [{} for _ in runtime.seeds]  # a new run also counts what was met while its environments were made
-    faults = Faults([dict(x) for x in none], none) if resume is None else Faults(meta["faults"], runtime.faults(state))
-    resumed_from = done * rows
-    report("compiling", resumed_from)
-    most = min(MOST, runtime.total)
-    advance = clock.time("compiling", lambda: runtime.compile(state, most))
-    trajectory = trajectory_shapes(runtime.algorithm, runtime.placement.first(state.acting), config.rollout.length)
-    flops = runtime.algorithm.flops(trajectory)
-    handed = trajectory_bytes(trajectory)
-    every = max(1, config.steps_between_checkpoints // rows)
-    trained_steps, pace, stopped, took, lately, saved = 0, 1, False, float("inf"), dict[str, Any](), done
-    logged = how_many(config, runtime.algorithm.spec)
-    log = recorder(runtime, logged) if logged else lambda store, step, state: None
-    divergence = DivergenceCheck(runtime.algorithm.learner, [{} for _ in runtime.seeds])
-    if resume is not None:  # nothing is left that could refuse: another future begins here
-        run.rewind(resume.step, recorded(config, run.path), files_of(config, run.path))
-    _describe(run, runtime)
-    with run.store() as store:
+@dataclass
+class Training:
+    """A run while it trains: `begin`, `go_on` until the budget or an end, `finish`. `report` tells whoever watches; `stop` is asked."""
 
-        def examine() -> bool:
-            """What is done at every checkpoint of the schedule: log episodes, and `watch`, whose answer is returned."""
-            report("evaluating", min(done * rows, config.steps))
-            clock.time("logging", lambda: log(store, done * rows, state))
-            return clock.time("watching", lambda: watch(runtime, state, store, done * rows))
+    config: RunConfig
+    run: RunDirectory
+    backend: Backend
+    clock: Clock
+    report: Callable[..., None]
+    stop: Callable[[], bool]
+    state: State = None
+    done: int = 0
+    resumed: Checkpoint | None = None
+    owed: bool = False  # whether a checkpoint of the schedule was written before it was examined
+    flops: Flops = field(init=False)
+    counting: Counting = field(init=False)
+    faults: Faults = field(init=False)
+    advance: Callable[[State, int], tuple[State, Any]] = field(init=False)
 
-        if owed:  # it was stopped before it was examined
-            stopped = examine()
-        while done < runtime.total and not stopped:
-            report("training", min(done * rows, config.steps), **lately)
-            n = max(1, min(pace, most, runtime.total - done, every - done % every))
-            spare = state if not runtime.consumes else copied(runtime, state) if took > PATIENCE / 2 else None
-            start = time.perf_counter()
-            try:
-                state, out = clock.time("training", lambda: advance(state, n), PATIENCE if runtime.consumes else 0.0)  # noqa: B023
-            except Abandoned:
-                if spare is None or done == saved:
-                    raise
-                state, stopped = spare, True
-            else:
-                took = time.perf_counter() - start
-                if (fault := runtime.refusal(state)) is not None:
-                    raise fault
-                out = jax.device_get(runtime.placement.trim(out))
-                done += n
-                pace = max(1, round(n * HOST_CONTACT / max(took, 1e-6)))
-                steps = out.steps.sum(1)
-                ledgers = [
-                    ledger.plus(steps=s, rows=n * rows, episodes=e, flops=n * rows * flops.total, bytes=n * handed)
-                    for ledger, s, e in zip(ledgers, steps, out.finished.episodes.sum(1), strict=True)
-                ]
-                trained_steps += int(steps.sum())
-                returns = _record(store, done * rows, runtime, out, n)
-                divergence.tell(store, done * rows, runtime.seeds, out, n)
-                faults.watch(config.env, config.guards, runtime, state, done * rows, steps)
-                lately = {"steps_per_second": float(steps.sum()) / took, "episode_return": returns}
-                report("training", min(done * rows, config.steps), **lately)
-                stopped = stop()
-            due = done % every == 0 or done == runtime.total
-            if due or stopped:
-                faults.tell(store, done * rows, runtime, state)
-                owed = due
-                if due:
-                    try:
-                        stopped = examine() or stopped
-                        owed = False
-                    except Abandoned:
-                        stopped = True
-                report("checkpointing", min(done * rows, config.steps))
-                store.flush()
-                meta = {"ledgers": [vars(x) for x in ledgers], "faults": faults.totals, "purpose": purpose_of(config.seed), "owed": owed}
-                keep(run, done * rows, runtime.placement.trim(state), meta, clock)
-                runtime.saved()
-                saved = done
-        if stopped and (done < runtime.total or owed):
-            return run.stopped(config.env, config.all_seeds)
-        report("evaluating", min(done * rows, config.steps))
-        act = clock.time("choosing how to act", lambda: choose(runtime, state, config))
-        judged = clock.time("evaluating", lambda: judge(runtime, state, config.evaluate.episodes, act))
-        frozen = freeze(run, runtime, state, act)
-        measured = limited and trained_steps > 0
-        limit = clock.time("measuring the limit", lambda: runtime.limit(flops)) if measured else None
-        title = f"{config.env}\n{_name(config.architecture)}, {_name(config.credit)}, {_name(config.learner)}"
-        picture = draw(run.curve, store.series("return"), title)
-    speed = trained_steps / max(clock.seconds.get("training", 0.0), 1e-9) if trained_steps else None
-    record = {
-        "run": str(run.path),
-        "env": config.env,
-        "architecture": _name(config.architecture),
-        "credit": _name(config.credit),
-        "learner": _name(config.learner),
-        "steps": done * rows,
-        "steps_asked": config.steps,
-        "seeds": list(runtime.seeds),
-        "purpose": purpose_of(config.seed),
-        **returns_record(judged, runtime.algorithm.spec.agents, return_bounds(runtime.algorithm.spec, config.guards)),
-        "steps_per_second": speed,
-        **(NOT_MEASURED if limit is None else limit.record(speed)),
-        "wall_seconds": lifetime.seconds,
-        "compile_seconds": clock.seconds.get("compiling", 0.0),
-        "phases": phases(clock, trained_steps, limit),
-        "flops_per_step": {"acting": flops.acting, "learning": flops.learning},
-        "parameters_sha256": parameters_sha256(jax.device_get(runtime.placement.trim(state.train.nets))),
-        "resumed_from_step": resumed_from,
-        "faults": faults.totals,
-        "evaluation_faults": dict(runtime.judged.counts),
-        "ledger": [vars(ledger) for ledger in ledgers],
-        "curve": str(picture) if picture else None,
-        "policy": frozen,
-    }
-    if taken is not None:
-        record["taken_from"] = taken
-    return record
+    @property
+    def step(self) -> int:
+        """Joint steps per seed so far."""
+        return self.done * self.config.rollout.envs * self.config.rollout.length
 
+    @property
+    def most(self) -> int:
+        """Updates between contacts with the host, at most."""
+        return min(MOST, self.backend.total)
 
-def _describe(run: RunDirectory, runtime: Backend) -> None:
-    """Keep who observes and does what, by which the environment is recognized when it lies in another place."""
-    with suppress(ValueError):  # an action space of another package
-        run.write(run.spec.name, json.dumps(spec_to_json(runtime.algorithm.spec)) + "\n")
+    def begin(self, resume: Checkpoint | None, initial: Checkpoint | None) -> tuple[int, dict[str, Any] | None]:
+        """Make or load the state, compile, and forget what came after the checkpoint that is resumed. Returns the steps already done, and
+        what was taken from another run."""
+        config, backend, clock, taken = self.config, self.backend, self.clock, None
+        self.resumed, state = resume, clock.time("starting", backend.start)
+        none: list[dict[str, int]] = [{} for _ in backend.seeds]  # a new run also counts what was met while its environments were made
+        ledgers, faults = [Ledger() for _ in backend.seeds], Faults([dict(x) for x in none], none)
+        if resume is not None:
+            kept, meta = load(resume.path, backend.placement.trim(state))
+            state = clock.time("starting", lambda: backend.restored(backend.placement.pad(kept)))
+            ledgers, faults = [Ledger(**x) for x in meta["ledgers"]], Faults(meta["faults"], backend.faults(state))
+            self.done, self.owed = int(np.asarray(kept.train.version)[0]), meta.get("owed", False)
+        elif initial is not None:
+            state, taken = begin_from(initial, backend, state)
+        self.report("compiling", self.step)
+        self.state, self.faults = state, faults
+        self.advance = clock.time("compiling", lambda: backend.compile(state, self.most))
+        trajectory = trajectory_shapes(backend.algorithm, backend.placement.first(state.acting), config.rollout.length)
+        self.flops = backend.algorithm.flops(trajectory)
+        self.counting = Counting(ledgers, self.flops.total, trajectory_bytes(trajectory))
+        return self.step, taken
 
+    def go_on(self, watch: Callable[[Any, State, Store, int], bool]) -> bool:
+        """Train until the budget is used up (True), or until `stop` or `watch` ends it, with a checkpoint of where it stands (False)."""
+        config, backend, clock = self.config, self.backend, self.clock
+        checkpoints = Checkpoints.of(config, self.run, clock, backend.total, self.done)
+        metrics = Metrics()
+        callbacks: Sequence[Callback] = (
+            self.counting, metrics, DivergenceCheck([{} for _ in backend.seeds]), FaultWatch(self.faults),
+            EpisodeLog.of(config, backend, clock), Watching(clock, watch),
+        )  # fmt: skip
+        if self.resumed is not None:  # nothing is left that could refuse: another future begins here
+            self.run.rewind(self.resumed.step, recorded(config, self.run.path), files_of(config, self.run.path))
+        write_spec(self.run, backend)
+        with self.run.store() as store:
+            now = Moment(config, backend, store, self.state, self.done)
+            stopped = self._examine(callbacks, now) if self.owed else False  # it was stopped before it was examined
+            pace = 1
+            while self.done < backend.total and not stopped:
+                self.report("training", now.step, **metrics.lately)
+                n = max(1, min(pace, self.most, backend.total - self.done, checkpoints.every - self.done % checkpoints.every))
+                if self._advance(now, n, checkpoints):
+                    pace = max(1, round(n * HOST_CONTACT / max(now.seconds, 1e-6)))
+                    for callback in callbacks:
+                        callback.updated(now)
+                    self.report("training", now.step, **metrics.lately)
+                    stopped = self.stop()
+                else:
+                    stopped = True
+                due = checkpoints.due(self.done)
+                if due or stopped or checkpoints.late():
+                    stopped = self._checkpoint(callbacks, now, checkpoints, due, stopped)
+        return not (stopped and (self.done < backend.total or self.owed))
 
-def freeze(run: RunDirectory, runtime: Backend, state: State, act: Act) -> list[str] | None:
-    """Write every seed's policy as it is deployed to `RUN/policy/seed-K`; their folders. Where NumPy cannot run a user's own part: None,
-    and a note why."""
-    policies, out, network = jax.device_get(runtime.placement.trim(state.train.policy)), [], None
-    shutil.rmtree(run.artifacts, ignore_errors=True)  # of an earlier life of this run
-    for i, seed in enumerate(runtime.seeds):
-        source = {"run": run.path.name, "seed": seed, "updates": int(np.asarray(state.train.version)[i])}
+    def _advance(self, now: Moment, n: int, checkpoints: Checkpoints) -> bool:
+        """Make `n` updates; False where they were given up, and training stands where it stood before."""
+        backend = self.backend
+        spare = self.state if not backend.consumes else copied(backend, self.state) if now.seconds > PATIENCE / 2 else None
+        start = time.perf_counter()
         try:
-            network = network or describe(runtime.algorithm)
-            mine = jax.tree.map(lambda x: x[i], policies)  # noqa: B023
-            frozen = Policy.of(runtime.algorithm, mine, act, runtime.wiring, source, network)
-        except ValueError as error:
-            runtime.log.notice(f"no policy artifact: {error}")
-            return None
-        out.append(str(frozen.save(run.artifacts / f"seed-{seed}")))
-    return out
+            self.state, out = self.clock.time("training", lambda: self.advance(self.state, n), PATIENCE if backend.consumes else 0.0)
+        except Abandoned:
+            if spare is None or self.done == checkpoints.saved:
+                raise
+            self.state = now.state = spare
+            return False
+        took = time.perf_counter() - start
+        if (fault := backend.refusal(self.state)) is not None:
+            raise fault
+        self.done += n
+        now.state, now.done, now.updates, now.seconds = self.state, self.done, n, took
+        now.report = jax.device_get(backend.placement.trim(out))
+        return True
 
+    def _examine(self, callbacks: Sequence[Callback], now: Moment) -> bool:
+        """What is done at every checkpoint of the schedule; whether it ends the training."""
+        self.report("evaluating", now.step)
+        answers = [callback.scheduled(now) for callback in callbacks]
+        self.owed = False
+        return any(answers)
 
-def keep(run: RunDirectory, step: int, state: State, meta: dict[str, Any], clock: Clock) -> None:
-    """A checkpoint: what acts now, for good, and everything else until it is superseded. Nothing interrupts it."""
-    start = time.perf_counter()
-    save(run.policies, step, state.train.policy, {}, keep=None)
-    save(run.checkpoints, step, state, meta)
-    clock.seconds["checkpointing"] = clock.seconds.get("checkpointing", 0.0) + time.perf_counter() - start
+    def _checkpoint(self, callbacks: Sequence[Callback], now: Moment, checkpoints: Checkpoints, due: bool, stopped: bool) -> bool:
+        """Examine, where it is `due`, and write a checkpoint; whether training ends here."""
+        for callback in callbacks:
+            callback.saving(now)
+        self.owed = due
+        if due:
+            try:
+                stopped = self._examine(callbacks, now) or stopped
+            except Abandoned:
+                stopped = True
+        self.report("checkpointing", now.step)
+        now.store.flush()
+        meta = {"purpose": purpose_of(self.config.seed), "owed": self.owed}
+        for callback in callbacks:
+            meta |= callback.kept()
+        checkpoints.keep(self.done, self.backend.placement.trim(self.state), meta, policy=due or stopped)
+        self.backend.saved()
+        return stopped
 
-
-def copied(runtime: Backend, state: State) -> State | None:
-    """A copy on the host of a state that training is about to consume; None where it is large."""
-    if sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) > COPIED:
-        return None
-
-    def copy(x: Any) -> Any:
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(jax.numpy.asarray(np.array(jax.random.key_data(x))), impl=jax.random.key_impl(x))
-        return np.array(x)
-
-    return jax.tree.map(copy, runtime.placement.trim(state))
-
-
-def _name(part: Any) -> str:
-    return getattr(type(part), "kind", type(part).__name__)
-
-
-def _record(store: Store, step: int, runtime: Backend, out: Any, n: int) -> float | None:
-    """One row per seed and figure of the last `n` updates; returns the mean return over seeds that finished episodes."""
-    said = []
-    for i, (seed, more) in enumerate(zip(runtime.seeds, runtime.figures(), strict=True)):
-        sums = jax.tree.map(lambda x: float(x[i].sum()), out.finished)  # noqa: B023
-        values = {k: float(v[i].sum()) / n for k, v in out.losses.items()}
-        if sums.episodes:
-            values |= {"return": sums.team_return / sums.episodes, "length": sums.length / sums.episodes}
-            values |= {f"metric/{k}": v / sums.episodes for k, v in sums.metrics.items()}
-            said.append(values["return"])
-            if (declared := runtime.algorithm.spec.horizon) is not None and values["length"] > declared:
-                runtime.log.notice(
-                    f"training episodes outlive the {declared} steps that the environment declares; nothing is cut short: correct what it "
-                    "declares (max_cycles or the like) if that is meant to be a limit",
-                    "warning",
-                )
-        store.add(step, seed, values | more | {"episodes": sums.episodes})
-    return float(np.mean(said)) if said else None
-
-
-def phases(clock: Clock, steps: int, limit: Limit | None) -> dict[str, float]:
-    """Where the time went, in seconds; training is split by what its parts would cost alone, if that was measured."""
-    out = dict(clock.seconds)
-    if limit is None:
-        return out
-    training = out.pop("training", 0.0)
-    env = min(steps / limit.random_rate, training)
-    products = min(steps * limit.flops_per_step / limit.matrix_rate, training - env)
-    return {**out, "training: environment": env, "training: products": products, "training: everything else": training - env - products}
-
-
-def begin_from(source: Checkpoint, runtime: Backend, state: State) -> tuple[State, dict[str, Any]]:
-    """A new run's state with another's networks and moments, seed by seed (round robin), wherever name and shape fit."""
-    stored = {k: v for k, v in read(source.path).items() if k.startswith(("train.nets", "train.seen", "train.targets"))}
-    count = next(iter(stored.values())).array.shape[0]
-    pick = np.arange(len(runtime.seeds)) % count
-    stored = {k: replace(leaf, array=leaf.array[pick]) for k, leaf in stored.items()}
-    trimmed = runtime.placement.trim(state)
-    learned = {"nets": trimmed.train.nets, "seen": trimmed.train.seen, "targets": trimmed.train.targets}
-    renamed = {k.removeprefix("train."): leaf for k, leaf in stored.items()}
-    learned, taken, kept = fit(renamed, learned)
-    if not any(name.startswith("nets.") for name in taken):
-        raise UserError(f"nothing of {source.path} fits this run: use the same environment, body and sharing")
-    train = replace(trimmed.train, **learned)
-    note = {"checkpoint": str(source.path), "taken": len(taken), "kept_fresh": [k for k in kept if k.startswith("nets.")]}
-    return runtime.placement.pad(replace(trimmed, train=train)), note
+    def finish(self, resumed_from: int, taken: dict[str, Any] | None, limited: bool, lifetime: Lifetime) -> dict[str, Any]:
+        """Judge the final policies, and make the record."""
+        config, backend, clock, state = self.config, self.backend, self.clock, self.state
+        self.report("evaluating", self.step)
+        act = clock.time("choosing how to act", lambda: choose(backend, state, config))
+        judged = clock.time("evaluating", lambda: judge(backend, state, config.evaluate.episodes, act))
+        policy = freeze(self.run, backend, state, act)
+        measured = limited and self.counting.trained > 0
+        limit = clock.time("measuring the limit", lambda: backend.limit(self.flops)) if measured else None
+        title = f"{config.env}\n{name_of(config.architecture)}, {name_of(config.credit)}, {name_of(config.learner)}"
+        with self.run.store() as store:
+            picture = draw(self.run.curve, store.series("return"), title)
+        return training_record(
+            config, self.run, backend, state, clock, steps=self.step, resumed_from=resumed_from, judged=judged, limit=limit,
+            flops=self.flops, ledgers=self.counting.ledgers, trained_steps=self.counting.trained, faults=self.faults.totals,
+            wall_seconds=lifetime.seconds, curve=str(picture) if picture else None, policy=policy, taken_from=taken,
+        )  # fmt: skip
 
 
 @contextmanager
 def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend, State]]:
-    """A run's runtime and the state it was left in. Closed on leaving.
+    """A run's backend and the state it was left in. Closed on leaving.
 
     Of a folder of policies, what acts alone is as it was; where metrics have been added since, what learns and acts, in fresh episodes.
     """

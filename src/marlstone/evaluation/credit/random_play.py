@@ -13,7 +13,6 @@ from marlstone.core.records import replace
 from marlstone.core.types import Step, Trajectory
 from marlstone.envs.protocol import Env
 from marlstone.envs.vectorized import Vectorized
-from marlstone.learners.optimizer import Adam
 
 Array = Any
 Rows = tuple[Step, tuple[np.ndarray, ...], np.ndarray]
@@ -67,6 +66,6 @@ def drawn(algorithm: Algorithm, like: Trajectory | None = None) -> Train:
     k = sum(algorithm.sets.sizes)
     seen = algorithm.sets.unseen() if algorithm.learner.normalize_observations else train.seen
     scale = Scales(init_ema_moments(k), init_ema_moments(k))
-    return replace(
-        train, nets=nets, seen=seen, targets=scale, opt=Adam().init(nets), target_params=nets if algorithm.learner.lags else None
-    )
+    target_params, replay = algorithm.learner.init(nets, like)
+    opt = algorithm.learner.optimizer.init(nets)
+    return replace(train, nets=nets, seen=seen, targets=scale, opt=opt, target_params=target_params, replay=replay)

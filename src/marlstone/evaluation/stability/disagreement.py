@@ -123,7 +123,7 @@ def action_disagreement(runtime: Player, state: State, probes: Probes | None = N
 
 def disagreement(algorithm: Algorithm, a: Policy, b: Policy, probes: Trajectory) -> Array:
     """The mean distance between two policies over the decisions in one batch of whole episodes. Unexplored, heads of action values are
-    those of the best action alone (`learners.contract`, `behave`)."""
+    those of the best action alone (`Algorithm.heads`)."""
     rows = jax.tree.map(lambda x: x[:, :-1], probes.step)
     heads = [algorithm.heads(replace(p, explore=jnp.zeros(())), rows, algorithm.memory(len(probes.logp)))[0] for p in (a, b)]
     apart = [distance(g.space, x, y, ok) for g, x, y, ok in zip(algorithm.spec.groups, *heads, rows.legal, strict=True)]

@@ -1,0 +1,1 @@
+"""What every learner keeps, and how it is checked: `marlstone check-learner`."""

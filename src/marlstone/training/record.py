@@ -1,0 +1,103 @@
+"""What a finished run says of itself: the record of `marlstone train --json`, and its policies as they are deployed."""
+
+import json
+import shutil
+from contextlib import suppress
+from typing import Any
+
+import jax
+import numpy as np
+
+from marlstone.config import RunConfig
+from marlstone.core.acting import Act
+from marlstone.core.flops import Flops
+from marlstone.core.ledger import Ledger
+from marlstone.core.seeds import purpose_of
+from marlstone.core.spec_json import spec_to_json
+from marlstone.envs.guards import return_bounds
+from marlstone.play.judging import Judged, returns_record
+from marlstone.policy.numpy_actor import describe
+from marlstone.policy.policy import Policy
+from marlstone.rollout.state import State
+from marlstone.runs.directory import RunDirectory
+from marlstone.runs.leaves import parameters_sha256
+from marlstone.training.backend import Backend
+from marlstone.training.clock import Clock
+from marlstone.training.limit import NOT_MEASURED, Limit
+
+
+def name_of(part: Any) -> str:
+    """What a part is called in records."""
+    return getattr(type(part), "kind", type(part).__name__)
+
+
+def write_spec(run: RunDirectory, backend: Backend) -> None:
+    """Keep who observes and does what, by which the environment is recognized when it lies in another place."""
+    with suppress(ValueError):  # an action space of another package
+        run.write(run.spec.name, json.dumps(spec_to_json(backend.algorithm.spec)) + "\n")
+
+
+def freeze(run: RunDirectory, backend: Backend, state: State, act: Act) -> list[str] | None:
+    """Write every seed's policy as it is deployed to `RUN/policy/seed-K`; their folders. Where NumPy cannot run a user's own part: None,
+    and a note why."""
+    policies, out, network = jax.device_get(backend.placement.trim(state.train.policy)), [], None
+    shutil.rmtree(run.artifacts, ignore_errors=True)  # of an earlier life of this run
+    for i, seed in enumerate(backend.seeds):
+        source = {"run": run.path.name, "seed": seed, "updates": int(np.asarray(state.train.version)[i])}
+        try:
+            network = network or describe(backend.algorithm)
+            mine = jax.tree.map(lambda x: x[i], policies)  # noqa: B023
+            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network)
+        except ValueError as error:
+            backend.log.notice(f"no policy artifact: {error}")
+            return None
+        out.append(str(frozen.save(run.artifacts / f"seed-{seed}")))
+    return out
+
+
+def phases(clock: Clock, steps: int, limit: Limit | None) -> dict[str, float]:
+    """Where the time went, in seconds; training is split by what its parts would cost alone, if that was measured."""
+    out = dict(clock.seconds)
+    if limit is None:
+        return out
+    training = out.pop("training", 0.0)
+    env = min(steps / limit.random_rate, training)
+    products = min(steps * limit.flops_per_step / limit.matrix_rate, training - env)
+    return {**out, "training: environment": env, "training: products": products, "training: everything else": training - env - products}
+
+
+def training_record(
+    config: RunConfig, run: RunDirectory, backend: Backend, state: State, clock: Clock, *, steps: int, resumed_from: int, judged: Judged,
+    limit: Limit | None, flops: Flops, ledgers: list[Ledger], trained_steps: int, faults: list[dict[str, int]], wall_seconds: float,
+    curve: str | None, policy: list[str] | None, taken_from: dict[str, Any] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The record. `steps`: joint steps per seed in all; `trained_steps`: of all seeds, in this life of the run, by which its speed is
+    measured; `limit`: how fast the machine could be, None where that was not measured; `taken_from`: what another run gave."""
+    training, bounds = clock.seconds.get("training", 0.0), return_bounds(backend.algorithm.spec, config.guards)
+    speed = trained_steps / max(training, 1e-9) if trained_steps else None
+    record = {
+        "run": str(run.path),
+        "env": config.env,
+        "architecture": name_of(config.architecture),
+        "credit": name_of(config.credit),
+        "learner": name_of(config.learner),
+        "steps": steps,
+        "steps_asked": config.steps,
+        "seeds": list(backend.seeds),
+        "purpose": purpose_of(config.seed),
+        **returns_record(judged, backend.algorithm.spec.agents, bounds),
+        "steps_per_second": speed,
+        **(NOT_MEASURED if limit is None or speed is None else limit.record(speed)),
+        "wall_seconds": wall_seconds,
+        "compile_seconds": clock.seconds.get("compiling", 0.0),
+        "phases": phases(clock, trained_steps, limit),
+        "flops_per_step": {"acting": flops.acting, "learning": flops.learning},
+        "parameters_sha256": parameters_sha256(jax.device_get(backend.placement.trim(state.train.nets))),
+        "resumed_from_step": resumed_from,
+        "faults": faults,
+        "evaluation_faults": dict(backend.judged.counts),
+        "ledger": [vars(ledger) for ledger in ledgers],
+        "curve": curve,
+        "policy": policy,
+    }
+    return record if taken_from is None else record | {"taken_from": taken_from}
