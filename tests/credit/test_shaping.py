@@ -109,6 +109,7 @@ def test_a_batch_that_devices_share_is_refused() -> None:
         Algorithm(make(ADDITIVE).spec, Ctde(), Shaping(), PolicyGradient(), shards=2)
 
 
+@pytest.mark.slow
 def test_the_step_ahead_is_clipped_as_the_learners_is() -> None:
     """Agents that share no parameters are clipped apart: how much one of them moves says nothing of how much another does."""
     it = Algorithm(make(PAIR).spec, Ctde(MLP, sharing="none"), Shaping(hidden=7), PolicyGradient(max_grad_norm=1e-3))

@@ -114,6 +114,7 @@ def test_cores_cover_and_values_are_all_that_were_read() -> None:
 
 # ---- measured
 @pytest.mark.usefixtures("compiled_once")
+@pytest.mark.slow
 def test_a_gate_spares_walkers_the_thin_ice_and_misses_what_is_small() -> None:
     """They always go on, which earns 2, and on ice they have never seen loses 20, but for a gate that holds them: 0. Errors of a
     ten-thousandth are not found, and alarm as often as nothing does."""

@@ -208,6 +208,7 @@ FAILING = str(Path(__file__).parent / "failing_credit.py")
 
 
 @pytest.mark.parametrize(("how", "said"), [("hang", "updating for"), ("raise", "a cosmic ray")])
+@pytest.mark.slow
 def test_a_learner_that_hangs_or_raises_goes_on_from_its_checkpoint(tmp_path: Path, how: str, said: str) -> None:
     """Once, in an update: by itself neither its process nor anybody else's would end."""
     failing = {"credit": f"{FAILING}:Failing", "credit.mark": str(tmp_path / "mark"), "credit.how": how, "fleet.patience": "2"}
@@ -226,6 +227,7 @@ def test_a_learner_that_hangs_or_raises_goes_on_from_its_checkpoint(tmp_path: Pa
     assert all(m.life == 0 for m in it.actors)
 
 
+@pytest.mark.slow
 def test_a_poisoned_episode_is_put_in_quarantine_and_named(tmp_path: Path) -> None:
     """Episodes whose seed is divisible by 9 end the process that meets them."""
     it = supervised(
@@ -240,6 +242,7 @@ def test_a_poisoned_episode_is_put_in_quarantine_and_named(tmp_path: Path) -> No
         assert any(name == "quarantined" for name, _ in store.counts())
 
 
+@pytest.mark.slow
 def test_an_environment_that_hangs_costs_its_actor_a_life(tmp_path: Path) -> None:
     it = supervised(
         tmp_path,

@@ -100,6 +100,7 @@ def test_a_fleet_on_ray_trains_is_seen_and_leaves_nothing_behind(tmp_path: Path)
     assert not called(b"raylet")
 
 
+@pytest.mark.slow
 def test_chaos_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members and Ray's own processes on the node are killed and held at random, while training goes on to its end."""
     monkeypatch.setattr(fleet, "STOPPED", 0.3)

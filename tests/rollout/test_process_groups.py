@@ -58,8 +58,13 @@ def test_simulators_end_with_their_workers(simulators, fault) -> None:
     assert until(lambda: all(gone(p) for p in started()))
 
 
-@pytest.mark.parametrize("state", ["idle", "hang", "spin"])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("state", "how"),
+    [
+        ("idle", signal.SIGKILL), ("hang", signal.SIGTERM), ("spin", signal.SIGKILL),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in (("idle", signal.SIGTERM), ("hang", signal.SIGKILL), ("spin", signal.SIGTERM))),
+    ],
+)  # fmt: skip
 def test_simulators_end_with_the_command(simulators, state, how) -> None:
     name, started = simulators
     code = f"""

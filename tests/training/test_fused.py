@@ -57,6 +57,7 @@ def entry(tree: Any, i: int) -> Any:
     return jax.tree.map(lambda x: x[i], tree)
 
 
+@pytest.mark.slow
 def test_four_updates_at_once_are_four_updates(two: Any, tmp_path: Path) -> None:
     """To the bit, in everything that is carried, also through a checkpoint; and the reports are the same."""
     runtime, advance = two
@@ -152,6 +153,7 @@ def hurried() -> dict[str, str]:
     return {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"} if known("xla_cpu_use_fusion_emitters", False) else {}
 
 
+@pytest.mark.slow
 def test_two_devices_that_share_a_seed_learn_what_one_learns(hurried: dict[str, str]) -> None:
     """Environments split in two: the same noise, the same gradients, moments and figures up to rounding; and resumed to the bit."""
     run_python(SHARDS, **hurried)

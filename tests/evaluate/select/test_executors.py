@@ -58,6 +58,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_is_killed_goes_on_and_one_waits_for_its_rivals_quarter(tmp_path: Path) -> None:
     killed: list[int] = []
 
