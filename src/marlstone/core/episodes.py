@@ -69,7 +69,7 @@ class WholeEpisodes:
 
     Fields:
       env: index of the environment.
-      begin, end: the episode's steps are those answered from row `begin` to before row `end`.
+      begin, end: the episode's steps are those from index `begin` to before `end`.
       team_return: undiscounted.
       agent_return: `[e n]`, undiscounted.
       agent_sums: `[e m]`, sums over the episode of the values per agent given to `whole_episodes`.

@@ -1,4 +1,4 @@
-"""Values of a part's fields as plain JSON and back: what processes that load no configuration are told."""
+"""Values of a part's fields as plain JSON and back: for processes that load no configuration."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def to_plain(value: Any, where: str) -> Any:
         return value
     if isinstance(value, tuple | list):
         return [to_plain(v, where) for v in value]
-    raise UserError(f"{where} is a {type(value).__name__}, which worker processes cannot be told: use numbers, texts and tuples of them")
+    raise UserError(f"{where} is a {type(value).__name__}, which cannot be sent to worker processes: use numbers, texts and tuples of them")
 
 
 def from_plain(value: Any) -> Any:

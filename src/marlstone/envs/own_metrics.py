@@ -75,18 +75,18 @@ def name_of(metric: Any) -> str:
 
 
 def metric_to_json(metric: Any) -> dict[str, Any]:
-    """`{"kind": "/path/file.py:Name", field: value ...}`: how worker processes are told of it."""
+    """`{"kind": "/path/file.py:Name", field: value ...}`: for worker processes."""
     kind = f"{_file(metric)}:{type(metric).__name__}"
     given = {f.name: getattr(metric, f.name) for f in dataclasses.fields(metric)}
     return {"kind": kind, **{k: to_plain(v, f"metric {kind!r}: {k}") for k, v in given.items()}}
 
 
-def metric_from_json(said: dict[str, Any]) -> Any:
+def metric_from_json(plain: dict[str, Any]) -> Any:
     """The inverse."""
-    file, _, name = said["kind"].rpartition(":")
-    found = member(file, name, f"metric {said['kind']!r}", "class or function", is_metric)
+    file, _, name = plain["kind"].rpartition(":")
+    found = member(file, name, f"metric {plain['kind']!r}", "class or function", is_metric)
     cls = of_function(found) if isinstance(found, types.FunctionType) else found
-    return cls(**{k: from_plain(v) for k, v in said.items() if k != "kind"})
+    return cls(**{k: from_plain(v) for k, v in plain.items() if k != "kind"})
 
 
 def _file(metric: Any) -> Path:
