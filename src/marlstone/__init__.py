@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "api.questions": ("audit_credit", "compare", "evaluate", "make_env", "select"),
     "api.results": ("Comparison", "CreditAudit", "Returns", "Selection", "Training"),
-    "api.runs": ("Run", "load", "train"),
+    "api.runs": ("Run", "load", "make_train", "train"),
     "architectures": ("Ctde", "Decentralized", "Gru", "Hierarchical", "Mlp"),
     "core.errors": ("UserError",),
     "credit": ("Attention", "Counterfactual", "Decoupled", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team", "Vdn"),

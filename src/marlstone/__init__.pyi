@@ -12,6 +12,7 @@ from marlstone.api.results import Selection as Selection
 from marlstone.api.results import Training as Training
 from marlstone.api.runs import Run as Run
 from marlstone.api.runs import load as load
+from marlstone.api.runs import make_train as make_train
 from marlstone.api.runs import train as train
 from marlstone.architectures import Ctde as Ctde
 from marlstone.architectures import Decentralized as Decentralized

@@ -50,6 +50,16 @@ def test_a_run_trained_in_python_is_the_command_lines(tmp_path: Path) -> None:
     played, compared = ms.evaluate(again, episodes=8), ms.compare(run, same, episodes=8)
     assert played.acting == result.acting and len(played.returns) == 2
     assert compared.difference == 0 and compared.better is None  # equal seeds, equal parts, equal episodes
+    folder = run.path / "policy" / "seed-1000"
+    for asked in (ms.evaluate, ms.audit_credit):
+        with pytest.raises(ms.UserError, match=f"frozen policy of one training seed.*give {run.path}"):
+            asked(folder)
+    elsewhere = again.policy().save(tmp_path / "elsewhere")
+    mixed = ms.compare(run, elsewhere, episodes=8)
+    assert mixed.record["runs"] == [str(run.path), str(elsewhere)] and mixed.record["seeds"] == 2 and mixed.record["steps"] == [256, None]
+    assert ms.compare(folder, elsewhere, episodes=8).difference == 0
+    with pytest.raises(ms.UserError, match="neither policy lies in the run"):
+        ms.compare(elsewhere, elsewhere)
 
 
 @pytest.mark.parametrize(

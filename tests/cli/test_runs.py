@@ -36,11 +36,11 @@ def twenty(marlstone: Command, tmp_path: Path) -> Path:
 
 def test_the_three_best_of_twenty(marlstone: Command, twenty: Path) -> None:
     code, out, _ = marlstone("runs", "list", "--sort", "return", "--top", "3", "--json")
-    assert code == 0 and [Path(x["run"]).name for x in json.loads(out)] == ["r19", "r18", "r17"]
+    assert code == 0 and [Path(x["run"]).name for x in json.loads(out)["runs"]] == ["r19", "r18", "r17"]
     code, out, _ = marlstone("runs", "list", "--env", "climbing", "--with", "team", "--sort", "return", "--json")
-    assert [Path(x["run"]).name for x in json.loads(out)] == ["r18", "r12", "r06", "r00"]
+    assert [Path(x["run"]).name for x in json.loads(out)["runs"]] == ["r18", "r12", "r06", "r00"]
     code, out, _ = marlstone("runs", "list", "--state", "stopped", "--json")
-    (stopped,) = json.loads(out)
+    (stopped,) = json.loads(out)["runs"]
     assert stopped["run"].endswith("r03") and stopped["return_iqm"] is None and stopped["steps"] > 0
     code, out, _ = marlstone("runs", "list")
     assert code == 0 and "20 runs" in out and max(map(len, out.splitlines())) <= 80 and "r16" in out

@@ -16,10 +16,22 @@ from marlstone.core.types import Step, Trajectory
 from marlstone.envs.faults import Fault
 from marlstone.envs.faults.contract import SeedDraws
 from marlstone.envs.make import make
-from marlstone.evaluation.robustness.gate import _still, _values, core_of, fit_gate, fitted, kept_gate, least_episodes, load_gate, scorer
+from marlstone.evaluation.robustness.gate import (
+    _still,
+    _values,
+    core_of,
+    fit_gate,
+    fitted,
+    gated,
+    kept_gate,
+    least_episodes,
+    load_gate,
+    scorer,
+)
 from marlstone.evaluation.robustness.gate_measured import measure_gate, ood
 from marlstone.evaluation.robustness.novelty import NOVELTIES, Far
-from marlstone.play.gated import Gate, features, outside, readings, score
+from marlstone.policy.gate import Gate, features, outside, readings, score
+from marlstone.policy.policy import Policy
 from marlstone.runs.arrays import Unreadable
 from tests.batches import rollout, trajectories_of
 from tests.standing import always, by_chance, runtime, standing
@@ -144,13 +156,22 @@ def test_gates_are_kept_with_the_run_and_made_anew_for_other_policies(tmp_path: 
     config = RunConfig(BRINK, seeds=2, seed=5, evaluate=Evaluation(3))
     said = ood(config, it, state, run=tmp_path, novel={}, rate=0.1)
     assert {"declared_rate", "false_alarm_rate", "false_alarm_rate_ci95", "detection_rate", "return_gated", "return_ungated"} <= set(said)
-    assert said["detection_rate"] is None and [p.name for p in (tmp_path / "gates").iterdir()] == ["00000000-0.1-128-mode"]
+    assert said["detection_rate"] is None and folders(tmp_path) == ["00000000-0.1-128-mode"]
     kept, fresh = kept_gate(tmp_path, it, state, rate=0.1), fit_gate(it, state, rate=0.1)
     for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(fresh), strict=True):
         np.testing.assert_array_equal(a, b)
     later = replace(state, train=replace(state.train, version=state.train.version + 3))
     kept_gate(tmp_path, it, later, 8, rate=0.2)
-    assert sorted(p.name for p in (tmp_path / "gates").iterdir()) == ["00000000-0.1-128-mode", "00000003-0.2-8-mode"]
+    assert folders(tmp_path) == ["00000000-0.1-128-mode", "00000003-0.2-8-mode"]
+    mine = lambda seed, act="mode": frozen(it.algorithm, state, 1, {"seed": seed, "updates": 0}, act)
+    behind = gated(mine(6), tmp_path, "ask")
+    assert behind.gate is not None and behind.description["gate"]["rate"] == 0.1
+    assert behind.description["gate"]["figures"]["false_alarm_rate"] == said["false_alarm_rate"]
+    for a, b in zip(behind.gate.arrays(), kept.of_seed(1).arrays(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for other in (mine(7), mine(6, "sample")):
+        with pytest.raises(UserError, match=r"no gate for this policy.*--suite edge-cases"):
+            gated(other, tmp_path)
     path = tmp_path / "gates" / "00000000-0.1-128-mode"
     with pytest.raises(UserError, match="does not fit this run"):
         load_gate(path, runtime("proving:pair", 2))
@@ -159,6 +180,14 @@ def test_gates_are_kept_with_the_run_and_made_anew_for_other_policies(tmp_path: 
     (path / "arrays.safetensors").write_bytes(data)
     with pytest.raises(Unreadable, match="is altered"):
         kept_gate(tmp_path, it, state, rate=0.1)
+
+
+def folders(run: Path) -> list[str]:
+    return sorted(p.name for p in (run / "gates").iterdir() if p.is_dir())
+
+
+def frozen(it: Any, state: Any, i: int, source: dict[str, Any], act: str) -> Policy:
+    return Policy.of(it, jax.tree.map(lambda x: np.asarray(x)[i], state.train.policy), act, None, source)
 
 
 @pytest.mark.parametrize("name", ["proving:dials", "proving:pair"])

@@ -1,11 +1,15 @@
 """What pairs are made of: whoever plays a round plays the same episodes, and no two rounds, or seeds, play one twice."""
 
+from pathlib import Path
+
+import jax
 import numpy as np
 import pytest
 
 from marlstone.config import load
 from marlstone.core.errors import UserError
-from marlstone.evaluation.paired.players import BATCH, ROUND, Evidence, Players, keys_of, rounds, together
+from marlstone.evaluation.paired.players import BATCH, ROUND, Artifact, Evidence, Players, keys_of, rounds, together
+from marlstone.policy.policy import Policy
 
 ENV = "proving:dummy?rows=2&sigma=9"
 
@@ -24,6 +28,22 @@ def test_whoever_plays_a_round_plays_the_same_episodes() -> None:
     assert (chance[0] != first).any(), "chance is nobody's policy, however that acts"
     everything = np.stack([*first, *next_])
     assert first.shape == (2, 16) and len(np.unique(everything, axis=0)) == 4, "each seed and round draws its own"
+
+
+@pytest.mark.parametrize("act", ["mode", "sample"])
+def test_an_artifact_plays_as_the_policies_it_was_frozen_from(act: str) -> None:
+    """Episode by episode, on every training seed's episodes, whatever networks the other side has; another environment's is refused."""
+    with Players.of(config(), 2) as ours:
+        first = jax.tree.map(lambda x: np.asarray(x)[0], ours.runtime.start().train.policy)
+        at = Artifact(Path("policy"), Policy.of(ours.runtime.algorithm, first, act), act)
+        played = ours.play(jax.tree.map(lambda x: np.stack([x, x]), first), 8, 0, act)
+    with Players.of(at.config(config()), 2, at=at) as theirs:
+        again = theirs.play(theirs.policies(at.path), 8, 0, theirs.acting(config(), at.path, None))
+    np.testing.assert_array_equal(played.team_return, again.team_return)
+    assert len(np.unique(played.team_return)) > 2
+    other = config("proving:match")
+    with pytest.raises(UserError, match="other agents, observations or actions"), Players.of(at.config(other), 2, at=at) as strange:
+        strange.play(strange.policies(at.path), 2, 0, act)
 
 
 def test_no_two_rounds_share_a_key() -> None:

@@ -19,7 +19,8 @@ from marlstone.credit import Individual
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.play.action_selectors import Alone, Chance
-from marlstone.play.gated import Familiar, Gate, Gated, Guarded, blank, features, off, outside, readings, score
+from marlstone.play.gated import Gated, Guarded
+from marlstone.policy.gate import Familiar, Gate, blank, features, off, outside, readings, score
 from marlstone.training.fused import Fused
 from marlstone.training.host import Hosted
 from tests.batches import quick, rollout
@@ -112,7 +113,7 @@ def test_what_does_not_move_is_strange_after_longer_than_ever() -> None:
     for t in range(8):
         obs = jnp.array([[[1.0, 1.0], [1.0 - 0.01 * t, 1.0]]])
         _, memory = decide(row(1, 2, obs=({"symbol": obs},), first=jnp.array([t == 5])), memory)
-        away.append(memory.away[0].tolist())
+        away.append(memory.gate.away[0].tolist())
     assert away == [[t in (3, 4), False] for t in range(8)]
 
 

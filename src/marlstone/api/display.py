@@ -1,4 +1,4 @@
-"""Progress on stderr: a live bar on a terminal, a line now and then elsewhere."""
+"""Progress: a live bar on a terminal, one line that changes in a notebook, a line on stderr now and then elsewhere."""
 
 import sys
 import time
@@ -13,6 +13,8 @@ from marlstone.runs.progress import Progress
 
 EVERY = 10.0
 """Seconds between lines where stderr is no terminal."""
+WIDTH = 30
+"""Characters of a notebook's bar."""
 
 
 def duration(seconds: float) -> str:
@@ -38,14 +40,37 @@ def words(progress: Progress) -> str:
     return ", ".join(parts)
 
 
+def in_notebook() -> bool:
+    """Whether this process is a notebook's kernel, whose cells show what is displayed. Imports nothing."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
+
+
+class CellLine:
+    """One line under a notebook's cell, replaced by each report."""
+
+    def __init__(self) -> None:
+        from IPython.display import display  # a kernel has it
+
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(self, done: float, text: str) -> None:
+        """`done`: from 0 to 1."""
+        full = round(min(max(done, 0.0), 1.0) * WIDTH)
+        self._handle.update({"text/plain": f"{'█' * full}{'░' * (WIDTH - full)} {done:4.0%} {text}"}, raw=True)
+
+
 class Display:
     """Shows reports; a context manager, called with each `Progress`, and the name of what it is of where there are several."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
         columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
-        self._bar = Bar(*columns, console=console) if console.is_terminal else None
+        self._notebook = in_notebook()
+        self._bar = Bar(*columns, console=console) if console.is_terminal and not self._notebook else None
         self._tasks: dict[str, Any] = {}
+        self._cells: dict[str, CellLine] = {}
         self._spoke: dict[str, tuple[float, str]] = {}
 
     def __enter__(self) -> "Display":
@@ -55,6 +80,12 @@ class Display:
 
     def __call__(self, progress: Progress, name: str = "") -> None:
         text = f"{name}: {words(progress)}" if name else words(progress)
+        done = progress.step / max(progress.steps, 1)
+        if self._notebook:
+            if name not in self._cells:
+                self._cells[name] = CellLine()
+            self._cells[name].show(done, text)
+            return
         if progress.phase == "done":
             if self._bar is not None and name in self._tasks:
                 self._bar.remove_task(self._tasks.pop(name))
@@ -62,7 +93,7 @@ class Display:
         if self._bar is not None:
             if name not in self._tasks:
                 self._tasks[name] = self._bar.add_task("starting", total=1.0)
-            self._bar.update(self._tasks[name], completed=progress.step / max(progress.steps, 1), description=text)
+            self._bar.update(self._tasks[name], completed=done, description=text)
             return
         spoke, phase = self._spoke.get(name, (0.0, ""))
         if progress.phase != phase or time.monotonic() - spoke >= EVERY:
@@ -72,3 +103,5 @@ class Display:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+        for name, cell in self._cells.items() if kind is None else ():
+            cell.show(1.0, f"{name}: done" if name else "done")

@@ -2,21 +2,28 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marlstone.core.errors import UserError
+from marlstone.policy.policy import DESCRIPTION, Policy
 from marlstone.runs.checkpoint import STEP, Checkpoint, listed, newest, verify
-from marlstone.runs.directory import RunDirectory
+from marlstone.runs.directory import CONFIG, RunDirectory
 
 if TYPE_CHECKING:
     from marlstone.config import RunConfig
+    from marlstone.evaluation.paired.players import Artifact
 
 
 def find(where: str) -> tuple[RunDirectory, Checkpoint]:
-    """The run and the checkpoint that `RUN` or `RUN/checkpoints/step-...` names. A damaged one is refused, never replaced silently."""
+    """The run and the checkpoint that `RUN` or `RUN/checkpoints/step-...` names. A damaged one is refused, never replaced silently, and so
+    is a policy's folder, which acts by itself and knows no environment."""
     path = Path(where).expanduser()
+    if (path / DESCRIPTION).is_file():
+        home = path.resolve().parent.parent
+        remedy = f"give {home}" if (home / CONFIG).is_file() else "give the run it was trained in"
+        raise UserError(f"{where} is the frozen policy of one training seed, and runs are asked here, with all their seeds: {remedy}")
     if path.name.startswith(STEP) and path.parent.name == "checkpoints":
         return RunDirectory.open(path.parent.parent), verify(path.resolve())
     run = RunDirectory.open(path)
@@ -31,6 +38,41 @@ def find_policies(where: str) -> tuple[RunDirectory, Checkpoint]:
     if path.name.startswith(STEP) and path.parent.name == "policies":
         return RunDirectory.open(path.parent.parent), verify(path.resolve())
     return find(where)
+
+
+def find_sides(
+    wheres: Sequence[str], changes: Mapping[str, str], env: str | None = None
+) -> "tuple[list[tuple[RunConfig, Checkpoint | Artifact]], list[str]]":
+    """The two sides of a comparison, runs or policies' folders, and the user's files that have changed, each with its run.
+
+    A policy's folder is played in the environment of the run it lies in, else in the other side's. Raises `UserError` where neither knows
+    one.
+    """
+    from marlstone.core.acting import Acting
+    from marlstone.evaluation.paired.players import Artifact
+
+    sides, changed = [], []
+    for where in wheres:
+        path, artifact, run = Path(where).expanduser(), None, None
+        if (path / DESCRIPTION).is_file():
+            policy = Policy.load(path)
+            artifact = Artifact(path.resolve(), policy, Acting.parse(changes.get("acting", "auto")).act or policy.acting)
+            if (path.resolve().parent.parent / CONFIG).is_file():
+                run = RunDirectory.open(path.resolve().parent.parent)
+        else:
+            run, checkpoint = find_policies(where)
+        config = None
+        if run is not None:
+            config, files = reopened(run, changes, env)
+            changed += [f"{run.path}: {file}" for file in files]
+        sides.append((config, checkpoint if artifact is None else artifact))
+    known = [config for config, _ in sides if config is not None]
+    if not known:
+        raise UserError(
+            "neither policy lies in the run it was trained in, so that their environment is not known: give a run for one of them"
+        )
+    played = lambda config, at: config if config is not None else at.config(known[0])
+    return [(played(config, at), at) for config, at in sides], changed
 
 
 def reopened(run: RunDirectory, overrides: Mapping[str, str], env: str | None = None) -> "tuple[RunConfig, list[str]]":

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from marlstone.api.finding import find, find_policies, new_path, reopened
+from marlstone.api.finding import find, find_policies, find_sides, new_path, reopened
 from marlstone.api.results import Comparison, CreditAudit, Returns, Selection
 from marlstone.api.runs import Run
 
@@ -33,7 +33,8 @@ def compare(
     first: Run | str | Path, second: Run | str | Path, *, episodes: int = 256, bounds: tuple[float, float] | None = None,
     budget: float = 480.0, acting: str | None = None, metrics: Sequence[str] = (),
 ) -> Comparison:  # fmt: skip
-    """Play two runs' final policies on the same episodes until it is decided which returns more.
+    """Play two runs' final policies on the same episodes until it is decided which returns more; either may be a policy's folder, which is
+    played as it is deployed, gate included.
 
     Args: `episodes`: of each training seed, at most; `bounds`: the least and greatest team return of an episode (None: estimated from the
     first round, which is then not counted); `budget`: seconds of playing, at most; `metrics`: true metrics of your own,
@@ -43,9 +44,8 @@ def compare(
     from marlstone.evaluation.paired.compare import compare as compared
 
     changes = ({} if acting is None else {"acting": acting}) | _measured(metrics)
-    found = [find_policies(_path(run)) for run in (first, second)]
-    (a, at), (b, bt) = [(reopened(directory, changes)[0], checkpoint) for directory, checkpoint in found]
-    return Comparison.of(compared((a, at), (b, bt), episodes, bounds, budget))
+    (ours, theirs), _ = find_sides([_path(first), _path(second)], changes)
+    return Comparison.of(compared(ours, theirs, episodes, bounds, budget))
 
 
 def select(

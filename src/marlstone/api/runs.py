@@ -1,13 +1,15 @@
 """Training, and what it leaves: `train` and `load` give a `Run`."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from marlstone.api.results import Training
+from marlstone.api.training import new_run, trained
 from marlstone.core.errors import UserError
 from marlstone.policy.policy import Policy
 from marlstone.runs.progress import Progress
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
     from marlstone.config import RunConfig
     from marlstone.runs.directory import RunDirectory
+    from marlstone.training.pure import PureTraining
 
+RUNS = ("seed", "seeds", "acting", "out", "evaluate", "checkpoint_every", "fleet", "progress")
+"""Settings of runs that a pure training has no use for."""
 Shown = bool | Callable[[Progress], None]
 """Whether progress is shown on stderr, or who is told of it."""
 
@@ -54,17 +59,26 @@ class Run:
         with self._directory.store() as store:
             return on_grid(store.series("return"))
 
-    def policy(self, seed: int | None = None, parts: Sequence[type] = ()) -> Policy:
+    def policy(
+        self, seed: int | None = None, *, gated: bool = False, fallback: Literal["default", "ask"] = "default", parts: Sequence[type] = ()
+    ) -> Policy:
         """The final policy of a training seed (None: the first), as it is deployed.
 
-        `parts`: classes of your own bodies and encoders, as `Policy.load` takes them. Raises `UserError` where there is none.
+        Args: `gated`: behind the gate that `marlstone evaluate RUN --suite edge-cases` measured; `fallback`: what acts outside it; `parts`:
+        classes of your own bodies and encoders, as `Policy.load` takes them.
+        Raises `UserError` where there is none, or no gate of it.
         """
         found = {int(p.name.removeprefix("seed-")): p for p in sorted(self._directory.artifacts.glob("seed-*"))}
         if not found:
             raise UserError(f"run {self.path} has no policy yet: they are written when training ends")
         if seed is not None and seed not in found:
             raise UserError(f"run {self.path} has no seed {seed}: it has {', '.join(map(str, found))}")
-        return Policy.load(found[min(found) if seed is None else seed], parts)
+        policy = Policy.load(found[min(found) if seed is None else seed], parts=parts)
+        if not gated:
+            return policy
+        from marlstone.evaluation.robustness.gate import gated as behind
+
+        return behind(policy, self.path, fallback)
 
 
 def load(path: str | Path) -> Run:
@@ -105,18 +119,44 @@ def train(
     from marlstone.rollout.placement import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.api.finding import new_path
-    from marlstone.config.paths import files_of, recorded
-    from marlstone.runs.directory import RunDirectory
-    from marlstone.training.session import concluded
-
-    where = Path(out or configured.out or new_path("runs", configured.env))
-    run = RunDirectory.create(where, recorded(configured, where), files_of(configured, where))
+    run = new_run(configured, out)
     with shown(progress) as tell:
-        record = concluded(configured, run, lambda: backend(configured)(configured, run, progress=tell))
+        record = trained(configured, run, progress=tell, say=_said if progress else lambda text: None)
     if record.get("stopped"):
         raise UserError(f"training stopped at step {record['steps']}: continue with marlstone train --resume {run.path}")
     return Run(run.path)
+
+
+def make_train(
+    config: "RunConfig | str | Path | None" = None,
+    *,
+    env: str | None = None,
+    architecture: Any = None,
+    credit: Any = None,
+    learner: Any = None,
+    steps: int | None = None,
+    **settings: Any,
+) -> "PureTraining":
+    """The training as a pure function `train(key)`, to jit and vmap: `jax.jit(jax.vmap(train))(jax.random.split(key, 8))`.
+
+    Args: `config`: a configuration, or a TOML file, over which the rest is laid; the others as `train` takes them.
+    Raises `UserError` for an environment that Python steps, and for settings that belong to runs: seeds are keys here, and nothing is
+    written or evaluated.
+    """
+    for name in settings:
+        if name.split(".")[0] in RUNS:
+            raise UserError(f"make_train: {name} belongs to runs; leave it out: seeds are the keys you map over, and nothing is written")
+    named = {"env": env, "architecture": architecture, "credit": credit, "learner": learner, "steps": steps}
+    given = {**{k: v for k, v in named.items() if v is not None}, **settings}
+    if config is not None and not isinstance(config, str | Path):
+        if given:
+            raise UserError(f"make_train: {next(iter(given))} and a whole configuration are both given: change the configuration")
+        configured = config
+    else:
+        configured = configuration(config, given)
+    from marlstone.training.pure import PureTraining
+
+    return PureTraining(configured)
 
 
 def configuration(config: str | Path | None, settings: Mapping[str, Any], acting: str | None = None) -> "RunConfig":
@@ -127,15 +167,8 @@ def configuration(config: str | Path | None, settings: Mapping[str, Any], acting
     return built(given(values, settings), {} if acting is None else {"acting": acting})
 
 
-def backend(config: "RunConfig") -> Callable[..., dict[str, Any]]:
-    """The training loop, or the supervisor of the processes that run it."""
-    if config.fleet.kind != "none":
-        from marlstone.fleet.supervisor import supervise
-
-        return supervise
-    from marlstone.training.loop import train as loop
-
-    return loop
+def _said(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ def _parser() -> Parser:
     about = "Play two runs' final policies on the same episodes, until it is decided which earns more, or the episodes are used up."
     parser = Parser("compare", about)
     add = parser.add_argument
-    add("runs", nargs=2, metavar="RUN", help="a run's directory, or one of its checkpoints; both of one environment")
+    add("runs", nargs=2, metavar="RUN", help="a run's directory, one of its checkpoints, or a policy's folder; both of one environment")
     add("--episodes", type=int, default=EPISODES, metavar="N", help=f"at most so many per training seed; default: {EPISODES}")
     add(
         "--bounds", nargs=2, type=float, metavar=("LO", "HI"),
@@ -38,17 +38,18 @@ def main(words: list[str]) -> int:
     from marlstone.rollout.placement import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.api.finding import find_policies, reopened
-    from marlstone.runs.directory import one_line
+    from marlstone.api.finding import find_sides
+    from marlstone.evaluation.paired.players import home
+    from marlstone.runs.directory import CONFIG, RunDirectory, one_line
 
-    found = [find_policies(where) for where in flags.runs]
     changes = ({} if flags.acting is None else {"acting": flags.acting}) | metrics(flags.metric)
-    opened = [reopened(run, changes, flags.env) for run, _ in found]
-    sides = [(config, checkpoint) for (config, _), (_, checkpoint) in zip(opened, found, strict=True)]
+    sides, changed = find_sides(flags.runs, changes, flags.env)
     tell = lambda line: print(f"compare: {line}", file=sys.stderr, flush=True)
     record = comparison()(*sides, flags.episodes, flags.bounds, budget, tell)
-    record["changed_files"] = [f"{run.path}: {file}" for (run, _), (_, changed) in zip(found, opened, strict=True) for file in changed]
-    found[0][0].write("comparison.json", one_line(record) + "\n")
+    record["changed_files"] = changed
+    where = home(sides[0][1])
+    if (where / CONFIG).is_file():  # a policy's folder keeps nothing but the policy
+        RunDirectory.open(where).write("comparison.json", one_line(record) + "\n")
     if flags.json:
         print(one_line(record))
         return 0

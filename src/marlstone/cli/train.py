@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marlstone.cli.arguments import Parser, choices, metrics, settings
@@ -105,18 +104,16 @@ def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunCo
 
 def _begun(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint | None]":
     """A new run, and the checkpoint its parameters come from, if any."""
-    from marlstone.api.finding import find, new_path
+    from marlstone.api.finding import find
+    from marlstone.api.training import new_run
     from marlstone.config import load
-    from marlstone.config.paths import files_of, recorded
-    from marlstone.runs.directory import RunDirectory
 
     file, initial = flags.config, None
     if flags.origin is not None:
         source, initial = find(flags.origin)
         file = source.config if file is None else file
     config = load(file, changes)
-    where = Path(config.out or new_path("runs", config.env))
-    return config, RunDirectory.create(where, recorded(config, where), files_of(config, where)), initial
+    return config, new_run(config), initial
 
 
 def _warn_of_changes(run: "RunDirectory") -> None:
@@ -146,52 +143,20 @@ def main(words: list[str]) -> int:
         _warn_of_changes(run)
     else:
         config, run, initial = _begun(flags, changes)
-    from marlstone.training.session import concluded
-
-    code = 0
-
-    def trained() -> dict[str, Any]:
-        nonlocal code
-        record, code = _train(config, run, resume, initial)
-        return record
-
-    record = concluded(config, run, trained, resume, changed)
-    return _conclude(record, run, flags.json, code)
-
-
-def _train(config: "RunConfig", run: "RunDirectory", resume: Any, initial: Any) -> tuple[dict[str, Any], int]:
-    """The record, and the exit code of the signal that stopped it, if one did."""
     from marlstone.api.display import Display
+    from marlstone.api.training import trained
     from marlstone.cli.interrupt import orderly
-    from marlstone.training.session import never_ended, notes
 
-    checks = None if config.evaluate.every is None else checking(config, run, 0 if resume is None else resume.step)
-    more = {} if checks is None else {"watch": checks.watch}
-    waiting = notes(config)
     with orderly() as stop, Display() as display:
-
-        def report(progress: Any) -> None:
-            while waiting and progress.phase != "starting":  # it was not refused
-                print(f"note: {waiting.pop(0)}", file=sys.stderr, flush=True)
-            display(progress)
-
-        record = runtime(config)(config, run, resume=resume, initial=initial, progress=report, stop=stop, **more)
-    if not record.get("stopped") and (text := never_ended(record)):
-        print(f"warning: {text}", file=sys.stderr)
-    code = stop.code if record.get("stopped") and stop() else 0
-    return record if checks is None else {**record, "alerts": checks.alerts}, code
-
-
-def checking(config: "RunConfig", run: "RunDirectory", since: int) -> Any:
-    """The checks of a run that is checked while it trains, imported late."""
-    from marlstone.evaluation.checks import Checks
-
-    return Checks(config, run, since, lambda text: print(text, file=sys.stderr, flush=True))
+        record = trained(
+            config, run, resume=resume, initial=initial, changed=changed, progress=display, stop=stop, train=runtime(config)
+        )  # fmt: skip
+    return _conclude(record, run, flags.json, stop.code if record.get("stopped") and stop() else 0)
 
 
 def runtime(config: "RunConfig") -> Callable[..., dict[str, Any]]:
     """The training loop, or the supervisor of the processes that run it; imported late: it brings JAX."""
-    from marlstone.api.runs import backend
+    from marlstone.api.training import backend
 
     return backend(config)
 

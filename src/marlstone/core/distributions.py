@@ -229,7 +229,8 @@ class MultiDiscrete:
     def mixed(self, head: Array, legal: Array | None, epsilon: Array, default: Any = None) -> Array:
         """The head that explores in every choice by itself, as `Discrete.mixed`."""
         xp = head.__array_namespace__()
-        of = lambda i: default if default is None or np.ndim(default) == 0 else np.asarray(default)[..., i]
+        each = None if default is None else np.broadcast_to(np.asarray(default), (len(self.sizes),))  # one number stands for all choices
+        of = lambda i: None if each is None else each[i]
         return xp.concat([d.mixed(head[..., s], ok, epsilon, of(i)) for i, d, s, ok in self._each(legal)], axis=-1)
 
     def encode(self, action: Array) -> Array:

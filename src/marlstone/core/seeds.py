@@ -40,7 +40,7 @@ def purpose_of(first: int) -> Purpose:
 
 
 def component_key(seed: "int | jax.Array", component: Component) -> "jax.Array":
-    """The typed key of one component of one seed; `seed` may be traced, so seeds vmap.
+    """The typed key of one component of one seed; `seed` may be traced, so seeds vmap, and may be the key made of it.
 
     A component is folded in by the CRC of its name, so that adding one later moves no other's stream.
     """
@@ -48,5 +48,6 @@ def component_key(seed: "int | jax.Array", component: Component) -> "jax.Array":
 
     if component not in get_args(Component):
         raise UserError(f"no component {component!r}: {suggest(str(component), get_args(Component))}")
-    base: Any = jax.random.key(seed)
+    keyed = isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
+    base: Any = seed if keyed else jax.random.key(seed)
     return jax.random.fold_in(base, zlib.crc32(component.encode()))

@@ -45,7 +45,7 @@ def _checked(action: Any, space: gs.Space, agent: str, where: str) -> Recorded:
         f"{where}: default_actions[{agent!r}] is {action!r}: give one action of its space, {' '.join(str(space).split())}"
     )
     try:
-        out = _recorded(space, action)
+        out = recorded_action(space, action)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise wrong from error
     if out is None:
@@ -53,8 +53,9 @@ def _checked(action: Any, space: gs.Space, agent: str, where: str) -> Recorded:
     return out
 
 
-def _recorded(space: gs.Space, action: Any) -> Any:
-    """The inverse of what an actuator does (`spaces.make_actuator`); None where the space does not hold the action."""
+def recorded_action(space: gs.Space, action: Any) -> Recorded | None:
+    """An action as networks record it: the inverse of what an actuator does (`spaces.make_actuator`); None where the space does not hold
+    it."""
     match space:
         case gs.Discrete():
             x = np.asarray(action)
@@ -79,8 +80,9 @@ def _recorded(space: gs.Space, action: Any) -> Any:
             keys: Sequence[Any] = list(space.spaces) if isinstance(space, gs.Dict) else range(len(space.spaces))
             if len(action) != len(keys):
                 return None
-            parts = [_recorded(space.spaces[k], action[k]) for k in keys]
-            return None if any(p is None for p in parts) else tuple(x for p in parts for x in p)
+            parts = [recorded_action(space.spaces[k], action[k]) for k in keys]
+            known = [p for p in parts if p is not None]
+            return tuple(x for p in known for x in p) if len(known) == len(parts) else None
     return None
 
 

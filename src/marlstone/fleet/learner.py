@@ -124,11 +124,17 @@ class Learning:
 
     @cached_property
     def placement(self) -> OneByOne:
+        """Seeds one by one, each on a thread: they wait for their own actors."""
         return OneByOne(len(self.seeds))
 
     @cached_property
     def _about(self) -> dict[str, Any]:
-        return {} if isinstance(self.inner, Fused) or self.actor == "reference" else describe(self.algorithm)
+        if isinstance(self.inner, Fused) or self.actor == "reference":
+            return {}
+        try:
+            return describe(self.algorithm)
+        except ValueError as error:
+            raise ValueError(f"actors of a fleet act in NumPy: {error}: use fleet.actor = 'reference'") from error
 
     # ---- one seed
     def begin(self, i: int) -> State:
@@ -221,6 +227,7 @@ class Learning:
         return replace(trajectories, memory=replace(trajectories.memory, critic=critic, q=q))
 
     def remember(self, i: int, parcels: list[Parcel], memory: Any) -> None:
+        """Keep recurrent critics' memory after these parcels, for each actor's next one."""
         if not self.algorithm.architecture.recurrent_critic():
             return
         memory, at = jax.device_get(memory), 0
@@ -253,6 +260,7 @@ class Learning:
 
     # ---- all seeds
     def start(self) -> State:
+        """The state before the first update, of all seeds."""
         return self.placement.stacked(self.placement.apart(self.begin))
 
     def restored(self, state: State) -> State:
@@ -305,6 +313,7 @@ class Learning:
         return None
 
     def faults(self, state: State) -> list[dict[str, int]]:
+        """Faults that actors have met so far, by name, per seed."""
         return [dict(x) for x in self.met]
 
     @cached_property
@@ -327,6 +336,7 @@ class Learning:
         return {}
 
     def notes(self) -> list[dict[str, str]]:
+        """What is known of the latest fault of each name, per seed."""
         return [dict(x) for x in self.words]
 
     # ---- judging
@@ -346,13 +356,16 @@ class Learning:
         return lambda policies, *more, **named: play(self.inner.placement.pad(policies), *more, **named)
 
     def under_each(self, state: State, episodes: int, faults: Sequence[Fault], act: Act = "mode") -> Iterator[Episodes]:
+        """As `Player.under_each`, by the backend that judges."""
         self.page.doing("evaluating")
         return self.inner.under_each(self._for_inner(state), episodes, faults, act)
 
     def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Learning":
+        """As `Player.elsewhere`: only what judges is moved."""
         return replace(self, inner=self.inner.elsewhere(name, options))
 
     def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Trajectory]]:
+        """As `Player.player`, by the backend that judges."""
         play = self.inner.player(episodes, act)
         return lambda state, nth=0: play(self._for_inner(state), nth)
 
@@ -365,4 +378,5 @@ class Learning:
         return replace(inner.limit(flops), overlapped=True, is_estimate=True)
 
     def close(self) -> None:
+        """End the processes of the backend that judges; actors are the supervisor's."""
         self.inner.close()

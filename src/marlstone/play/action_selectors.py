@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import replace
-from marlstone.core.types import Spec, Step
+from marlstone.core.types import Step
 
 Array = Any
 Actions = tuple[Array, ...]
@@ -22,35 +22,27 @@ class Decider(Protocol):
     """What whole episodes are played by. Pure: memory goes in and comes out. `algorithm` says whose actions they are."""
 
     @property
-    def algorithm(self) -> Algorithm: ...
+    def algorithm(self) -> Algorithm:
+        """Whose actions these are: their spaces and groups."""
+
     def memory(self, b: int) -> Any:
-        """What is remembered before an episode of each of `b` environments; rows with `first` begin anew."""
+        """What is remembered before an episode of each of `b` environments; steps with `first` begin anew."""
 
     def decide(self, policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> tuple[Actions, Any]:
         """Actions of one step of `b` environments, in recorded form, and memory after it. `temperature`: of sampling, 0 for the mode."""
 
 
 class Telling(Decider, Protocol):
-    """A decider that has something to say of what it did."""
+    """A decider that counts something of what it did, such as decisions taken by a fallback."""
 
     def told(self, memory: Any) -> dict[str, Array]:
-        """Of the row just decided, by the memory after it: name -> `[b]`. Evaluations sum these over each episode."""
+        """Counts of the step just decided, by the memory after it: name -> `[b]`. Evaluations sum these over each episode."""
 
 
 def told(decider: Decider, memory: Any) -> dict[str, Array]:
-    """What a decider tells of the row it just decided; nothing, if it has nothing to tell."""
-    said: dict[str, Array] = decider.told(memory) if hasattr(decider, "told") else {}
-    return said
-
-
-def chosen(spec: Spec, which: Array, there: Actions, elsewhere: Actions) -> Actions:
-    """Recorded actions: `there` of the agents for whom `which [... n]` holds, `elsewhere` of the others."""
-    start, out = 0, []
-    for g, a, b in zip(spec.groups, there, elsewhere, strict=True):
-        mine = which[..., start : start + g.count]
-        start += g.count
-        out.append(jnp.where(mine.reshape(*mine.shape, *(1,) * (a.ndim - mine.ndim)), a, b))
-    return tuple(out)
+    """A decider's counts of the step it just decided; empty for a decider that has none."""
+    counts: dict[str, Array] = decider.told(memory) if hasattr(decider, "told") else {}
+    return counts
 
 
 def deployed(policy: Policy) -> Policy:
@@ -65,9 +57,11 @@ class Alone:
     algorithm: Algorithm
 
     def memory(self, b: int) -> Any:
+        """Recurrent state before an episode."""
         return self.algorithm.memory(b)
 
     def decide(self, policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> tuple[Actions, Any]:
+        """Sampled at `temperature`, 0 for the mode, without exploration."""
         heads, memory = self.algorithm.heads(deployed(policy), step, memory)
         noise = tuple(temperature * z for z in _noise(self.algorithm, step, key))
         return self.algorithm.sample(heads, step.legal, noise), memory
@@ -80,9 +74,11 @@ class Chance:
     algorithm: Algorithm
 
     def memory(self, b: int) -> Any:
+        """Chance remembers nothing."""
         return ()
 
     def decide(self, policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> tuple[Actions, Any]:
+        """A sample at temperature 1, whatever `temperature` is: chance has no mode."""
         b = step.first.shape
         heads = tuple(jnp.zeros((*b, g.count, g.space.head)) for g in self.algorithm.spec.groups)
         return self.algorithm.sample(heads, step.legal, _noise(self.algorithm, step, key)), memory

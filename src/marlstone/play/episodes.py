@@ -56,38 +56,38 @@ def acting_by(algorithm: Algorithm, act: Act | None) -> Callable[..., Any]:
 
 def joined(piece: Callable[[int, Any], tuple[Any, Trajectory]], begin: Any, pieces: int, act: Act | None) -> Trajectory:
     """Trajectories `[b t ...]` of whole first episodes from `piece(k, carry) -> carry, trajectories`, pieces that follow each other, until
-    everyone has ended one. All rows but those of each environment's first whole episode are made resets, which nobody counts. Made longer
-    to 1, 2, 4 ... pieces' rows, so that programs over them compile few times; log-probs of modes are 0."""
+    everyone has ended one. All steps but those of each environment's first whole episode are made resets, which nobody counts. Made longer
+    to 1, 2, 4 ... pieces' steps, so that programs over them compile few times; log-probs of modes are 0."""
     carry, ended, parts = begin, np.array(False), list[Trajectory]()
     while len(parts) < pieces and not np.all(ended):
         carry, part = piece(len(parts), carry)
         parts.append(part)
         step = part.step
         ended = ended | (step.last[:, 1:] & ~step.first[:, 1:]).any(1)
-    rows = lambda xs: np.concatenate([np.asarray(x)[:, :-1] for x in xs[:-1]] + [np.asarray(xs[-1])], 1)
-    step = jax.tree.map(lambda *xs: rows(xs), *(p.step for p in parts))
+    whole = lambda xs: np.concatenate([np.asarray(x)[:, :-1] for x in xs[:-1]] + [np.asarray(xs[-1])], 1)
+    step = jax.tree.map(lambda *xs: whole(xs), *(p.step for p in parts))
     action, logp = jax.tree.map(lambda *xs: np.concatenate(xs, 1), *((p.action, p.logp) for p in parts))
     trajectories = Trajectory(step, action, np.zeros_like(logp) if act == "mode" else logp, jax.tree.map(np.asarray, parts[0].memory))
     return _isolated(longer(trajectories, min(pieces, 1 << (len(parts) - 1).bit_length()) * parts[0].logp.shape[1]))
 
 
-def longer(trajectories: Trajectory, rows: int) -> Trajectory:
-    """The same whole episodes with `rows` rows: resets behind them, or fewer of those."""
+def longer(trajectories: Trajectory, steps: int) -> Trajectory:
+    """The same whole episodes with `steps` steps: resets behind them, or fewer of those."""
 
-    def fit(x: Array, rows: int) -> np.ndarray:
-        more = max(0, rows - x.shape[1])
-        return np.pad(x, [(0, 0), (0, more), *[(0, 0)] * (x.ndim - 2)], "edge")[:, :rows]
+    def fit(x: Array, steps: int) -> np.ndarray:
+        more = max(0, steps - x.shape[1])
+        return np.pad(x, [(0, 0), (0, more), *[(0, 0)] * (x.ndim - 2)], "edge")[:, :steps]
 
-    step = jax.tree.map(lambda x: fit(x, rows + 1), trajectories.step)
-    action, logp = jax.tree.map(lambda x: fit(x, rows), (trajectories.action, trajectories.logp))
-    beyond = np.arange(rows + 1) >= trajectories.step.first.shape[1]
+    step = jax.tree.map(lambda x: fit(x, steps + 1), trajectories.step)
+    action, logp = jax.tree.map(lambda x: fit(x, steps), (trajectories.action, trajectories.logp))
+    beyond = np.arange(steps + 1) >= trajectories.step.first.shape[1]
     return Trajectory(replace(step, first=step.first | beyond, last=step.last & ~beyond), action, logp, trajectories.memory)
 
 
 def together(parts: Sequence[Trajectory]) -> Trajectory:
-    """Batches of whole episodes as one, `[b1 + b2 ... t ...]`, with the rows of the longest."""
-    rows = max(p.logp.shape[1] for p in parts)
-    return jax.tree.map(lambda *xs: np.concatenate(xs), *(longer(p, rows) for p in parts))
+    """Batches of whole episodes as one, `[b1 + b2 ... t ...]`, with the steps of the longest."""
+    steps = max(p.logp.shape[1] for p in parts)
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *(longer(p, steps) for p in parts))
 
 
 def _isolated(trajectories: Trajectory) -> Trajectory:
@@ -97,8 +97,8 @@ def _isolated(trajectories: Trajectory) -> Trajectory:
     b, t = step.first.shape
     begin, end = np.zeros(b, int), np.full(b, t - 1)
     begin[env], end[env] = whole.begin[which], whole.end[which]
-    rows = np.arange(t)
-    outside = (rows <= begin[:, None]) | (rows > end[:, None])
+    at = np.arange(t)
+    outside = (at <= begin[:, None]) | (at > end[:, None])
     first = np.where(outside, True, step.first)
     first[:, 0] = np.where(begin == 0, step.first[:, 0], True)
     return replace(trajectories, step=replace(step, first=first, last=step.last & ~outside))
@@ -106,19 +106,19 @@ def _isolated(trajectories: Trajectory) -> Trajectory:
 
 def scorer(algorithm: Algorithm) -> Callable[[Any, Trajectory], np.ndarray]:
     """`Algorithm.contribution` of batches of trajectories on the host, `[b t n]` of the team's agents, compiled once per shape."""
-    said = jax.jit(algorithm.contribution, compiler_options=supported(FAST_COMPILE))
-    return lambda train, trajectories: np.asarray(said(replace(train, opt=None, replay=None), trajectories))
+    contribution = jax.jit(algorithm.contribution, compiler_options=supported(FAST_COMPILE))
+    return lambda train, trajectories: np.asarray(contribution(replace(train, opt=None, replay=None), trajectories))
 
 
 def recorder(runtime: Player, episodes: int) -> Callable[[Store, int, Any], None]:
     """`record(store, step, state)` plays `episodes` of every seed as it stands and logs them with what credit says of every agent."""
-    play, said, spec = runtime.player(episodes), scorer(runtime.algorithm), runtime.algorithm.spec
+    play, contribution, spec = runtime.player(episodes), scorer(runtime.algorithm), runtime.algorithm.spec
 
     def record(store: Store, step: int, state: Any) -> None:
         train = runtime.placement.trim(replace(state.train, opt=None, replay=None))
         for i, (seed, trajectories) in enumerate(zip(runtime.seeds, play(state), strict=True)):
             mine = jax.tree.map(lambda x: x[i], train)  # noqa: B023
-            whole: WholeEpisodes = whole_episodes(trajectories.step, said(mine, trajectories), spec.metrics)
+            whole: WholeEpisodes = whole_episodes(trajectories.step, contribution(mine, trajectories), spec.metrics)
             store.log(step, seed, whole, spec.agents)
 
     return record

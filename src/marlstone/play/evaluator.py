@@ -24,7 +24,7 @@ REPLAYS = 10  # times in a row that an episode may break off before it is given 
 class Episodes:
     """One episode of each of `e` environments, undiscounted: `team_return [e]`, `agent_return [e n]`, `length [e]`,
     true `metrics` `[e]`, whether it `ended [e]` (what has not is given up, and left out of every figure), how often it `broke [e]` off
-    and was replayed, and sums of what its decider `told` of its steps, `[e]` each."""
+    and was replayed, and sums of what its decider counted (`told`) of its steps, `[e]` each."""
 
     team_return: Array
     agent_return: Array
@@ -45,7 +45,7 @@ class Episodes:
 
 
 def init_episodes(e: int, n: int, metrics: dict[str, Metric], telling: Mapping[str, Any] | None = None) -> Episodes:
-    """`telling`: what the decider tells of a row, by name."""
+    """`telling`: what the decider counts of a step, by name."""
     none = lambda names: {k: jnp.zeros(e) for k in names}
     return Episodes(
         jnp.zeros(e), jnp.zeros((e, n)), jnp.zeros(e), none(metrics), jnp.zeros(e, bool), jnp.zeros(e, jnp.int32), none(telling or {})
@@ -62,22 +62,24 @@ def longest(spec: Spec, most: int | None) -> int:
     return most or max(LONGEST, 2 * (spec.horizon or 0))
 
 
-def add(so_far: Episodes, row: Step, declared: dict[str, Metric], said: Mapping[str, Array] | None = None) -> Episodes:
-    """Count a row `[e ...]` for the episodes still going; one that broke off (a reset row before an end) is begun again. `said`: what the
-    decider told of the actions before this row."""
+def add(so_far: Episodes, step: Step, declared: dict[str, Metric], counts: Mapping[str, Array] | None = None) -> Episodes:
+    """Count a step `[e ...]` for the episodes still going; one that broke off (a reset before an end) is begun again.
+
+    Args: `counts`: the decider's, of the actions before this step.
+    """
     going = ~over(so_far)
     each = lambda mask, x: mask.reshape(-1, *(1,) * (x.ndim - 1))
-    plus = lambda old, new: jnp.where(each(going & row.first, new), 0, old + jnp.where(each(going, new), new, 0))
-    latest = lambda k: jnp.where(going, row.metrics[k], so_far.metrics[k])
-    keep = lambda k: latest(k) if declared[k].reduce == "last" else plus(so_far.metrics[k], row.metrics[k])
+    plus = lambda old, new: jnp.where(each(going & step.first, new), 0, old + jnp.where(each(going, new), new, 0))
+    latest = lambda k: jnp.where(going, step.metrics[k], so_far.metrics[k])
+    keep = lambda k: latest(k) if declared[k].reduce == "last" else plus(so_far.metrics[k], step.metrics[k])
     return Episodes(
-        plus(so_far.team_return, row.team_reward),
-        plus(so_far.agent_return, row.reward),
+        plus(so_far.team_return, step.team_reward),
+        plus(so_far.agent_return, step.reward),
         plus(so_far.length, jnp.ones_like(so_far.length)),
         {k: keep(k) for k in declared},
-        so_far.ended | (going & row.last & ~row.first),
-        so_far.broke + (going & row.first),
-        {k: plus(so_far.told[k], jnp.asarray(v, jnp.float32)) for k, v in (said or {}).items()},
+        so_far.ended | (going & step.last & ~step.first),
+        so_far.broke + (going & step.first),
+        {k: plus(so_far.told[k], jnp.asarray(v, jnp.float32)) for k, v in (counts or {}).items()},
     )
 
 
@@ -102,8 +104,8 @@ def play(
     def tick(carry: tuple[Array, RolloutState, Episodes]) -> tuple[Array, RolloutState, Episodes]:
         i, now, so_far = carry
         action, memory = decider.decide(policy, now.step, now.memory, jax.random.fold_in(k2, i), temperature)
-        state, row = env.step(now.env, decider.algorithm.emit(action), jax.random.split(jax.random.fold_in(k3, i), b))
-        return i + 1, RolloutState(state, row, memory), add(so_far, row, metrics, told(decider, memory))
+        state, step = env.step(now.env, decider.algorithm.emit(action), jax.random.split(jax.random.fold_in(k3, i), b))
+        return i + 1, RolloutState(state, step, memory), add(so_far, step, metrics, told(decider, memory))
 
     going = lambda carry: (carry[0] < limit) & ~over(carry[2]).all()
     _, now, played = lax.while_loop(going, tick, begin)

@@ -14,16 +14,16 @@ from marlstone.envs.faults.link import chain_begins, chain_goes_on
 from marlstone.play.action_selectors import Actions, Chance, Decider
 
 Array = Any
-STREAM = 7919  # folded into a row's key, apart from what the policy draws
+STREAM = 7919  # folded into a step's key, apart from what the policy draws
 
 
 @dataclass(frozen=True)
 class Late:
-    """`inner`, whose answer for an agent on a row does not come in time with probability `rate`; then acts `fallback`.
+    """`inner`, whose answer for an agent at a step does not come in time with probability `rate`; then acts `fallback`.
 
-    `default`: the declared default; `last`: what the agent did on the row before (the default on an episode's first); `random`: any legal
+    `default`: the declared default; `last`: what the agent did at the step before (the default on an episode's first); `random`: any legal
     action. One that is illegal is replaced by the default, or the first legal action. `bursts` above 1: answers stay away together, for
-    that many rows on average (a Gilbert-Elliott chain whose long-run rate is `rate`). A recurrent policy's memory goes on: its answer is
+    that many steps on average (a Gilbert-Elliott chain whose long-run rate is `rate`). A recurrent policy's memory goes on: its answer is
     late, not lost. Managers' orders are in time.
     """
 
@@ -37,10 +37,11 @@ class Late:
         check_choice(self, fallback=("default", "last", "random"))
         if self.bursts > 1 and self.rate > self.bursts / (1 + self.bursts):
             most = self.bursts / (1 + self.bursts)
-            raise UserError(f"rate is {self.rate} with bursts of {self.bursts:g} rows: give at most {most:g}, or longer bursts")
+            raise UserError(f"rate is {self.rate} with bursts of {self.bursts:g} steps: give at most {most:g}, or longer bursts")
 
     @property
     def algorithm(self) -> Algorithm:
+        """That of the inner decider."""
         return self.inner.algorithm
 
     @property
@@ -56,10 +57,11 @@ class Late:
         return tuple(g.default_like(jnp.zeros(x.shape, x.dtype)) for g, x in zip(groups, blank, strict=True))
 
     def memory(self, b: int) -> Any:
-        """The inner decider's, what was done on the row before, and whose answers stay away: nobody's yet."""
+        """The inner decider's, what was done at the step before, and whose answers stay away: nobody's yet."""
         return self.inner.memory(b), self._default(b), jnp.zeros((b, self.algorithm.spec.n), bool)
 
     def decide(self, policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> tuple[Actions, Any]:
+        """The inner decider's actions, and the fallback's of agents whose inference is late."""
         inner, last, away = memory
         action, inner = self.inner.decide(policy, step, inner, key, temperature)
         k1, k2, k3 = jax.random.split(jax.random.fold_in(key, STREAM), 3)

@@ -10,7 +10,8 @@ from marlstone.algorithm import Algorithm
 from marlstone.core.errors import UserError
 from marlstone.core.records import record
 from marlstone.core.types import Spec, Step
-from marlstone.play.action_selectors import Actions, Decider, chosen
+from marlstone.play.action_selectors import Actions, Decider
+from marlstone.policy.gate import chosen
 
 Array = Any
 SPLITS = 4  # ways to split a team, at most
@@ -55,12 +56,15 @@ class Mixed:
 
     @property
     def algorithm(self) -> Algorithm:
+        """That of the inner decider."""
         return self.inner.algorithm
 
     def memory(self, b: int) -> Any:
+        """Of both policies, each as if it played alone."""
         return self.inner.memory(b), self.inner.memory(b)
 
     def decide(self, policy: Two, step: Step, memory: Any, key: Array, temperature: Array) -> tuple[Actions, Any]:
+        """Both policies' actions, put together as each environment's split says."""
         first, m1 = self.inner.decide(policy.first, step, memory[0], key, temperature)
         second, m2 = self.inner.decide(policy.second, step, memory[1], key, temperature)
         which = jnp.asarray(np.array(self.ways)[np.arange(step.first.shape[0]) % len(self.ways)])

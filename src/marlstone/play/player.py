@@ -39,7 +39,7 @@ class Player(Protocol):
 
     @property
     def wiring(self) -> Mapping[str, Any] | None:
-        """How the environment's dictionaries by agent become rows (`envs.grouping`), as plain JSON; None: it gives rows itself."""
+        """How the environment's dictionaries by agent become groups (`envs.grouping`), as plain JSON; None: it gives groups itself."""
 
     def evaluate(
         self, state: State | None, episodes: int, act: Act = "mode", *,

@@ -1,4 +1,6 @@
-"""A policy's forward in NumPy, for processes that never import JAX: fleet actors, and whoever loads a policy artifact.
+"""A policy's forward without the algorithm that trained it: in NumPy, for processes that never import JAX, or on JAX's arrays.
+
+Fleet actors run it, and whoever loads a policy artifact: one description and one order of weights serve both.
 
 What acts is described once, as plain JSON; its weights follow as a flat list of arrays, as often as there are new ones.
 The forward is training's own (`architectures.acting`): layers ask their arrays for the namespace.
@@ -34,27 +36,29 @@ if TYPE_CHECKING:
     from marlstone.algorithm import Algorithm, Policy
 
 Arrays = tuple[np.ndarray, ...]
+Bound = tuple[Any, Any, Any]
+"""Networks and moments by agent, and how far to explore."""
 _BODIES: dict[str, type[Body]] = {"mlp": Mlp, "gru": Gru}
 _ENCODERS: dict[str, type[Encoder]] = {"image": Image, "vector": Vector}
 _RECORDS: dict[str, Any] = {c.__name__: c for c in (Network, FuseParameters, Dense, GruParameters, ObservationNormalizer, Moments, Memory)}
-REMEDY = "use fleet.actor = 'reference'"
 OWN = "own:"  # before the class name of a user's part
 
 
 # ---- the learner's side
 def describe(algorithm: "Algorithm") -> dict[str, Any]:
-    """What `FastActor` must know of a combination, as plain JSON. Raises ValueError naming the part that NumPy cannot run."""
+    """What `FastActor` must know of a combination, as plain JSON. Raises ValueError naming the part that NumPy cannot run, without a
+    remedy: fleets have another one than policy artifacts."""
     import jax
 
     architecture, actors = algorithm.architecture, algorithm.architecture.actors(algorithm.spec)
     if type(architecture).policy is not Architecture.policy:
-        raise ValueError(f"{type(architecture).__name__} has a `policy` of its own, which actors without JAX cannot run: {REMEDY}")
+        raise ValueError(f"{type(architecture).__name__} has a `policy` of its own, which NumPy cannot run")
     for a in actors:
         for part in (a.body, a.fuse, *a.fuse.encoders.values()):
             if type(part) is not Fuse and not runs_in_numpy(part):
                 raise ValueError(
-                    f"group {a.fuse.group.name!r}: {type(part).__name__} does not say that it runs in NumPy (`numpy = True`), so actors "
-                    f"without JAX cannot run it: {REMEDY}"
+                    f"group {a.fuse.group.name!r}: {type(part).__name__} does not say that it runs in NumPy (`numpy = True`), so "
+                    "that NumPy cannot run it"
                 )
     policy = jax.eval_shape(lambda key: algorithm.init(key, None).policy, jax.random.key(0))
     return {
@@ -104,24 +108,28 @@ class FastActor:
         self._owners = [owner_index(a.fuse.owners) for a in actors]
         apart = lambda a: replace(a, fuse=replace(a.fuse, owners=tuple(range(a.fuse.group.count))))
         self._actors = tuple(a if own is None else apart(a) for a, own in zip(actors, self._owners, strict=True))
-        self._policy: tuple[Any, Any, np.ndarray] | None = None
+        self._bound: Bound | None = None
 
     def load(self, arrays: list[np.ndarray]) -> None:
         """Act by these weights from now on. They are copied. Raises ValueError for the first that does not fit, and keeps the old."""
+        self._bound = self.bind(arrays)
+
+    def bind(self, arrays: Sequence[Any], copy: Callable[[Any], Any] = lambda x: np.array(x, order="C")) -> Bound:
+        """These weights as `heads` and `act` take them. `copy`: how each array is kept; `jax.numpy.asarray`, and they act in JAX."""
         left = iter(arrays)
 
-        def take(name: str, like: np.ndarray) -> np.ndarray:
+        def take(name: str, like: np.ndarray) -> Any:
             x = next(left, None)
             if x is None:
                 raise ValueError(f"{len(arrays)} arrays came, none of them {name!r}: send what `weights` gives")
             if x.shape != like.shape or x.dtype != like.dtype:
                 raise ValueError(f"weights {name!r} came as {x.dtype}{list(x.shape)}: this policy takes {like.dtype}{list(like.shape)}")
-            return np.array(x, order="C")
+            return copy(x)
 
         policy = _each(self._like, take)
         if extra := len(list(left)):
             raise ValueError(f"{len(arrays)} arrays came, {extra} more than this policy has: send what `weights` gives")
-        self._policy = self._looked_up(policy["actor"]), self._looked_up(policy["seen"].obs), policy["explore"]
+        return self._looked_up(policy["actor"]), self._looked_up(policy["seen"].obs), policy["explore"]
 
     def _looked_up(self, groups: tuple[Any, ...]) -> tuple[Any, ...]:
         """Parameters by agent, done once instead of in every act."""
@@ -135,28 +143,31 @@ class FastActor:
         """Sampling noise for every group, `[*shape n_g ...]`, distributed as `core.distributions.noise_of` draws it."""
         return tuple(g.space.noise(rng, (*shape, g.count)) for g in self.spec.groups)
 
-    def act(self, step: Step, memory: Memory, noise: Arrays) -> tuple[Arrays, Arrays, Arrays, Memory]:
-        """One row of `b` environments: actions as recorded and as environments take them, the heads they came from, memory after."""
-        heads, memory = self.heads(step, memory)
-        rows = list(zip(self.spec.groups, heads, step.legal, noise, strict=True))
-        action = tuple(g.space.sample(h, ok, z) for g, h, ok, z in rows)
+    def act(self, step: Step, memory: Memory, noise: Arrays, bound: Bound | None = None) -> tuple[Arrays, Arrays, Arrays, Memory]:
+        """One step of `b` environments: actions as recorded and as environments take them, the heads they came from, memory after.
+
+        Args: `noise`: what is sampled by, 0 for the mode; `bound`: other weights than the loaded ones, as `bind` gives them.
+        """
+        heads, memory = self.heads(step, memory, bound)
+        parts = list(zip(self.spec.groups, heads, step.legal, noise, strict=True))
+        action = tuple(g.space.sample(h, ok, z) for g, h, ok, z in parts)
         emitted = tuple(g.space.emit(a) for g, a in zip(self.spec.groups, action, strict=True))
         return action, emitted, heads, memory
 
     def log_prob(self, heads: Arrays, legal: tuple[np.ndarray | None, ...], action: Arrays) -> np.ndarray:
-        """`[... n]` of recorded actions, for one row or many."""
+        """`[... n]` of recorded actions, for one step or many."""
         return log_prob(self.spec, heads, legal, action)
 
-    def heads(self, step: Step, memory: Memory) -> tuple[Arrays, Memory]:
-        """What the policy says, ready to sample from, as `Algorithm.heads` does."""
-        if self._policy is None:
+    def heads(self, step: Step, memory: Memory, bound: Bound | None = None) -> tuple[Arrays, Memory]:
+        """The policy's outputs, ready to sample from, as `Algorithm.heads` gives them. Raises ValueError before there are weights."""
+        if (bound := bound or self._bound) is None:
             raise ValueError("FastActor has no weights yet: call load first")
-        actor, seen, explore = self._policy
+        actor, seen, explore = bound
         with np.errstate(over="ignore"):  # a gate's exponential may be infinite: the gate is then 0
             heads, _, after = policy_forward(self._actors, actor, seen, step, memory.actor)
         if self._exploring is not None:
-            rows = zip(self.spec.groups, heads, step.legal, strict=True)
-            heads = tuple(exploration_head(self._exploring, g.space, h, ok, explore, g.default) for g, h, ok in rows)
+            parts = zip(self.spec.groups, heads, step.legal, strict=True)
+            heads = tuple(exploration_head(self._exploring, g.space, h, ok, explore, g.default) for g, h, ok in parts)
         return heads, replace(memory, actor=after)
 
 

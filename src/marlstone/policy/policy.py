@@ -1,10 +1,11 @@
 """One team's policy as it is deployed: a folder that acts on what its environment gives, without JAX and without the environment.
 
-    policy.json            what it is: agents, spaces, networks, how it acts, where it came from
-    weights.safetensors    the networks' arrays, and the moments that normalize observations
+    policy.json            what it is: agents, spaces, networks, how it acts, its fallback and its gate, where it came from
+    weights.safetensors    the networks' arrays, the moments that normalize observations, the gate's arrays
 
 Decisions are training's own: the same forward (`architectures.acting`), the same arrangement of observations (`envs.grouping`), the same
-managers (`envs.managed`). Only `rng` differs: sampling draws from NumPy's generator, as distributed as in JAX.
+managers (`envs.managed`), the same gate (`policy.gate`). Only `rng` differs: sampling draws from NumPy's generator, as distributed as in
+JAX.
 """
 
 import hashlib
@@ -13,50 +14,54 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from marlstone.core.acting import Act, temperature
-from marlstone.core.distributions import Box, Discrete, MultiDiscrete
-from marlstone.core.errors import UserError
+from marlstone.core.errors import UserError, suggest
 from marlstone.core.records import replace
-from marlstone.core.types import Group, Spec, Step
+from marlstone.core.types import Spec
 from marlstone.envs.grouping import Arrangement, arrangement_from_json
 from marlstone.envs.managed import GOAL, Layout, Managers
-from marlstone.envs.spaces import LISTED, MASKS, masks_in
+from marlstone.policy.deployed import Deployed, PolicyMemory, PureActing, observed
+from marlstone.policy.dictionaries import Dictionaries, blank_actions
+from marlstone.policy.gate import Gate, blank
 from marlstone.policy.numpy_actor import OWN, FastActor, describe, own_parts, weights
 
 if TYPE_CHECKING:
     from marlstone.algorithm import Algorithm
     from marlstone.algorithm import Policy as Trained
 
-VERSION = 1
+VERSION, READ = 2, (1, 2)  # version 1 has no fallback and no gate
 DESCRIPTION, WEIGHTS = "policy.json", "weights.safetensors"
-
-
-@dataclass(frozen=True)
-class PolicyMemory:
-    """What a policy remembers between two steps of one episode: recurrent state, and the managers' goals and clock."""
-
-    recurrent: Any
-    goals: Any = None
-    clock: Any = None
+NETWORK, GATE = "network", "gate"  # what an array in the weights' file belongs to
+BACKENDS = ("numpy", "jax")
+Backend = Literal["numpy", "jax"]
 
 
 @dataclass(frozen=True)
 class Policy:
     """A frozen team policy.
 
-    Fields: `description`, plain JSON; `arrays`, in the order that `policy.numpy_actor.weights` gives them; `parts`, classes of a user's own
+    Fields: `description`, plain JSON; `arrays`, in the order that `policy.numpy_actor.weights` gives them; `gate`, on what every agent
+    observes, or None; `backend`: whether `act` computes in NumPy or in JAX, with the same decisions; `parts`: classes of a user's own
     bodies and encoders, which the description names and no file holds.
     """
 
     description: Mapping[str, Any]
     arrays: tuple[np.ndarray, ...] = field(repr=False)
+    gate: Gate | None = field(default=None, repr=False)
+    backend: Backend = "numpy"
     parts: tuple[type, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise UserError(f"Policy.backend is {self.backend!r}: {suggest(self.backend, BACKENDS)}")
+        if (self.gate is None) != (self.description.get("gate") is None):
+            raise UserError("Policy.gate and its description do not belong together: attach a gate by Policy.with_gate")
 
     # ---- from a run, to and from a folder
     @classmethod
@@ -82,11 +87,13 @@ class Policy:
             "acting": act,
             "network": dict(network or describe(algorithm)),
             "managers": None if managers is None else asdict(managers),
+            "fallback": None,
+            "gate": None,
             "wiring": None if wiring is None else dict(wiring),
             "source": dict(source or {}),
         }
         frozen = replace(trained, explore=np.zeros_like(np.asarray(trained.explore)))  # deployed: nobody explores
-        made = cls(description, tuple(weights(frozen)), own_parts(algorithm))
+        made = cls(description, tuple(weights(frozen)), parts=own_parts(algorithm))
         _ = made._actor  # what does not fit is refused now
         return made
 
@@ -96,15 +103,18 @@ class Policy:
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise UserError(f"{folder} exists already: name a new or empty folder for the policy")
         folder.mkdir(parents=True, exist_ok=True)
-        data = save({f"{i:04d}": np.asarray(x, order="C") for i, x in enumerate(self.arrays)})
-        described = {**self.description, "weights_sha256": hashlib.sha256(data).hexdigest()}
+        gate = [] if self.gate is None else self.gate.arrays()
+        parts = ((NETWORK, self.arrays), (GATE, gate))
+        data = save({f"{part}/{i:04d}": np.array(x, order="C") for part, xs in parts for i, x in enumerate(xs)})
+        described = {**self.description, "version": VERSION, "weights_sha256": hashlib.sha256(data).hexdigest()}
         (folder / WEIGHTS).write_bytes(data)
         (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, allow_nan=False) + "\n")
         return folder
 
     @classmethod
-    def load(cls, path: str | Path, parts: Sequence[type] = ()) -> "Policy":
-        """Read what `save` wrote. `parts`: the classes of a user's own bodies and encoders in it, since a policy loads no code.
+    def load(cls, path: str | Path, backend: Backend = "numpy", parts: Sequence[type] = ()) -> "Policy":
+        """Read what `save` wrote. `backend`: `jax` computes decisions there, compiled; `numpy` imports no JAX. `parts`: the classes of a
+        user's own bodies and encoders in it, since a policy loads no code.
 
         Raises `UserError` where it is missing, damaged, of a newer version, or has a part that is not among `parts`.
         """
@@ -114,19 +124,79 @@ class Policy:
             data = (folder / WEIGHTS).read_bytes()
         except (OSError, ValueError) as error:
             raise UserError(f"{folder} is no policy that can be read ({error}): name a folder that Policy.save wrote") from error
-        if not isinstance(described, dict) or described.get("version") != VERSION:
+        if not isinstance(described, dict) or described.get("version") not in READ:
             version = described.get("version") if isinstance(described, dict) else None
-            raise UserError(f"{folder} is a policy of version {version}, and {VERSION} is read here: save it with this version")
+            raise UserError(f"{folder} is a policy of version {version}, and up to {VERSION} are read here: update this package")
         if hashlib.sha256(data).hexdigest() != described.pop("weights_sha256", None):
             raise UserError(f"{folder}: {WEIGHTS} is not what {DESCRIPTION} was written with: copy both again")
         try:
             arrays = load(data)
         except SafetensorError as error:
             raise UserError(f"{folder}: {WEIGHTS} cannot be read ({error}): copy it again") from error
-        made = cls(described, tuple(arrays[k] for k in sorted(arrays)), tuple(parts))
+        own = tuple(arrays[k] for k in sorted(arrays) if not k.startswith(f"{GATE}/"))
+        gate = [arrays[k] for k in sorted(arrays) if k.startswith(f"{GATE}/")]
+        made = cls({"fallback": None, "gate": None, **described}, own, Gate.of(gate) if gate else None, backend, tuple(parts))
         if parts or OWN in json.dumps(described["network"]["actors"]):
             _ = made._actor
         return made
+
+    # ---- what acts in its place
+    def with_gate(
+        self,
+        gate: Gate,
+        *,
+        fallback: Literal["default", "ask"] = "default",
+        rate: float | None = None,
+        figures: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The same policy behind a gate: an agent whose observation lies outside does its fallback action instead.
+
+        Args: `gate`: of this policy's training seed (`Run.policy(gated=True)` finds the one that was measured); `fallback`: `ask` also
+        counts a question each time an agent gets outside; `rate`: of familiar episodes that may raise an alarm, as calibrated; `figures`:
+        what was measured, as JSON. Raises `UserError` where the gate is of other observations.
+        """
+        if fallback not in ("default", "ask"):
+            raise UserError(
+                f"Policy.with_gate: fallback is {fallback!r}: give 'default' or 'ask'; an artifact holds no second policy to act"
+            )
+        like = [x.shape for x in blank(self._actor.spec).arrays()]
+        if [x.shape for x in gate.arrays()] != like:
+            raise UserError("Policy.with_gate: this gate is of other observations, or of several seeds: give one seed's own (Gate.of_seed)")
+        told = {"fallback": fallback, "rate": rate, "figures": None if figures is None else dict(figures)}
+        return type(self)({**self.description, "gate": told}, self.arrays, gate, self.backend, self.parts)
+
+    def without_gate(self) -> Self:
+        """The same policy, which acts whatever it is shown."""
+        return type(self)({**self.description, "gate": None}, self.arrays, None, self.backend, self.parts)
+
+    def with_fallback(self, actions: Mapping[str, Any]) -> Self:
+        """The same policy with declared fallback actions, by agent, as its environment takes them; agents left out keep their defaults.
+
+        They replace the policy outside its gate, and are what a server answers when it has no time to ask the policy. Raises `UserError`
+        for an agent that is not there, or an action that is not in its space.
+        """
+        rows = [np.array(x) for x in self._fallback_rows]
+        for agent, action in actions.items():
+            if agent not in self.agents:
+                raise UserError(f"Policy.with_fallback: {agent!r} is no agent of this policy: it acts for {', '.join(self.agents)}")
+            try:
+                flat = self._dictionaries.recorded(agent, action)
+            except (ValueError, TypeError, KeyError, AssertionError) as error:
+                raise UserError(f"Policy.with_fallback, agent {agent!r}: {error}: give an action that its environment takes") from error
+            group, place = next((i, g.agents.index(agent)) for i, g in enumerate(self.spec_without_goals.groups) if agent in g.agents)
+            if rows[group].ndim == 1:
+                rows[group][place] = flat[0]
+            else:
+                rows[group][place, : len(flat)] = flat
+        return type(self)({**self.description, "fallback": [x.tolist() for x in rows]}, self.arrays, self.gate, self.backend, self.parts)
+
+    @cached_property
+    def _fallback_rows(self) -> tuple[np.ndarray, ...]:
+        """Per group of the environment, recorded fallback actions `[n_g ...]`."""
+        blanks = [blank_actions(g) for g in self.spec_without_goals.groups]
+        if (declared := self.description["fallback"]) is not None:
+            return tuple(np.array(x, like.dtype) for x, like in zip(declared, blanks, strict=True))
+        return tuple(g.default_like(x) for g, x in zip(self.spec_without_goals.groups, blanks, strict=True))
 
     # ---- what it is
     @property
@@ -144,6 +214,16 @@ class Policy:
         """Names of the agents, as observations and actions have them."""
         return self.spec.agents
 
+    @property
+    def deployed_spec(self) -> Spec:
+        """The groups that networks and gate know: the environment's, and managers where there are some."""
+        return self._actor.spec
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Where it came from: run, training seed, updates; for people."""
+        return dict(self.description["source"])
+
     @cached_property
     def _actor(self) -> FastActor:
         actor = FastActor(dict(self.description["network"]), self.parts)
@@ -151,8 +231,48 @@ class Policy:
         return actor
 
     @cached_property
+    def _deployed(self) -> Deployed:
+        """What decides, on this policy's backend."""
+        gate, declared, bound = self.gate, self.description["fallback"], self._actor.bind(self.arrays)
+        if self.backend == "jax":
+            import jax
+            import jax.numpy as jnp
+
+            with jax.ensure_compile_time_eval():  # arrays, also where this is first asked for while a program is traced
+                bound = self._actor.bind([jnp.asarray(x) for x in self.arrays], copy=lambda x: x)
+                gate = None if gate is None else jax.tree.map(jnp.asarray, gate)
+        fallback = None
+        if declared is not None:
+            managers = self._actor.spec.groups[len(self.spec_without_goals.groups) :]
+            fallback = (*self._fallback_rows, *(g.default_like(blank_actions(g)) for g in managers))
+        return Deployed(self._actor, bound, self._layout, gate, fallback)
+
+    @cached_property
+    def _decide(self) -> Callable[..., Any]:
+        """`Deployed.act`, compiled where this policy acts in JAX."""
+        if self.backend == "numpy":
+            return self._deployed.act
+        import jax
+
+        compiled = jax.jit(self._deployed.act)
+
+        def decide(step: Any, memory: PolicyMemory, noise: Any) -> Any:
+            return jax.tree.map(np.asarray, compiled(step, memory, noise))
+
+        return decide
+
+    def pure(self) -> PureActing:
+        """The same decisions as pure functions in JAX, to jit, vmap and scan."""
+        mine = self if self.backend == "jax" else type(self)(self.description, self.arrays, self.gate, "jax", self.parts)
+        return PureActing(self.spec_without_goals, temperature(self.acting), mine._deployed)
+
+    @cached_property
     def _arranged(self) -> Arrangement | None:
         return None if (wiring := self.description["wiring"]) is None else arrangement_from_json(wiring)
+
+    @cached_property
+    def _dictionaries(self) -> Dictionaries:
+        return Dictionaries(self.spec_without_goals, self._arranged)
 
     @cached_property
     def _layout(self) -> Layout | None:
@@ -171,7 +291,7 @@ class Policy:
     # ---- acting
     def memory(self) -> PolicyMemory:
         """Before an episode's first step."""
-        return PolicyMemory(self._actor.memory(1))
+        return self._deployed.memory()
 
     def act(
         self,
@@ -193,108 +313,33 @@ class Policy:
         asked = [a for a in observations if observations[a] is not None]
         if strange := [a for a in asked if a not in self.agents]:
             raise ValueError(f"observations of {strange[0]!r}, who is no agent of this policy: it acts for {', '.join(self.agents)}")
-        obs, legal = self._seen(observations, infos or {})
+        obs, legal = self._dictionaries.groups(observations, infos or {})
         present = np.array([a in asked for a in self.spec_without_goals.agents])
-        step, goals, clock = self._step(obs, legal, present, first, memory)
+        step = observed(obs, legal, present, np.bool_(first))
         heat, rng = np.float32(temperature(acting or self.acting)), rng or np.random.default_rng()
-        noise = tuple(heat * z for z in self._actor.noise(rng, (1,)))  # at 0 the mode, whatever is drawn
-        _, emitted, _, recurrent = self._actor.act(step, memory.recurrent, noise)
-        if self._layout is not None:
-            goals, clock = self._layout.after(goals, clock, emitted[-1][0])
-        actions = self._named(tuple(x[0] for x in emitted[: len(self.spec_without_goals.groups)]))
-        return {a: actions[a] for a in asked}, PolicyMemory(recurrent, goals, clock)
+        noise = tuple(heat * z for z in self._actor.noise(rng, ()))  # at 0 the mode, whatever is drawn
+        emitted, memory = self._decide(step, memory, noise)
+        actions = self._dictionaries.named(emitted)
+        return {a: actions[a] for a in asked}, memory
+
+    def outside(self, memory: PolicyMemory) -> tuple[str, ...]:
+        """Agents, managers too, whose fallback acted at the last step, by the memory after it; nobody without a gate."""
+        return () if memory.gate is None else self._those(memory.gate.away[0])
+
+    def asked(self, memory: PolicyMemory) -> tuple[str, ...]:
+        """Agents who got outside the gate just now: whom a person would be asked about where the gate's fallback is `ask`."""
+        wants = self.gate is not None and self.description["gate"]["fallback"] == "ask"
+        return self._those(memory.gate.asked[0]) if wants and memory.gate is not None else ()
+
+    def _those(self, which: np.ndarray) -> tuple[str, ...]:
+        return tuple(a for a, yes in zip(self._actor.spec.agents, which, strict=True) if yes)
 
     def default_actions(self) -> dict[str, Any]:
         """By agent: the action that was declared to do nothing special, as the environment takes it."""
-        rows = tuple(g.space.emit(g.default_like(_blank(g))) for g in self.spec_without_goals.groups)
-        return self._named(rows)
+        groups = self.spec_without_goals.groups
+        return self._dictionaries.named(tuple(g.space.emit(g.default_like(blank_actions(g))) for g in groups))
 
-    def _seen(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Observations and masks by group, `[n_g ...]`."""
-        masks = masks_in(infos)
-        if self._arranged is None:
-            return self._leaves(observations, masks)
-        obs = self._arranged.blank()
-        self._arranged.write(observations, obs, _refuse)
-        self._arranged.read_masks(observations, masks, _refuse)
-        return obs, self._arranged.legal(masks, _refuse)[0]
-
-    def _leaves(self, observations: Mapping[str, Any], masks: dict[str, Any]) -> tuple[Any, Any]:
-        """Of an environment that gives rows itself: an agent's observation is its only leaf, or leaves by name; shorter vectors are
-        padded."""
-        out, legal = [], []
-        for g in self.spec_without_goals.groups:
-            seen = {k: np.zeros((g.count, *leaf.shape), leaf.dtype) for k, leaf in g.observation.items()}
-            allowed: np.ndarray | None = None
-            for i, agent in enumerate(g.agents):
-                if (given := observations.get(agent)) is None:
-                    continue
-                if not isinstance(given, Mapping):
-                    given = {next(iter(g.observation)): given} if len(g.observation) == 1 else {}
-                for name, leaf in g.observation.items():
-                    x = np.asarray(given.get(name, np.zeros(0)))
-                    size = g.features.get(name, (leaf.shape[0],) * g.count)[i]
-                    if x.shape not in {leaf.shape, (size, *leaf.shape[1:])}:
-                        _refuse("wrong_shape", agent, f"observation {name!r}", f"shape {x.shape} (expected {leaf.shape})")
-                    seen[name][i, : len(x)] = x
-                found = next(((m, given[m]) for m in MASKS if m in given and m not in g.observation), masks.get(agent))
-                if found is not None:
-                    allowed = np.ones((g.count, g.space.width), bool) if allowed is None else allowed
-                    allowed[i] = _allowed(found, g, i)
-            out.append(seen)
-            legal.append(allowed)
-        return tuple(out), tuple(legal)
-
-    def _step(self, obs: Any, legal: Any, present: np.ndarray, first: bool, memory: PolicyMemory) -> tuple[Step, Any, Any]:
-        """One row of one environment, `[1 ...]`, with managers where there are any; and their goals and clock in it."""
-        n = len(present)
-        zeros, ones = np.zeros(n, np.float32), np.ones(n, np.float32)
-        none, ended = np.zeros(0, np.float32), np.bool_(False)
-        row = Step(obs, none, zeros, np.float32(0), ones, np.float32(1), np.bool_(first), ended, legal, present, present, {})
-        goals = clock = None
-        if self._layout is not None:
-            goals, clock = self._layout.begin(row) if first else (memory.goals, memory.clock)
-            row = self._layout.row(row, goals, clock)
-        one: Callable[[Any], Any] = lambda x: None if x is None else np.asarray(x)[None]
-        numbers = ("state", "reward", "team_reward", "discount", "team_discount", "first", "last", "present", "deciding")
-        step = replace(
-            row,
-            obs=tuple({k: one(x) for k, x in leaves.items()} for leaves in row.obs),
-            legal=tuple(map(one, row.legal)),
-            **{k: one(getattr(row, k)) for k in numbers},
-        )
-        return step, goals, clock
-
-    def _named(self, emitted: tuple[np.ndarray, ...]) -> dict[str, Any]:
-        """Actions `[n_g ...]` by agent, as its space takes them."""
-        if self._arranged is not None:
-            return dict(zip(self._arranged.agents, self._arranged.act(emitted), strict=True))
-        rows = zip(self.spec_without_goals.groups, emitted, strict=True)
-        return {a: int(x[i]) if isinstance(g.space, Discrete) else x[i] for g, x in rows for i, a in enumerate(g.agents)}
-
-
-def _refuse(fault: str, agent: str, field: str, value: Any) -> None:
-    raise ValueError(f"agent {agent!r}, {field}: got {value}")
-
-
-def _blank(g: Group) -> np.ndarray:
-    """Recorded actions of the right shape and dtype, `[n_g ...]`."""
-    if isinstance(g.space, Box):
-        return np.zeros((g.count, g.space.size), np.float32)
-    choices = (len(g.space.sizes),) if isinstance(g.space, MultiDiscrete) else ()
-    return np.zeros((g.count, *choices), np.int32)
-
-
-def _allowed(found: tuple[str, Any], g: Group, i: int) -> np.ndarray:
-    """Agent number `i`'s mask as the environment gave it, `[a]`; where it allows nothing, the default action."""
-    name, mask = found
-    mask = np.asarray(mask).reshape(-1)
-    if name in LISTED and mask.size != g.space.width:
-        mask = np.isin(np.arange(g.space.width), mask)
-    if mask.size > g.space.width:
-        _refuse("wrong_shape", g.agents[i], name, f"{mask.size} entries (expected {g.space.width})")
-    out = np.zeros(g.space.width, bool)
-    out[: mask.size] = mask.astype(bool)
-    if not out.any():
-        out |= g.encoded_default[i] > 0
-    return out
+    def fallback_actions(self) -> dict[str, Any]:
+        """By agent: what is done in the policy's place, as the environment takes it; the default actions unless others were declared."""
+        rows = zip(self.spec_without_goals.groups, self._fallback_rows, strict=True)
+        return self._dictionaries.named(tuple(g.space.emit(x) for g, x in rows))

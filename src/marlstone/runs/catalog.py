@@ -135,5 +135,5 @@ def _at_rest(run: RunDirectory) -> None:
 
 
 def one_line_of(entries: list[Listed]) -> str:
-    """The list as one line of JSON."""
-    return json.dumps([entry.json() for entry in entries], allow_nan=False)
+    """The list as one line of JSON: one object, `{"runs": [...]}`."""
+    return json.dumps({"runs": [entry.json() for entry in entries]}, allow_nan=False)

@@ -17,13 +17,13 @@ import numpy as np
 from marlstone.config import RunConfig
 from marlstone.core.types import Metric
 from marlstone.evaluation.paired.pace import Pace, Tell, clock
-from marlstone.evaluation.paired.players import ALPHA, Evidence, Players, at_once, rounds, together
+from marlstone.evaluation.paired.players import ALPHA, Artifact, Evidence, Players, at_once, home, rounds, together
 from marlstone.play.evaluator import Episodes
 from marlstone.rollout.fault_log import total_faults
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.stats.families import alpha_each
 
-Side = tuple[RunConfig, Checkpoint]
+Side = tuple[RunConfig, Checkpoint | Artifact]
 
 
 class Figure:
@@ -65,13 +65,12 @@ def compare(
     side_by_side = at_once(seeds, a, b)
     count, each = rounds(episodes, a, b)
     team, pace, stopped = Figure(ALPHA, None if bounds is None else bounds[1] - bounds[0]), Pace(tell, budget), "episodes"
-    with Players.of(a, seeds, side_by_side) as ours, Players.of(b, seeds, side_by_side) as theirs:
+    with Players.of(a, seeds, side_by_side, at) as ours, Players.of(b, seeds, side_by_side, bt) as theirs:
         names = [n for n in ours.spec.team.agents if n in theirs.spec.team.agents]
         metrics = ours.spec.metrics
         own = {n: Figure(alpha_each(len(names))) for n in names}
         true = {k: Figure(alpha_each(len(metrics))) for k in metrics}
         left, right = ours.policies(at.path), theirs.policies(bt.path)
-        home = lambda checkpoint: checkpoint.path.parent.parent
         acts = [ours.acting(a, home(at), left), theirs.acting(b, home(bt), right)]
         place = lambda side: [side.spec.agents.index(n) for n in names]
         played, pace.planned = 0, 2 * count * each
@@ -99,7 +98,7 @@ def compare(
     evidence = team.evidence
     low, high = evidence.ci
     return {
-        "runs": [str(c.path.parent.parent) for c in (at, bt)],
+        "runs": [str(home(c)) for c in (at, bt)],
         "steps": [at.step, bt.step],
         "acting": acts,
         "env": a.env,

@@ -14,18 +14,24 @@ from typing import Any
 import jax
 import numpy as np
 
+from marlstone.architectures import Decentralized, Hierarchical
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.errors import UserError
 from marlstone.core.fingerprints import fingerprints
 from marlstone.core.records import replace
 from marlstone.core.types import Spec
+from marlstone.credit import Individual
 from marlstone.envs.make import FILE, JAX_FILE, is_jax, make, parse
 from marlstone.envs.own_metrics import name_of
-from marlstone.play.action_selectors import Chance
+from marlstone.learners import PolicyGradient
+from marlstone.play.action_selectors import Chance, Decider
+from marlstone.play.artifacts import ByArtifact
 from marlstone.play.evaluator import Episodes
 from marlstone.play.judging import resolve
 from marlstone.play.player import Player
+from marlstone.policy.policy import Policy
+from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.policies import read_policies
 from marlstone.stats.sequences import confidence_sequence
 from marlstone.training.host import Hosted
@@ -43,19 +49,45 @@ def keys_of(seeds: int, nth: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class Artifact:
+    """A policy's folder in a checkpoint's place: one policy, for as many training seeds as the other side has. `act`: how it is played."""
+
+    path: Path
+    policy: Policy
+    act: Act
+
+    @property
+    def step(self) -> None:
+        """Joint steps it was trained for: an artifact counts updates."""
+        return None
+
+    def config(self, other: RunConfig) -> RunConfig:
+        """How it is played where the `other` side's run is: in that environment, under its own managers."""
+        managers = self.policy.description["managers"]
+        architecture = Decentralized() if managers is None else Hierarchical(**managers)
+        return replace(other, architecture=architecture, credit=Individual(), learner=PolicyGradient(epochs=1, minibatches=1))
+
+
+def home(at: "Checkpoint | Artifact") -> Path:
+    """The run of a checkpoint; an artifact's own folder."""
+    return at.path if isinstance(at, Artifact) else at.path.parent.parent
+
+
+@dataclass(frozen=True)
 class Players:
-    """A run's environment and networks, ready to play any policies of its first `seeds` training seeds."""
+    """A run's environment and networks, ready to play any policies of its first `seeds` training seeds, or the policy of an `artifact`."""
 
     runtime: Player
     seeds: int
+    artifact: Artifact | None = None
 
     @classmethod
-    def of(cls, config: RunConfig, seeds: int, at_once: int | None = None) -> "Players":
+    def of(cls, config: RunConfig, seeds: int, at_once: int | None = None, at: "Checkpoint | Artifact | None" = None) -> "Players":
         """`at_once`: environments of each seed that are stepped side by side where Python steps them (None: `rollout.envs`); what is
-        paired must be played with the same number."""
-        mine = config.all_seeds[:seeds]
+        paired must be played with the same number. `at`: whose policies will be played, where that may be an artifact."""
+        mine, artifact = config.all_seeds[:seeds], at if isinstance(at, Artifact) else None
         jax_ = is_jax(config.env)
-        return cls(runtime_of(config, mine) if jax_ else Hosted.judging(config, mine, at_once or config.rollout.envs), seeds)
+        return cls(runtime_of(config, mine) if jax_ else Hosted.judging(config, mine, at_once or config.rollout.envs), seeds, artifact)
 
     @property
     def spec(self) -> Spec:
@@ -70,17 +102,25 @@ class Players:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.seeds, *x.shape), x.dtype), like)
 
     def policies(self, path: Path) -> Any:
-        """What a checkpoint, or what was kept of one, acts by. Raises `UserError`."""
+        """What a checkpoint, or what was kept of one, acts by; of an artifact, a place for each seed. Raises `UserError`."""
+        if self.artifact is not None:
+            return self.runtime.placement.pad(np.zeros(self.seeds, np.float32))
         return self.runtime.placement.pad(read_policies(path, self.like, self.seeds))
 
     def acting(self, config: RunConfig, run: Path, policies: Any) -> Act:
         """How the policies of the run in `run` are deployed."""
+        if self.artifact is not None:
+            return self.artifact.act
         return resolve(self.runtime, None, config, run, policies)
 
     def play(self, policies: Any, episodes: int, nth: int, act: Act, chance: bool = False) -> Episodes:
         """Round `nth`, `[seeds episodes ...]`: the same episodes whoever plays them. `chance`: random legal actions do, not `policies`."""
         if (evaluator := self._evaluators.get((episodes, chance))) is None:
-            decider = Chance(self.runtime.algorithm) if chance else None
+            decider: Decider | None = None
+            if chance:
+                decider = Chance(self.runtime.algorithm)
+            elif self.artifact is not None:
+                decider = ByArtifact(self.runtime.algorithm, self.artifact.policy)
             evaluator = self._evaluators[episodes, chance] = self.runtime.evaluator(episodes, act, decider=decider)
         played: Episodes = evaluator(policies, keys_of(self.seeds, nth), act)
         return played

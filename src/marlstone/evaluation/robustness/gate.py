@@ -1,4 +1,4 @@
-"""Fitting a gate to a frozen policy's own episodes, and calibrating it to a false alarm rate (`play.gated`).
+"""Fitting a gate to a frozen policy's own episodes, and calibrating it to a false alarm rate (`policy.gate`).
 
     threshold = the ceil((1 - a) (m + 1))-th smallest of the m scores of calibrating episodes,  a = the false alarm rate
 
@@ -8,10 +8,11 @@ prediction, Vovk et al. 2005; rank of exchangeable scores). One half of the epis
 known values, one third the units; the other half calibrates. None of this says how often anything new is found: that is measured.
 """
 
+import json
 from collections.abc import Callable
 from math import ceil, floor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -21,10 +22,11 @@ from marlstone.core.acting import Act
 from marlstone.core.compile_options import FAST_COMPILE, supported
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
-from marlstone.core.types import Trajectory
+from marlstone.core.types import Spec, Trajectory
 from marlstone.play.episodes import together
-from marlstone.play.gated import CORE, VALUES, Familiar, Gate, blank, features, readings, score, strangeness, width
 from marlstone.play.player import Player
+from marlstone.policy.gate import CORE, VALUES, Familiar, Gate, blank, features, readings, score, strangeness, width
+from marlstone.policy.policy import Policy as FrozenPolicy
 from marlstone.rollout.state import State
 from marlstone.runs.arrays import manifest_of, placed, prepared, read
 from marlstone.runs.leaves import mismatch, rebuild
@@ -176,18 +178,53 @@ def save_gate(path: Path, gates: Gate, **told: Any) -> Path:
 
 def load_gate(path: Path, runtime: Player) -> Gate:
     """The gates at `path`, after checking every byte. Raises `UserError` where they are damaged, or of another environment."""
-    stored, like = read(path), blank(runtime.algorithm.spec, len(runtime.seeds))
+    return read_gate(path, runtime.algorithm.spec, len(runtime.seeds))
+
+
+def read_gate(path: Path, spec: Spec, seeds: int) -> Gate:
+    """As `load_gate`, for a policy's own `spec`, managers included."""
+    stored, like = read(path), blank(spec, seeds)
     if manifest_of(path).get("kind") != "gate" or (why := mismatch(stored, like)) is not None:
         raise UserError(f"gate {str(path)!r} does not fit this run: {why}; fit another")
     return jax.tree.map(np.asarray, rebuild(stored, like))
 
 
+def gated(policy: FrozenPolicy, run: Path, fallback: Literal["default", "ask"] = "default") -> FrozenPolicy:
+    """A run's deployed policy behind the gate that `evaluate --suite edge-cases` measured of it, with the figures it measured.
+
+    Raises `UserError` where none was measured of just these weights and this way of acting.
+    """
+    updates, seed = policy.source.get("updates"), policy.source.get("seed")
+    found = []
+    for path in sorted((run / FOLDER).glob("*"), key=lambda p: p.stat().st_mtime):
+        told = manifest_of(path) if path.is_dir() else {}
+        if told.get("version") == updates and told.get("acting") == policy.acting and seed in told.get("seeds", ()):
+            found.append((path, told))
+    if not found:
+        measure = f"marlstone evaluate {run} --suite edge-cases"
+        raise UserError(f"run {run} has no gate for this policy, acting by {policy.acting}: measure one with {measure}")
+    path, told = found[-1]
+    figures = json.loads(figures_of(path).read_text()) if figures_of(path).is_file() else None
+    gate = read_gate(path, policy.deployed_spec, len(told["seeds"])).of_seed(told["seeds"].index(seed))
+    return policy.with_gate(gate, fallback=fallback, rate=told["rate"], figures=figures)
+
+
+def kept_at(run: Path, runtime: Player, state: State, episodes: int = EPISODES, rate: float = RATE, act: Act = "mode") -> Path:
+    """Where in a run's directory the gates of just these policies, rate and acting are kept."""
+    version = int(np.asarray(runtime.placement.first(state.train.version)))
+    return run / FOLDER / f"{version:08d}-{rate:g}-{episodes}-{act}"
+
+
 def kept_gate(run: Path, runtime: Player, state: State, episodes: int = EPISODES, rate: float = RATE, act: Act = "mode") -> Gate:
     """The gates kept in a run's directory for just these policies, rate and acting; where there are none yet, fitted and kept."""
-    version = int(np.asarray(runtime.placement.first(state.train.version)))
-    path = run / FOLDER / f"{version:08d}-{rate:g}-{episodes}-{act}"
+    path = kept_at(run, runtime, state, episodes, rate, act)
     if not path.exists():
-        seeds = list(runtime.seeds)
+        version = int(np.asarray(runtime.placement.first(state.train.version)))
         gates = fit_gate(runtime, state, episodes, rate, act)
-        return load_gate(save_gate(path, gates, version=version, rate=rate, acting=act, seeds=seeds), runtime)
+        save_gate(path, gates, version=version, rate=rate, acting=act, seeds=list(runtime.seeds))
     return load_gate(path, runtime)
+
+
+def figures_of(path: Path) -> Path:
+    """The file beside the gates at `path` that holds what was measured of them, as JSON."""
+    return path.with_name(f"{path.name}.json")

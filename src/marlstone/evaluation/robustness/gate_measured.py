@@ -15,12 +15,15 @@ from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.records import replace
 from marlstone.envs.faults import Fault
-from marlstone.evaluation.robustness.gate import RATE, fit_gate, kept_gate
+from marlstone.evaluation.robustness.gate import RATE, figures_of, fit_gate, kept_at, kept_gate
 from marlstone.evaluation.robustness.novelty import NOVELTIES
 from marlstone.play.action_selectors import Alone, Decider
-from marlstone.play.gated import Fallback, Gate, Gated, Guarded, off
+from marlstone.play.gated import Gated, Guarded
 from marlstone.play.player import Player
+from marlstone.policy.gate import Fallback, Gate, off
 from marlstone.rollout.state import State
+from marlstone.runs.files import write_atomic
+from marlstone.runs.json_line import one_line
 from marlstone.stats.intervals import interval
 
 EPISODES = 64  # of each seed, for each figure
@@ -90,8 +93,11 @@ def ood(
     act: Act = "mode",
     **more: Any,
 ) -> dict[str, Any]:
-    """The record's `ood`: gates fitted to a run's policies (kept in the directory `run`, if one is given), measured; `declared_rate`
-    beside.
-    `more`: as `measure_gate` takes it."""
+    """The record's `ood`: gates fitted to a run's policies, measured; `declared_rate` beside. `run`: the directory that keeps gates and
+    figures, from which `gate.gated` gives them to policy artifacts. `more`: as `measure_gate` takes it."""
     gate = fit_gate(runtime, state, rate=rate, act=act) if run is None else kept_gate(run, runtime, state, rate=rate, act=act)
-    return {"declared_rate": rate, **measure_gate(runtime, state, gate, episodes=episodes or config.evaluate.episodes, act=act, **more)}
+    measured = measure_gate(runtime, state, gate, episodes=episodes or config.evaluate.episodes, act=act, **more)
+    found = {"declared_rate": rate, **measured}
+    if run is not None:
+        write_atomic(figures_of(kept_at(run, runtime, state, rate=rate, act=act)), f"{one_line(found)}\n".encode())
+    return found

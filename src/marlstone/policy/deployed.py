@@ -1,0 +1,137 @@
+"""How a frozen policy decides, step by step: managers' goals, networks, the gate and what replaces the policy outside it.
+
+Pure array code of one environment, NumPy's or JAX's: memory goes in and comes out, so that it runs under jit, vmap and scan.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from marlstone.core.records import record, replace
+from marlstone.core.types import Spec, Step
+from marlstone.envs.managed import Layout
+from marlstone.policy.gate import Gate, GateMemory, chosen, held, init_memory, watch
+from marlstone.policy.numpy_actor import Bound, FastActor
+
+Array = Any
+Arrays = tuple[Array, ...]
+
+
+@record
+class PolicyMemory:
+    """What a policy remembers between two steps of one episode: recurrent state, the managers' goals and clock, what its gate saw."""
+
+    recurrent: Any
+    goals: Any = None
+    clock: Any = None
+    gate: GateMemory | None = None
+
+
+def observed(obs: tuple[dict[str, Array], ...], legal: Arrays, present: Array, first: Array) -> Step:
+    """A step of one environment as far as a policy looks at it.
+
+    Shapes: `obs`: per group, leaf name -> `[n_g ...]`; `legal`: per group `[n_g a]` or None (all legal); `present [n]`; `first []`.
+    """
+    xp = present.__array_namespace__()
+    n = present.shape[0]
+    zeros, ones, scalar = xp.zeros(n, np.float32), xp.ones(n, np.float32), lambda x: xp.asarray(x, dtype=np.float32)
+    none, ended = xp.zeros(0, np.float32), xp.asarray(False)
+    return Step(obs, none, zeros, scalar(0), ones, scalar(1), xp.asarray(first), ended, legal, present, present, {})
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One policy, ready to decide.
+
+    Fields: `weights`, as `FastActor.bind` gives them; `layout`: its managers, if it has some; `gate`, if it has one; `fallback`: per group,
+    recorded actions of who is outside (None: default actions).
+    """
+
+    actor: FastActor
+    weights: Bound
+    layout: Layout | None = None
+    gate: Gate | None = None
+    fallback: Arrays | None = None
+
+    @property
+    def own(self) -> int:
+        """How many groups the environment itself has, without managers."""
+        return len(self.actor.spec.groups) - (self.layout is not None)
+
+    def memory(self) -> PolicyMemory:
+        """Before an episode's first step."""
+        gate = None if self.gate is None else init_memory(self.actor.spec, 1)
+        if self.layout is None:
+            return PolicyMemory(self.actor.memory(1), gate=gate)
+        return PolicyMemory(self.actor.memory(1), np.zeros(self.layout.inner.n, np.int32), np.int32(0), gate)
+
+    def act(self, step: Step, memory: PolicyMemory, noise: Arrays) -> tuple[Arrays, PolicyMemory]:
+        """One step of one environment, `[n_g ...]`, without managers; its actions as it takes them, and memory after it.
+
+        Args: `noise`: per group, managers too, `[n_g ...]`, sampling noise times the temperature.
+        """
+        xp, goals, clock = step.present.__array_namespace__(), memory.goals, memory.clock
+        if self.layout is not None:
+            fresh_goals, fresh_clock = self.layout.begin(step)
+            goals, clock = xp.where(step.first, fresh_goals, goals), xp.where(step.first, fresh_clock, clock)
+            step = self.layout.row(step, goals, clock)
+        action, recurrent, seen = self.decide(_batched(step), memory.recurrent, memory.gate, tuple(z[None] for z in noise))
+        emitted = tuple(g.space.emit(a) for g, a in zip(self.actor.spec.groups, action, strict=True))
+        if self.layout is not None:
+            goals, clock = self.layout.after(goals, clock, emitted[-1][0])
+        return tuple(x[0] for x in emitted[: self.own]), PolicyMemory(recurrent, goals, clock, seen)
+
+    def decide(self, step: Step, recurrent: Any, seen: GateMemory | None, noise: Arrays) -> tuple[Arrays, Any, GateMemory | None]:
+        """One step of `b` environments that have managers already, where the policy has some: recorded actions, recurrent state and what
+        the gate saw after it."""
+        action, _, _, recurrent = self.actor.act(step, recurrent, noise, self.weights)
+        if self.gate is None:
+            return action, recurrent, None
+        assert seen is not None
+        spec = self.actor.spec
+        seen = watch(spec, self.gate, step, seen)
+        return chosen(spec, seen.away, held(spec, action, step.legal, self.fallback), action), recurrent, seen
+
+
+def _batched(step: Step) -> Step:
+    """With an axis of one environment in front."""
+    one: Callable[[Any], Any] = lambda x: None if x is None else x[None]
+    numbers = ("state", "reward", "team_reward", "discount", "team_discount", "first", "last", "present", "deciding")
+    return replace(
+        step,
+        obs=tuple({k: one(x) for k, x in leaves.items()} for leaves in step.obs),
+        legal=tuple(map(one, step.legal)),
+        **{k: one(getattr(step, k)) for k in numbers},
+    )
+
+
+@dataclass(frozen=True)
+class PureActing:
+    """A frozen policy as pure functions of one environment, to jit, vmap and scan (`Policy.pure`).
+
+    Fields: `spec`, the groups as the environment has them; `temperature`, of its way of acting: 0 for the mode.
+    """
+
+    spec: Spec
+    temperature: float
+    deployed: Deployed
+
+    def init(self) -> PolicyMemory:
+        """Memory before an episode's first step; a step with `first` begins anew by itself."""
+        import jax
+
+        return jax.tree.map(jax.numpy.asarray, self.deployed.memory())
+
+    def act(self, step: Step, memory: PolicyMemory, key: Array, temperature: Array | None = None) -> tuple[Arrays, PolicyMemory]:
+        """Actions per group, `[n_g ...]`, as the environment takes them, and memory after.
+
+        Args: `step`: a step of an environment written in JAX, or `observed(...)`; `key`: of sampling; `temperature`: another than the
+        deployed one.
+        """
+        from marlstone.core.distributions import draw_group_noise
+
+        groups, heat = self.deployed.actor.spec.groups, self.temperature if temperature is None else temperature
+        noise = draw_group_noise([g.space for g in groups], [g.count for g in groups], key, ())
+        return self.deployed.act(step, memory, tuple(heat * z for z in noise))
