@@ -53,7 +53,7 @@ def test_all_examples_train_together_and_are_judged(tmp_path: Path, capsys: pyte
         Policy.load(record["policy"][0])
     architecture = load(tmp_path / "run" / "config.toml").architecture
     parts = [type(architecture.body), type(architecture.encoders["all"])]
-    assert Policy.load(record["policy"][0], parts).agents == ("dial_0", "dial_1")
+    assert Policy.load(record["policy"][0], parts=parts).agents == ("dial_0", "dial_1")
     config = load(tmp_path / "run" / "config.toml")
     assert type(config.architecture).__name__ == "MyArchitecture" and config.architecture.encoders["all"].channels == 2
     recorded = json.loads((tmp_path / "run" / "files.json").read_text())
