@@ -16,10 +16,8 @@ SCRIPTS = {"train_and_act": "actions {'", "pettingzoo_loop": "team return: -", "
 
 
 def test_every_example_is_run_somewhere() -> None:
-    programs = {
-        p.stem for p in EXAMPLES.glob("*.py") if not p.stem.startswith("my_")
-    }  # those are parts, tried in tests/config and elsewhere
-    assert programs == set(SCRIPTS)
+    scripts = {p.stem for p in EXAMPLES.glob("*.py") if not p.stem.startswith("my_")}  # my_*: parts, tried where their kind is
+    assert scripts == set(SCRIPTS)
     assert {p.name for p in EXAMPLES.glob("*.ipynb")} == {"first_hour.ipynb"}
 
 
