@@ -63,7 +63,7 @@ class Volatile(Fault):
             "bad": chain_begins(draw.uniform((spec.n,)), self.to_bad, self.to_good),
             "seen": map_leaves(step, "", lambda x: repeated(x, self.delay + 1)),
             "held": map_leaves(step, "", xp.zeros_like),
-            "sent": tuple(repeated(a, self.delay + 1) for a in rest),
+            "said": tuple(repeated(a, self.delay + 1) for a in rest),
             "other": rest,
             "legal": step.legal,
         }
@@ -77,14 +77,14 @@ class Volatile(Fault):
     def action(self, spec: Spec, memory: dict[str, Any], action: Actions, draw: Draws) -> tuple[dict[str, Any], Actions]:
         """Actions late or lost where the link is bad."""
         bad, legal = memory["bad"], memory["legal"]
-        sent = tuple(push(q, a) for q, a in zip(memory["sent"], action, strict=True))
+        sent = tuple(push(q, a) for q, a in zip(memory["said"], action, strict=True))
         late = tuple(lagged_read(q, lag) for q, lag in zip(sent, self._lag(spec, bad), strict=True))
         acted = replace_actions(spec, bad, late, action, legal) if self.delay else action
         acted = replace_actions(spec, self._lost(spec, bad, draw), memory["other"], acted, legal)
         other = memory["other"]
         if self.instead == "last":
             other = tuple(a.astype(o.dtype) for a, o in zip(acted, other, strict=True))
-        return {**memory, "sent": sent, "other": other}, acted
+        return {**memory, "said": sent, "other": other}, acted
 
     def step(self, spec: Spec, memory: dict[str, Any], step: Step, draw: Draws) -> tuple[dict[str, Any], Step]:
         """The links' next state, and observations late or lost by it."""
