@@ -64,7 +64,7 @@ class Architecture:
     agent_ids: bool = True
     trunk: Literal["separate", "shared"] = "separate"
     image: Image = field(default_factory=Image)
-    encoders: dict[str, Encoder] = field(default_factory=dict)
+    encoders: dict[str, Encoder] = field(default_factory=dict, hash=False)
 
     provides: ClassVar[frozenset[str]] = frozenset({"value", *ACTION_VALUES})
     central: ClassVar[bool] = False

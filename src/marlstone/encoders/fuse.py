@@ -8,7 +8,7 @@ environment instead of once per agent.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Fuse:
     group: Group
     width: int
     owners: tuple[int, ...]
-    encoders: Mapping[str, Encoder]
+    encoders: Mapping[str, Encoder] = field(hash=False)
     leaves: tuple[str, ...]
     state: int = 0
     agent_ids: bool = True
