@@ -13,8 +13,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE, REFERENCE = ROOT / "src" / "marlstone", ROOT / "docs" / "reference"
 
 ALLOWED = {
-    "fleet": 70,
-    "play": 14,
+    "fleet": 61,
 }
 """Public definitions without a docstring that a top folder may still have; 0 where it is not listed. Only ever lower it."""
 
