@@ -20,6 +20,7 @@ from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Spec, Step
 from marlstone.credit import Counterfactual, Individual, Qmix, Team, Vdn
 from marlstone.encoders.image import Image
+from marlstone.fleet.learner import described
 from marlstone.learners import PolicyGradient, Pqn, QLearning
 from marlstone.policy.numpy_actor import FastActor, describe, weights
 from tests.batches import begun, built, quick
@@ -263,8 +264,12 @@ class Daring(PolicyGradient):
     ],
 )
 def test_what_it_cannot_run_is_refused_with_the_remedy(part: str, parts: tuple[Any, ...]) -> None:
+    """Of a fleet; whoever else describes a policy is told the part alone, since its remedy would be another one."""
     with pytest.raises(ValueError, match=f"{part} .*use fleet.actor = 'reference'"):
+        described(Algorithm(SPEC, *parts))
+    with pytest.raises(ValueError, match=f"{part} .*NumPy cannot run") as error:
         describe(Algorithm(SPEC, *parts))
+    assert "fleet" not in str(error.value)
 
 
 def test_what_a_learner_never_does_is_not_refused() -> None:
