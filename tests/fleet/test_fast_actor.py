@@ -21,6 +21,7 @@ from marlstone.core.types import Group, Leaf, Spec, Step
 from marlstone.credit import Counterfactual, Individual, Qmix, Team, Vdn
 from marlstone.encoders.image import Image
 from marlstone.envs.make import make
+from marlstone.fleet.learner import described
 from marlstone.learners import PolicyGradient, Pqn, QLearning
 from marlstone.policy.numpy_actor import FastActor, describe, weights
 from tests.batches import begun, built, quick
@@ -258,8 +259,12 @@ class Deep(Mlp):
     ],
 )
 def test_what_it_cannot_run_is_refused_with_the_remedy(part: str, parts: tuple[Any, ...]) -> None:
+    """Of a fleet; whoever else describes a policy is told the part alone, since its remedy would be another one."""
     with pytest.raises(ValueError, match=f"{part} .*use fleet.actor = 'reference'"):
+        described(Algorithm(SPEC, *parts))
+    with pytest.raises(ValueError, match=f"{part} .*NumPy cannot run") as error:
         describe(Algorithm(SPEC, *parts))
+    assert "fleet" not in str(error.value)
 
 
 def test_how_actors_explore_follows_from_what_their_outputs_are() -> None:

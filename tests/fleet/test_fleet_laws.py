@@ -105,7 +105,7 @@ def test_what_an_actor_ships_is_what_it_saw_did_and_said(body: dict[str, str]) -
     post = Post(0, config.seed, 0, 0, B, T)
     told = setup_of(config, post, (), frozenset(), None)
     actor = HostActor(told["stepping"], post, Page(anonymous(), create=True))
-    algorithm = Algorithm(actor.rows.spec, config.architecture, config.credit, config.learner)
+    algorithm = Algorithm(actor.stepper.spec, config.architecture, config.credit, config.learner)
     policy = algorithm.init(jax.random.key(0), None).policy
     actor.load(Weights(0, weights(jax.device_get(policy)), describe(algorithm)))
     structure = jax.tree.structure(shipped_shapes(algorithm, RolloutState(None, actor.block.step, algorithm.memory(B)), T))

@@ -16,7 +16,8 @@ from marlstone.fleet import frames
 from marlstone.fleet.broker import WORDS, Broker
 from marlstone.fleet.handshake import SMALL, Stranger, admit, introduce
 from marlstone.fleet.payload import Parcel, Weights
-from marlstone.fleet.transport import Faulty, Here, Linked, answers, serve
+from marlstone.fleet.transport import Here, Linked, answers, serve
+from tests.fleet.faulty_end import Faulty
 
 ARRAYS = [np.arange(12, dtype=np.float32).reshape(3, 4), np.array([True, False]), np.zeros((2, 0), np.int32), np.array(7)]
 
@@ -84,7 +85,7 @@ def test_rubbish_is_never_taken_for_a_frame(noise: bytes, at: int, flip: int) ->
         with ours, theirs:
             ours.sendall(sent)
             ours.shutdown(socket.SHUT_WR)
-            with pytest.raises((frames.Rubbish, frames.Gone)):
+            with pytest.raises((frames.BadFrame, frames.Gone)):
                 frames.receive(theirs)
 
 
@@ -101,7 +102,7 @@ def test_nothing_but_numbers_travels(other: np.ndarray) -> None:
     frame = frames.encode({}, [other])
     _, words, _, check = frames.HEADER.unpack(frame[: frames.HEADER.size])
     content = memoryview(frame)[frames.HEADER.size :]
-    with pytest.raises(frames.Rubbish, match="may not travel"):
+    with pytest.raises(frames.BadFrame, match="may not travel"):
         frames.decode(content[:words], content[words:], check)
 
 
@@ -174,13 +175,13 @@ def test_a_header_takes_no_memory(size: int) -> None:
         ours.sendall(frames.HEADER.pack(frames.MAGIC, 2, size - 2, 0) + b"{}")
         tracemalloc.start()
         try:
-            with pytest.raises(frames.Rubbish, match=f"{size} bytes, where at most {SMALL}") as refused:
+            with pytest.raises(frames.BadFrame, match=f"{size} bytes, where at most {SMALL}") as refused:
                 frames.receive(theirs, SMALL)
             assert not refused.value.whole
             ours.sendall(frames.HEADER.pack(frames.MAGIC, 2, size - 2, 0)[2:] + b"{}")  # the first two bytes wait there already
             ours.shutdown(socket.SHUT_WR)
             theirs.recv(2)
-            with pytest.raises((frames.Gone, frames.Rubbish)):
+            with pytest.raises((frames.Gone, frames.BadFrame)):
                 frames.receive(theirs)
             assert tracemalloc.get_traced_memory()[1] < 1 << 19
         finally:
@@ -248,7 +249,7 @@ def test_who_knows_the_token_is_admitted_and_others_are_not() -> None:
     assert isinstance(client, frames.Gone)
     for answer in ({}, {"nonce": 3, "who": WHO}, {"nonce": "0" * 32, "who": "me"}, {"nonce": "0" * 32, "who": WHO, "digest": None}):
         assert isinstance(greeted(lambda link, a=answer: frames.send(link, a))[0], Stranger)
-    assert isinstance(greeted(lambda link: frames.send(link, {"who": "x" * SMALL}))[0], frames.Rubbish)
+    assert isinstance(greeted(lambda link: frames.send(link, {"who": "x" * SMALL}))[0], frames.BadFrame)
     assert isinstance(greeted(lambda link: frames.send(link, {"who": WHO}, [np.zeros(3)]))[0], Stranger)
 
 

@@ -33,7 +33,7 @@ ROOM = 5.0  # seconds to ask for room in the queue before asking again
 
 @dataclass(frozen=True)
 class Post:
-    """Where an actor stands: training seed `index` and its number `seed`, the actor, which of its lives, environments, rows a
+    """Where an actor stands: training seed `index` and its number `seed`, the actor, which of its lives, environments, steps a
     trajectory."""
 
     index: int
@@ -50,7 +50,9 @@ class Unrolls(Protocol):
     def hello(self) -> dict[str, Any]:
         """What the learner must know before it can send weights: `spec`, `masked`."""
 
-    def load(self, weights: Weights) -> None: ...
+    def load(self, weights: Weights) -> None:
+        """Act by these weights from the next unroll on."""
+
     def unroll(self, seq: int) -> tuple[list[np.ndarray], dict[str, Any]]:
         """Arrays of a batch of trajectories `[envs t ...]` without the critics' memory, and figures."""
 
@@ -73,31 +75,33 @@ class HostActor:
         self.post, self.page, self.skipped, self.retry = post, page, skipped, deque(retry)
         self.notes: list[Note] = []
         page.doing("building environments")
-        self.rows = EnvStepper.of(stepping, self.notes.append)
-        self.masked = tuple(self.rows.masked())
-        self.block = StepBlock(anonymous(), self.rows.spec, post.envs, self.masked, 1, create=True)
-        self.rows.attach(self.block, 0)
+        self.stepper = EnvStepper.of(stepping, self.notes.append)
+        self.masked = tuple(self.stepper.masked())
+        self.block = StepBlock(anonymous(), self.stepper.spec, post.envs, self.masked, 1, create=True)
+        self.stepper.attach(self.block, 0)
         for i in range(post.envs):
             entropy = [post.seed, post.actor, post.life, i]
             self.block.seed[i] = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-        self._stream, self.rows.next_seed = self.rows.next_seed, self._next_seed  # type: ignore[method-assign]
-        self.rows.watch = self._watch
+        self._stream, self.stepper.next_seed = self.stepper.next_seed, self._next_seed  # type: ignore[method-assign]
+        self.stepper.watch = self._watch
         self.scenarios = [-1] * post.envs
         if post.actor == post.life == 0:
-            self.rows.probe()
+            self.stepper.probe()
             page.doing("building environments")
         self.random = np.random.default_rng(np.random.SeedSequence([post.seed, post.actor, post.life]))
         self.counted: np.ndarray = np.zeros(len(FAULTS), np.int64)
         self.faulty: np.ndarray = np.zeros(2, np.int64)
-        self.tally = Tallies(post.envs, self.rows.spec)
+        self.tally = Tallies(post.envs, self.stepper.spec)
         self.policy: FastActor | None = None
         self.going = False
         self.memory: Any = None
 
     def hello(self) -> dict[str, Any]:
-        return {"spec": spec_to_json(self.rows.spec), "masked": list(self.masked)}
+        """The groups that its environments have, as JSON, and which of them have masks: the learner cannot know them otherwise."""
+        return {"spec": spec_to_json(self.stepper.spec), "masked": list(self.masked)}
 
     def load(self, weights: Weights) -> None:
+        """Act by these weights from the next unroll on; the first ones say how they are read."""
         if self.policy is None:
             assert weights.about is not None
             self.policy = FastActor(weights.about, self.parts)
@@ -106,16 +110,17 @@ class HostActor:
         self.policy.load(weights.arrays)
 
     def unroll(self, seq: int) -> tuple[list[np.ndarray], dict[str, Any]]:
+        """`post.length` steps of every environment, episode after episode; `seq` does not matter here: randomness goes on."""
         assert self.policy is not None
         length, policy, now = self.post.length, self.policy, self.block.step
         if not self.going:
-            self.rows.begin()
-            self.rows.advance()
+            self.stepper.begin()
+            self.stepper.advance()
             self.going = True
         noise = policy.noise(self.random, (length, self.post.envs))
         begun, heads, actions = self.memory, [], []
-        rows = map_step(lambda x: np.empty((x.shape[0], length + 1, *x.shape[1:]), x.dtype), now)
-        pairs = list(zip(arrays(rows, now), arrays(now, now), strict=True))
+        steps = map_step(lambda x: np.empty((x.shape[0], length + 1, *x.shape[1:]), x.dtype), now)
+        pairs = list(zip(arrays(steps, now), arrays(now, now), strict=True))
 
         def keep(t: int) -> None:
             for kept, x in pairs:
@@ -129,13 +134,13 @@ class HostActor:
             actions.append(action)
             for mine, given in zip(self.block.action, emitted, strict=True):
                 np.copyto(mine, given, casting="same_kind")
-            self.rows.advance()
+            self.stepper.advance()
             self.tally.add(now)
         keep(length)
         along = lambda xs: tuple(np.stack(x, 1) for x in zip(*xs, strict=True))  # per group, `[b t n_g ...]`
         took = along(actions)
-        logp = policy.log_prob(along(heads), tuple(x if x is None else x[:, :-1] for x in rows.legal), took)
-        return shipped(Trajectory(rows, took, logp, begun)), self._figures(rows)
+        logp = policy.log_prob(along(heads), tuple(x if x is None else x[:, :-1] for x in steps.legal), took)
+        return shipped(Trajectory(steps, took, logp, begun)), self._figures(steps)
 
     def _watch(self, k: int, fresh: bool) -> None:
         """Environment k is about to be stepped, or begun anew."""
@@ -163,7 +168,7 @@ class HostActor:
 
 
 class Tallies:
-    """Sums over the episodes that ended, as `core.episodes.tally` makes them, row by row in NumPy."""
+    """Sums over the episodes that ended, as `core.episodes.tally` makes them, step by step in NumPy."""
 
     def __init__(self, envs: int, spec: Spec) -> None:
         self.declared = spec.metrics
@@ -174,14 +179,14 @@ class Tallies:
     def _none(self) -> dict[str, Any]:
         return {"episodes": 0, "team_return": 0.0, "length": 0.0, "metrics": dict.fromkeys(self.declared, 0.0)}
 
-    def add(self, row: Step) -> None:
-        """A row that answered an action, `[b ...]`."""
-        first, last = row.first, row.last
-        self.total = np.where(first, 0, self.total) + row.team_reward
+    def add(self, step: Step) -> None:
+        """A step that answered an action, `[b ...]`."""
+        first, last = step.first, step.last
+        self.total = np.where(first, 0, self.total) + step.team_reward
         self.length = np.where(first, 0, self.length) + ~first
         for k, m in self.declared.items():
-            summed = np.where(first, 0, self.metrics[k]) + np.where(first, 0, row.metrics[k])
-            self.metrics[k] = row.metrics[k].astype(float) if m.reduce == "last" else summed
+            summed = np.where(first, 0, self.metrics[k]) + np.where(first, 0, step.metrics[k])
+            self.metrics[k] = step.metrics[k].astype(float) if m.reduce == "last" else summed
         if last.any():
             self.sums["episodes"] += int(last.sum())
             self.sums["team_return"] += float(self.total[last].sum())
@@ -226,9 +231,11 @@ class ReferenceActor:
         self.policy: Any = None
 
     def hello(self) -> dict[str, Any]:
+        """Nothing: the learner makes the same environment itself."""
         return {"spec": None, "masked": None}
 
     def load(self, weights: Weights) -> None:
+        """Act by these weights from the next unroll on."""
         import jax
 
         from marlstone.algorithm import Policy
@@ -236,6 +243,7 @@ class ReferenceActor:
         self.policy = Policy(**jax.tree.unflatten(self.structure, [jax.numpy.asarray(x) for x in weights.arrays]))
 
     def unroll(self, seq: int) -> tuple[list[np.ndarray], dict[str, Any]]:
+        """`post.length` steps by the compiled program; `seq` numbers the draws, so that actor 0 repeats what the fused backend draws."""
         import jax
 
         self.page.doing("stepping")
@@ -273,6 +281,7 @@ class Actor:
         return self.version >= 0
 
     def unroll(self) -> Parcel:
+        """One unroll as a parcel with its name and its figures."""
         began = time.perf_counter()
         arrays, said = self.unrolls.unroll(self.seq)
         said["seconds"] = time.perf_counter() - began
@@ -293,6 +302,7 @@ class Actor:
         return "full"
 
     def run(self, going: Callable[[], bool] = lambda: True) -> None:
+        """Fetch, unroll, deliver, for as long as `going()`."""
         self.page.doing("waiting for weights")
         while going() and not self.fetch(1.0):
             self.page.still("waiting for weights")

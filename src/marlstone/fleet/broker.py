@@ -22,7 +22,7 @@ NOW = time.monotonic
 
 @dataclass
 class Counts:
-    """Of one seed's trajectories, one per environment and unroll; `refused` were not accepted: duplicates, rubbish, of another shape."""
+    """Of one seed's trajectories, one per environment and unroll; `refused`: duplicates, damaged ones, others' shapes."""
 
     accepted: int = 0
     trained: int = 0
@@ -135,6 +135,7 @@ class Broker:
             self._stir()
 
     def publish(self, seed: int, weights: Weights) -> None:
+        """New weights of a training seed, for whoever asks next; they replace the old ones."""
         channel = self.channels[seed]
         with self.changed:
             channel.weights = weights
@@ -163,10 +164,10 @@ class Broker:
             self._stir()
             return lost
 
-    # ---- sight
+    # ---- status
     def facts(self) -> list[dict[str, Any]]:
         """Per seed: counts, depth, capacity, age of the oldest waiting trajectory, version, who waits. Where the lock is not to be had, as
-        things stand: sight must not hang on what it should show."""
+        things stand: status must not hang on what it should show."""
         mine, now = self.lock.acquire(timeout=GLANCE), NOW()
         try:
             return [

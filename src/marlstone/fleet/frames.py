@@ -29,7 +29,7 @@ STEP = FIRST_BYTES  # of memory taken before any have arrived
 KINDS = "biufc"  # of dtypes that may travel; `c`omplex for completeness, never `O`
 
 
-class Rubbish(ValueError):
+class BadFrame(ValueError):
     """A frame that is not what was sent. `whole`: its bytes were read to the end, so the next frame can be."""
 
     def __init__(self, what: str, whole: bool) -> None:
@@ -49,22 +49,22 @@ def encode(said: dict[str, Any], arrays: list[np.ndarray] | None = None) -> byte
 
 
 def decode(words: bytes | memoryview, body: memoryview, check: int) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """What a frame says. Raises `Rubbish`."""
+    """What a frame says. Raises `BadFrame`."""
     if zlib.crc32(body, zlib.crc32(words)) != check:
-        raise Rubbish("a frame was damaged on its way: its checksum differs", whole=True)
+        raise BadFrame("a frame was damaged on its way: its checksum differs", whole=True)
     try:
         content = json.loads(bytes(words))
         arrays, at = [], 0
         for kind, shape in content["arrays"]:
             dtype = np.dtype(kind)
             if dtype.kind not in KINDS + "?":
-                raise Rubbish(f"a frame holds an array of {dtype}, which may not travel", whole=True)
+                raise BadFrame(f"a frame holds an array of {dtype}, which may not travel", whole=True)
             count = math.prod(shape)
             arrays.append(np.frombuffer(body, dtype, count, at).reshape(shape))
             at += -(-count * dtype.itemsize // ALIGN) * ALIGN
         return content["said"], arrays
     except (ValueError, KeyError, TypeError) as error:
-        raise error if isinstance(error, Rubbish) else Rubbish(f"a frame cannot be read: {error}", whole=True) from error
+        raise error if isinstance(error, BadFrame) else BadFrame(f"a frame cannot be read: {error}", whole=True) from error
 
 
 def send(link: socket.socket, said: dict[str, Any], arrays: list[np.ndarray] | None = None) -> None:
@@ -73,6 +73,7 @@ def send(link: socket.socket, said: dict[str, Any], arrays: list[np.ndarray] | N
 
 
 def send_bytes(link: socket.socket, frame: bytes) -> None:
+    """Send an encoded frame. Raises `Gone` where the other process has ended."""
     try:
         link.sendall(frame)
     except (ConnectionError, BrokenPipeError) as error:
@@ -82,12 +83,12 @@ def send_bytes(link: socket.socket, frame: bytes) -> None:
 def receive(link: socket.socket, most: int | Callable[[], int] = MOST) -> tuple[dict[str, Any], list[np.ndarray]]:
     """One frame of at most `most` bytes, which may be asked for when it begins.
 
-    Raises `Gone`, `Rubbish`, and TimeoutError where the socket's timeout passes.
+    Raises `Gone`, `BadFrame`, and TimeoutError where the socket's timeout passes.
     """
     magic, words, body, check = HEADER.unpack(_exactly(link, HEADER.size))
     if magic != MAGIC or words > MOST_JSON or body > MOST_BYTES:
-        raise Rubbish("no frame of ours: another program speaks here, or a header was damaged", whole=False)
+        raise BadFrame("no frame of ours: another program speaks here, or a header was damaged", whole=False)
     if words + body > (limit := most() if callable(most) else most):
-        raise Rubbish(f"a frame of {words + body} bytes, where at most {limit} are expected", whole=False)
+        raise BadFrame(f"a frame of {words + body} bytes, where at most {limit} are expected", whole=False)
     content = memoryview(_exactly(link, words + body))
     return decode(content[:words], content[words:], check)

@@ -57,7 +57,9 @@ class Life(Protocol):
 class Place(Protocol):
     """Where lives are started."""
 
-    def start(self, order: Order) -> Life: ...
+    def start(self, order: Order) -> Life:
+        """Begin a life; its connection is handed to the supervisor by `Attach`."""
+
     def close(self) -> None:
         """End whatever still lives there."""
 
@@ -82,22 +84,28 @@ class Process:
         self.pid: int | None = self.child.process.pid
 
     def facts(self) -> Facts:
+        """What its shared page says now."""
         return self.page.facts()
 
     def unheard(self) -> float:
+        """0: its page is memory of this machine."""
         return 0.0
 
     def ended(self) -> str | None:
+        """Its exit status in words; None while it lives."""
         status = self.child.process.poll()
         return None if status is None else f"its process ended with status {status}"
 
     def held(self) -> bool:
+        """Whether a signal has stopped it."""
         return is_stopped(self.child.process.pid)
 
     def end(self) -> None:
+        """Kill it and its children."""
         self.child.end()
 
     def dump(self, into: Path) -> None:
+        """Have it write the stacks of its threads to the file it was given; `into` is known to it already."""
         self.child.process.send_signal(signal.SIGUSR1)  # it knows the file
 
 
@@ -109,13 +117,15 @@ class Local:
     stacks: Path
 
     def start(self, order: Order) -> Process:
+        """A process with a socket pair for each connection."""
         pairs = [socket.socketpair() for _ in range(1 + order.ends)]
         for ours, _ in pairs:
             self.attach(order.name, order.life, ours)
         file = os.open(self.stacks / f"{order.name}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         return Process(order, [theirs for _, theirs in pairs], file)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing: the supervisor ends each life itself."""
 
 
 def plain(life: Life) -> dict[str, Any]:

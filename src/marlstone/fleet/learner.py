@@ -56,6 +56,14 @@ def shipped_shapes(algorithm: Algorithm, acting: RolloutState, length: int) -> T
     return replace(like, memory=replace(like.memory, critic=(), q=()))
 
 
+def described(algorithm: Algorithm) -> dict[str, Any]:
+    """What actors without JAX are told of a combination. Raises ValueError naming the part that they cannot run, and the remedy."""
+    try:
+        return describe(algorithm)
+    except ValueError as error:
+        raise ValueError(f"actors of a fleet act without JAX: {error}: use fleet.actor = 'reference'") from error
+
+
 @dataclass(frozen=True)
 class Learning:
     """Trains `seeds` from what their actors send. `inner`, which never trains, judges: the runtime that would train without a fleet.
@@ -129,12 +137,7 @@ class Learning:
 
     @cached_property
     def _about(self) -> dict[str, Any]:
-        if isinstance(self.inner, Fused) or self.actor == "reference":
-            return {}
-        try:
-            return describe(self.algorithm)
-        except ValueError as error:
-            raise ValueError(f"actors of a fleet act in NumPy: {error}: use fleet.actor = 'reference'") from error
+        return {} if isinstance(self.inner, Fused) or self.actor == "reference" else described(self.algorithm)
 
     # ---- one seed
     def begin(self, i: int) -> State:

@@ -21,6 +21,7 @@ class Lock:
         self._waited = 0.0
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As `threading.Lock.acquire`, noting who holds it and who waits."""
         me = threading.get_ident()
         if not self._lock.acquire(blocking=False) and not (blocking and self._wait(me, timeout)):
             return False
@@ -36,6 +37,7 @@ class Lock:
             self._waited += NOW() - began
 
     def release(self) -> None:
+        """As `threading.Lock.release`."""
         self._held = None
         self._lock.release()
 

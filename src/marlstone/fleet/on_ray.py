@@ -39,6 +39,7 @@ class Node:
         self.stacks: dict[str, int] = {}
 
     def start(self, name: str, life: int, program: str, threads: int | None) -> None:
+        """Begin a life here, with a connection to the broker on which the token was proven; an earlier one of that name ends."""
         self.end(name)
         link = socket.create_connection(self.broker, GREET)
         try:
@@ -53,9 +54,11 @@ class Node:
         self.lives[name] = life, Process(Order(name, life, program, threads=threads), [link], fd)
 
     def look(self) -> dict[str, dict[str, Any]]:
+        """What each process here is at, by name."""
         return {name: {"life": life, **plain(process)} for name, (life, process) in self.lives.items()}
 
     def end(self, name: str) -> None:
+        """Kill a process here, if there is one of that name."""
         if name in self.lives:
             self.lives.pop(name)[1].end()
             os.close(self.stacks.pop(name))
@@ -71,6 +74,7 @@ class Node:
         return os.pread(fd, os.fstat(fd).st_size - before, before).decode()
 
     def close(self) -> None:
+        """Kill all of them."""
         for name in list(self.lives):
             self.end(name)
 
@@ -90,21 +94,27 @@ class RayLife:
     stopped: bool = False
 
     def facts(self) -> Facts:
+        """As its node last told; before that, as long as it has been ordered."""
         return self.last if self.pid is not None else BEFORE.later(time.monotonic() - self.ordered)
 
     def unheard(self) -> float:
+        """Seconds since its node last told."""
         return 0.0 if self.heard is None else time.monotonic() - self.heard
 
     def ended(self) -> str | None:
+        """How it ended, as far as its node told."""
         return self.why
 
     def held(self) -> bool:
+        """Whether a signal has stopped it there."""
         return self.stopped
 
     def end(self) -> None:
+        """Have its node kill it; nobody waits for that."""
         self.ask("end", self)
 
     def dump(self, into: Path) -> None:
+        """Have its node fetch its stacks into a file here."""
         self.ask("dump", self, into)
 
     def told(self, said: dict[str, Any]) -> None:
@@ -145,11 +155,13 @@ class OnRay:
 
     # ---- what the supervisor asks
     def start(self, order: Order) -> RayLife:
+        """Order a life; the thread that speaks with Ray finds it a node."""
         life = RayLife(order, lambda what, it, more=None: self.orders.put((what, it, more)))
         self.orders.put(("start", life, None))
         return life
 
     def close(self) -> None:
+        """End all nodes' processes, and the cluster if it is our own."""
         self.over.set()
         self.listener.close()
         self.thread.join(self.patience)

@@ -53,10 +53,12 @@ class Parcel:
 
     @property
     def name(self) -> tuple[int, int, int, int]:
+        """Seed, actor, life and number: no two parcels have the same."""
         return self.seed, self.actor, self.life, self.seq
 
     @property
     def bytes(self) -> int:
+        """Of its arrays."""
         return sum(x.nbytes for x in self.arrays)
 
     def words(self) -> dict[str, Any]:
@@ -65,5 +67,6 @@ class Parcel:
 
     @classmethod
     def of(cls, words: dict[str, Any], arrays: list[np.ndarray]) -> "Parcel":
+        """The parcel that `words` and `arrays` came from. Raises KeyError where a word is missing."""
         known = {f.name for f in dataclasses.fields(cls)} - {"arrays"}
         return cls(**{k: words[k] for k in known}, arrays=arrays)

@@ -55,7 +55,7 @@ class Scenario:
 
     actors: int = _number(400, "actors", least=1, most=MOST_ACTORS)
     envs: int = _number(4, "environments of one actor", least=1)
-    length: int = _number(32, "rows of a trajectory", least=1)
+    length: int = _number(32, "steps of a trajectory", least=1)
     batch: int = _number(1024, "environment-chunks of one update", least=1)
     queue: int = _number(2048, "environment-chunks the queue holds; at least --envs", least=1)
     max_staleness: int = _number(16, "versions a trajectory may be behind; staler ones are dropped")
@@ -95,6 +95,7 @@ class Scenario:
 
     @property
     def slow(self) -> int:
+        """How many actors are stragglers."""
         return round(self.straggler_fraction * self.actors)
 
     def down(self, stall: bool, again: int) -> float:

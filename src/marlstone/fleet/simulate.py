@@ -23,7 +23,7 @@ Times:
   doubles with every failure since the last trajectory. Without a supervisor nobody comes back, and `stalled_fraction` of the actors stand
   still from the beginning: a fleet that dies so has no steady state, and its answer is about the time it was measured for.
 
-Departures from a real fleet: rows do not depend on each other; one learner, whose `get` and `publish` take no time of their own; a link
+Departures from a real fleet: steps do not depend on each other; one learner, whose `get` and `publish` take no time of their own; a link
 gives its transfers one after another, not all at once; the supervisor never fails, and restarts any number at a time.
 
 What is measured begins with the end of an update, a quarter of the way into the simulation, and ends after `seconds`, or earlier, where the

@@ -32,6 +32,7 @@ class Facts:
 
     @property
     def json(self) -> dict[str, Any]:
+        """Its fields, as JSON has them."""
         return dict(vars(self))
 
     def later(self, seconds: float) -> "Facts":
@@ -56,6 +57,7 @@ class Page:
                 self.cells[i] = {"since_ns": now, "beat_ns": now, "born_ns": now, "version": -1, "env": -1, "scenario": -1}.get(name, 0)
 
     def doing(self, what: str) -> None:
+        """It begins something else, which is also a heartbeat."""
         self.cells[0] = DOING.index(what)
         self.cells[1] = self.cells[2] = time.monotonic_ns()
 
@@ -67,16 +69,20 @@ class Page:
             self.doing(what)
 
     def at(self, env: int, scenario: int) -> None:
+        """Which environment is stepped, and the seed of its episode (-1: none)."""
         self.cells[3], self.cells[4] = env, scenario
 
     def count(self, steps: int, trajectories: int) -> None:
+        """Add joint steps and trajectories that were made."""
         self.cells[5] += steps
         self.cells[6] += trajectories
 
     def acts_by(self, version: int) -> None:
+        """The version of the policy it acts by."""
         self.cells[7] = version
 
     def facts(self) -> Facts:
+        """One look at it, also after the process has ended."""
         now = time.monotonic_ns()
         c = list(self.cells)
         return Facts(DOING[c[0]], (now - c[1]) / 1e9, (now - c[2]) / 1e9, c[3], c[4], c[5], c[6], c[7], (now - c[8]) / 1e9)

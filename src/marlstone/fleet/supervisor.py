@@ -30,54 +30,26 @@ from marlstone.envs.make import is_jax
 from marlstone.fleet.actor import Post, setup_of
 from marlstone.fleet.broker import Broker
 from marlstone.fleet.deadlines import deadline
+from marlstone.fleet.events import Events
+from marlstone.fleet.fleet_status import figures, member_status, straggling, supervision_events, totals, why_still
 from marlstone.fleet.frames import MOST
 from marlstone.fleet.inspection import DUMP, SIZE, STACKS, STATUS, asked_for
-from marlstone.fleet.launcher import Life, Local, Order, Place
+from marlstone.fleet.launcher import Local, Order, Place
 from marlstone.fleet.lifecycle import ACTOR, LEARNER
-from marlstone.fleet.observable_lock import Lock
+from marlstone.fleet.member import Member
 from marlstone.fleet.on_ray import OnRay
-from marlstone.fleet.status_page import BEFORE, Facts
+from marlstone.fleet.status_page import Facts
 from marlstone.fleet.transport import answers, serve
-from marlstone.rollout.fault_log import FaultLog
 from marlstone.runs.checkpoint import Checkpoint, latest_good
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.lifetime import Lifetime
 from marlstone.runs.progress import Progress
-from marlstone.runs.store import SUPERVISION
 
 LOOK, WRITE = 0.1, 1.0  # seconds between looks at the members, and between status files
 LOOKS = 0.001  # seconds between two members' looks, where there are many: they must not take what members need
-HELD = 1.0  # seconds after which a lock's holder is what others wait for
 STOPPED = 5.0  # seconds that a process may be held (SIGSTOP) before it is ended
 STOPPING = 10.0  # seconds that the learner may take to write a checkpoint once an end is asked for
 STILLBORN = 4  # first lives of a member that may end before anything is done
-NEWS = 200  # latest events kept for the status
-
-
-@dataclass
-class Member:
-    """One place in the fleet and the process that holds it now. `due`: when to start the next one; `lived`: whether any of them did
-    more than start; `retry`: seeds of episodes that the next begins with."""
-
-    name: str
-    program: str
-    place: Place
-    post: Post | None = None
-    child: Life | None = None
-    life: int = 0
-    last_facts: Facts = BEFORE
-    due: float = 0.0
-    lived: bool = False
-    quick_deaths: int = 0
-    held_since: float | None = None
-    retry: tuple[int, ...] = ()
-    sockets: list[socket.socket] = field(default_factory=list)
-    rate: float = 0.0
-    last: tuple[float, int] = (0.0, 0)
-
-    def facts(self) -> Facts:
-        """What its process is at; between two lives, what the last one was at."""
-        return self.last_facts if self.child is None else self.child.facts()
 
 
 @dataclass
@@ -98,17 +70,12 @@ class Supervisor:
     raised_at: int = -1
     deaths: dict[tuple[int, int], int] = field(default_factory=dict)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
-    words: dict[str, str] = field(default_factory=dict)
-    step: int = 0
-    events: list[tuple[int, int, str, str]] = field(default_factory=list)
-    log: FaultLog = field(default_factory=FaultLog)
-    news: list[str] = field(default_factory=list)
+    events: Events = field(default_factory=Events)
 
     def __post_init__(self) -> None:
         c = self.config
         self.reference = c.fleet.actor == "reference" or is_jax(c.env)
         self.broker = Broker(c.seeds, c.fleet.queue * c.rollout.envs)
-        self.lock = Lock("events")
         self.text = dump(resolved(c))
         (self.run.path / STACKS).mkdir(parents=True, exist_ok=True)
         for asked in (SIZE, DUMP):
@@ -191,7 +158,7 @@ class Supervisor:
             return dict(self.hello or {})
 
     def _progress(self, said: dict[str, Any]) -> dict[str, Any]:
-        self.step = said["step"]
+        self.events.step = said["step"]
         self.progress(Progress(**said))
         return {}
 
@@ -221,39 +188,12 @@ class Supervisor:
 
     def _beside(self) -> dict[str, Any]:
         """What the store keeps of the fleet, per seed."""
-        figures, seeds, locks = [], self.broker.facts(), self._locks()
-        for i, f in enumerate(seeds):
-            mine = [m for m in self.actors if m.post and m.post.index == i]
-            rates = np.array([m.rate for m in mine])
-            row = {"queue_depth": f["depth"], "queue_seconds": f["oldest_seconds"], "chunks_dropped": f["dropped"],
-                   "chunks_rolled_back": f["rolled_back"], "actors": sum(m.child is not None for m in mine),
-                   "straggler_ratio": straggling(rates), "restarts": self.restarts}  # fmt: skip
-            row |= {"lock_waiters": sum(len(x["waiters"]) for x in locks), "lock_held_seconds": max(x["held_seconds"] for x in locks),
-                    "lock_waited_seconds": sum(x["waited_seconds"] for x in locks)}  # fmt: skip
-            for m in mine:
-                row |= {f"{m.name}/steps_per_second": m.rate, f"{m.name}/lag": self._lag(m, seeds) or 0, f"{m.name}/lives": m.life + 1}
-            figures.append({f"fleet/{k}": float(v) for k, v in row.items()})
-        return {"figures": figures}
+        of = lambda i: [m for m in self.actors if m.post and m.post.index == i]
+        return {"figures": [figures(f, of(i), self._locks(), self.restarts) for i, f in enumerate(self.broker.facts())]}
 
     def _tell(self, what: str, m: Member | None, text: str, how: str = "") -> None:
-        """An event of `SUPERVISION`: kept for the store, listed in the status, and the first of its kind reported. `how`: the word for it
-        in the status."""
-        now = time.strftime("%H:%M:%S")
-        with self.lock:
-            self.words[what] = text
-            self.news = [*self.news[-NEWS:], f"{now} {how or what}: {text}"]
-            self.events.append((self.step, m.post.seed if m and m.post else self.config.seed, what, f"{now} {text}"))
-        self.log.report(what, text)
-
-    def _keep_events(self) -> None:
-        """Write new events to the store, once the learner has begun it."""
-        with self.lock:
-            events = self.events if self.run.metrics.is_file() else []
-            self.events = self.events[len(events) :]
-        if events:
-            with self.run.store() as store:
-                for step, seed, what, text in events:
-                    store.event(step, seed, what, text)
+        """An event of this member, or of the whole fleet."""
+        self.events.tell(what, m.post.seed if m and m.post else self.config.seed, text, how)
 
     # ---- watching
     def _look(self, m: Member) -> None:
@@ -287,11 +227,12 @@ class Supervisor:
         self.restarts += 1
         if self.restarts > fleet.restarts:
             raise Failure(
-                f"the fleet lost {self.restarts} processes, more than fleet.restarts = {fleet.restarts} allows; the last: {self.news[-1]}"
+                f"the fleet lost {self.restarts} processes, more than fleet.restarts = {fleet.restarts} allows; "
+                f"the last: {self.events.lines[-1]}"
             )
         m.quick_deaths = m.quick_deaths + 1 if facts.age < 10 * fleet.longest_backoff else 1
         if not m.lived and m.life + 1 >= STILLBORN:
-            said = self.words.get("error", "what it printed stands above")
+            said = self.events.latest.get("error", "what it printed stands above")
             raise Failure(f"{m.name} ended {m.life + 1} times before it did anything: {why}; {said}")
         m.due = time.monotonic() + min(fleet.backoff * 2 ** (m.quick_deaths - 1), fleet.longest_backoff)
         m.held_since, m.life, m.rate, m.retry = None, m.life + 1, 0.0, ()
@@ -325,7 +266,7 @@ class Supervisor:
             self._end(m)
         self._tell("resized", None, f"{wanted} actors per seed")
 
-    # ---- sight
+    # ---- status
     def _dump(self) -> None:
         """Have the stacks of processes elsewhere fetched, as `dump_stacks` asks."""
         asked = self.run.within(DUMP)
@@ -337,54 +278,24 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """Everything that is known, as JSON."""
-        members, seeds = [], self.broker.facts()
-        for m in (self.learner, *self.actors):
-            facts = m.facts()
-            doing = facts.doing if m.child else f"down, starts in {max(0.0, m.due - time.monotonic()):.1f} s"
-            members.append({
-                "name": m.name, "seed": m.post and m.post.seed, "node": m.child and m.child.node,
-                "pid": m.child and m.child.pid, "doing": doing,
-                "since_seconds": facts.seconds, "heartbeat_seconds": facts.silent + (m.child.unheard() if m.child else 0.0),
-                "held": m.held_since is not None,
-                "version": facts.version, "lag": self._lag(m, seeds), "steps": facts.steps,
-                "steps_per_second": m.rate, "lives": m.life + 1, "environment": facts.env, "episode_seed": facts.scenario,
-            })  # fmt: skip
+        seeds, still, locks = self.broker.facts(), self.broker.still(), self._locks()
+        members = [member_status(m, seeds) for m in (self.learner, *self.actors)]
         return {
             "written": time.time(), "supervisor": os.getpid(), "seconds": time.monotonic() - self.began, "seeds": seeds,
-            "members": members, "locks": self._locks(), "restarts": self.restarts, "quarantined": self.quarantined,
-            "still_seconds": self.broker.still(), "straggler_ratio": straggling(np.array([m.rate for m in self.actors])),
-            "news": self.news[-20:], "because": self._because(members),
+            "members": members, "locks": locks, "restarts": self.restarts, "quarantined": self.quarantined,
+            "still_seconds": still, "straggler_ratio": straggling(np.array([m.rate for m in self.actors])),
+            "news": self.events.lines[-20:], "because": "" if self.trained else why_still(still, members, locks),
         }  # fmt: skip
 
-    def _lag(self, m: Member, seeds: list[dict[str, Any]]) -> int | None:
-        """Versions that an actor's policy is behind; None before it has one."""
-        version = m.facts().version
-        return max(0, seeds[m.post.index]["version"] - version) if m.post and version >= 0 else None
-
     def _locks(self) -> list[dict[str, Any]]:
-        return [lock.facts() for lock in (self.broker.lock, self.lock)]
-
-    def _because(self, members: list[dict[str, Any]]) -> str:
-        """Why nothing moves, in one sentence; empty where things do."""
-        still = self.broker.still()
-        if still < 5 or self.trained:
-            return ""
-        learner, *actors = members
-        said = f"nothing has moved for {still:.0f} s because "
-        for lock in self._locks():
-            if (held := lock["held_seconds"]) > HELD:
-                return f"{said}{lock['holder']} holds the lock of {lock['name']} since {held:.0f} s; {len(lock['waiters'])} wait for it"
-        if learner["doing"] not in ("waiting for trajectories",):
-            return said + f"the learner is {learner['doing']} since {learner['since_seconds']:.0f} s"
-        down = [a for a in actors if a["pid"] is None or a["held"]]
-        longest = max(actors, key=lambda a: a["since_seconds"])
-        return said + (
-            f"the learner waits for trajectories, {len(down)} of {len(actors)} actors are down or held, and "
-            f"{longest['name']} is {longest['doing']} (environment {longest['environment']}) since {longest['since_seconds']:.0f} s"
-        )
+        return [lock.facts() for lock in (self.broker.lock, self.events.lock)]
 
     # ---- the whole
     def supervise(self) -> dict[str, Any]:
+        """Run the fleet until the learner's record is there, an end is asked for, or it fails; the record.
+
+        Raises `UserError` for a user's mistake in a member, `Failure` past the restarts allowed.
+        """
         written, asked, stacks = 0.0, float("inf"), self.run.within(f"{STACKS}/supervisor.txt").open("w")
         faulthandler.register(signal.SIGUSR1, stacks, all_threads=True, chain=False)
         try:
@@ -402,7 +313,7 @@ class Supervisor:
                         return self.run.stopped(self.config.env, self.config.all_seeds)
                 if time.monotonic() - written >= WRITE:
                     self.lifetime.keep()
-                    self._keep_events()
+                    self.events.store(self.run)
                     self._resize()
                     self._dump()
                     self.run.write(STATUS, json.dumps(self.status()))
@@ -416,7 +327,7 @@ class Supervisor:
             for m in (*self.actors, self.learner):
                 self._end(m)
             self.there.close()
-            self._keep_events()
+            self.events.store(self.run)
             self.lifetime.keep(now=True)
             faulthandler.unregister(signal.SIGUSR1)
             stacks.close()
@@ -431,27 +342,13 @@ class Supervisor:
     def _concluded(self, said: dict[str, Any]) -> dict[str, Any]:
         """The learner's record, with what only the supervisor knows."""
         self.run.write("fleet.json", json.dumps(said["service"]) + "\n")
-        facts, ages = self.broker.facts(), np.array([x for per_seed in said["staleness"] for x in per_seed] or [0], float)
-        total = lambda k: sum(f[k] for f in facts)
-        self._keep_events()
-        events = dict.fromkeys(SUPERVISION, 0)
+        self.events.store(self.run)
         with self.run.store() as store:
-            for (name, _), count in store.counts().items():
-                if name in events:
-                    events[name] += count
+            events = supervision_events(store.counts())
         return said["record"] | {
-            "actors": len(self.actors), "chunks_accepted": total("accepted"), "chunks_trained": total("trained") + total("unsaved"),
-            "chunks_dropped": total("dropped"), "chunks_rolled_back": total("rolled_back"), "chunks_refused": total("refused"),
-            "events": {k: n for k, n in events.items() if n}, "wall_seconds": self.lifetime.seconds,
-            "chunks_left": total("depth") + total("in_hand"), "restarts": self.restarts, "quarantined": self.quarantined,
-            "staleness_mean": float(ages.mean()), "staleness_p99": float(np.quantile(ages, 0.99)),
+            "actors": len(self.actors), **totals(self.broker.facts(), said["staleness"]), "events": events,
+            "wall_seconds": self.lifetime.seconds, "restarts": self.restarts, "quarantined": self.quarantined,
         }  # fmt: skip
-
-
-def straggling(rates: np.ndarray) -> float:
-    """How much longer the slowest actors take for a step than the usual one: p99 over median of seconds per step."""
-    seconds = 1 / rates[rates > 0]
-    return float(np.quantile(seconds, 0.99) / np.median(seconds)) if seconds.size else 1.0
 
 
 def supervise(

@@ -1,14 +1,13 @@
-"""Both ends of the way between actors and learner, whatever it is made of: in this process, over sockets, or faulty on purpose.
+"""Both ends of the way between actors and learner: in this process, or over sockets.
 
 An actor holds an `ActorEnd`, a learner a `LearnerEnd`. Every call has a deadline, `patience` in seconds; none waits for another
-actor. `Here` calls the broker in this process; `Linked` asks it over a socket (`serve` answers); `Faulty` spoils another end.
+actor. `Here` calls the broker in this process; `Linked` asks it over a socket (`serve` answers).
 """
 
 import socket
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,13 +32,20 @@ class ActorEnd(Protocol):
 class LearnerEnd(Protocol):
     """What a learner asks of the world."""
 
-    def take(self, seed: int, patience: float) -> Parcel | None: ...
-    def settle(self, seed: int, trained: int, dropped: int) -> None: ...
-    def publish(self, seed: int, weights: Weights) -> None: ...
+    def take(self, seed: int, patience: float) -> Parcel | None:
+        """The oldest parcel of a seed, or None after `patience` seconds."""
+
+    def settle(self, seed: int, trained: int, dropped: int) -> None:
+        """What became of trajectories that were taken."""
+
+    def publish(self, seed: int, weights: Weights) -> None:
+        """New weights of a seed."""
+
     def expect(self, trajectory: int) -> None:
         """Trajectories have at most so many bytes each: larger parcels are refused before they are read."""
 
-    def saved(self) -> None: ...
+    def saved(self) -> None:
+        """A checkpoint holds all that was trained so far."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,11 @@ class Here:
     seed: int
 
     def latest(self, have: int, patience: float) -> Weights | None:
+        """As `Broker.latest`, of this seed."""
         return self.broker.latest(self.seed, have, patience)
 
     def put(self, parcel: Parcel, patience: float) -> str:
+        """As `Broker.put`."""
         return self.broker.put(parcel, patience)
 
 
@@ -71,31 +79,39 @@ class Linked:
 
     # an actor's
     def hello(self, said: dict[str, Any], patience: float) -> dict[str, Any]:
+        """Tell what this actor steps, before its first weights."""
         return self.ask({"ask": "hello", **said}, patience=patience)[0]
 
     def latest(self, have: int, patience: float) -> Weights | None:
+        """As `ActorEnd.latest`."""
         said, arrays = self.ask({"ask": "latest", "seed": self.seed, "have": have}, patience=patience)
         return Weights(said["version"], arrays, said["about"]) if said["version"] != have else None
 
     def put(self, parcel: Parcel, patience: float) -> str:
+        """As `ActorEnd.put`."""
         said, _ = self.ask({"ask": "put", "parcel": parcel.words()}, parcel.arrays, patience)
         return said["became"]
 
     # a learner's
     def take(self, seed: int, patience: float) -> Parcel | None:
+        """As `LearnerEnd.take`."""
         said, arrays = self.ask({"ask": "take", "seed": seed}, patience=patience)
         return Parcel.of(said["parcel"], arrays) if said["parcel"] is not None else None
 
     def settle(self, seed: int, trained: int, dropped: int) -> None:
+        """As `LearnerEnd.settle`."""
         self.ask({"ask": "settle", "seed": seed, "trained": trained, "dropped": dropped})
 
     def publish(self, seed: int, weights: Weights) -> None:
+        """As `LearnerEnd.publish`."""
         self.ask({"ask": "publish", "seed": seed, "version": weights.version, "about": weights.about}, weights.arrays)
 
     def expect(self, trajectory: int) -> None:
+        """As `LearnerEnd.expect`."""
         self.ask({"ask": "expect", "trajectory": trajectory})
 
     def saved(self) -> None:
+        """As `LearnerEnd.saved`."""
         self.ask({"ask": "saved"})
 
 
@@ -125,7 +141,7 @@ def answers(broker: Broker, more: dict[str, Callable[[dict[str, Any]], dict[str,
             case other if other in more:
                 return more[other](said), []
             case other:
-                raise frames.Rubbish(f"nobody answers {other!r}", whole=True)
+                raise frames.BadFrame(f"nobody answers {other!r}", whole=True)
         return {}, []
 
     return answer
@@ -147,7 +163,7 @@ def serve(
                 out, more = answer(said, arrays)
             except frames.Gone:
                 return
-            except (frames.Rubbish, KeyError, TypeError, IndexError) as error:
+            except (frames.BadFrame, KeyError, TypeError, IndexError) as error:
                 damaged()
                 if not getattr(error, "whole", True):
                     return
@@ -156,63 +172,3 @@ def serve(
                 frames.send(link, out, more)
             except (frames.Gone, OSError):
                 return
-
-
-@dataclass
-class Faulty:
-    """An actor's end on a bad day. Each probability is of one `put`: it is `lose`d (the actor believes it was accepted), sent `twice`,
-    held back until after the next one (`reorder`), or `corrupt`ed on its way; and each call takes up to `delay` seconds more.
-
-    What is lost was never accepted: nobody need count it. `corrupt` needs an end that goes over bytes (`Linked`)."""
-
-    inner: Any
-    lose: float = 0.0
-    twice: float = 0.0
-    reorder: float = 0.0
-    corrupt: float = 0.0
-    delay: float = 0.0
-    seed: int = 0
-    held: list[Parcel] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.random = np.random.default_rng(self.seed)
-
-    def latest(self, have: int, patience: float) -> Weights | None:
-        self._dawdle()
-        return self.inner.latest(have, patience)
-
-    def put(self, parcel: Parcel, patience: float) -> str:
-        self._dawdle()
-        chance = self.random.random()
-        for how, share in (("lose", self.lose), ("twice", self.twice), ("reorder", self.reorder), ("corrupt", self.corrupt)):
-            if chance < share:
-                return getattr(self, f"_{how}")(parcel, patience)
-            chance -= share
-        became = self.inner.put(parcel, patience)
-        while self.held and became == "accepted":
-            self.inner.put(self.held.pop(), patience)
-        return became
-
-    def _lose(self, parcel: Parcel, patience: float) -> str:
-        return "accepted"
-
-    def _twice(self, parcel: Parcel, patience: float) -> str:
-        became = self.inner.put(parcel, patience)
-        if became == "accepted":
-            self.inner.put(parcel, patience)
-        return became
-
-    def _reorder(self, parcel: Parcel, patience: float) -> str:
-        self.held.append(parcel)
-        return "accepted"
-
-    def _corrupt(self, parcel: Parcel, patience: float) -> str:
-        frame = bytearray(frames.encode({"ask": "put", "parcel": parcel.words(), "patience": patience}, parcel.arrays))
-        frame[int(self.random.integers(frames.HEADER.size, len(frame)))] ^= 0x10
-        self.inner.link.settimeout(patience + SLACK)
-        frames.send_bytes(self.inner.link, bytes(frame))
-        return frames.receive(self.inner.link)[0]["became"]
-
-    def _dawdle(self) -> None:
-        if self.delay:
-            time.sleep(float(self.random.random()) * self.delay)
