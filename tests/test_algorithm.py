@@ -354,7 +354,7 @@ def test_opponents_are_not_paid_the_teams_reward() -> None:
     spec = make("jaxmarl:MPE_simple_tag_v3").spec
     assert len(spec.opponents) == 1
     Algorithm(spec, Decentralized(MLP), Individual(), LEARNER)
-    with pytest.raises(ValueError, match=rf"Team pays.*{spec.opponents[0]}.*individual"):
+    with pytest.raises(ValueError, match=rf"Team gives.*{spec.opponents[0]}.*individual"):
         Algorithm(spec, Decentralized(MLP), Team(), LEARNER)
     together = make("jaxmarl:MPE_simple_tag_v3?team=all").spec
     assert not together.opponents and Algorithm(together, Decentralized(MLP), Team(), LEARNER)
