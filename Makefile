@@ -18,7 +18,8 @@ ARGS ?=
 TOGETHER ?= -n 2 --dist loadfile
 # Where the newest releases are tried, without constraints, in environments that are made for it and removed.
 NEWEST ?= 3.12 3.13
-# Run once more without the optional parts, which hold JAX back: what trains, evaluates and acts.
+# `all`: every test with the optional parts, some of which hold JAX back; `bare`: without them, what trains, evaluates and acts.
+WITH ?= all bare
 BARE := tests/core tests/encoders tests/learners tests/runs tests/test_compile_options.py tests/test_algorithm.py tests/cli/test_train.py \
         tests/training/test_fused.py tests/play/test_evaluation.py tests/fleet/test_fast_actor.py tests/rollout/test_workers.py
 
@@ -34,7 +35,7 @@ help:
 	@echo 'make demo   install, find the architecture for a foraging task, print the table and the report (about 5 minutes)'
 	echo 'make test   install everything; format, lint, types, layers, docs, tests (ARGS="-k name": these tests alone)'
 	echo 'make static format, lint, types, layers, docs: what needs no test to run'
-	echo 'make newest run every test with the newest releases, without constraints, on Python $(NEWEST) (an hour; NEWEST=3.13 for one)'
+	echo 'make newest run every test with the newest releases, without constraints, on Python $(NEWEST) (40 minutes; NEWEST=3.13 WITH=bare: a part)'
 	echo 'make soak   the slow tests, and 100,000 agent-steps of every kind of environment'
 	echo 'make docs   build the documentation into site/'
 	echo 'make clean  remove the environment and what was built'
@@ -98,8 +99,13 @@ newest:
 	    echo "make newest needs python$$version, and there is none: install it, or choose others, e.g. make newest NEWEST=3.13" >&2
 	    exit 1
 	  fi
-	  (try "$$python" all,dev)
-	  (try "$$python" dev $(BARE))
+	  for with in $(WITH); do
+	    case $$with in
+	      all) (try "$$python" all,dev) ;;
+	      bare) (try "$$python" dev $(BARE)) ;;
+	      *) echo "WITH is $$with: choose all, bare or both" >&2; exit 1 ;;
+	    esac
+	  done
 	done
 
 soak: | $(FULL)

@@ -267,8 +267,8 @@ def test_the_audit_knows_workers_under_managers() -> None:
         (lambda: Hierarchical(goal_pay=-1.0), ["Hierarchical.goal_pay is -1.0", "0 or more"]),
         (lambda: Hierarchical(manager=Gru()), ["Hierarchical.manager is Gru", "not run between decisions", "use Mlp"]),
         (lambda: Hierarchical(trunk="shared"), ["trunk"]),
-        (lambda: Algorithm(make(PLAN).spec, Hierarchical(), Team(), PolicyGradient()), ["every 8 rows", "managers().over(env)"]),
-        (lambda: Algorithm(Managers(4).over(make(PLAN)).spec, Hierarchical(), Team(), PolicyGradient()), ["every 8 rows"]),
+        (lambda: Algorithm(make(PLAN).spec, Hierarchical(), Team(), PolicyGradient()), ["every 8 steps", "managers().over(env)"]),
+        (lambda: Algorithm(Managers(4).over(make(PLAN)).spec, Hierarchical(), Team(), PolicyGradient()), ["every 8 steps"]),
         (lambda: combined(name="proving:dummy?rows=3"), ["leaf is 'place'"]),
     ],
 )
