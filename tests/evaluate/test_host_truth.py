@@ -61,7 +61,7 @@ def test_an_audit_where_only_python_steps() -> None:
     env.env.close()
     assert once.true_each.shape == once.claimed_each.shape == (3, 2) and np.isfinite(once.claimed_each).all()
     np.testing.assert_array_equal(once.true_each, again.true_each)
-    assert once.said.any() and once.efficiency_error is None
+    assert once.claimed.any() and once.efficiency_error is None
 
 
 def test_of_long_play_some_states_are_kept_from_beginning_to_end() -> None:
