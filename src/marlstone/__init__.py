@@ -19,7 +19,7 @@ _PUBLIC = {
     "core.errors": ("UserError",),
     "credit": ("Attention", "Counterfactual", "Decoupled", "Difference", "Individual", "Qmix", "Qplex", "Shaping", "Team", "Vdn"),
     "encoders": ("Image", "Vector"),
-    "learners": ("PolicyGradient", "Pqn", "QLearning"),
+    "learners": ("Adam", "PolicyGradient", "Pqn", "QLearning", "RAdam", "RmsProp", "Sgd"),
     "policy.policy": ("Policy",),
 }
 """What is public, by the module that defines it."""

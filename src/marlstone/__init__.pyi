@@ -30,9 +30,15 @@ from marlstone.credit import Qplex as Qplex
 from marlstone.credit import Shaping as Shaping
 from marlstone.credit import Team as Team
 from marlstone.credit import Vdn as Vdn
+from marlstone.encoders import Image as Image
+from marlstone.encoders import Vector as Vector
+from marlstone.learners import Adam as Adam
 from marlstone.learners import PolicyGradient as PolicyGradient
 from marlstone.learners import Pqn as Pqn
 from marlstone.learners import QLearning as QLearning
+from marlstone.learners import RAdam as RAdam
+from marlstone.learners import RmsProp as RmsProp
+from marlstone.learners import Sgd as Sgd
 from marlstone.policy.policy import Policy as Policy
 
 __version__: str
