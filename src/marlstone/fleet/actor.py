@@ -283,12 +283,12 @@ class Actor:
     def unroll(self) -> Parcel:
         """One unroll as a parcel with its name and its figures."""
         began = time.perf_counter()
-        arrays, said = self.unrolls.unroll(self.seq)
-        said["seconds"] = time.perf_counter() - began
+        arrays, message = self.unrolls.unroll(self.seq)
+        message["seconds"] = time.perf_counter() - began
         p = self.post
-        parcel = Parcel(p.index, p.actor, p.life, self.seq, self.version, p.envs, arrays, said)
+        parcel = Parcel(p.index, p.actor, p.life, self.seq, self.version, p.envs, arrays, message)
         self.seq += 1
-        self.page.count(said["steps"], p.envs)
+        self.page.count(message["steps"], p.envs)
         return parcel
 
     def deliver(self, parcel: Parcel, going: Callable[[], bool] = lambda: True) -> str:

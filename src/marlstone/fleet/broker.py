@@ -39,7 +39,7 @@ class Channel:
     capacity: int
     waiting: deque[tuple[float, Parcel]] = field(default_factory=deque)
     depth: int = 0  # trajectories in `waiting`
-    in_hand: int = 0  # with the learner, not yet said what became of them
+    in_hand: int = 0  # with the learner, whose fate is not reported yet
     unsaved: int = 0  # trained, but in no checkpoint yet
     unsaved_drops: int = 0
     counts: Counts = field(default_factory=Counts)

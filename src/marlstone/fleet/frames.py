@@ -37,10 +37,10 @@ class BadFrame(ValueError):
         super().__init__(what)
 
 
-def encode(said: dict[str, Any], arrays: list[np.ndarray] | None = None) -> bytes:
+def encode(message: dict[str, Any], arrays: list[np.ndarray] | None = None) -> bytes:
     """One frame."""
     arrays = [np.asarray(x, order="C") for x in arrays or []]
-    words = json.dumps({"said": said, "arrays": [[x.dtype.str, x.shape] for x in arrays]}).encode()
+    words = json.dumps({"message": message, "arrays": [[x.dtype.str, x.shape] for x in arrays]}).encode()
     parts = []
     for x in arrays:
         parts += [x.tobytes(), bytes(-x.nbytes % ALIGN)]
@@ -62,14 +62,14 @@ def decode(words: bytes | memoryview, body: memoryview, check: int) -> tuple[dic
             count = math.prod(shape)
             arrays.append(np.frombuffer(body, dtype, count, at).reshape(shape))
             at += -(-count * dtype.itemsize // ALIGN) * ALIGN
-        return content["said"], arrays
+        return content["message"], arrays
     except (ValueError, KeyError, TypeError) as error:
         raise error if isinstance(error, BadFrame) else BadFrame(f"a frame cannot be read: {error}", whole=True) from error
 
 
-def send(link: socket.socket, said: dict[str, Any], arrays: list[np.ndarray] | None = None) -> None:
+def send(link: socket.socket, message: dict[str, Any], arrays: list[np.ndarray] | None = None) -> None:
     """Raises `Gone`, and TimeoutError where the socket's timeout passes."""
-    send_bytes(link, encode(said, arrays))
+    send_bytes(link, encode(message, arrays))
 
 
 def send_bytes(link: socket.socket, frame: bytes) -> None:

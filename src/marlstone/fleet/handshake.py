@@ -28,9 +28,9 @@ def admit(link: socket.socket, token: str) -> dict[str, Any]:
     """The server's side: who the client is, once it has proven that it knows `token`. Raises `Stranger`, and what `frames` raises."""
     mine = _nonce()
     frames.send(link, {"nonce": mine})
-    said = _small(link)
-    theirs, who = _nonce_in(said), said.get("who")
-    if not isinstance(who, dict) or not _proves(said, token, "client", mine, theirs, who):
+    message = _small(link)
+    theirs, who = _nonce_in(message), message.get("who")
+    if not isinstance(who, dict) or not _proves(message, token, "client", mine, theirs, who):
         raise Stranger("a connection that does not know this fleet's token")
     frames.send(link, {"digest": _digest(token, "server", mine, theirs, who)})
     return who
@@ -45,18 +45,18 @@ def introduce(link: socket.socket, token: str, who: dict[str, Any]) -> None:
 
 
 def _small(link: socket.socket) -> dict[str, Any]:
-    said, arrays = frames.receive(link, SMALL)
-    if arrays or not isinstance(said, dict):
+    message, arrays = frames.receive(link, SMALL)
+    if arrays or not isinstance(message, dict):
         raise Stranger("not a handshake of ours")
-    return said
+    return message
 
 
 def _nonce() -> str:
     return secrets.token_hex(NONCE // 2)
 
 
-def _nonce_in(said: dict[str, Any]) -> str:
-    nonce = said.get("nonce")
+def _nonce_in(message: dict[str, Any]) -> str:
+    nonce = message.get("nonce")
     if not isinstance(nonce, str) or len(nonce) != NONCE:
         raise Stranger("not a handshake of ours")
     return nonce
@@ -67,5 +67,5 @@ def _digest(token: str, role: str, server: str, client: str, who: dict[str, Any]
     return hmac.new(token.encode(), message, "sha256").hexdigest()
 
 
-def _proves(said: dict[str, Any], token: str, role: str, server: str, client: str, who: dict[str, Any]) -> bool:
-    return hmac.compare_digest(str(said.get("digest")).encode(), _digest(token, role, server, client, who).encode())
+def _proves(message: dict[str, Any], token: str, role: str, server: str, client: str, who: dict[str, Any]) -> bool:
+    return hmac.compare_digest(str(message.get("digest")).encode(), _digest(token, role, server, client, who).encode())

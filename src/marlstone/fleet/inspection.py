@@ -19,9 +19,9 @@ def status_of(run: RunDirectory) -> dict[str, Any]:
     file = run.within(STATUS)
     if not file.is_file():
         raise UserError(f"run {run.path} has no fleet: start one with marlstone train --fleet local")
-    said = json.loads(file.read_text())
-    alive = not said.get("ended") and time.time() - said["written"] < 10 and is_alive(said["supervisor"])
-    return said | {"alive": alive}
+    status = json.loads(file.read_text())
+    alive = not status.get("ended") and time.time() - status["written"] < 10 and is_alive(status["supervisor"])
+    return status | {"alive": alive}
 
 
 def ask_for(run: RunDirectory, actors: int) -> None:
@@ -34,7 +34,7 @@ def ask_for(run: RunDirectory, actors: int) -> None:
 
 
 def asked_for(run: RunDirectory) -> int | None:
-    """What `ask_for` said last, if anything."""
+    """The last request of `ask_for`, if any."""
     file = run.within(SIZE)
     return int(file.read_text()) if file.is_file() else None
 
@@ -42,16 +42,16 @@ def asked_for(run: RunDirectory) -> int | None:
 def dump_stacks(run: RunDirectory) -> Path:
     """Have every process of a run's fleet write its Python stacks; they end up in one file, whose path is returned. The supervisor is
     asked only for those on other machines: where it hangs, its own are the ones to read."""
-    said = status_of(run)
-    members = [m | {"stopped": m["pid"] is not None and m["node"] is None and is_stopped(m["pid"])} for m in said["members"]]
-    if said["alive"]:
-        members.insert(0, {"name": "supervisor", "pid": said["supervisor"], "doing": "supervising", "since_seconds": said["seconds"],
-                           "node": None, "stopped": is_stopped(said["supervisor"])})  # fmt: skip
+    status = status_of(run)
+    members = [m | {"stopped": m["pid"] is not None and m["node"] is None and is_stopped(m["pid"])} for m in status["members"]]
+    if status["alive"]:
+        members.insert(0, {"name": "supervisor", "pid": status["supervisor"], "doing": "supervising", "since_seconds": status["seconds"],
+                           "node": None, "stopped": is_stopped(status["supervisor"])})  # fmt: skip
         run.write(DUMP, "")
     parts = []
     for m in members:
         where = f"process {m['pid']}" + (f" on {m['node']}" if m["node"] else "")
-        if m["pid"] is None or m["doing"] == "starting" or (m["node"] is None and not _ours(m["pid"], said)):
+        if m["pid"] is None or m["doing"] == "starting" or (m["node"] is None and not _ours(m["pid"], status)):
             parts.append(f"== {m['name']}: {m['doing']}, no process to ask\n")
             continue
         text = _stacks(run.within(f"{STACKS}/{m['name']}.txt"), m["pid"] if m["node"] is None else None)
@@ -75,7 +75,7 @@ def _stacks(file: Path, pid: int | None) -> str:
     while time.time() < asked + patience and size() == before:
         time.sleep(0.02)
     told = before
-    while told != (told := size()):  # until it has said everything
+    while told != (told := size()):  # until all is written
         time.sleep(0.05)
     return file.read_bytes()[before:].decode() if file.is_file() else ""
 
@@ -85,6 +85,6 @@ def _workers(pid: int) -> list[int]:
     return sorted(p.pid for p in running() if p.parent == pid and "marlstone.rollout.worker_process" in p.command)
 
 
-def _ours(pid: int, said: dict[str, Any]) -> bool:
+def _ours(pid: int, status: dict[str, Any]) -> bool:
     """Whether a process is one of a fleet's: SIGUSR1 would end any other."""
-    return pid == said["supervisor"] or any("marlstone.fleet" in p.command for p in running(pid))
+    return pid == status["supervisor"] or any("marlstone.fleet" in p.command for p in running(pid))

@@ -114,14 +114,14 @@ class Learning:
             shape = jax.eval_shape(lambda key: inner.env.init(jax.random.split(key, b))[1], jax.random.key(0))
             step: Any = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shape)
         else:
-            said, masked = spec()
-            refuse_too_large(config, said, len(seeds), copies=1 + fleet.queue)  # those in training, and those that wait
-            algorithm = Algorithm(said, config.architecture, config.credit, config.learner)
+            declared, masked = spec()
+            refuse_too_large(config, declared, len(seeds), copies=1 + fleet.queue)  # those in training, and those that wait
+            algorithm = Algorithm(declared, config.architecture, config.credit, config.learner)
             inner = Hosted(
                 config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
                 most=config.evaluate.max_steps, metrics=config.metrics,
             )  # fmt: skip
-            step = StepBlock(anonymous(), said, b, masked, 1, create=True).step
+            step = StepBlock(anonymous(), declared, b, masked, 1, create=True).step
         blank = RolloutState(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))
         ages: tuple[deque[int], ...] = tuple(deque(maxlen=KEPT) for _ in seeds)
         fresh: Callable[[], list[Any]] = lambda: [{} for _ in seeds]
@@ -200,17 +200,17 @@ class Learning:
                 )
                 continue
             self.staleness[i].extend([age] * parcel.envs)
-            for fault, count in parcel.said["faults"].items():
+            for fault, count in parcel.message["faults"].items():
                 self.met[i][fault] = self.met[i].get(fault, 0) + count
-            for note in parcel.said["notes"]:
+            for note in parcel.message["notes"]:
                 if note["fault"] == NOTICE:
                     self.log.notice(f"{self.name}: {note['text']}")
                     continue
                 self.words[i][note["fault"]] = self.health[i].latest = f"actor {parcel.actor}, {note_text(note)}"
                 self.log.report(note["fault"], self.words[i][note["fault"]])
-            said, whole = parcel.said, int(parcel.said["finished"]["episodes"])
-            steps, broken = said["steps"], said.get("broken_episodes", 0)
-            self.health[i].add(steps, min(steps, said.get("faulty_steps", 0)), whole, broken, self.met[i])
+            message, whole = parcel.message, int(parcel.message["finished"]["episodes"])
+            steps, broken = message["steps"], message.get("broken_episodes", 0)
+            self.health[i].add(steps, min(steps, message.get("faulty_steps", 0)), whole, broken, self.met[i])
             taken.append(parcel)
         return taken
 
@@ -248,14 +248,14 @@ class Learning:
         self.page.count(int(steps), self.b)
         self.publish(i, state)
         self.times["update"].append(time.perf_counter() - began)
-        self.times["row"].extend(p.said["seconds"] / self.length for p in parcels)
+        self.times["row"].extend(p.message["seconds"] / self.length for p in parcels)
         self.times["trajectory"].extend(p.bytes / p.envs for p in parcels)
         self.ends[i].settle(i, self.b, 0)
         if self.lineage is not None:
             trajectories = [[p.actor, p.life, p.seq] for p in parcels]
             self.lineage.write(json.dumps({"seed": i, "version": int(train.version), "trajectories": trajectories}) + "\n")
             self.lineage.flush()
-        sums = [p.said["finished"] for p in parcels]
+        sums = [p.message["finished"] for p in parcels]
         total = lambda get: np.float32(sum(get(s) for s in sums))
         metrics = {k: total(lambda s, k=k: s["metrics"][k]) for k in self.algorithm.spec.metrics}
         finished = EpisodeSums(total(lambda s: s["episodes"]), total(lambda s: s["team_return"]), total(lambda s: s["length"]), metrics)

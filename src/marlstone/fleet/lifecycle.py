@@ -97,9 +97,9 @@ def learner(link: int, page_fd: int, stacks: int, *ends: int) -> None:
 
         def spec() -> Any:
             page.doing("waiting for trajectories")
-            said = end.ask({"ask": "spec"}, patience=PATIENCE)[0]
+            message = end.ask({"ask": "spec"}, patience=PATIENCE)[0]
             page.doing("compiling")
-            return spec_from_json(said["spec"]), tuple(said["masked"])
+            return spec_from_json(message["spec"]), tuple(message["masked"])
 
         def told(p: Progress) -> None:
             if p.phase in ("compiling", "checkpointing", "evaluating"):

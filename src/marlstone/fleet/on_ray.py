@@ -117,10 +117,10 @@ class RayLife:
         """Have its node fetch its stacks into a file here."""
         self.ask("dump", self, into)
 
-    def told(self, said: dict[str, Any]) -> None:
+    def told(self, message: dict[str, Any]) -> None:
         """What its node tells of it."""
-        self.pid, self.last, self.heard = said["pid"], Facts(**said["facts"]), time.monotonic()
-        self.why, self.stopped = said["ended"], said["held"]
+        self.pid, self.last, self.heard = message["pid"], Facts(**message["facts"]), time.monotonic()
+        self.why, self.stopped = message["ended"], message["held"]
 
 
 @dataclass
@@ -267,10 +267,10 @@ class OnRay:
                 if time.monotonic() > station.until:
                     self._lost(station, f"{station.name} has not answered for {self.patience:g} s")
                 return
-            for name, said in self.ray.get(station.look).items():
+            for name, message in self.ray.get(station.look).items():
                 life = station.lives.get(name)
-                if life is not None and life.order.life == said.pop("life"):
-                    life.told(said)
+                if life is not None and life.order.life == message.pop("life"):
+                    life.told(message)
             station.until = time.monotonic() + self.patience
         station.look = station.actor.look.remote()
 

@@ -38,7 +38,7 @@ class Parcel:
     """Trajectories of one unroll of one actor, `[envs t ...]` each array, all acted by policy `version`.
 
     `seed` indexes the training seeds; `actor`, its `life` (how often it was started before) and `seq`, counting from 0 in each
-    life, name the parcel: no two have the same name. `said`: figures of the unroll (`steps`, sums over `finished` episodes,
+    life, name the parcel: no two have the same name. `message`: figures of the unroll (`steps`, sums over `finished` episodes,
     `faults`, `seconds`).
     """
 
@@ -49,7 +49,7 @@ class Parcel:
     version: int
     envs: int
     arrays: list[np.ndarray]
-    said: dict[str, Any]
+    message: dict[str, Any]
 
     @property
     def name(self) -> tuple[int, int, int, int]:

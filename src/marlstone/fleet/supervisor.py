@@ -110,10 +110,10 @@ class Supervisor:
             return
         m.sockets.append(link)
         asked: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "setup": lambda said: self._setup(m), "hello": self._hello, "spec": lambda said: self._spec(said["patience"]),
-            "progress": lambda said: self._progress(said["progress"]), "stop?": lambda said: {"stop": self.stop()},
-            "trained": lambda said: self._trained(), "beside": lambda said: self._beside(),
-            "record": lambda said: self._record(said), "failed": lambda said: self._failed(m, life, said),
+            "setup": lambda message: self._setup(m), "hello": self._hello, "spec": lambda message: self._spec(message["patience"]),
+            "progress": lambda message: self._progress(message["progress"]), "stop?": lambda message: {"stop": self.stop()},
+            "trained": lambda message: self._trained(), "beside": lambda message: self._beside(),
+            "record": lambda message: self._record(message), "failed": lambda message: self._failed(m, life, message),
         }  # fmt: skip
         index, envs = (0, 0) if m.post is None else (m.post.index, m.post.envs)
         damaged = lambda: self.broker.refuse(index, envs)
@@ -142,9 +142,9 @@ class Supervisor:
         m.child, m.sockets = None, []
 
     # ---- what members ask
-    def _hello(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _hello(self, message: dict[str, Any]) -> dict[str, Any]:
         with self.broker.changed:
-            mine = {k: said[k] for k in ("spec", "masked")}
+            mine = {k: message[k] for k in ("spec", "masked")}
             if self.hello is not None and self.hello != mine:
                 self.failure = {"kind": "failure", "text": "two actors built different environments: make the factory deterministic"}
             self.hello = mine
@@ -154,30 +154,30 @@ class Supervisor:
     def _spec(self, patience: float) -> dict[str, Any]:
         with self.broker.changed:
             if not self.broker.changed.wait_for(lambda: self.hello is not None, patience):
-                raise TimeoutError("no actor has said what it steps")
+                raise TimeoutError("no actor has reported what it steps")
             return dict(self.hello or {})
 
-    def _progress(self, said: dict[str, Any]) -> dict[str, Any]:
-        self.events.step = said["step"]
-        self.progress(Progress(**said))
+    def _progress(self, message: dict[str, Any]) -> dict[str, Any]:
+        self.events.step = message["step"]
+        self.progress(Progress(**message))
         return {}
 
     def _trained(self) -> dict[str, Any]:
         self.trained = True
         return {}
 
-    def _record(self, said: dict[str, Any]) -> dict[str, Any]:
-        self.answer = said
+    def _record(self, message: dict[str, Any]) -> dict[str, Any]:
+        self.answer = message
         return {}
 
-    def _failed(self, m: Member, life: int, said: dict[str, Any]) -> dict[str, Any]:
+    def _failed(self, m: Member, life: int, message: dict[str, Any]) -> dict[str, Any]:
         """A member says why it ends. A user's mistake ends the fleet, and so does a learner's error that its next life would repeat;
         others are deaths like others, also an environment that was built before and cannot be built now."""
-        again = said["kind"] == "mistake" and m.post is not None and life > 0
-        if again or (said["kind"] == "error" and (m.post is not None or self._passing(m))):
-            self._tell("error", m, f"{m.name}: {said['text']}")
+        again = message["kind"] == "mistake" and m.post is not None and life > 0
+        if again or (message["kind"] == "error" and (m.post is not None or self._passing(m))):
+            self._tell("error", m, f"{m.name}: {message['text']}")
         else:
-            self.failure = {k: said[k] for k in ("kind", "text", "trace")}
+            self.failure = {k: message[k] for k in ("kind", "text", "trace")}
         return {}
 
     def _passing(self, learner: Member) -> bool:
@@ -232,8 +232,8 @@ class Supervisor:
             )
         m.quick_deaths = m.quick_deaths + 1 if facts.age < 10 * fleet.longest_backoff else 1
         if not m.lived and m.life + 1 >= STILLBORN:
-            said = self.events.latest.get("error", "what it printed stands above")
-            raise Failure(f"{m.name} ended {m.life + 1} times before it did anything: {why}; {said}")
+            message = self.events.latest.get("error", "what it printed stands above")
+            raise Failure(f"{m.name} ended {m.life + 1} times before it did anything: {why}; {message}")
         m.due = time.monotonic() + min(fleet.backoff * 2 ** (m.quick_deaths - 1), fleet.longest_backoff)
         m.held_since, m.life, m.rate, m.retry = None, m.life + 1, 0.0, ()
         if m.post is None:
@@ -339,14 +339,14 @@ class Supervisor:
             raise kind(failure["text"])
         raise RuntimeError(f"{failure['text']}\n{failure['trace']}")
 
-    def _concluded(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _concluded(self, message: dict[str, Any]) -> dict[str, Any]:
         """The learner's record, with what only the supervisor knows."""
-        self.run.write("fleet.json", json.dumps(said["service"]) + "\n")
+        self.run.write("fleet.json", json.dumps(message["service"]) + "\n")
         self.events.store(self.run)
         with self.run.store() as store:
             events = supervision_events(store.counts())
-        return said["record"] | {
-            "actors": len(self.actors), **totals(self.broker.facts(), said["staleness"]), "events": events,
+        return message["record"] | {
+            "actors": len(self.actors), **totals(self.broker.facts(), message["staleness"]), "events": events,
             "wall_seconds": self.lifetime.seconds, "restarts": self.restarts, "quarantined": self.quarantined,
         }  # fmt: skip
 

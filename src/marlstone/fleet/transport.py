@@ -70,33 +70,35 @@ class Linked:
     def __init__(self, link: socket.socket, seed: int = 0) -> None:
         self.link, self.seed, self._one = link, seed, threading.Lock()
 
-    def ask(self, said: dict[str, Any], arrays: list[np.ndarray] | None = None, patience: float = 0.0) -> tuple[dict[str, Any], list[Any]]:
+    def ask(
+        self, message: dict[str, Any], arrays: list[np.ndarray] | None = None, patience: float = 0.0
+    ) -> tuple[dict[str, Any], list[Any]]:
         """A request and its answer. Raises `Gone`, and TimeoutError where none comes within `patience` and some slack."""
         with self._one:
             self.link.settimeout(patience + SLACK)
-            frames.send(self.link, {**said, "patience": patience}, arrays)
+            frames.send(self.link, {**message, "patience": patience}, arrays)
             return frames.receive(self.link)
 
     # an actor's
-    def hello(self, said: dict[str, Any], patience: float) -> dict[str, Any]:
+    def hello(self, message: dict[str, Any], patience: float) -> dict[str, Any]:
         """Tell what this actor steps, before its first weights."""
-        return self.ask({"ask": "hello", **said}, patience=patience)[0]
+        return self.ask({"ask": "hello", **message}, patience=patience)[0]
 
     def latest(self, have: int, patience: float) -> Weights | None:
         """As `ActorEnd.latest`."""
-        said, arrays = self.ask({"ask": "latest", "seed": self.seed, "have": have}, patience=patience)
-        return Weights(said["version"], arrays, said["about"]) if said["version"] != have else None
+        message, arrays = self.ask({"ask": "latest", "seed": self.seed, "have": have}, patience=patience)
+        return Weights(message["version"], arrays, message["about"]) if message["version"] != have else None
 
     def put(self, parcel: Parcel, patience: float) -> str:
         """As `ActorEnd.put`."""
-        said, _ = self.ask({"ask": "put", "parcel": parcel.words()}, parcel.arrays, patience)
-        return said["became"]
+        message, _ = self.ask({"ask": "put", "parcel": parcel.words()}, parcel.arrays, patience)
+        return message["became"]
 
     # a learner's
     def take(self, seed: int, patience: float) -> Parcel | None:
         """As `LearnerEnd.take`."""
-        said, arrays = self.ask({"ask": "take", "seed": seed}, patience=patience)
-        return Parcel.of(said["parcel"], arrays) if said["parcel"] is not None else None
+        message, arrays = self.ask({"ask": "take", "seed": seed}, patience=patience)
+        return Parcel.of(message["parcel"], arrays) if message["parcel"] is not None else None
 
     def settle(self, seed: int, trained: int, dropped: int) -> None:
         """As `LearnerEnd.settle`."""
@@ -118,28 +120,28 @@ class Linked:
 def answers(broker: Broker, more: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> Callable[..., tuple[dict[str, Any], list[Any]]]:
     """How the broker answers requests that came over a socket; `more`: other questions, each from its words alone."""
 
-    def answer(said: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict[str, Any], list[np.ndarray]]:
-        match said["ask"]:
+    def answer(message: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict[str, Any], list[np.ndarray]]:
+        match message["ask"]:
             case "put":
-                return {"became": broker.put(Parcel.of(said["parcel"], arrays), said["patience"])}, []
+                return {"became": broker.put(Parcel.of(message["parcel"], arrays), message["patience"])}, []
             case "latest":
-                new = broker.latest(said["seed"], said["have"], said["patience"])
+                new = broker.latest(message["seed"], message["have"], message["patience"])
                 if new is None:
-                    return {"version": said["have"], "about": None}, []
-                return {"version": new.version, "about": new.about if said["have"] < 0 else None}, new.arrays
+                    return {"version": message["have"], "about": None}, []
+                return {"version": new.version, "about": new.about if message["have"] < 0 else None}, new.arrays
             case "take":
-                parcel = broker.take(said["seed"], said["patience"])
+                parcel = broker.take(message["seed"], message["patience"])
                 return ({"parcel": None}, []) if parcel is None else ({"parcel": parcel.words()}, parcel.arrays)
             case "settle":
-                broker.settle(said["seed"], said["trained"], said["dropped"])
+                broker.settle(message["seed"], message["trained"], message["dropped"])
             case "publish":
-                broker.publish(said["seed"], Weights(said["version"], arrays, said["about"]))
+                broker.publish(message["seed"], Weights(message["version"], arrays, message["about"]))
             case "expect":
-                broker.chunk_bytes = int(said["trajectory"])
+                broker.chunk_bytes = int(message["trajectory"])
             case "saved":
                 broker.saved()
             case other if other in more:
-                return more[other](said), []
+                return more[other](message), []
             case other:
                 raise frames.BadFrame(f"nobody answers {other!r}", whole=True)
         return {}, []
@@ -159,8 +161,8 @@ def serve(
     with link:
         while True:
             try:
-                said, arrays = frames.receive(link, most)
-                out, more = answer(said, arrays)
+                message, arrays = frames.receive(link, most)
+                out, more = answer(message, arrays)
             except frames.Gone:
                 return
             except (frames.BadFrame, KeyError, TypeError, IndexError) as error:
