@@ -78,7 +78,7 @@ def test_opponents_learn_by_their_own_pay_only() -> None:
     spec: Spec = replace(make(PAIR).spec, opponents=("late_0",))
     Algorithm(spec, ALONE, Individual(), LEARNER)
     for credit in (Individual(team=0.01), Team(), Decoupled()):
-        with pytest.raises(ValueError, match=rf"{type(credit).__name__} pays .* late_0 play against the team: use credit = 'individual'"):
+        with pytest.raises(ValueError, match=rf"{type(credit).__name__} gives .* late_0 play against the team: use credit = 'individual'"):
             Algorithm(spec, ALONE, credit, LEARNER)
 
 
