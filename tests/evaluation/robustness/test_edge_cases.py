@@ -26,7 +26,7 @@ from marlstone.runs.checkpoint import save
 from marlstone.runs.directory import RunDirectory
 from marlstone.training.loop import runtime_of
 
-LINE = f"{Path(__file__).parents[1] / 'twin.py'}:make"
+LINE = f"{Path(__file__).parents[2] / 'twin.py'}:make"
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 

@@ -22,7 +22,7 @@ from marlstone.learners import PolicyGradient
 from tests.batches import begun, quick
 from tests.twin import Twin
 
-TWIN = f"{Path(__file__).parents[1] / 'twin.py'}:make"
+TWIN = f"{Path(__file__).parents[2] / 'twin.py'}:make"
 FORAGING = "gymnasium:lbforaging?id=Foraging-8x8-2p-2f-coop-v3"
 SAMPLES, LENGTH = 12, 14
 
