@@ -45,6 +45,7 @@ def test_it_trains_what_a_run_of_the_same_seed_trains(tmp_path: Path) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_keys_are_seeds(tmp_path: Path) -> None:
     train = ms.make_train(env="proving:climbing", **{**TINY, "steps": 32})
     run = jax.jit(train)

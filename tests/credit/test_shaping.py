@@ -82,6 +82,7 @@ def test_pay_is_the_teams_and_at_most_the_weight_more() -> None:
     np.testing.assert_array_equal(discount, until)
 
 
+@pytest.mark.slow
 def test_it_finds_what_helps_the_team() -> None:
     """On random play with policies held still, saying the symbol shown comes to be paid more than saying another."""
     it = Shaped(ADDITIVE, Mlp((32,)), b=64, hidden=32, weight=0.05)

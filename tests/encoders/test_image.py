@@ -43,8 +43,7 @@ def test_slices_and_a_product_are_the_convolution(shape: tuple[int, ...], stride
     np.testing.assert_allclose(convolved(x, filters, stride), both()[0], rtol=1e-4, atol=1e-4)  # in NumPy
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-@pytest.mark.parametrize("lead", [(), (5,), (3, 7, 2)], ids=str)
+@pytest.mark.parametrize(("dtype", "lead"), [("uint8", ()), ("float32", (5,)), ("uint8", (3, 7, 2))], ids=str)
 def test_blocks_change_nothing(dtype: str, lead: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, on_an_accelerator: Any) -> None:
     """However many pictures are convolved at once, also where they leave a rest: features and gradients are the same."""
     leaf, encoder = Leaf("image", (9, 12, 2), dtype), Image((3, 4))

@@ -280,12 +280,14 @@ def test_stacks_of_every_process_in_one_file(tmp_path: Path) -> None:
     assert "rollout/worker_process.py" in found[0]
 
 
+@pytest.mark.slow
 def test_what_a_fleet_trained_in_a_jax_environment_is_read_without_one(tmp_path: Path) -> None:
     it = supervised(tmp_path, "proving:additive", steps="96")
     record = it.supervise()
     assert evaluate(it.config, newest(it.run.checkpoints), 2)["returns"] == record["returns"]
 
 
+@pytest.mark.slow
 def test_actors_join_and_leave_while_training_runs(tmp_path: Path) -> None:
     """Whoever joins is trained from, whoever left is not; none but the leavers are ended."""
     it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01", steps="1280")

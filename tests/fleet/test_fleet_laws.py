@@ -57,7 +57,10 @@ def alike(a: Any, b: Any, tolerance: float) -> None:
         np.testing.assert_allclose(np.asarray(x, float), np.asarray(y, float), rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+SLOW = ("hierarchical", "pqn-vdn")  # the others show the same of another part each
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in COMBINATIONS])
 def test_a_lock_step_fleet_is_the_fused_loop(name: str) -> None:
     config = configured(COMBINATIONS[name])
     broker = Broker(1, 2 * B)

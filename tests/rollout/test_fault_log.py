@@ -175,6 +175,7 @@ def make(every=1):
 
 
 @pytest.mark.usefixtures("compiled_once")
+@pytest.mark.slow
 def test_environments_in_jax_are_judged_at_the_hosts_contacts(tmp_path: Path, capfd: Any) -> None:
     (tmp_path / "nan.py").write_text(JAX_ENV)
     always = config(f"jax:{tmp_path}/nan.py:make", steps=4096, rollout=Rollout(envs=32, length=32))

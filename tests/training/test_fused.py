@@ -76,6 +76,7 @@ def test_four_updates_at_once_are_four_updates(two: Any, tmp_path: Path) -> None
     assert int(whole.train.version[0]) == 4 and (np.asarray(report.steps)[:, :4] > 0).all()
 
 
+@pytest.mark.slow
 def test_seeds_trained_together_are_seeds_trained_alone(two: Any) -> None:
     runtime, advance = two
     together, _ = advance(runtime.start(), 3)

@@ -44,6 +44,7 @@ def test_climbing_settles_on_an_equilibrium(architecture: Any) -> None:
     assert after >= 20
 
 
+@pytest.mark.slow
 def test_only_memory_solves_match() -> None:
     _, with_memory = learned("proving:match", Decentralized(MEMORY), Individual(), 80)
     _, without = learned("proving:match", Decentralized(SMALL), Individual(), 80)
