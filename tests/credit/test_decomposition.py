@@ -13,7 +13,7 @@ from marlstone.architectures import Ctde, Decentralized, Mlp
 from marlstone.core.records import replace
 from marlstone.core.types import Views
 from marlstone.credit import Counterfactual, Credit, Difference, Individual, Qmix, Qplex, Team, Vdn
-from marlstone.credit.decomposition import _said
+from marlstone.credit.decomposition import _generated
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning
 from tests.batches import trajectories_of
@@ -56,9 +56,9 @@ def test_qplex_teaches_agents_by_their_weights_alone(seed: int) -> None:
     p = parameters(credit, seed)
     chosen, best = jnp.asarray(q[..., 0]), jnp.asarray(q.max(-1))
     value, (by_chosen, by_best) = jax.value_and_grad(lambda c, v: credit.mix(p, c, v, state).sum(), (0, 1))(chosen, best)
-    said = np.asarray(_said(p["scale"], state))
+    said = np.asarray(_generated(p["scale"], state))
     w, b = np.log1p(np.exp(said[:, :N])), said[:, N]
-    duel = np.log1p(np.exp(np.asarray(_said(p["duel"], jnp.concatenate([state, chosen - best], -1)))))
+    duel = np.log1p(np.exp(np.asarray(_generated(p["duel"], jnp.concatenate([state, chosen - best], -1)))))
     np.testing.assert_allclose(by_chosen, w, rtol=1e-5)
     assert not np.asarray(by_best).any()
     np.testing.assert_allclose(value, ((w * (best + duel * (chosen - best))).sum(-1) + b).sum(), rtol=1e-4)
