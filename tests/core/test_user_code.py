@@ -24,37 +24,37 @@ def write(folder: Path, **files: str) -> Path:
 
 def test_a_neighbor_wins_over_what_is_installed_and_imported(tmp_path: Path) -> None:
     """A package loaded already, one that was never loaded, a module of the standard library; in functions too, and through a helper."""
-    import tree as installed  # dm-tree, which jumanji and optax bring
+    import rich as installed  # a package that every installation has
 
     wave = sys.modules.pop("wave", None)
     main = write(
         tmp_path,
         main="""
-            import tree
+            import rich
             import helper
             def lazy():
-                import wave, tree.leaf as leaf
+                import wave, rich.leaf as leaf
                 from fractions import ABOVE
-                return tree.NAME, wave.NAME, leaf.NAME, ABOVE, helper.seen()
+                return rich.NAME, wave.NAME, leaf.NAME, ABOVE, helper.seen()
             """,
         wave="NAME = 'my wave'",
         fractions="ABOVE = 'my fractions'",
         helper="""
             def seen():
-                import tree
-                return tree.NAME
+                import rich
+                return rich.NAME
             """,
     )
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tree" / "__init__.py").write_text("NAME = 'my tree'\nfrom . import leaf\n")
-    (tmp_path / "tree" / "leaf.py").write_text("import wave\nNAME = 'leaf of ' + wave.NAME\n")
-    assert load(main).lazy() == ("my tree", "my wave", "leaf of my wave", "my fractions", "my tree")
+    (tmp_path / "rich").mkdir()
+    (tmp_path / "rich" / "__init__.py").write_text("NAME = 'my rich'\nfrom . import leaf\n")
+    (tmp_path / "rich" / "leaf.py").write_text("import wave\nNAME = 'leaf of ' + wave.NAME\n")
+    assert load(main).lazy() == ("my rich", "my wave", "leaf of my wave", "my fractions", "my rich")
     import fractions
     import wave as real
 
-    import tree
+    import rich
 
-    assert tree is installed and hasattr(tree, "map_structure") and hasattr(real, "open") and hasattr(fractions, "Fraction")
+    assert rich is installed and hasattr(rich, "get_console") and hasattr(real, "open") and hasattr(fractions, "Fraction")
     if wave is not None:
         sys.modules["wave"] = wave
 

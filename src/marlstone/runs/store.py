@@ -112,7 +112,15 @@ PATIENCE = 10  # seconds that a connection waits for another's lock
 
 
 def _pragmas(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
+    try:
+        _set_up(connection.cursor())
+    except BaseException:
+        connection.close()  # SQLAlchemy lets go of a connection that it could not set up, without closing it
+        raise
+
+
+def _set_up(cursor: Any) -> None:
+    """A connection that waits for others' locks, and writes ahead."""
     cursor.execute(f"PRAGMA busy_timeout={1000 * PATIENCE}")
     until = time.monotonic() + PATIENCE
     while True:
@@ -143,8 +151,10 @@ class Store:
             sa.event.listen(self._engine, "connect", _pragmas)
         try:
             self._prepare()
-        except sa.exc.DatabaseError as error:
+        except BaseException as error:
             self._engine.dispose()
+            if not isinstance(error, sa.exc.DatabaseError):
+                raise
             raise UserError(f"metrics store {where} does not open: {error.orig}: move it away, or name another") from error
 
     def _prepare(self) -> None:
