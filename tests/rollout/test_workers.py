@@ -64,8 +64,11 @@ def until(condition, seconds=10.0):
     return condition()
 
 
-@pytest.mark.parametrize("name", [LBF, toy(n=3, length=3), "pettingzoo:mpe2.simple_speaker_listener_v4"])
-def test_rows_do_not_depend_on_the_number_of_workers(name):
+@pytest.mark.parametrize(
+    ("name", "package"), [(LBF, "lbforaging"), (toy(n=3, length=3), "numpy"), ("pettingzoo:mpe2.simple_speaker_listener_v4", "mpe2")]
+)
+def test_rows_do_not_depend_on_the_number_of_workers(name, package):
+    pytest.importorskip(package, reason="comes with an optional part")
     many = []
     for workers, b in ((1, 5), (2, 5), (3, 5)):
         with Workers(name, b, num_workers=workers) as w:
