@@ -11,7 +11,8 @@ from marlstone.config import kinds
 from marlstone.credit import Credit
 from marlstone.evaluation.credit import laws as credit_laws
 from marlstone.evaluation.credit.law_cases import Specimen, specimen
-from marlstone.evaluation.credit.laws import LAWS, judged, title
+from marlstone.evaluation.credit.laws import LAWS
+from marlstone.evaluation.laws import judged, title
 
 ROOT = Path(__file__).parents[2]
 NEWCOMER, BROKEN = f"{ROOT}/examples/my_credit.py:MyCredit", f"{Path(__file__).parent}/broken.py"

@@ -9,7 +9,8 @@ from marlstone.cli import main
 from marlstone.config.structure import part
 from marlstone.core.types import Leaf
 from marlstone.encoders import Encoder, Image, Vector
-from marlstone.evaluation.encoder_laws import LAWS, Specimen, check, judged, leaves_for, title
+from marlstone.evaluation.encoder_laws import LAWS, Specimen, check, judged_on_all, leaves_for
+from marlstone.evaluation.laws import title
 
 BROKEN = Path(__file__).parent / "broken.py"
 LEAF = Leaf("vector", (5,))
@@ -42,7 +43,7 @@ def test_the_packages_encoders_keep_every_law(encoder: Encoder) -> None:
 @pytest.mark.parametrize(("name", "law"), VIOLATORS.items(), ids=str)
 def test_each_law_catches_who_breaks_it(name: str, law: str) -> None:
     s = Specimen(mine(name), LEAF)
-    verdict = judged(next(x for x in LAWS if title(x) == law), [s])
+    verdict = judged_on_all(next(x for x in LAWS if title(x) == law), [s])
     assert verdict.held is False and verdict.says
     if name == "Blind":
         assert "[4]" in verdict.says

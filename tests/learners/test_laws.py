@@ -8,11 +8,11 @@ import pytest
 
 from marlstone.cli import main
 from marlstone.config import kinds
-from marlstone.evaluation.credit.laws import title
+from marlstone.evaluation.laws import judged, title
 from marlstone.evaluation.learner import law_cases
 from marlstone.evaluation.learner import laws as learner_laws
 from marlstone.evaluation.learner.law_cases import LearnerCase, learner_case
-from marlstone.evaluation.learner.laws import LAWS, judged
+from marlstone.evaluation.learner.laws import LAWS
 from marlstone.learners import Learner
 
 ROOT = Path(__file__).parents[2]

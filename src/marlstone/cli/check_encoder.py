@@ -1,10 +1,8 @@
 """`marlstone check-encoder`: does an encoder keep the laws that all of them keep?"""
 
 from marlstone.cli.arguments import Parser, choices, settings
-from marlstone.cli.outcome import CHECK, DONE
+from marlstone.cli.laws import show_verdicts
 from marlstone.core.errors import UserError
-
-SHOWN = {True: "holds", False: "BROKEN", None: "skipped"}
 
 
 def main(words: list[str]) -> int:
@@ -27,19 +25,9 @@ def main(words: list[str]) -> int:
     from marlstone.config.structure import Word, part
     from marlstone.encoders import Encoder
     from marlstone.evaluation.encoder_laws import check, leaves_for
-    from marlstone.runs.json_line import one_line
 
     encoder = part(Encoder, {"kind": flags.kind, **{k: Word(v) for k, v in fields.items()}}, "encoder")
     leaves = leaves_for(encoder, flags.env)
-    verdicts = check(encoder, leaves)
-    broken = [v.law for v in verdicts if v.held is False]
     checked = [f"{x.kind} {'x'.join(map(str, x.shape))} {x.dtype}" for x in leaves]
-    if flags.json:
-        laws = [{"law": v.law, "held": v.held, "says": v.says} for v in verdicts]
-        print(one_line({"env": flags.env, "encoder": kinds.name_of(encoder), "leaves": checked, "laws": laws, "broken": broken}))
-    else:
-        from marlstone.cli.report import show
-
-        rows = [(v.law, SHOWN[v.held] + (f": {v.says}" if v.says else "")) for v in verdicts]
-        show(f"{kinds.name_of(encoder)} on {', '.join(checked)}", rows)
-    return CHECK if broken else DONE
+    about = {"env": flags.env, "encoder": kinds.name_of(encoder), "leaves": checked}
+    return show_verdicts(f"{about['encoder']} on {', '.join(checked)}", about, check(encoder, leaves), flags.json)

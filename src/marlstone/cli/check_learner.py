@@ -1,9 +1,7 @@
 """`marlstone check-learner`: does a learner keep the laws that all of them keep?"""
 
 from marlstone.cli.arguments import Parser, settings
-from marlstone.cli.outcome import CHECK, DONE
-
-SHOWN = {True: "holds", False: "BROKEN", None: "skipped"}
+from marlstone.cli.laws import show_verdicts
 
 
 def main(words: list[str]) -> int:
@@ -24,19 +22,9 @@ def main(words: list[str]) -> int:
     from marlstone.config import kinds
     from marlstone.evaluation.learner.law_cases import learner_case
     from marlstone.evaluation.learner.laws import check
-    from marlstone.runs.directory import one_line
 
     places = {k: getattr(flags, k) for k in ("env", "credit", "architecture")}
     case = learner_case(flags.kind, {**{k: v for k, v in places.items() if v is not None}, **settings(flags.set)})
-    verdicts = check(case)
-    broken = [v.law for v in verdicts if v.held is False]
     parts = {part: kinds.name_of(getattr(case.config, part)) for part in ("architecture", "credit", "learner")}
-    if flags.json:
-        laws = [{"law": v.law, "held": v.held, "says": v.says} for v in verdicts]
-        print(one_line({"env": case.config.env, **parts, "laws": laws, "broken": broken}))
-    else:
-        from marlstone.cli.report import show
-
-        rows = [(v.law, SHOWN[v.held] + (f": {v.says}" if v.says else "")) for v in verdicts]
-        show(f"{' / '.join(parts.values())} in {case.config.env}", rows)
-    return CHECK if broken else DONE
+    title = f"{' / '.join(parts.values())} in {case.config.env}"
+    return show_verdicts(title, {"env": case.config.env, **parts}, check(case), flags.json)

@@ -20,6 +20,7 @@ from marlstone.core.trees import map_arrays
 from marlstone.core.types import Leaf
 from marlstone.encoders import Encoder
 from marlstone.encoders.contract import runs_in_numpy
+from marlstone.evaluation.laws import Broken, Skipped, Verdict, all_judged, judged, title
 
 Array = Any
 CLOSE = 1e-4  # relative; programs compiled differently round differently
@@ -29,23 +30,6 @@ LEAVES = {
     "vector": (Leaf("vector", (5,)), Leaf("vector", (1,))),
 }
 """What an encoder is checked on, where no environment is named."""
-
-
-class Broken(AssertionError):
-    """A law does not hold; says where, and by how much."""
-
-
-class Skipped(Exception):
-    """A law does not apply here; says why."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`held`: True, False, or None where the law does not apply; `says`: why, with numbers."""
-
-    law: str
-    held: bool | None
-    says: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,34 +204,22 @@ LAWS: tuple[Callable[[Specimen], None], ...] = (
 )  # fmt: skip
 
 
-def title(law: Callable[[Specimen], None]) -> str:
-    """A law in words."""
-    return law.__name__.replace("_", " ")
-
-
-def judged(law: Callable[[Specimen], None], specimens: Sequence[Specimen]) -> Verdict:
-    """The verdict on all leaves: broken by the first that breaks it, skipped where it applies to none."""
+def judged_on_all(law: Callable[[Specimen], None], specimens: Sequence[Specimen]) -> Verdict:
+    """The verdict on all leaves: broken by the first that breaks it, skipped where it does not apply to one."""
     skipped = ""
     for s in specimens:
-        where = f"{s.leaf.kind} {'x'.join(map(str, s.leaf.shape))} {s.leaf.dtype}"
-        try:
-            law(s)
-        except Skipped as reason:
-            skipped = str(reason)
-        except Broken as reason:
-            return Verdict(title(law), False, f"{where}: {reason}")
-        except jax.errors.JAXTypeError as error:
-            return Verdict(title(law), False, f"{where}: it cannot be compiled: {' '.join(str(error).split())[:200]}")
+        verdict = judged(law, s)
+        if verdict.held is False:
+            where = f"{s.leaf.kind} {'x'.join(map(str, s.leaf.shape))} {s.leaf.dtype}"
+            return Verdict(verdict.law, False, f"{where}: {verdict.says}")
+        skipped = verdict.says if verdict.held is None else skipped
     return Verdict(title(law), None if skipped else True, skipped)
 
 
 def check(encoder: Encoder, leaves: Sequence[Leaf]) -> list[Verdict]:
     """Every law's verdict. An encoder whose features are not as asked is not asked further."""
     specimens = [Specimen(encoder, leaf) for leaf in leaves]
-    first = judged(LAWS[0], specimens)
-    if first.held is False:
-        return [first, *(Verdict(title(law), None, "its features are not as asked") for law in LAWS[1:])]
-    return [first, *(judged(law, specimens) for law in LAWS[1:])]
+    return all_judged(LAWS, lambda law: judged_on_all(law, specimens), "its features are not as asked")
 
 
 def leaves_for(encoder: Encoder, env: str | None) -> list[Leaf]:

@@ -7,7 +7,6 @@ a method is asked about one environment at a time. `meta`, asked about a batch, 
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +18,13 @@ from marlstone.config import RunConfig, dump, parse
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.evaluation.credit.law_cases import Specimen, absent, apart, swapped
+from marlstone.evaluation.laws import Broken, Skipped, Verdict, all_judged, judged
 from marlstone.runs.checkpoint import load, save
 from marlstone.runs.leaves import leaves, named
 
 Array = Any
 Answers = dict[str, np.ndarray]
 CLOSE = 1e-4  # relative; programs compiled differently round differently
-
-
-class Broken(AssertionError):
-    """A law does not hold; says where, and by how much."""
-
-
-class Skipped(Exception):
-    """A law does not apply here; says why."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`held`: True, False, or None where the law does not apply; `says`: why, with numbers."""
-
-    law: str
-    held: bool | None
-    says: str = ""
 
 
 # ---- the laws
@@ -181,30 +164,9 @@ LAWS: tuple[Callable[[Specimen], None], ...] = (
 )  # fmt: skip
 
 
-def title(law: Callable[[Specimen], None]) -> str:
-    """A law in words, as `check-credit` prints it."""
-    return law.__name__.replace("_", " ")
-
-
-def judged(law: Callable[[Specimen], None], s: Specimen) -> Verdict:
-    """Whether a law holds of a method: kept, broken with the reason, or not applicable (None)."""
-    try:
-        law(s)
-    except Skipped as reason:
-        return Verdict(title(law), None, str(reason))
-    except Broken as reason:
-        return Verdict(title(law), False, str(reason))
-    except jax.errors.JAXTypeError as error:
-        return Verdict(title(law), False, f"it cannot be compiled: {' '.join(str(error).split())[:200]}")
-    return Verdict(title(law), True)
-
-
 def check(s: Specimen) -> list[Verdict]:
     """Every law's verdict. A method that cannot be asked is not asked further."""
-    first = judged(LAWS[0], s)
-    if first.held is False:
-        return [first, *(Verdict(title(law), None, "it cannot be asked") for law in LAWS[1:])]
-    return [first, *(judged(law, s) for law in LAWS[1:])]
+    return all_judged(LAWS, lambda law: judged(law, s), "it cannot be asked")
 
 
 # ---- comparing

@@ -20,7 +20,7 @@ from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.credit import Credit
 from marlstone.credit.contract import QUESTIONS
-from marlstone.evaluation.credit.laws import Broken, Skipped, Verdict, judged, title
+from marlstone.evaluation.laws import Broken, Skipped, Verdict, all_judged, judged
 from marlstone.evaluation.learner.bandit import CHANCE, LR, UPDATES, learned
 from marlstone.evaluation.learner.law_cases import (
     LearnerCase,
@@ -177,10 +177,7 @@ LAWS: tuple[Callable[[LearnerCase], None], ...] = (
 
 def check(case: LearnerCase) -> list[Verdict]:
     """Every law's verdict. A learner that can make no update is checked no further."""
-    first = judged(LAWS[0], case)  # type: ignore[arg-type]
-    if first.held is False:
-        return [first, *(Verdict(title(law), None, "it can make no update") for law in LAWS[1:])]  # type: ignore[arg-type]
-    return [first, *(judged(law, case) for law in LAWS[1:])]  # type: ignore[arg-type]
+    return all_judged(LAWS, lambda law: judged(law, case), "it can make no update")
 
 
 def _unmoved(a: Any, b: Any, when: str) -> None:
