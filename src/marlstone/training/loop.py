@@ -39,6 +39,7 @@ from marlstone.training.checkpoints import Checkpoints, copied
 from marlstone.training.clock import Clock
 from marlstone.training.fused import Fused
 from marlstone.training.initial import begin_from
+from marlstone.training.limit import seconds_for
 from marlstone.training.record import freeze, name_of, training_record, write_spec
 
 PATIENCE = 5.0  # seconds that an update may still take once an end is asked for
@@ -256,7 +257,8 @@ class Training:
         judged = clock.time("evaluating", lambda: judge(backend, state, config.evaluate.episodes, act))
         policy = freeze(self.run, backend, state, act)
         measured = limited and self.counting.trained > 0
-        limit = clock.time("measuring the limit", lambda: backend.limit(self.flops)) if measured else None
+        seconds = seconds_for(clock.seconds.get("training", 0.0))
+        limit = clock.time("measuring the limit", lambda: backend.limit(self.flops, seconds)) if measured else None
         title = f"{config.env}\n{name_of(config.architecture)}, {name_of(config.credit)}, {name_of(config.learner)}"
         with self.run.store() as store:
             picture = draw(self.run.curve, store.series("return"), title)
