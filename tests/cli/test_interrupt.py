@@ -120,9 +120,8 @@ def slow(tmp_path: Path) -> Iterator[dict[str, Path]]:
         flag.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize(
-    ("env", "number"), [("host.py:make", signal.SIGINT), pytest.param("jax:fused.py:make", signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("env", "number"), [("host.py:make", signal.SIGINT), ("jax:fused.py:make", signal.SIGTERM)])
 def test_in_a_long_update(slow: dict[str, Path], tmp_path: Path, env: str, number: signal.Signals) -> None:
     """The update is given up, what was trained before it is kept; two signals at once are one request; it resumes to the end."""
     it = Command("train", "--env", env, *SMALL, "--out", "run", cwd=tmp_path, program=("-c", HASTY))

@@ -21,6 +21,7 @@ def test_every_example_is_run_somewhere() -> None:
     assert {p.name for p in EXAMPLES.glob("*.ipynb")} == {"first_hour.ipynb"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_runs_as_it_stands(name: str, tmp_path: Path) -> None:
     program = EXAMPLES / f"{name}.py"

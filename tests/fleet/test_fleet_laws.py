@@ -57,7 +57,7 @@ def alike(a: Any, b: Any, tolerance: float) -> None:
         np.testing.assert_allclose(np.asarray(x, float), np.asarray(y, float), rtol=0, atol=tolerance)
 
 
-SLOW = ("hierarchical", "pqn-vdn")  # the others show the same of another part each
+SLOW = ("hierarchical", "pqn-vdn", "coma-gru")  # the others show the same of another part each
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in COMBINATIONS])

@@ -91,7 +91,7 @@ def _rate(shape: Shape, placement: SeedPlacement, seconds: float) -> float:
     """FLOP/s of products of one shape."""
     m, k, n = shape
     everywhere = placement.seeds * placement.shards  # devices that share a seed do the same thing each: a part's work
-    repeat = max(1, int(2e8 // (2 * m * k * n)))
+    repeat = max(1, int(5e8 * seconds // (2 * m * k * n)))
     a, b = jax.random.normal(jax.random.key(0), (m, k)), jax.random.normal(jax.random.key(1), (k, n))
 
     def again(_: Array, x: Array) -> Array:  # what passes a barrier is neither shortened nor moved out of the loop
