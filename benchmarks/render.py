@@ -582,8 +582,19 @@ def house() -> str:
         ("files of `src/`", a["files"], b["files"]),
         ("lines of `src/`", f"{a['lines']:,}", f"{b['lines']:,}"),
     ]
-    table = ["| | before | after |", "|---|---:|---:|", *(f"| {x} | {y} | {z} |" for x, y, z in rows)]
     source = f"Counted by `benchmarks/house.py` at {r['commits'][0]} and {r['commit']}, {r['date']}."
+    speeds = HERE / "results" / "two_commits.json"
+    if speeds.is_file():
+        t = json.loads(speeds.read_text())
+        for race, sides in t["races"].items():
+            rows.append(
+                (
+                    f"{race}: steps/s (compiled in)",
+                    *(f"{sides[k]['rate']:,.0f} ({sides[k]['compile_seconds']:.1f} s)" for k in ("before", "after")),
+                )
+            )
+        source += f" Speeds: `benchmarks/two_commits.py` at {t['before']} and {t['commit']}, {t['date']}; {t['machine']}."
+    table = ["| | before | after |", "|---|---:|---:|", *(f"| {x} | {y} | {z} |" for x, y, z in rows)]
     head, rest = page.split(begin)
     return f"{head}{begin}\n" + "\n".join([*table, "", source]) + f"\n{end}{rest.split(end)[1]}"
 
