@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from marlstone.envs import sumo
+from marlstone.envs.host import sumo
 from marlstone.envs.make import make
 from marlstone.envs.names import UnknownEnvironment
 

@@ -11,8 +11,8 @@ from gymnasium import spaces as gs
 from marlstone.config import dump, load
 from marlstone.core.types import Metric
 from marlstone.envs.conformance import NonConforming
-from marlstone.envs.gymnasium import GymnasiumEnv
-from marlstone.envs.pettingzoo import PettingZooEnv
+from marlstone.envs.host.gymnasium import GymnasiumEnv
+from marlstone.envs.host.pettingzoo import PettingZooEnv
 from marlstone.runs.directory import RunDirectory
 from marlstone.training.loop import train
 from tests.envs.couriers import make

@@ -104,19 +104,19 @@ def sources() -> tuple[Source, ...]:
             "small games with a known truth: a best return, what every agent is worth",
         ),
         Source(
-            "pettingzoo", here + "pettingzoo", False, ("pettingzoo",), "",
+            "pettingzoo", here + "host.pettingzoo", False, ("pettingzoo",), "",
             ("pettingzoo:mpe2.simple_spread_v3?N=3",),
             "any PettingZoo environment, by the path of its module (the example: marlstone[mpe])",
             ("mpe2",), "mpe",
         ),
         Source(
-            "gymnasium", here + "gymnasium", False, ("gymnasium",), "",
+            "gymnasium", here + "host.gymnasium", False, ("gymnasium",), "",
             ("gymnasium:lbforaging?id=Foraging-8x8-2p-2f-coop-v3",),
             "multi-agent Gymnasium packages with Tuple spaces (the example: marlstone[lbforaging])",
             ("lbforaging",), "lbforaging",
         ),
         Source(
-            "sumo", here + "sumo", False, ("sumo_rl", "libsumo"), "sumo",
+            "sumo", here + "host.sumo", False, ("sumo_rl", "libsumo"), "sumo",
             ("sumo:cologne3", "sumo:cologne8"),
             "real city traffic: the RESCO networks shipped with sumo-rl",
         ),

@@ -14,7 +14,7 @@ from marlstone.core.errors import suggest
 from marlstone.core.types import Metric
 from marlstone.envs.conformance import NonConforming
 from marlstone.envs.guards import Report
-from marlstone.envs.host_step import as_number
+from marlstone.envs.host.host_step import as_number
 
 WAYS = {"better": ("up", "down"), "reduce": ("sum", "mean", "last")}
 

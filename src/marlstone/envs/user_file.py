@@ -60,9 +60,9 @@ def adapt(env: Any, where: str) -> Env | HostEnv:
     if isinstance(getattr(env, "spec", None), Spec) and hasattr(env, "step") and (hasattr(env, "init") or hasattr(env, "reset")):
         return env
     if hasattr(env, "observation_space") and not callable(env.observation_space):
-        from marlstone.envs.gymnasium import GymnasiumEnv
+        from marlstone.envs.host.gymnasium import GymnasiumEnv
 
         return GymnasiumEnv(env, where)
-    from marlstone.envs.pettingzoo import PettingZooEnv
+    from marlstone.envs.host.pettingzoo import PettingZooEnv
 
     return PettingZooEnv(env, where)

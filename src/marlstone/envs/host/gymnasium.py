@@ -25,9 +25,9 @@ from marlstone.envs.conformance import NonConforming, first_reset, five_values, 
 from marlstone.envs.default_actions import declared_defaults
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import Report, refuse
-from marlstone.envs.host_step import as_flag, as_number, host_step
+from marlstone.envs.host.host_step import as_flag, as_number, host_step
+from marlstone.envs.host.snapshots import restore_snapshot, take_snapshot
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.snapshots import restore_snapshot, take_snapshot
 from marlstone.envs.spaces import MASKS, UnsupportedSpace
 from marlstone.envs.true_metrics import declared_metrics, reported_metrics
 

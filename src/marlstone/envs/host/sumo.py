@@ -30,7 +30,7 @@ from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Metric, Spec, Step
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import refuse
-from marlstone.envs.host_step import host_step
+from marlstone.envs.host.host_step import host_step
 from marlstone.envs.names import UnknownEnvironment, resolve_options
 
 ONE_PER_PROCESS = True  # libsumo keeps one simulation per process

@@ -20,10 +20,10 @@ from marlstone.envs.conformance import NonConforming, by_agent, first_reset, fiv
 from marlstone.envs.default_actions import declared_defaults
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import Report, refuse
-from marlstone.envs.host_step import as_flag, as_number, host_step
+from marlstone.envs.host.host_step import as_flag, as_number, host_step
+from marlstone.envs.host.own_state import EnvState
+from marlstone.envs.host.snapshots import restore_snapshot, take_snapshot
 from marlstone.envs.names import UnknownEnvironment, installed_versions
-from marlstone.envs.own_state import EnvState
-from marlstone.envs.snapshots import restore_snapshot, take_snapshot
 from marlstone.envs.spaces import masks_in
 from marlstone.envs.true_metrics import declared_metrics, reported_metrics
 
