@@ -159,8 +159,8 @@ class EnvStepper:
         if not self.state and hasattr(env, "without_state"):
             env.without_state()
         first = self.adapters[k] is None
-        if isinstance(infos := getattr(env, "metrics", None), InfoMetrics):
-            infos.notify = lambda text: self.report_note({"fault": NOTICE, "env": self.low + k, "text": text})
+        if self.low == k == 0 and isinstance(infos := getattr(env, "metrics", None), InfoMetrics):  # one environment speaks for all
+            infos.notify = lambda text: self.report_note({"fault": NOTICE, "env": 0, "text": text})
         self.adapters[k] = env
         made = wrap_env(env, self.managers, self.faults, self.metrics)
         for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():
