@@ -60,6 +60,8 @@ def test_only_who_is_shown_something_acts_in_rllib() -> None:
     assert all(r.deciding.sum() == 1 for r in rows[:-1]) and movers == [(movers[0] + k) % 2 for k in range(5)]
     assert [r.reward[m] for m, r in zip(movers, rows[1:-1])] == [0.5] * 4
     np.testing.assert_array_equal(rows[-1].reward[[movers[-1], 1 - movers[-1]]], [1, -1])
+    first, again = ([int(env.reset(seed).deciding.argmax()) for seed in range(12)] for _ in range(2))
+    assert first == again and set(first) == {0, 1}  # drawn from Python's own generator, whatever seed it is given
 
 
 def test_where_time_runs_out_a_waiting_agent_is_judged_by_what_it_was_shown_last() -> None:
