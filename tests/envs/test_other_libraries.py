@@ -2,6 +2,7 @@
 all others."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from marlstone.envs.user_file import load
 
 HERE = Path(__file__).parent
 FILE = HERE.parent / "cases" / "other_libraries.py"
-CASES = load(str(FILE))
+CASES, HORIZON = load(str(FILE)), load(str(FILE.with_name("horizon.py")))
 rows_of = load(str(HERE / "test_pettingzoo.py"))
 
 KNOWN = {  # class: its kind, agents, how episodes end
@@ -172,6 +173,14 @@ def test_rllibs_own_examples_play() -> None:
         rows, again = rows_of.play(env, 5), rows_of.play(env, 5)
         rows_of.check_rows(env, rows)
         assert env.spec.n == 2 and len(rows) == len(again) and (rows[-1].reward == again[-1].reward).all()
+
+
+def test_unitys_wrapper_is_refused_with_what_to_write_instead() -> None:
+    class UnityParallelEnv(HORIZON.Phases):
+        side_channel: ClassVar[dict] = {}
+
+    with pytest.raises(NonConforming, match="write a PettingZoo ParallelEnv over UnityEnvironment"):
+        adapt(UnityParallelEnv(), "here")
 
 
 def test_two_agents_of_one_name_are_refused() -> None:

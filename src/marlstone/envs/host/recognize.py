@@ -95,7 +95,12 @@ def _adapt_own(env: Any, where: str) -> Env | HostEnv:
 
 
 def _adapt_pettingzoo(env: Any, where: str) -> HostEnv:
-    """Agents whose names are no text are shown under names."""
+    """Agents whose names are no text are shown under names. Raises `NonConforming` for Unity's, which has none that last."""
+    if hasattr(env, "side_channel"):  # Unity's; it is no PettingZoo environment but by its class
+        raise NonConforming(
+            f"{where}: {type(env).__name__} names its agents anew in every episode, takes no seed, and masks what is not available: write "
+            "a PettingZoo ParallelEnv over UnityEnvironment (docs: Environments, Unity)"
+        )
     named = hasattr(env, "agent_iter") or all(isinstance(a, str) for a in env.possible_agents)
     return PettingZooEnv(env if named else AgentDictionaries(env, where), where)
 
