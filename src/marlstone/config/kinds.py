@@ -48,7 +48,7 @@ def find(contract: Any, kind: str, where: str) -> type:
     file, colon, name = kind.rpartition(":")
     if colon and file.endswith(".py"):
         return _users(contract, Path(file).expanduser(), name, where)
-    what, hint = contract.__name__.removeprefix("True").lower(), f"{suggest(kind, known)} Your own is" if known else "yours is"
+    what, hint = contract.__name__.removeprefix("True").lower(), f"{suggest(kind, known)}; your own is" if known else "yours is"
     raise UserError(f"{where} = {kind!r}: there is no such {what}; {hint} written file.py:Class")
 
 
