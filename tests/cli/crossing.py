@@ -10,7 +10,7 @@ import numpy as np
 
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step
-from marlstone.envs.host_step import host_step
+from marlstone.envs.host.host_step import host_step
 
 LENGTH = 6
 

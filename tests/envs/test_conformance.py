@@ -12,10 +12,10 @@ from pettingzoo import ParallelEnv
 from marlstone.core.errors import UserError
 from marlstone.envs.conformance import NonConforming, probe
 from marlstone.envs.guards import Guards
-from marlstone.envs.gymnasium import GymnasiumEnv
+from marlstone.envs.host.gymnasium import GymnasiumEnv
+from marlstone.envs.host.pettingzoo import PettingZooEnv
 from marlstone.envs.make import make
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.pettingzoo import PettingZooEnv
 from marlstone.envs.user_file import adapt, load
 from marlstone.rollout.env_stepper import EnvStepper
 from marlstone.rollout.worker_pool import Workers

@@ -18,8 +18,8 @@ from marlstone.envs.conformance import NonConforming
 from marlstone.envs.default_actions import declared_defaults
 from marlstone.envs.faults.by_agent import default_actions
 from marlstone.envs.grouping import arrange, arrangement_from_json
-from marlstone.envs.gymnasium import GymnasiumEnv
-from marlstone.envs.pettingzoo import PettingZooEnv
+from marlstone.envs.host.gymnasium import GymnasiumEnv
+from marlstone.envs.host.pettingzoo import PettingZooEnv
 from marlstone.evaluation.credit.truth import swapped
 from marlstone.learners import PolicyGradient
 from marlstone.policy.policy import Policy

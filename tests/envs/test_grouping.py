@@ -9,7 +9,7 @@ from gymnasium import spaces
 from marlstone.core import distributions as dist
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import BadStep, refuse
-from marlstone.envs.pettingzoo import PettingZooEnv
+from marlstone.envs.host.pettingzoo import PettingZooEnv
 from marlstone.envs.spaces import UnsupportedSpace
 from marlstone.envs.user_file import load
 

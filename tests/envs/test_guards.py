@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step, replace
 from marlstone.envs.guards import FAULTS, BadStep, Guards, name_fault, sanitize
-from marlstone.envs.host_step import as_number, host_step
-from marlstone.envs.pettingzoo import PettingZooEnv
+from marlstone.envs.host.host_step import as_number, host_step
+from marlstone.envs.host.pettingzoo import PettingZooEnv
 from marlstone.envs.user_file import load
 
 HERE = load(str(Path(__file__).parent / "host_examples.py"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from marlstone.envs.gymnasium import GymnasiumEnv
+from marlstone.envs.host.gymnasium import GymnasiumEnv
 from marlstone.envs.make import make
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.user_file import load

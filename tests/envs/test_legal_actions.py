@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pettingzoo import AECEnv, ParallelEnv
 
 from marlstone.core.distributions import Box
-from marlstone.envs.gymnasium import GymnasiumEnv
-from marlstone.envs.pettingzoo import PettingZooEnv
+from marlstone.envs.host.gymnasium import GymnasiumEnv
+from marlstone.envs.host.pettingzoo import PettingZooEnv
 from marlstone.envs.spaces import make_actuator
 from marlstone.envs.user_file import load
 

@@ -9,9 +9,9 @@ import pytest
 from marlstone.core.errors import UserError
 from marlstone.core.types import Step
 from marlstone.envs.conformance import NonConforming
+from marlstone.envs.host.pettingzoo import PettingZooEnv
 from marlstone.envs.make import make
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.pettingzoo import PettingZooEnv
 from marlstone.envs.user_file import load
 
 HERE = Path(__file__).parent / "host_examples.py"

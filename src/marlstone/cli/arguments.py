@@ -42,7 +42,10 @@ class Parser(argparse.ArgumentParser):
 
     def add_metrics(self) -> None:
         """`--metric`, as every command that judges policies has it."""
-        text = "also measure a true metric of your own: file.py:Class or file.py:function (docs: your own parts); may be repeated"
+        text = (
+            "also measure a true metric of your own: file.py:Class or file.py:function (docs: your own parts), or one that infos have: "
+            "delivered=up; may be repeated"
+        )
         self.add_argument("--metric", action="append", default=[], metavar="KIND", help=text)
 
     def error(self, message: str) -> NoReturn:

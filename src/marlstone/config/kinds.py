@@ -12,7 +12,7 @@ from marlstone.core.user_code import member
 from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.encoders import Encoder, Image, Vector
 from marlstone.envs.faults import FAULTS, Fault
-from marlstone.envs.own_metrics import TrueMetric, is_metric, of_function
+from marlstone.envs.own_metrics import Info, TrueMetric, is_metric, of_function
 from marlstone.learners import Adam, Learner, Optimizer, PolicyGradient, Pqn, QLearning, RAdam, RmsProp, Sgd
 
 PARTS: dict[Any, tuple[type, ...]] = {
@@ -23,7 +23,7 @@ PARTS: dict[Any, tuple[type, ...]] = {
     Learner: (PolicyGradient, QLearning, Pqn),
     Optimizer: (Adam, RmsProp, RAdam, Sgd),
     Fault: FAULTS,
-    TrueMetric: (),
+    TrueMetric: (Info,),
 }
 """Contracts, and the parts of this package that keep them. A new part is named here and nowhere else."""
 
@@ -48,7 +48,7 @@ def find(contract: Any, kind: str, where: str) -> type:
     file, colon, name = kind.rpartition(":")
     if colon and file.endswith(".py"):
         return _users(contract, Path(file).expanduser(), name, where)
-    what, hint = contract.__name__.removeprefix("True").lower(), f"{suggest(kind, known)} Your own is" if known else "yours is"
+    what, hint = contract.__name__.removeprefix("True").lower(), f"{suggest(kind, known)}; your own is" if known else "yours is"
     raise UserError(f"{where} = {kind!r}: there is no such {what}; {hint} written file.py:Class")
 
 

@@ -17,6 +17,7 @@ from marlstone.config.schema import RunConfig
 from marlstone.config.toml import dump
 from marlstone.core.fingerprints import changed_fingerprints, fingerprints
 from marlstone.envs.make import absolute
+from marlstone.envs.names import with_files
 
 FILES = "files.json"
 OWN = re.compile(r"(jax:)?([^:?]+\.py)(?=:)")
@@ -48,21 +49,27 @@ def beside(value: Any, folder: Path, lies: Mapping[str, Path] | None = None) -> 
         return {k: beside(v, folder, lies) for k, v in value.items()}
     if isinstance(value, list):
         return [beside(v, folder, lies) for v in value]
-    if not isinstance(value, str) or not (own := OWN.match(value)):
+    if not isinstance(value, str):
         return value
-    file = folder / own[2]
-    if not file.is_file():
-        if lies is None:
-            return value
-        file = lies.get(own[2], file)
-    return f"{own[1] or ''}{_plain(file)}{value[own.end() :]}"
+
+    def from_here(name: str) -> str:
+        file = folder / name
+        if not file.is_file():
+            if lies is None:
+                return name
+            file = lies.get(name, file)
+        return str(_plain(file))
+
+    if not (own := OWN.match(value)):
+        return with_files(value, from_here)
+    return f"{own[1] or ''}{from_here(own[2])}{value[own.end() :]}"
 
 
 def missing(folder: Path, env: str | None = None) -> Iterator[tuple[str, Path]]:
     """What the run in `folder` was made of and is nowhere to be found: what each is, and where it should be, seen from the run."""
     entries = recorded_files(folder) or {}
     for what, entry in entries.items():
-        if not _places(entry, entries, folder, env) and (what != "env" or env is None):
+        if not _places(entry, entries, folder, env) and (what.partition("[")[0] != "env" or env is None):
             yield what, (folder / entry["file"]).resolve()
 
 
@@ -114,9 +121,16 @@ def portable(value: Any, folder: Path) -> Any:
         return {k: portable(v, folder) for k, v in value.items()}
     if isinstance(value, list):
         return [portable(v, folder) for v in value]
-    if not isinstance(value, str) or not (own := OWN.match(value)) or not Path(own[2]).expanduser().is_file():
+    if not isinstance(value, str):
         return value
-    return f"{own[1] or ''}{_relative(Path(own[2]).expanduser().resolve(), folder)}{value[own.end() :]}"
+
+    def from_there(name: str) -> str:
+        file = Path(name).expanduser()
+        return _relative(file.resolve(), folder) if file.is_file() else name
+
+    if not (own := OWN.match(value)):
+        return with_files(value, from_there)
+    return f"{own[1] or ''}{from_there(own[2])}{value[own.end() :]}"
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -140,6 +154,10 @@ def _users(config: RunConfig) -> Iterator[tuple[str, Path]]:
     """What is a user's own in a configuration, by dotted field, and its file."""
     if own := OWN.match(config.env):
         yield "env", Path(own[2]).expanduser().resolve()
+    simulated: list[str] = []
+    with_files(config.env, lambda name: simulated.append(name) or name)  # type: ignore[func-returns-value]
+    for i, name in enumerate(simulated):
+        yield f"env[{i}]" if i else "env", Path(name).expanduser().resolve()
     waiting: list[tuple[str, Any]] = [(f.name, getattr(config, f.name)) for f in dataclasses.fields(config)]
     while waiting:
         where, value = waiting.pop(0)

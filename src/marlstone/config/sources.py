@@ -16,6 +16,7 @@ from marlstone.config.toml import part_table
 from marlstone.core.acting import Acting
 from marlstone.core.errors import UserError, suggest
 from marlstone.envs.names import read_options, with_options
+from marlstone.envs.own_metrics import Info
 
 __all__ = ["built", "load", "not_toml", "parse", "resolved", "with_cases"]
 
@@ -106,16 +107,37 @@ def with_acting(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping
 
 
 def with_metrics(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping[str, str]:
-    """`metric`, a JSON list of `file.py:Name` from the command line, beside the table's own `metrics`; one that is there stays as it is."""
+    """`metric`, a JSON list of `file.py:Name` and `name=up` from the command line, beside the table's own `metrics`; one that is there
+    stays as it is. A table of `metrics` by name (`delivered = "up"`) becomes the list that says the same."""
+    if isinstance(values.get("metrics"), dict):
+        values["metrics"] = [_from_info(name, how) for name, how in values["metrics"].items()]
     if "metric" not in overrides:
         return overrides
     there = values.setdefault("metrics", [])
     if not isinstance(there, list):
-        raise wrong("metrics", there, "a list of tables: [[metrics]]")
-    same = lambda kind: (Path(kind.rpartition(":")[0]).expanduser().resolve(), kind.rpartition(":")[2])
-    known = [same(str(m.get("kind", "") if isinstance(m, dict) else m)) for m in there]
-    there += [kind for kind in json.loads(overrides["metric"]) if same(kind) not in known]
+        raise wrong("metrics", there, "a list of tables, [[metrics]], or a table by name")
+    known = [_metric_key(m) for m in there]
+    asked = [_from_info(*kind.split("=", 1)) if "=" in kind and ".py:" not in kind else kind for kind in json.loads(overrides["metric"])]
+    there += [metric for metric in asked if _metric_key(metric) not in known]
     return {k: v for k, v in overrides.items() if k != "metric"}
+
+
+def _from_info(name: str, how: Any) -> dict[str, Any]:
+    """The table of a metric that infos have: `how` is `up`, `down`, either with a way to reduce (`down:mean`), or a table of both."""
+    if isinstance(how, str):
+        better, _, reduce = how.partition(":")
+        how = {"better": better} | ({"reduce": reduce} if reduce else {})
+    if not isinstance(how, dict):
+        raise wrong(f"metrics.{name}", how, 'which way is better: "up" or "down"')
+    return {"kind": Info.kind, "name": name, **how}
+
+
+def _metric_key(metric: Any) -> Any:
+    """What two entries of `metrics` have in common that are the same metric."""
+    if isinstance(metric, dict) and metric.get("kind") == Info.kind:
+        return metric.get("name")
+    file, _, name = str(metric.get("kind", "") if isinstance(metric, dict) else metric).rpartition(":")
+    return Path(file).expanduser().resolve(), name
 
 
 def _split(name: str) -> dict[str, Any]:

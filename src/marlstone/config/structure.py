@@ -139,7 +139,7 @@ def part(contract: Any, value: Any, where: str) -> Any:
         raise wrong(where, value, f"a name or a table; {suggest('', kinds.names(contract))}")
     if "kind" not in given and where.endswith("]"):  # a field has a default kind, an entry of a list has none
         known = kinds.names(contract)
-        raise UserError(f"{where}.kind is missing; {suggest('', known) if known else 'write file.py:Class, or file.py:function'}")
+        raise UserError(f"{where}.kind is missing; {suggest('', known)}; yours is written file.py:Class")
     name = given.get("kind", next(iter(kinds.names(contract)), None))
     if not isinstance(name, str):
         raise wrong(f"{where}.kind", name, f"a name; {suggest('', kinds.names(contract))}")

@@ -27,7 +27,7 @@ def declared_defaults(env: Any, action_spaces: Mapping[str, gs.Space], where: st
     Args: `action_spaces`: every agent's, by name; `where`: the environment's name, for messages.
     Raises: `NonConforming`, naming agent, value and remedy, for an unknown agent and an action that its space does not hold.
     """
-    given = getattr(getattr(env, "unwrapped", env), "default_actions", None)
+    given = getattr(env, "default_actions", None) or getattr(getattr(env, "unwrapped", env), "default_actions", None)
     if given is None:
         return {}
     if isinstance(given, Mapping) and not all(isinstance(space, gs.Dict) and space.contains(given) for space in action_spaces.values()):

@@ -3,6 +3,8 @@
     jumanji:LevelBasedForaging?task=8x8-2p-2f-coop     written in JAX: runs in the fused runtime
     pettingzoo:mpe2.simple_spread_v3?N=3               written in Python: runs in worker processes
     path/file.py:make_env?x=1                          a user's own factory, called with the options
+    rllib:module:Class?x=1                             an RLlib MultiAgentEnv, as RLlib makes it
+    sumo:my.net.xml?route=my.rou.xml                   a network of the user's own; sumo:cologne3 comes with sumo-rl
     jax:path/file.py:make_env?x=1                      one that returns an `Env` written in JAX
 
 How options are read is `names.read_options`.
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from marlstone.core.errors import suggest
-from marlstone.envs.names import UnknownEnvironment, read_options
+from marlstone.envs.names import UnknownEnvironment, read_options, with_files
 from marlstone.envs.protocol import Env, HostEnv
 
 __all__ = ["FILE", "JAX_FILE", "Source", "UnknownEnvironment", "is_jax", "make", "parse", "sources"]
@@ -104,26 +106,36 @@ def sources() -> tuple[Source, ...]:
             "small games with a known truth: a best return, what every agent is worth",
         ),
         Source(
-            "pettingzoo", here + "pettingzoo", False, ("pettingzoo",), "",
+            "pettingzoo", here + "host.pettingzoo", False, ("pettingzoo",), "",
             ("pettingzoo:mpe2.simple_spread_v3?N=3",),
             "any PettingZoo environment, by the path of its module (the example: marlstone[mpe])",
             ("mpe2",), "mpe",
         ),
         Source(
-            "gymnasium", here + "gymnasium", False, ("gymnasium",), "",
+            "gymnasium", here + "host.gymnasium", False, ("gymnasium",), "",
             ("gymnasium:lbforaging?id=Foraging-8x8-2p-2f-coop-v3",),
             "multi-agent Gymnasium packages with Tuple spaces (the example: marlstone[lbforaging])",
             ("lbforaging",), "lbforaging",
         ),
         Source(
-            "sumo", here + "sumo", False, ("sumo_rl", "libsumo"), "sumo",
-            ("sumo:cologne3", "sumo:cologne8"),
-            "real city traffic: the RESCO networks shipped with sumo-rl",
+            "sumo", here + "host.sumo", False, ("sumo_rl", "libsumo"), "sumo",
+            ("sumo:cologne3", "sumo:cologne8", "sumo:city/my.net.xml?route=city/my.rou.xml&begin=0&end=3600"),
+            "city traffic: the RESCO networks shipped with sumo-rl, and your own by their net and route files",
+        ),
+        Source(
+            "rllib", here + "host.rllib", False, (), "",
+            ("rllib:my_package.games:RockPaperScissors?max_steps=10",),
+            "RLlib's MultiAgentEnv classes, by module and class; one in a file of yours: path/file.py:Class",
+        ),
+        Source(
+            "vmas", here + "host.vmas", False, ("vmas", "torch"), "vmas",
+            ("vmas:balance?n_agents=4",),
+            "VMAS scenarios (torch), one environment each",
         ),
         Source(
             FILE, here + "user_file", False, (), "",
             ("path/file.py:make_env?x=1",),
-            "your own: a function in a file that returns a PettingZoo ParallelEnv or AEC environment",
+            "your own: a function in a file that returns an environment of PettingZoo, Gymnasium, RLlib, PyMARL and kin",
         ),
         Source(
             JAX_FILE, here + "user_file", True, (), "",
@@ -148,7 +160,7 @@ def parse(name: str) -> tuple[str, str, dict[str, Any]]:
         return source, head, options
     source, colon, target = head.partition(":")
     known = {s.name for s in sources()} - {FILE, JAX_FILE}
-    if not colon or not target:
+    if not colon or not (target or (source == "sumo" and "net" in options)):
         raise UnknownEnvironment(
             f"environment {name!r} does not read: write source:name?option=value, for example {sources()[0].examples[0]} "
             f"(sources: {', '.join(sorted(known))}, or path/file.py:make_env)"
@@ -165,11 +177,14 @@ def _source(name: str) -> Source:
 
 
 def absolute(name: str) -> str:
-    """`name`, a user's file by its absolute path: it then means the same from any working directory. A name that does not read stays."""
+    """`name`, a user's files by their absolute paths: it then means the same from any working directory. A name that does not read
+    stays."""
     try:
         source, target, _ = parse(name)
     except UnknownEnvironment:
         return name
+    if source == "sumo":
+        return with_files(name, lambda file: str(Path(file).expanduser().resolve()))
     if source not in (FILE, JAX_FILE):
         return name
     file = target.rpartition(":")[0]

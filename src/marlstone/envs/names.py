@@ -9,7 +9,7 @@ import json
 import math
 import pkgutil
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -121,6 +121,38 @@ def ambiguous_options(name: str) -> list[str]:
             remedy = f"for another type write {key}:=... (JSON), or a table [env.options]"
             notes.append(f"option {unquote(key)} = {unquote(text)!r} is taken as text; {remedy}")
     return notes
+
+
+# ---- files in the text of a name
+SUMO = "sumo:"
+SUMO_FILES = (".net.xml", ".net.xml.gz", ".sumocfg", ".xml", ".xml.gz")
+
+
+def is_sumo_file(text: str) -> bool:
+    """Whether what stands behind `sumo:` is a file, rather than the name of a network that comes with sumo-rl."""
+    return "/" in text or text.endswith(SUMO_FILES)
+
+
+def with_files(name: str, change: Callable[[str], str]) -> str:
+    """The name of a SUMO environment with each file in it changed: its net or configuration file, `net`, `route` (several are joined by
+    commas), and the user's own `reward` and `observation`. Another name stays as it is."""
+    if not name.startswith(SUMO):
+        return name
+    head, mark, query = name.partition("?")
+    target, items = head.removeprefix(SUMO), []
+    for item in query.split("&") if mark else ():
+        key, equals, text = item.partition("=")
+        if key in ("net", "route"):
+            text = ",".join(_escaped(change(part.strip())) for part in unquote(text).split(","))
+        elif key in ("reward", "observation") and ".py:" in text:
+            file, _, member = unquote(text).rpartition(":")
+            text = f"{_escaped(change(file))}:{member}"
+        items.append(f"{key}{equals}{text}")
+    return f"{SUMO}{change(target) if is_sumo_file(target) else target}{mark}{'&'.join(items)}"
+
+
+def _escaped(path: str) -> str:
+    return quote(path, safe="/:~ +@()[]")
 
 
 def installed_versions(paths: Iterable[str], prefix: str = "") -> list[str]:

@@ -9,11 +9,11 @@ import inspect
 import re
 import types
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,10 +25,7 @@ from marlstone.core.user_code import failed, member
 from marlstone.envs.conformance import NonConforming
 from marlstone.envs.protocol import Env, HostEnv
 from marlstone.envs.transition import Transition
-from marlstone.envs.true_metrics import WAYS
-
-Better = Literal["up", "down"]
-Reduce = Literal["sum", "mean", "last"]
+from marlstone.envs.true_metrics import WAYS, Better, Info, InfoMetrics, Reduce
 
 
 class TrueMetric(Protocol):
@@ -76,13 +73,15 @@ def name_of(metric: Any) -> str:
 
 def metric_to_json(metric: Any) -> dict[str, Any]:
     """`{"kind": "/path/file.py:Name", field: value ...}`: for worker processes."""
-    kind = f"{_file(metric)}:{type(metric).__name__}"
+    kind = metric.kind if isinstance(metric, Info) else f"{_file(metric)}:{type(metric).__name__}"
     given = {f.name: getattr(metric, f.name) for f in dataclasses.fields(metric)}
     return {"kind": kind, **{k: to_plain(v, f"metric {kind!r}: {k}") for k, v in given.items()}}
 
 
 def metric_from_json(plain: dict[str, Any]) -> Any:
     """The inverse."""
+    if plain["kind"] == Info.kind:
+        return Info(**{k: from_plain(v) for k, v in plain.items() if k != "kind"})
     file, _, name = plain["kind"].rpartition(":")
     found = member(file, name, f"metric {plain['kind']!r}", "class or function", is_metric)
     cls = of_function(found) if isinstance(found, types.FunctionType) else found
@@ -225,6 +224,10 @@ def _number(name: str, value: Any) -> np.float32:
 def measured(env: Any, metrics: Sequence[Any]) -> Any:
     """`env`, an `Env` or a `HostEnv`, with these metrics; itself where there are none. Raises `UserError` for one that cannot be measured
     there: of a name that is taken, or, in an environment written in JAX, one that cannot be traced or gives no number."""
+    read = {m.name: Metric(m.better, m.reduce) for m in metrics if isinstance(m, Info)}
+    if read:
+        _read_from_infos(env, read)
+    metrics = [m for m in metrics if not isinstance(m, Info)]
     if not metrics:
         return env
     measuring = Measuring(tuple(metrics), env.spec)
@@ -232,6 +235,17 @@ def measured(env: Any, metrics: Sequence[Any]) -> Any:
         return MeasuredHost(env, measuring)
     _trace(env, measuring)
     return (MeasuredRemembering if hasattr(env, "again") else MeasuredEnv)(env, measuring)
+
+
+def _read_from_infos(env: Any, metrics: Mapping[str, Metric]) -> None:
+    """Raises `UserError` where the environment gives no infos, or has such a metric already."""
+    if not isinstance(infos := getattr(env, "metrics", None), InfoMetrics):
+        why = "it gives steps itself" if hasattr(env, "reset") else "it is written in JAX"
+        raise UserError(
+            f"metric {next(iter(metrics))!r} is to be read from infos, and this environment has none, since {why}: declare it in its Spec, "
+            "or compute it, --metric file.py:function"
+        )
+    infos.add(metrics)
 
 
 def metrics_of(env: Any) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """A user's own environment: a function in a Python file, named `path/file.py:make_env?x=1`.
 
-The function is called with the options and returns a PettingZoo ParallelEnv or AEC environment, a Gymnasium environment
-with Tuple spaces, or one of this package's own protocols: a `HostEnv`, or, named `jax:path/file.py:make_env`, a JAX `Env`.
+The function is called with the options and returns an environment of any kind that `host.recognize` knows, or one of this package's own
+protocols: a `HostEnv`, or, named `jax:path/file.py:make_env`, a JAX `Env`.
 """
 
 import inspect
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from marlstone.core.errors import suggest
-from marlstone.core.types import Spec
 from marlstone.core.user_code import failed, load, member
+from marlstone.envs.host.recognize import adapt
+from marlstone.envs.host.rllib import called, takes_config
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.protocol import Env, HostEnv
 
@@ -26,9 +27,10 @@ def make(path: str, factory: str, options: Mapping[str, Any], jax: bool = False)
     """
     where = f"{path}:{factory}"
     function = member(path, factory, f"environment {where!r}", "function", callable)
-    _fit(where, function, options)
+    if not takes_config(function, options):
+        _fit(where, function, options)
     try:
-        env = function(**options)
+        env = called(function, options)
     except (Exception, SystemExit) as error:
         given = ", ".join(f"{k}={v!r}" for k, v in options.items())
         raise failed(error, Path(path).expanduser().resolve(), f"{factory}({given:.200})") from error
@@ -53,16 +55,3 @@ def _fit(where: str, function: Callable[..., Any], options: Mapping[str, Any]) -
                 raise UnknownEnvironment(f"{where} does not take these options: there is no {key!r} (given {value!r}): {hint}")
     if missing := [name for name, p in named.items() if p.default is p.empty and name not in options]:
         raise UnknownEnvironment(f"{where} needs the option {missing[0]!r}: write {where}?{missing[0]}=...")
-
-
-def adapt(env: Any, where: str) -> Env | HostEnv:
-    """Whatever a factory returned, as an `Env` or a `HostEnv`."""
-    if isinstance(getattr(env, "spec", None), Spec) and hasattr(env, "step") and (hasattr(env, "init") or hasattr(env, "reset")):
-        return env
-    if hasattr(env, "observation_space") and not callable(env.observation_space):
-        from marlstone.envs.gymnasium import GymnasiumEnv
-
-        return GymnasiumEnv(env, where)
-    from marlstone.envs.pettingzoo import PettingZooEnv
-
-    return PettingZooEnv(env, where)

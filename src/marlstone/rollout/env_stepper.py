@@ -18,6 +18,7 @@ from marlstone.envs.managed import Managers
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.own_metrics import metric_from_json
 from marlstone.envs.protocol import HostEnv
+from marlstone.envs.true_metrics import InfoMetrics
 from marlstone.envs.wrappers import wrap_env
 from marlstone.rollout.shared_memory import StepBlock, map_step
 
@@ -158,6 +159,8 @@ class EnvStepper:
         if not self.state and hasattr(env, "without_state"):
             env.without_state()
         first = self.adapters[k] is None
+        if self.low == k == 0 and isinstance(infos := getattr(env, "metrics", None), InfoMetrics):  # one environment speaks for all
+            infos.notify = lambda text: self.report_note({"fault": NOTICE, "env": 0, "text": text})
         self.adapters[k] = env
         made = wrap_env(env, self.managers, self.faults, self.metrics)
         for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():

@@ -17,8 +17,8 @@ from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step
+from marlstone.envs.host.snapshots import CANNOT
 from marlstone.envs.make import make, parse
-from marlstone.envs.snapshots import CANNOT
 from marlstone.evaluation.credit.truth import Decisions, Worth, swapped
 from marlstone.play.evaluator import longest
 from marlstone.rollout.env_stepper import episode_seed

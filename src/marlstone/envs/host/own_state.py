@@ -20,6 +20,10 @@ def _asked(env: Any) -> np.ndarray:
     return state.astype(np.float32).reshape(-1)
 
 
+LARGEST = 2**16
+"""Numbers of a state that critics read; a larger one is a picture of the screen."""
+
+
 @dataclass
 class EnvState:
     """Reads the environment's own `state()` and falls back to the last one that worked.
@@ -35,13 +39,17 @@ class EnvState:
         if getattr(env, "state", None) is None:
             return False
         try:
-            self.last = _asked(env)
+            asked = _asked(env)
         except NotImplementedError:
             return False
         except Exception as error:  # noqa: BLE001  whatever a user's code raises
             at = source_location(env, "state") if callable(env.state) else where
             notices.append(f"{at}: state() does not work ({type(error).__name__}: {error}): the state is all observations, concatenated")
             return False
+        if asked.size > LARGEST:
+            notices.append(f"state() has {asked.size:,} numbers, more than {LARGEST:,}: the state is all vector observations, concatenated")
+            return False
+        self.last = asked
         return True
 
     def read(self, env: Any, last: bool, report: Report) -> np.ndarray:

@@ -7,8 +7,6 @@ from the step where it ended until it is back; truncation keeps 1 and the final 
 environments stop after 25 steps unless `max_cycles` is given.
 """
 
-import importlib
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -20,14 +18,17 @@ from marlstone.envs.conformance import NonConforming, by_agent, first_reset, fiv
 from marlstone.envs.default_actions import declared_defaults
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import Report, refuse
-from marlstone.envs.host_step import as_flag, as_number, host_step
-from marlstone.envs.names import UnknownEnvironment, installed_versions
-from marlstone.envs.own_state import EnvState
-from marlstone.envs.snapshots import restore_snapshot, take_snapshot
+from marlstone.envs.host.host_step import as_flag, as_number, host_step
+from marlstone.envs.host.own_state import EnvState
+from marlstone.envs.host.pettingzoo_modules import find_module, needs_package
+from marlstone.envs.host.snapshots import restore_snapshot, take_snapshot
+from marlstone.envs.host.view import ParallelView
+from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.spaces import masks_in
-from marlstone.envs.true_metrics import declared_metrics, reported_metrics
+from marlstone.envs.true_metrics import InfoMetrics, declared_metrics
 
-HORIZONS = ("max_cycles", "max_episode_steps")  # attributes that hint at how long episodes are; what they count differs (`Spec.horizon`)
+HORIZONS = ("max_cycles", "max_episode_steps", "_max_episode_steps")
+"""Attributes that hint at how long episodes are; what they count differs (`Spec.horizon`)."""
 
 
 def parallel(env: Any, where: str) -> tuple[Any, bool]:
@@ -65,6 +66,9 @@ class PettingZooEnv:
         self.notices: list[str] = []
         self._where = where
         self._env, self._turns = parallel(env, where)
+        if self._view is not None:
+            self.notices += self._view.notices
+            horizon = horizon or self._view.horizon
         names = list(self._env.possible_agents or ())
         if not names or not all(isinstance(a, str) for a in names):
             raise NonConforming(f"{where}: possible_agents is {names}: list at least one agent, by name (strings)")
@@ -72,7 +76,7 @@ class PettingZooEnv:
         actions = {a: self._space("action", a) for a in names}
         defaults = declared_defaults(self._env, actions, where)
         self._arranged = arrange(names, {a: self._space("observation", a) for a in names}, actions, defaults=defaults)
-        self._metrics = declared_metrics(self._env, where)
+        self.metrics = InfoMetrics(declared_metrics(self._env, where))
         self._index = {a: i for i, a in enumerate(self._arranged.agents)}
         self._live: set[str] = set()
         self._gone: set[str] = set()
@@ -94,9 +98,13 @@ class PettingZooEnv:
         """Groups by observation and action structure; the state is the environment's own `state()` where it works."""
         if self._state is not None and not self._state.found(self._env, self._where, self.notices):
             self._state = None
-        return Spec(
-            self._arranged.groups, self._arranged.state if self._state is None else self._state.last.size, self._horizon, self._metrics
-        )
+        state = self._arranged.state if self._state is None else self._state.last.size
+        return Spec(self._arranged.groups, state, self._horizon, dict(self.metrics.declared))
+
+    @property
+    def _view(self) -> ParallelView | None:
+        """The environment, where it is another library's."""
+        return self._env if isinstance(self._env, ParallelView) else None
 
     @property
     def wiring(self) -> Mapping[str, Any]:
@@ -127,6 +135,10 @@ class PettingZooEnv:
         discount[[self._index[a] for a in self._gone]] = 0.0  # nothing is to come while it is gone
         for agent, value in rewards.items():
             reward[self._place(agent, "step", "rewards")] = as_number(value, agent, "reward", self.report)
+        team = None
+        if (view := self._view) is not None and view.team_reward is not None:
+            team = as_number(view.team_reward, "team", "reward", self.report)
+            reward[:] = team / n
         ending: dict[str, bool] = {}  # agent -> terminated
         over = set()  # whoever is reported to have ended, in this step or before
         for agent in {**terminations, **truncations}:
@@ -148,7 +160,7 @@ class PettingZooEnv:
         self._live = left
         needed = left | {a for a, terminated in ending.items() if not terminated}  # a termination needs no last observation
         finished = last and bool(ending) and all(ending.values())
-        return self._make_step(seen, infos, reward, discount, 0.0 if finished else 1.0, present, needed, first=False, last=last)
+        return self._make_step(seen, infos, reward, discount, 0.0 if finished else 1.0, present, needed, team, first=False, last=last)
 
     def snapshot(self) -> Any:
         """A deep copy of the environment's state (`snapshots`)."""
@@ -171,11 +183,12 @@ class PettingZooEnv:
         team_discount: float,
         present: np.ndarray,
         needed: set[str],
+        team: float | None,
         *,
         first: bool,
         last: bool,
     ) -> Step:
-        """`needed`: the agents whose observation somebody will use."""
+        """`needed`: the agents whose observation somebody will use; `team`: the reward, where it is one number for the team."""
         arranged = self._arranged
         obs = arranged.blank()
         for agent, x in seen.items():
@@ -190,14 +203,16 @@ class PettingZooEnv:
         for agent in self._live:
             if agent not in seen and agent in self._index:
                 deciding[self._index[agent]] = False  # there, but shown nothing: it waits
+        for agent in view.waiting if (view := self._view) is not None else ():
+            deciding[self._index[agent]] = False
         if self._turns and not last:
             turn = self._env.aec_env.agent_selection
             deciding &= np.arange(len(present)) == self._index[turn]
         state = arranged.default_state(obs) if self._state is None else self._state.read(self._env, last, self.report)
         return host_step(
             obs, state, legal, reward, discount=discount, team_discount=team_discount,
-            first=first, last=last, present=present, deciding=deciding,
-            metrics=reported_metrics(None if first else infos, self._metrics, self.report),
+            first=first, last=last, present=present, deciding=deciding, team_reward=team,
+            metrics=self.metrics.begin() if first else self.metrics.read(infos, last, self.report),
         )  # fmt: skip
 
     def _opening(self, seen: Mapping[str, Any], infos: Mapping[str, Any]) -> Step:
@@ -207,7 +222,7 @@ class PettingZooEnv:
         for agent in self._live:
             present[self._place(agent, "reset", "agents")] = True
         return self._make_step(
-            seen, infos, np.zeros(n, np.float32), np.ones(n, np.float32), 1.0, present, self._live, first=True, last=False
+            seen, infos, np.zeros(n, np.float32), np.ones(n, np.float32), 1.0, present, self._live, None, first=True, last=False
         )
 
     def _first(self, seed: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -256,12 +271,15 @@ class PettingZooEnv:
         return masks
 
 
-def make(name: str, options: Mapping[str, Any]) -> PettingZooEnv:
+def make(name: str, options: Mapping[str, Any]) -> Any:
     """`mpe2.simple_spread_v3` or `classic.tictactoe_v3` (below `pettingzoo.`) with `options` as keyword arguments.
 
-    Raises `UnknownEnvironment` where there is no such module, or the options are not its own.
+    Raises `UnknownEnvironment` where there is no such module, or the options are not its own, and `ModuleNotFoundError` for a package
+    that it needs and is not installed.
     """
-    module = _module(name)
+    from marlstone.envs.host.recognize import adapt
+
+    module = find_module(name)
     factory = getattr(module, "parallel_env", None) or getattr(module, "env", None)
     where = f"pettingzoo:{name}"
     if factory is None:
@@ -270,29 +288,10 @@ def make(name: str, options: Mapping[str, Any]) -> PettingZooEnv:
         env = factory(**options)
     except TypeError as error:
         raise UnknownEnvironment(f"{where} does not take these options {dict(options)}: {error}") from error
+    except ImportError as error:
+        raise needs_package(where, name.partition(".")[0], f"a package that is not installed ({error})", "") from error
     try:
-        return PettingZooEnv(env, where)
+        return adapt(env, where)
     except NonConforming:
         env.close()
         raise
-
-
-def _module(name: str) -> Any:
-    tried = []
-    for path in (name, f"pettingzoo.{name}"):
-        try:
-            with warnings.catch_warnings():  # PettingZoo 1.27 advises its registry, which knows only its own environments
-                warnings.filterwarnings("ignore", "The old environment creation API", DeprecationWarning)
-                return importlib.import_module(path)
-        except ModuleNotFoundError as error:
-            if error.name and not path.startswith(error.name):
-                raise ModuleNotFoundError(f"pettingzoo:{name} needs the package {error.name!r}: pip install {error.name}") from error
-            tried.append(path)
-    if others := installed_versions(tried, "pettingzoo."):
-        raise UnknownEnvironment(
-            f"pettingzoo:{name} is not installed, but {' and '.join(others)} {'are' if len(others) > 1 else 'is'}: "
-            f"write pettingzoo:{others[-1]}"
-        )
-    raise UnknownEnvironment(
-        f"pettingzoo:{name}: no module {' or '.join(tried)}: install its package, or write the module's path, as in mpe2.simple_spread_v3"
-    )

@@ -1,6 +1,7 @@
-"""Real city traffic: the RESCO networks shipped with sumo-rl, simulated by SUMO inside this process (libsumo).
+"""City traffic, simulated by SUMO inside this process (libsumo): the RESCO networks shipped with sumo-rl, and networks of one's own.
 
     sumo:cologne3?seconds=3600&delta=5&reward=diff-waiting-time
+    sumo:city/my.net.xml?route=city/my.rou.xml&begin=0&end=1800&reward=mine.py:reward&observation=mine.py:Observation
 
 Every traffic light is an agent that picks its next green phase every `delta` seconds. Lights differ in what they see and in
 how many phases they have, so both are padded. Actions, observations and rewards are sumo-rl's (Alegre 2019), to the last
@@ -13,13 +14,12 @@ mean over the vehicles present, then over the hour) and `stopped` (vehicles belo
 """
 
 import contextlib
-import importlib.util
 import io
 import os
 import sys
 import warnings
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,13 +28,16 @@ import numpy as np
 
 from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Metric, Spec, Step
+from marlstone.core.user_code import member
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import refuse
-from marlstone.envs.host_step import host_step
+from marlstone.envs.host.host_step import host_step
+from marlstone.envs.host.sumo_networks import HOUR, PLACES, find_network, traffic_lights
 from marlstone.envs.names import UnknownEnvironment, resolve_options
+from marlstone.envs.true_metrics import InfoMetrics
 
 ONE_PER_PROCESS = True  # libsumo keeps one simulation per process
-OPTIONS = {"seconds": 3600, "delta": 5, "yellow": 2, "min_green": 5, "reward": "diff-waiting-time"}
+OPTIONS = {"seconds": HOUR, "delta": 5, "yellow": 2, "min_green": 5, "reward": "diff-waiting-time", "observation": "default"}
 REWARDS = ("diff-waiting-time", "average-speed", "queue", "pressure")
 METRICS = {"mean_waiting_time": Metric("down", "mean"), "stopped": Metric("down", "mean")}
 
@@ -60,26 +63,10 @@ def _load() -> tuple[ModuleType, ModuleType]:
     return sumo_rl, libsumo
 
 
-def networks() -> dict[str, Path]:
-    """Folders of the RESCO networks that come with sumo-rl, by name. Imports nothing of SUMO."""
-    found = importlib.util.find_spec("sumo_rl")
-    if found is None or found.origin is None:
-        raise ModuleNotFoundError("sumo: needs sumo-rl, libsumo and eclipse-sumo: pip install marlstone[sumo]")
-    return {p.name: p for p in sorted((Path(found.origin).parent / "nets" / "RESCO").iterdir()) if p.is_dir()}
-
-
-def _configuration(folder: Path) -> tuple[str, str, int]:
-    """Net file, route files and begin (s) from a network's own .sumocfg."""
-    root = ElementTree.parse(next(folder.glob("*.sumocfg"))).getroot()
-
-    def value(name: str) -> str:
-        node = root.find(f".//{name}")
-        if node is None:
-            raise UnknownEnvironment(f"sumo:{folder.name}: its .sumocfg has no {name}: add it there")
-        return node.attrib["value"]
-
-    routes = ",".join(str(folder / r.strip()) for r in value("route-files").split(","))
-    return str(folder / value("net-file")), routes, int(float(value("begin")))
+def _own(where: str, option: str, value: str, noun: str, fits: Callable[[Any], bool]) -> Any:
+    """What `file.py:Name` means, of a user's own. Raises `UserError`."""
+    file, _, name = value.rpartition(":")
+    return member(file, name, f"{where}: option {option} is {value!r}", noun, fits)
 
 
 class SumoEnv:
@@ -89,14 +76,16 @@ class SumoEnv:
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         where = f"sumo:{name}"
-        known = networks()
-        if name not in known:
-            raise UnknownEnvironment(f"{where}: no network {name!r} comes with sumo-rl: {suggest(name, sorted(known))}")
-        chosen = resolve_options(where, options, OPTIONS)
-        if chosen["reward"] not in REWARDS:
-            raise UnknownEnvironment(f"{where}: option reward is {chosen['reward']!r}: {suggest(chosen['reward'], sorted(REWARDS))}")
-        if not 0 < chosen["yellow"] < chosen["delta"] <= chosen["seconds"]:
-            given = {k: chosen[k] for k in ("yellow", "delta", "seconds")}
+        placed = {k: x for k, x in options.items() if k in PLACES}
+        chosen = resolve_options(where, {k: x for k, x in options.items() if k not in PLACES}, OPTIONS)
+        network = find_network(where, name, placed, chosen["seconds"] if "seconds" in options else None)
+        reward, observation = chosen["reward"], chosen["observation"]
+        for option, value, known in (("reward", reward, REWARDS), ("observation", observation, ("default",))):
+            if ".py:" not in value and value not in known:
+                hint = f"{suggest(value, sorted(known))}; or file.py:Name for your own"
+                raise UnknownEnvironment(f"{where}: option {option} is {value!r}: {hint}")
+        if not 0 < chosen["yellow"] < chosen["delta"] <= network.seconds:
+            given = {k: chosen[k] for k in ("yellow", "delta")} | {"seconds": network.seconds}
             raise UnknownEnvironment(f"{where}: options are {given}: 0 < yellow < delta <= seconds must hold")
         if _open:
             raise OneSimulation(
@@ -104,16 +93,24 @@ class SumoEnv:
                 "or give each environment a worker process of its own (the host runtime does)"
             )
         sumo_rl, self._lib = _load()
-        net, routes, begin = _configuration(known[name])
+        if ".py:" in reward:
+            reward = _own(where, "reward", reward, "function", lambda x: callable(x) or isinstance(x, dict))
+            if isinstance(reward, dict) and (odd := set(traffic_lights(Path(network.net))) ^ set(reward)):
+                what = chosen["reward"]
+                raise UnknownEnvironment(f"{where}: option reward: {what} is to name every traffic light and no other: {sorted(odd)}")
+        own = {}
+        if ".py:" in observation:
+            own["observation_class"] = _own(where, "observation", observation, "class", callable)
+        self._default_view = not own
         self.where, self.report = where, refuse
-        self._delta, self._yellow, self._end = chosen["delta"], chosen["yellow"], begin + chosen["seconds"]
+        self._delta, self._yellow, self._end = chosen["delta"], chosen["yellow"], network.begin + network.seconds
         _open.append(self)
         try:
             with _silence():
                 self._sumo = sumo_rl.SumoEnvironment(
-                    net_file=net, route_file=routes, begin_time=begin, num_seconds=chosen["seconds"], delta_time=chosen["delta"],
-                    yellow_time=chosen["yellow"], min_green=chosen["min_green"], reward_fn=chosen["reward"], sumo_seed=0,
-                    sumo_warnings=False, add_system_info=False, add_per_agent_info=False, additional_sumo_cmd="--no-step-log",
+                    net_file=network.net, route_file=network.routes, begin_time=network.begin, num_seconds=network.seconds,
+                    delta_time=chosen["delta"], yellow_time=chosen["yellow"], min_green=chosen["min_green"], reward_fn=reward, sumo_seed=0,
+                    sumo_warnings=False, add_system_info=False, add_per_agent_info=False, additional_sumo_cmd="--no-step-log", **own,
                 )  # fmt: skip
         except BaseException:
             _open.remove(self)
@@ -127,12 +124,13 @@ class SumoEnv:
             types=dict.fromkeys(lights, "light"),
         )
         self._signals: list[Any] = []
-        self._spec = Spec(self._arranged.groups, self._arranged.state, -(-chosen["seconds"] // chosen["delta"]), METRICS)
+        self.metrics = InfoMetrics({})
+        self._horizon = -(-network.seconds // chosen["delta"])
 
-    @property
+    @cached_property
     def spec(self) -> Spec:
         """One group of traffic lights."""
-        return self._spec
+        return Spec(self._arranged.groups, self._arranged.state, self._horizon, {**METRICS, **self.metrics.declared})
 
     @property
     def wiring(self) -> Mapping[str, Any]:
@@ -179,11 +177,17 @@ class SumoEnv:
         waiting = [vehicle.getWaitingTime(v) for v in here]
         stopped = sum(vehicle.getSpeed(v) < 0.1 for v in here)
         metrics = {"mean_waiting_time": float(np.mean(waiting)) if here else 0.0, "stopped": stopped}
+        if self.metrics.declared:  # as sumo-rl's infos have them
+            infos = {} if first else {**self._sumo._get_system_info(), **self._sumo._get_per_agent_info()}
+            metrics |= self.metrics.begin() if first else self.metrics.read(infos, last, self.report)
         legal, _ = arranged.legal({}, self.report)
         return host_step(obs, arranged.default_state(obs), legal, reward, first=first, last=last, metrics=metrics)
 
-    def _observe(self, signal: Any, lanes: list[tuple[str, float]]) -> np.ndarray:
-        """sumo-rl's default observation: phase (one-hot), may it change, density and queue of each lane, as shares of its room."""
+    def _observe(self, signal: Any, lanes: list[tuple[str, float]]) -> Any:
+        """sumo-rl's default observation: phase (one-hot), may it change, density and queue of each lane, as shares of its room; or what an
+        observation of the user's own gives."""
+        if not self._default_view:
+            return signal.compute_observation()
         lane_api = self._lib.lane
         phase = [0.0] * signal.num_green_phases
         phase[signal.green_phase] = 1.0
@@ -220,5 +224,6 @@ def _silence() -> Any:
 
 
 def make(name: str, options: Mapping[str, Any]) -> SumoEnv:
-    """`cologne3`, `cologne8`, ... with `OPTIONS`. Raises `UnknownEnvironment` naming network or option, and `OneSimulation`."""
+    """`cologne3`, `cologne8`, ..., or a net file or .sumocfg, with `OPTIONS` and `PLACES`. Raises `UnknownEnvironment` naming network,
+    file or option, and `OneSimulation`."""
     return SumoEnv(name, options)

@@ -15,9 +15,12 @@ there the step is a truncation, from which learners bootstrap.
 
 import importlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
+import gymnasium.spaces as gs
 import numpy as np
+from gymnasium import Env as Gymnasium
 
 from marlstone.core.errors import suggest
 from marlstone.core.types import Array, Spec, Step
@@ -25,11 +28,12 @@ from marlstone.envs.conformance import NonConforming, first_reset, five_values, 
 from marlstone.envs.default_actions import declared_defaults
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import Report, refuse
-from marlstone.envs.host_step import as_flag, as_number, host_step
+from marlstone.envs.host.host_step import as_flag, as_number, host_step
+from marlstone.envs.host.seeding import Begin, seeded_reset
+from marlstone.envs.host.snapshots import restore_snapshot, take_snapshot
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.snapshots import restore_snapshot, take_snapshot
 from marlstone.envs.spaces import MASKS, UnsupportedSpace
-from marlstone.envs.true_metrics import declared_metrics, reported_metrics
+from marlstone.envs.true_metrics import InfoMetrics, declared_metrics
 
 
 def _many(values: Any) -> bool:
@@ -37,21 +41,33 @@ def _many(values: Any) -> bool:
     return isinstance(values, list | tuple | Mapping) or (isinstance(values, np.ndarray) and values.ndim > 0)
 
 
+def spaces_in(space: Any) -> list[Any]:
+    """The spaces of a Tuple, or of a list or tuple of spaces, one per agent; none for anything else."""
+    found = list(space.spaces) if isinstance(space, gs.Tuple) else list(space) if isinstance(space, list | tuple) else []
+    return found if all(isinstance(x, gs.Space) for x in found) else []
+
+
 class GymnasiumEnv:
-    """One Gymnasium environment with Tuple spaces as a `HostEnv`. `report` decides what a bad value in a step does.
+    """One environment with a sequence of spaces as a `HostEnv`. `report` decides what a bad value in a step does.
+
+    `notices` holds what a person should know: how seeds are given, where `reset` takes none.
 
     Raises `UnsupportedSpace` or `NonConforming` at construction, naming agent and field.
     """
 
     def __init__(self, env: Any, where: str = "gymnasium") -> None:
-        import gymnasium.spaces as gs
-
         self.report: Report = refuse_structural
         self._env = env
+        self.notices: list[str] = []
         observation, action = env.observation_space, env.action_space
-        self._single = not isinstance(action, gs.Tuple)
-        observations = [observation] if self._single else list(getattr(observation, "spaces", ()))
-        actions = [action] if self._single else list(action.spaces)
+        self._listed = isinstance(action, list)  # lists of spaces are older than Gymnasium's interface, as is what `step` returns then
+        self._begin: Begin | None = None
+        if not isinstance(env, Gymnasium):
+            self._begin, note = seeded_reset(env)
+            self.notices += [] if note is None else [note]
+        self._single = not (isinstance(action, gs.Tuple) or spaces_in(action))
+        observations = [observation] if self._single else spaces_in(observation) or list(getattr(observation, "spaces", ()))
+        actions = [action] if self._single else spaces_in(action)
         self._names = [f"agent_{i}" for i in range(len(actions))]
         if len(observations) != len(actions):
             remedy = f"give a Tuple with one space for each of the {len(actions)} agents of the action space"
@@ -61,21 +77,22 @@ class GymnasiumEnv:
         self._arranged = arrange(self._names, dict(zip(self._names, observations, strict=True)), acts, defaults=defaults)
         self._order = [self._names.index(a) for a in self._arranged.agents]
         self._straight = self._order == list(range(len(self._order)))
-        self._metrics = declared_metrics(env, where)
-        self._spec = Spec(self._arranged.groups, self._arranged.state, _horizon(env), self._metrics)
+        self.metrics = InfoMetrics(declared_metrics(env, where))
+        self._horizon = _horizon(env)
         # lbforaging places players around where they stood when the last episode ended, so that seeds would not decide alone.
-        ours = type(env.unwrapped).__module__.startswith("lbforaging.")
-        self._players = list(env.unwrapped.players) if ours else []
-        ask = getattr(env.unwrapped, "get_avail_actions", None)
+        inner = getattr(env, "unwrapped", env)
+        ours = type(inner).__module__.startswith("lbforaging.")
+        self._players = list(inner.players) if ours else []
+        ask = getattr(inner, "get_avail_actions", None)
         self._ask_masks = ask if callable(ask) and not self._single else None
         with located(env, "reset"):
             self.reset(0)
         self.report = refuse
 
-    @property
+    @cached_property
     def spec(self) -> Spec:
         """Groups by observation and action structure; the state is all observations, concatenated."""
-        return self._spec
+        return Spec(self._arranged.groups, self._arranged.state, self._horizon, dict(self.metrics.declared))
 
     @property
     def wiring(self) -> Mapping[str, Any]:
@@ -86,7 +103,9 @@ class GymnasiumEnv:
         """A fresh episode of this seed. Raises `NonConforming` for a result that is not (observation, info)."""
         for player in self._players:
             player.position = None
-        got = first_reset(self._env, seed)
+        got = first_reset(self._env, seed) if self._begin is None else self._begin(self._env, seed)
+        if self._listed and not (isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], Mapping)):
+            got = got, {}
         if not (isinstance(got, tuple) and len(got) == 2):
             what = f"{len(got)} values" if isinstance(got, tuple) else type(got).__name__
             raise NonConforming(f"{source_location(self._env, 'reset')}: returned {what}: return (observation, info)")
@@ -100,11 +119,13 @@ class GymnasiumEnv:
             for place_, x in zip(self._order, acts, strict=True):
                 placed[place_] = x
             acts = placed
-        got = self._env.step(acts[0] if self._single else tuple(acts))
+        got = self._env.step(acts[0] if self._single else acts if self._listed else tuple(acts))
+        if self._listed and isinstance(got, tuple | list) and len(got) == 4:
+            got = (*got[:3], False, got[3])
         seen, rewards, terminated, truncated, info = five_values(got, self._env, "observation, reward, terminated, truncated, info")
         reward, team = self._rewards(rewards)
         ended, late = self._all(terminated, "terminated"), self._all(truncated, "truncated")
-        if ended and _out_of_time(self._env.unwrapped):
+        if ended and _out_of_time(getattr(self._env, "unwrapped", self._env)):
             ended, late = False, True
         return self._make_step(seen, info, reward, team, ended, late)
 
@@ -117,8 +138,9 @@ class GymnasiumEnv:
         restore_snapshot(self, state)
 
     def close(self) -> None:
-        """Close the environment."""
-        self._env.close()
+        """Close the environment, where it can be closed."""
+        if callable(close := getattr(self._env, "close", None)):
+            close()
 
     def _each(self, values: Any, field: str) -> dict[str, Any]:
         """One value per agent; a wrong number of them is reported, and those missing count as 0 (unseen)."""
@@ -172,7 +194,7 @@ class GymnasiumEnv:
         return host_step(
             obs, arranged.default_state(obs), legal, reward, discount=discount, team_discount=0.0 if terminated else 1.0,
             first=first, last=terminated or truncated, deciding=deciding, team_reward=team,
-            metrics=reported_metrics(None if first else info, self._metrics, self.report),
+            metrics=self.metrics.begin() if first else self.metrics.read(info, terminated or truncated, self.report),
         )  # fmt: skip
 
     def _masks(self, each: Mapping[str, Any], info: Any) -> dict[str, tuple[str, Any]]:
@@ -237,12 +259,15 @@ def _horizon(env: Any) -> int | None:
     return min(known) if known else None
 
 
-def make(name: str, options: Mapping[str, Any]) -> GymnasiumEnv:
+def make(name: str, options: Mapping[str, Any]) -> Any:
     """Import module `name`, make `options["id"]` with the other options. Raises `UnknownEnvironment` naming what does not exist.
 
-    Gymnasium's order and conformance checkers are left out: this adapter checks steps itself, and they cost time each step.
+    Gymnasium's order and conformance checkers are left out: this adapter checks steps itself, and they cost time each step. What is made
+    may be of any kind (`recognize`): agents in sequences, in dictionaries, one agent.
     """
     import gymnasium as gym
+
+    from marlstone.envs.host.recognize import adapt
 
     where = f"gymnasium:{name}"
     try:
@@ -265,7 +290,7 @@ def make(name: str, options: Mapping[str, Any]) -> GymnasiumEnv:
     if limit is None:  # then every wrapper around it is a checker
         env = env.unwrapped
     try:
-        return GymnasiumEnv(env, where)
+        return adapt(env, where)
     except (UnsupportedSpace, NonConforming):
         env.close()
         raise
