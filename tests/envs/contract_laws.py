@@ -7,7 +7,7 @@ from marlstone.architectures import Ctde
 from marlstone.architectures.body import Mlp
 from marlstone.core.distributions import Box, Discrete
 from marlstone.core.types import Spec
-from marlstone.credit import Team
+from marlstone.credit import Individual, Team
 from marlstone.evaluation.credit.random_play import Rows
 from marlstone.learners import PolicyGradient
 from tests.batches import Combination, begun, built, rollout
@@ -68,8 +68,9 @@ def legality(spec: Spec, rows: Rows) -> None:
 
 
 def trains(name: str) -> None:
-    """One update with a central critic on the team's reward: finite parameters, another policy than before."""
-    it = Combination(name, Ctde(Mlp((8,))), Team(), LEARNER)
+    """One update with a central critic on the team's reward, or agents' own where they compete: finite parameters, and other ones."""
+    credit = Individual() if built(name, Ctde()).spec.opponents else Team()
+    it = Combination(name, Ctde(Mlp((8,))), credit, LEARNER)
     before, after = begun(it.it), it.updated(it.trajectories())
     old, new = (jax.tree.leaves(jax.device_get(x.nets)) for x in (before, after))
     assert all(np.isfinite(x).all() for x in new)

@@ -24,12 +24,16 @@ def law(world: World) -> None:
     trains(world.env)
 
 
-@pytest.mark.parametrize("world", shown([w for w in WORLDS if w.trained == "CI" and w.env.startswith(("jumanji", "jaxmarl"))]))
+JAX = [w for w in WORLDS if w.env.startswith(("jumanji:", "jaxmarl:"))]
+ELSEWHERE = ("jumanji:LevelBasedForaging",)  # by the commands of the docs
+
+
+@pytest.mark.parametrize("world", shown(w for w in JAX if w.trained == "CI" and not w.env.startswith(ELSEWHERE)))
 def test_worlds_keep_the_contract_and_train(world: World) -> None:
     law(world)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", shown([w for w in WORLDS if w.trained == "by hand" and w.env.startswith(("jumanji", "jaxmarl"))]))
+@pytest.mark.parametrize("world", shown(w for w in JAX if w.trained == "by hand" or w.env.startswith(ELSEWHERE)))
 def test_worlds_tried_by_hand_keep_the_contract_and_train(world: World) -> None:
     law(world)
