@@ -1,6 +1,6 @@
 """Recorded results to the docs' tables and pictures, so that no number in prose can drift.
 
-python benchmarks/render.py          writes docs/results.md, docs/folklore.md, a table of docs/design.md and docs/assets/results/*.png
+python benchmarks/render.py          writes docs/: results.md, folklore.md, tables of design.md and environments.md, assets/results/*.png
 python benchmarks/render.py --check  exits 3 if one of the pages is not what the results say
 """
 
@@ -15,6 +15,7 @@ from hacking_table import city, hacking
 from record import HERE, RESULTS, read
 from select_table import families, folklore, reliability, seeds, selections
 from tables import CORRELATION, number, possible, table, within
+from worlds_table import environments
 
 from marlstone.runs.curve import draw
 from marlstone.runs.store import Series
@@ -614,6 +615,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     pages = {DOCS / "results.md": page(), DOCS / "folklore.md": folklore(), DOCS / "design.md": house()}
+    pages[DOCS / "environments.md"] = environments(DOCS / "environments.md")
     if parser.parse_args().check:
         stale = [file.name for file, text in pages.items() if not file.is_file() or file.read_text() != text]
         print(f"stale: {', '.join(stale)}: run python benchmarks/render.py" if stale else "up to date", file=sys.stderr)

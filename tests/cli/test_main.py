@@ -15,6 +15,7 @@ from marlstone.config import kinds
 from marlstone.config.schema import Rollout
 from marlstone.credit import Credit
 from marlstone.encoders import Encoder
+from marlstone.envs.make import parse
 from marlstone.learners import Learner
 
 HELP = """
@@ -48,10 +49,13 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_envs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["envs", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)["environments"]
+    shown = json.loads(capsys.readouterr().out)
+    listed, worlds = shown["environments"], [w["env"] for w in shown["worlds"]]
     assert {"jumanji", "pettingzoo", "sumo"} <= {e["name"] for e in listed} and all(e["examples"] for e in listed)
+    assert len(set(worlds)) == len(worlds) and {parse(w)[0] for w in worlds} <= {e["name"] for e in listed}
     assert main(["envs"]) == 0
-    assert "jumanji:LevelBasedForaging?task=8x8-2p-2f-coop" in capsys.readouterr().out
+    text = "".join(capsys.readouterr().out.split())
+    assert "jumanji:LevelBasedForaging?task=8x8-2p-2f-coop" in text and "jaxmarl:hanabi" in text and "marlstone[mabrax]" in text
 
 
 def test_a_name_is_shown_as_it_reads(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from marlstone.core.compile_options import FASTEST_COMPILE, supported
 from marlstone.envs.jumanji import make
-from marlstone.envs.jumanji_lbf import LbfState
+from marlstone.envs.jumanji.lbf import LbfState
 
 pytest.importorskip("jumanji", reason="needs marlstone[jumanji]")
 

@@ -14,20 +14,25 @@ def main(words: list[str]) -> int:
 
 def _list(as_json: bool) -> int:
     from marlstone.envs.make import sources
+    from marlstone.envs.worlds import WORLDS
 
     found = sources()
     if as_json:
         from marlstone.runs.directory import one_line
 
         fields = ("name", "about", "examples", "installed", "missing", "install", "examples_missing")
-        print(one_line({"environments": [{**{f: getattr(s, f) for f in fields}, "runtime": "fused" if s.jax else "host"} for s in found]}))
+        listed = [{**{f: getattr(s, f) for f in fields}, "runtime": "fused" if s.jax else "host"} for s in found]
+        print(one_line({"environments": listed, "worlds": [vars(world) for world in WORLDS]}))
         return 0
     from marlstone.cli.report import show
+    from marlstone.cli.tables import show_columns
 
     rows = []
     for source in found:
         rows += [(source.name, source.about), ("", source.state), *(("", example) for example in source.examples)]
     show("environments: source:name?option=value", rows)
+    tried = [(w.env, f"marlstone[{w.needs}]" if w.needs else "nothing", w.trained) for w in WORLDS]
+    show_columns("worlds whose returns are recorded (docs/environments.md)", ("environment", "needs", "trained in"), tried)
     return 0
 
 

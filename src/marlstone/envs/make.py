@@ -90,12 +90,16 @@ def sources() -> tuple[Source, ...]:
         Source(
             "jumanji", here + "jumanji", True, (), "",
             ("jumanji:LevelBasedForaging?task=8x8-2p-2f-coop", "jumanji:RobotWarehouse?task=tiny-2ag"),
-            "level-based foraging and robot warehouse by jumanji's rules, with the field's task names",
+            "level-based foraging and robot warehouse by jumanji's rules, with the field's task names; with marlstone[jumanji] also "
+            "Connector, Cleaner, MMST, SearchAndRescue, MultiCVRP",
         ),
         Source(
             "jaxmarl", here + "jaxmarl", True, ("jaxmarl",), "jaxmarl",
-            ("jaxmarl:MPE_simple_spread_v3", "jaxmarl:MPE_simple_tag_v3", "jaxmarl:MPE_simple_speaker_listener_v4"),
-            "the particle environments (MPE) and other JaxMARL games with vector or image observations",
+            (
+                "jaxmarl:MPE_simple_spread_v3", "jaxmarl:HeuristicEnemySMAX?scenario=3m", "jaxmarl:overcooked?layout=cramped_room",
+                "jaxmarl:hanabi",
+            ),
+            "MPE, SMAX, Overcooked, Hanabi, STORM, coin game, switch riddle, JaxNav; with marlstone[mabrax] also MABrax",
         ),
         Source(
             "proving", here + "proving", True, (), "",
