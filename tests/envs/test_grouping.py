@@ -122,7 +122,7 @@ def test_action_masks_in_info():
         (spaces.Dict({"in": spaces.Sequence(box(1))}), spaces.Discrete(2), ("'who'", "'in'", "Sequence")),
         (spaces.Graph(box(1), None), spaces.Discrete(2), ("'who'", "Graph")),
         (box(2), box(2, low=-np.inf, high=np.inf), ("'who'", "action space", "finite bounds")),
-        (box(2), spaces.Tuple((spaces.Discrete(2), box(1))), ("'who'", "action space", "choices alone")),
+        (box(2), spaces.Tuple((spaces.Discrete(2), box(1, dtype=np.int32))), ("'who'", "action space '1'", "MultiDiscrete")),
         (box(2), spaces.Tuple((spaces.Text(3),)), ("'who'", "action space", "MultiDiscrete")),
         (None, spaces.Discrete(2), ("'who'", "observation space", "None")),
         (box(2), None, ("'who'", "action space", "None")),

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pettingzoo import AECEnv, ParallelEnv
 
 from marlstone.core.distributions import Box
+from marlstone.envs.actuators import make_actuator
 from marlstone.envs.host.gymnasium import GymnasiumEnv
 from marlstone.envs.host.pettingzoo import PettingZooEnv
-from marlstone.envs.spaces import make_actuator
 from marlstone.envs.user_file import load
 
 MASKS = load(str(Path(__file__).parents[1] / "cases" / "masks.py"))

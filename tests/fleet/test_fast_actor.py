@@ -14,7 +14,7 @@ from scipy import stats
 
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.architectures import Ctde, Decentralized, Gru, Hierarchical, Mlp
-from marlstone.core.distributions import Box, Discrete, MultiDiscrete, draw_group_noise
+from marlstone.core.distributions import Box, Composite, Discrete, MultiDiscrete, draw_group_noise
 from marlstone.core.normalize import Moments
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Spec, Step
@@ -33,8 +33,13 @@ SEE = Group(
 )  # fmt: skip
 PICK = Group("pick", tuple("efg"), {"view": Leaf("vector", (5,))}, MultiDiscrete((2, 3)), ("elk", "elk", "fox"), default=(0, 1))
 TURN = Group("turn", tuple("hi"), {"view": Leaf("vector", (2,))}, Box(2), ("hen", "ibis"))
+BOTH = Group(
+    "both", tuple("jk"), {"view": Leaf("vector", (4,))}, Composite((Discrete(3), Box(2), MultiDiscrete((2, 2))), ("pick", "turn", "bits")),
+    ("jay", "kite"), default=((0, 0.1, 0.2, 1, 0), (2, 0, 0, 0, 1)),
+)  # fmt: skip
+MIXTURE = Spec((SEE, BOTH), 3)
 SPEC, LISTED = Spec((SEE, PICK, TURN), 3), Spec((SEE, PICK), 3)
-MASKED = {"see", "turn"}
+MASKED = {"see", "turn", "both"}
 LED = Hierarchical(Gru(6, 5, (4,), "tanh"), "type", every=3, span=3, roles=2, manager=Mlp((4, 5), "tanh"))
 SMALL = Image((3, 4))
 LAYER = Mlp((8, 6), "tanh", norm="layer")
@@ -42,6 +47,7 @@ PARTS: dict[str, tuple[Spec, Any, Any, Any]] = {
     "all": (SPEC, Decentralized(Mlp((8, 6))), Team(), PolicyGradient()),
     "anonymous": (SPEC, Decentralized(LAYER, agent_ids=False, trunk="shared"), Team(), PolicyGradient(normalize_observations=False)),
     "type_mixed": (SPEC, Ctde(LAYER, "type", image=SMALL), Counterfactual(), PolicyGradient()),
+    "composite": (MIXTURE, Ctde(Mlp((6,)), "type", image=SMALL), Counterfactual(), PolicyGradient()),
     "none": (SPEC, Decentralized(Gru(7, 6, ()), "none", image=SMALL), Individual(), PolicyGradient()),
     "type_gru_mixed": (SPEC, Ctde(Gru(7, 6, (5,), "tanh", "layer"), "type", image=SMALL), Counterfactual(), PolicyGradient()),
     "gru_greedy": (LISTED, Ctde(Gru(7, 6, (5,))), Qmix(4, 5), QLearning()),

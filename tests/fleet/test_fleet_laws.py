@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,7 +27,10 @@ from tests.fleet.test_fleet import HOST
 pytestmark = pytest.mark.usefixtures("compiled_once")
 B, T = 4, 6
 GRU = {"architecture.body": "gru", "architecture.body.before": "8", "architecture.body.hidden": "8", "architecture.body.after": "[]"}
+CASES = Path(__file__).parents[1] / "cases"
 COMBINATIONS = {
+    "composite-coma": {"env": f"jax:{CASES / 'composite_jax.py'}:make_env", "architecture": "ctde", "credit": "counterfactual",
+                       "architecture.body.hidden": "[8]"},
     "coma-gru": {"env": "proving:additive", "architecture": "ctde", "credit": "counterfactual", **GRU},
     "hierarchical": {"env": "proving:plan", "architecture": "hierarchical", "architecture.body.hidden": "[8]", "credit": "team"},
     "qmix-replay-gru": {"env": "proving:additive", "architecture": "ctde", "credit": "qmix", "learner": "q_learning",
@@ -57,7 +61,7 @@ def alike(a: Any, b: Any, tolerance: float) -> None:
         np.testing.assert_allclose(np.asarray(x, float), np.asarray(y, float), rtol=0, atol=tolerance)
 
 
-SLOW = ("hierarchical", "pqn-vdn", "coma-gru")  # the others show the same of another part each
+SLOW = ("composite-coma", "hierarchical", "pqn-vdn", "coma-gru")  # the others show the same of another part each
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in COMBINATIONS])

@@ -32,13 +32,16 @@ from marlstone.training.loop import train
 from tests.batches import begun
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
+ROBOTS = f"{Path(__file__).parents[1] / 'cases' / 'composite.py'}:make_env"
 WORLDS = f"{Path(__file__).parent}/worlds.py:make"
 SMALL = Image((3, 4))
 LED = Hierarchical(Gru(6, 5, ()), every=3, span=3, roles=2, manager=Mlp((8,)))
 HIGH = Hierarchical(Gru(6, 5, ()), "none", image=SMALL, every=3, span=3, roles=2, manager=Mlp((8,)))
+PAIRED = Hierarchical(Mlp((6,)), "none", every=3, span=2, roles=2, manager=Mlp((8,)))
 CASES: dict[str, tuple[str, Any, Any, Any]] = {
     "every space": (WORLDS, Decentralized(Mlp((8, 6)), image=SMALL), Individual(), PolicyGradient()),
     "recurrent, masks in infos": (f"{WORLDS}?masks=info", Ctde(Gru(7, 6, (5,)), "none", image=SMALL), Individual(), PolicyGradient()),
+    "several parts in an action": (f"{ROBOTS}?masks=nested", PAIRED, Individual(), PolicyGradient()),
     "no masks": (f"{WORLDS}?masks=none", Decentralized(Mlp((8,), norm="layer"), "type", image=SMALL), Individual(), PolicyGradient()),
     "particles": ("pettingzoo:mpe2.simple_spread_v3?max_cycles=12", Decentralized(Gru(7, 6, ())), Team(), PolicyGradient()),
     "particles, managers": ("pettingzoo:mpe2.simple_spread_v3?max_cycles=12", LED, Team(), PolicyGradient()),

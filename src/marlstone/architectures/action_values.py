@@ -3,7 +3,7 @@
     q_i(s, a_-i, .) = head(body(fuse_i(x_i) + sum_{j != i} W_j e(a_j)))
 
 The first layer over what the others did is a sum of one looked-up row per agent, computed once for all and each agent's
-own left out: neither input nor work grows with n squared. Where the agent's own actions cannot be listed (Box), its
+own left out: neither input nor work grows with n squared. Where the agent's own actions cannot be listed (Box, Composite), its
 action enters in front of the head, so that only the head is repeated for each candidate.
 """
 
@@ -56,7 +56,7 @@ class QValues:
             return self.group.space.mean(self.z, head, legal)
         import jax
 
-        return jax.vmap(self.of)(cast(Sampled, self.group.space).points(head)).mean(0)
+        return jax.vmap(self.of)(cast(Sampled, self.group.space).points(head, legal)).mean(0)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ A space and its policies are one object (`core.distributions`): it declares how 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from marlstone.core.arrays import Array
 
@@ -28,6 +28,14 @@ class ActionSpace(Protocol):
     @property
     def width(self) -> int:
         """Length `a` of `encode(action)`, and of `legal`."""
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Shape of one agent's recorded action."""
+
+    @property
+    def action_dtype(self) -> Any:
+        """Dtype of recorded actions, and of emitted ones."""
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Noise for `sample`, for `shape` agents.
@@ -57,6 +65,9 @@ class ActionSpace(Protocol):
     def encode(self, action: Array) -> Float[Array, "*b a"]:
         """An action as networks and credit methods read it: one-hot, or the numbers themselves."""
 
+    def legal_or_default(self, action: Array, legal: Bool[Array, "*b a"] | None, default: Array | None = None) -> Array:
+        """The action as it is where it is legal; else `default`, or where that is illegal too the first legal one."""
+
     def emit(self, action: Array) -> Array:
         """A recorded action as environments take it."""
 
@@ -85,7 +96,7 @@ class Enumerable(ActionSpace, Protocol):
 class Sampled(ActionSpace, Protocol):
     """A space with too many actions to list: expectations are taken over a few representative ones."""
 
-    def points(self, head: Float[Array, "*b h"]) -> Array:
+    def points(self, head: Float[Array, "*b h"], legal: Bool[Array, "*b a"] | None = None) -> Array:
         """Recorded actions `[k *b ...]`, equally weighted, over which expectations under the policy are taken."""
 
 

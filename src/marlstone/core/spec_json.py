@@ -7,22 +7,19 @@ from typing import Any
 from marlstone.core import distributions as dist
 from marlstone.core.types import Group, Leaf, Metric, Spec
 
-_SPACES: dict[str, Any] = {"Discrete": dist.Discrete, "MultiDiscrete": dist.MultiDiscrete, "Box": dist.Box}
+_SPACES: dict[str, Any] = {c.__name__: c for c in (dist.Discrete, dist.MultiDiscrete, dist.Box, dist.Composite)}
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:
     """Plain dictionaries, lists, strings and numbers. Raises ValueError for an action space of another package."""
     groups = []
     for g in spec.groups:
-        kind = type(g.space).__name__
-        if _SPACES.get(kind) is not type(g.space):
-            raise ValueError(f"group {g.name!r}: action space {g.space!r} cannot be written: use Discrete, MultiDiscrete or Box")
         groups.append(
             {
                 "name": g.name,
                 "agents": list(g.agents),
                 "observation": {k: asdict(leaf) for k, leaf in g.observation.items()},
-                "space": {"kind": kind, **{f.name: getattr(g.space, f.name) for f in fields(_SPACES[kind])}},
+                "space": _space_to_json(g.space, g.name),
                 "types": list(g.types),
                 "features": {k: list(v) for k, v in g.features.items()},
                 "default": _lists(g.default),
@@ -37,14 +34,12 @@ def spec_from_json(plain: dict[str, Any]) -> Spec:
     """The inverse of `spec_to_json`; lists become tuples again."""
     groups = []
     for g in plain["groups"]:
-        space = dict(g["space"])
-        kind = _SPACES[space.pop("kind")]
         groups.append(
             Group(
                 name=g["name"],
                 agents=tuple(g["agents"]),
                 observation={k: Leaf(v["kind"], tuple(v["shape"]), v["dtype"]) for k, v in g["observation"].items()},
-                space=kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in space.items()}),
+                space=_space_from_json(g["space"]),
                 types=tuple(g["types"]),
                 features={k: tuple(v) for k, v in g["features"].items()},
                 default=_tuples(g["default"]),
@@ -60,6 +55,24 @@ def spec_from_json(plain: dict[str, Any]) -> Spec:
         return_bounds=None if bounds is None else tuple(bounds),
         **rest,
     )
+
+
+def _space_to_json(space: Any, group: str) -> dict[str, Any]:
+    kind = type(space).__name__
+    if _SPACES.get(kind) is not type(space):
+        known = "Discrete, MultiDiscrete, Box or a Composite of these"
+        raise ValueError(f"group {group!r}: action space {space!r} cannot be written: use {known}")
+    plain = {f.name: getattr(space, f.name) for f in fields(space)}
+    if "parts" in plain:
+        plain["parts"] = [_space_to_json(part, group) for part in space.parts]
+    return {"kind": kind, **plain}
+
+
+def _space_from_json(plain: dict[str, Any]) -> Any:
+    fields_ = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items() if k != "kind"}
+    if "parts" in fields_:
+        fields_["parts"] = tuple(map(_space_from_json, fields_["parts"]))
+    return _SPACES[plain["kind"]](**fields_)
 
 
 def _lists(x: Any) -> Any:

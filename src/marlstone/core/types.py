@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from marlstone.core.arrays import Array
-from marlstone.core.distributions import ActionSpace, Box, MultiDiscrete
+from marlstone.core.distributions import ActionSpace
 from marlstone.core.records import record, replace
 
 if TYPE_CHECKING:  # annotations are not evaluated: processes that step and act import neither JAX nor jaxtyping
@@ -56,7 +56,8 @@ class Group:
       types: one name per agent; parameters are shared within a type under `sharing = "type"`.
       features: per leaf and agent, how many leading features of a padded vector leaf are real; absent leaf = all.
       default: the recorded action that "does nothing special", for contributions, fallbacks and agents without a legal action: an index,
-        one index per choice, or numbers of a Box before `emit`; 0 stands for zeros; or a tuple of these, one per agent.
+        one index per choice, numbers of a Box before `emit`, or a Composite's indices and numbers, part after part; 0 stands for zeros;
+        or a tuple of these, one per agent.
       clock: the group decides every `clock` steps (managers); 1 for everyone else.
 
     Raises:
@@ -95,11 +96,7 @@ class Group:
     @property
     def recorded_defaults(self) -> np.ndarray:
         """Every agent's declared default as a recorded action, `[n_g]`, or `[n_g k]` with several numbers to an action."""
-        kind = np.float32 if isinstance(self.space, Box) else np.int32
-        width = (
-            (self.space.size,) if isinstance(self.space, Box) else (len(self.space.sizes),) if isinstance(self.space, MultiDiscrete) else ()
-        )
-        return np.broadcast_to(np.asarray(self.default, kind), (self.count, *width))
+        return np.broadcast_to(np.asarray(self.default, self.space.action_dtype), (self.count, *self.space.action_shape))
 
     @property
     def encoded_default(self) -> np.ndarray:

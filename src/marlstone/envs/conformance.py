@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 import marlstone
-from marlstone.core.distributions import Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.types import Array, Spec, Step
 from marlstone.envs.guards import BadStep, refuse
@@ -94,18 +93,9 @@ def by_agent(value: Any, env: Any, method: str, field: str) -> Mapping[str, Any]
 
 def first_legal(spec: Spec, step: Step) -> tuple[Array, ...]:
     """For every agent the first legal option of every choice, and the middle of every Box."""
-    out = []
-    for group, legal in zip(spec.groups, step.legal, strict=True):
-        space = group.space
-        if isinstance(space, Discrete | MultiDiscrete):
-            legal = np.ones((group.count, space.width), bool) if legal is None else np.asarray(legal)
-            sizes = (space.size,) if isinstance(space, Discrete) else space.sizes
-            ends = np.cumsum(sizes)
-            first = np.stack([legal[:, end - n : end].argmax(-1) for n, end in zip(sizes, ends, strict=True)], -1).astype(np.int32)
-            out.append(first[:, 0] if isinstance(space, Discrete) else first)
-        else:
-            out.append(np.zeros((group.count, space.width), np.float32))
-    return tuple(out)
+    heads = (np.zeros((g.count, g.space.head), np.float32) for g in spec.groups)  # of equal logits the first counts
+    groups = zip(spec.groups, heads, step.legal, strict=True)
+    return tuple(g.space.emit(g.space.mode(head, None if legal is None else np.asarray(legal))) for g, head, legal in groups)
 
 
 def _fits(spec: Spec, step: Any, where: str) -> None:

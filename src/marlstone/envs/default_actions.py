@@ -17,7 +17,8 @@ from marlstone.core.errors import suggest
 from marlstone.envs.conformance import NonConforming
 
 Recorded = tuple[float, ...] | tuple[int, ...]
-"""One agent's action as it is recorded: an index, one index per choice, or numbers of a Box before they are squashed by tanh."""
+"""One agent's action as it is recorded: an index, one index per choice, numbers of a Box before they are squashed by tanh, or indices and
+numbers, part after part of a Dict or Tuple of both."""
 BOUND = 10.0  # tanh of it is 1 in float32: a Box's bound is met exactly, by a finite number
 
 
@@ -30,7 +31,9 @@ def declared_defaults(env: Any, action_spaces: Mapping[str, gs.Space], where: st
     given = getattr(env, "default_actions", None) or getattr(getattr(env, "unwrapped", env), "default_actions", None)
     if given is None:
         return {}
-    if isinstance(given, Mapping) and not all(isinstance(space, gs.Dict) and space.contains(given) for space in action_spaces.values()):
+    if isinstance(given, Mapping) and not all(
+        isinstance(space, gs.Dict) and set(space.spaces) == set(given) for space in action_spaces.values()
+    ):
         for agent in given:
             if agent not in action_spaces:
                 raise NonConforming(f"{where}: default_actions names {agent!r}; {suggest(str(agent), action_spaces)}")
@@ -54,7 +57,7 @@ def _checked(action: Any, space: gs.Space, agent: str, where: str) -> Recorded:
 
 
 def recorded_action(space: gs.Space, action: Any) -> Recorded | None:
-    """An action as networks record it: the inverse of what an actuator does (`spaces.make_actuator`); None where the space does not hold
+    """An action as networks record it: the inverse of what an actuator does (`actuators.make_actuator`); None where the space does not hold
     it."""
     match space:
         case gs.Discrete():
@@ -86,14 +89,12 @@ def recorded_action(space: gs.Space, action: Any) -> Recorded | None:
     return None
 
 
-def group_default(kind: str, defaults: Sequence[Recorded | None], width: int) -> Any:
+def group_default(kind: str, defaults: Sequence[Recorded]) -> Any:
     """`Group.default` of agents with these defaults, in their order: 0 where all are zeros, one action where they agree, else one each.
 
-    Args: `kind`: of their action space; `width`: how many numbers the longest of their actions has, to which shorter ones are padded.
+    Args: `kind`: of their action space; `defaults`: padded to the group's sizes.
     """
-    zero = 0.0 if kind == "Box" else 0
-    padded = [(*(d or ()), *(zero,) * (width - len(d or ()))) for d in defaults]
-    if not any(any(d) for d in padded):
+    if not any(any(d) for d in defaults):
         return 0
-    rows = [d[0] if kind == "Discrete" else d for d in padded]
+    rows = [d[0] if kind == "Discrete" else d for d in defaults]
     return rows[0] if all(r == rows[0] for r in rows) else tuple(rows)

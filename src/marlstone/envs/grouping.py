@@ -15,9 +15,10 @@ import numpy as np
 
 from marlstone.core.distributions import Discrete
 from marlstone.core.types import Array, Group, Leaf
+from marlstone.envs.actuators import Actuator, make_actuator
 from marlstone.envs.default_actions import Recorded, group_default
 from marlstone.envs.guards import Report
-from marlstone.envs.spaces import LISTED, Actuator, ObservationPart, make_actuator, observation_parts, padded_space
+from marlstone.envs.spaces import LISTED, ObservationPart, observation_parts
 from marlstone.envs.spaces_json import spaces_from_json, spaces_to_json
 
 
@@ -242,7 +243,7 @@ def arrange(
     known = {}
     for a in agents:
         actuator = replace(make_actuator(action_spaces.get(a), a), default=(defaults or {}).get(a))
-        known[a] = (*observation_parts(observation_spaces.get(a), a, sum(actuator.sizes)), actuator)
+        known[a] = (*observation_parts(observation_spaces.get(a), a, actuator.options), actuator)
     members: dict[Any, list[str]] = {}
     for a, (parts, _, actuator) in known.items():
         members.setdefault(_signature(parts, actuator), []).append(a)
@@ -265,16 +266,15 @@ def arrange(
                     features[part.name] = widths
         kinds = [(types or {}).get(a) or type_of(a) for a in names]
         name = _name(kinds, {x.name for x in groups}, kind)
-        width = room[0] if kind == "Box" else len(room)
-        default = group_default(kind, [x.default for x in actuators], width)
-        groups.append(Group(name, tuple(names), leaves, padded_space(kind, room), tuple(kinds), features, default))
+        default = group_default(kind, [x.padded_default(room) for x in actuators])
+        groups.append(Group(name, tuple(names), leaves, actuators[0].space(room), tuple(kinds), features, default))
         masks = kind != "Box" and (masked or any(known[a][1] is not None for a in names))
         mask = np.stack([x.legal(room)[0] for x in actuators])
         structural.append(mask if masks or not mask.all() else None)
         maskable.append(masks)
         sizes.append(room)
         for i, a in enumerate(names):
-            seats.append(AgentSlot(a, g, i, len(seats), known[a][0], known[a][2], known[a][1]))
+            seats.append(AgentSlot(a, g, i, len(seats), known[a][0], actuators[i].within(room), known[a][1]))
     wiring = {
         "agents": list(agents),
         "observation_spaces": spaces_to_json({a: observation_spaces[a] for a in agents}),

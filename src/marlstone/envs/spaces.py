@@ -1,7 +1,7 @@
-"""From Gymnasium spaces to leaves and actions: which numbers an agent sees, and how its choice becomes the environment's.
+"""From Gymnasium observation spaces to leaves: which numbers an agent sees, and where its mask stands.
 
-`observation_parts` cuts an observation space into `ObservationPart`s, one per leaf; `make_actuator` turns an action space into an
-`Actuator`. What neither can express is refused by name, with the remedy.
+`observation_parts` cuts an observation space into `ObservationPart`s, one per leaf. What it cannot express is refused by name, with the
+remedy. Action spaces are in `envs.actuators`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,8 +11,7 @@ from typing import Any
 import gymnasium.spaces as gs
 import numpy as np
 
-from marlstone.core import distributions as dist
-from marlstone.core.types import Array, Leaf
+from marlstone.core.types import Leaf
 
 MASKS = ("action_mask", "legal_action_mask", "avail_actions", "available_actions", "legal_actions", "legal_moves")
 """Names under which environments give an agent's legal actions, in a Dict observation or in its info: first PettingZoo's and RLlib's.
@@ -118,6 +117,15 @@ def _part(space: gs.Space, agent: str, path: tuple[Any, ...]) -> ObservationPart
     raise UnsupportedSpace(agent, f"observation {name!r}", space, remedy)
 
 
+def _numbers(space: gs.Space) -> int | None:
+    """How many numbers a space of fixed size holds, nested or not; None for others."""
+    if isinstance(space, gs.Dict | gs.Tuple):
+        inner = [_numbers(s) for s in (space.spaces.values() if isinstance(space, gs.Dict) else space.spaces)]
+        known = [n for n in inner if n is not None]
+        return sum(known) if len(known) == len(inner) else None
+    return None if space.shape is None else int(np.prod(space.shape))
+
+
 def observation_parts(space: gs.Space | None, agent: str, actions: int = 0) -> tuple[tuple[ObservationPart, ...], tuple[Any, ...] | None]:
     """The parts of an observation space, in a fixed order, and where in it the legal actions stand (None: not in it).
 
@@ -131,7 +139,7 @@ def observation_parts(space: gs.Space | None, agent: str, actions: int = 0) -> t
     masks: list[tuple[Any, ...]] = []
 
     def is_mask(key: Any, inner: gs.Space) -> bool:
-        return key == MASKS[0] or (key in MASKS and inner.shape is not None and int(np.prod(inner.shape)) == actions)
+        return key == MASKS[0] or (key in MASKS and _numbers(inner) == actions)
 
     def walk(space: gs.Space, path: tuple[Any, ...], name: tuple[Any, ...]) -> None:
         if isinstance(space, gs.Dict):
@@ -158,121 +166,3 @@ def observation_parts(space: gs.Space | None, agent: str, actions: int = 0) -> t
     if not parts:
         raise UnsupportedSpace(agent, "observation space", space, "an agent needs at least one number to see")
     return tuple(parts), min(masks, key=lambda path: (len(path), MASKS.index(path[-1])), default=None)
-
-
-@dataclass(frozen=True)
-class Actuator:
-    """One agent's action space, and how a choice becomes the environment's action.
-
-    Attributes:
-      kind: `Discrete`, `MultiDiscrete` or `Box`.
-      sizes: options per choice, or numbers of a Box.
-      act: from this agent's entry of the group's emitted action to what the environment takes: what the space's own `contains` accepts, of
-        the type its `sample` gives.
-      default: the declared default as it is recorded (`default_actions`); None where none is declared.
-    """
-
-    kind: str
-    sizes: tuple[int, ...]
-    act: Callable[[Array], Any]
-    default: tuple[float, ...] | None = None
-
-    @property
-    def signature(self) -> tuple[Any, ...]:
-        """What must agree within a group; the rest is padded."""
-        return self.kind, len(self.sizes) if self.kind == "MultiDiscrete" else 1
-
-    def legal(self, padded: tuple[int, ...], mask: Any = None, listed: bool = False) -> tuple[np.ndarray, bool]:
-        """`[a]` booleans over the padded action space, and whether there is anything to choose; `mask` is the environment's, flat or one
-        per choice. Where a choice has no legal option, its default is the only one. `listed`: whole numbers may be the indices
-        of what is legal.
-
-        Raises ValueError when the mask has another length than the action space.
-        """
-        out = np.zeros(sum(padded), bool)
-        if mask is not None:
-            mask = (
-                np.concatenate([np.asarray(m).reshape(-1) for m in mask]) if isinstance(mask, tuple | list) and mask else np.asarray(mask)
-            )
-            mask, total = mask.reshape(-1), sum(self.sizes)
-            if listed and mask.dtype.kind in "iuf" and not (mask.size == total and np.isin(mask, (0, 1)).all()):
-                indices, mask = mask, np.zeros(total, bool)
-                if indices.size and not (indices.min() >= 0 and indices.max() < total):
-                    raise ValueError(f"legal actions {indices.tolist()} of {total} actions")
-                mask[indices.astype(int)] = True
-            if mask.shape[0] != total or mask.dtype.kind not in "biuf":
-                raise ValueError(f"action mask of {mask.shape[0]} entries, dtype {mask.dtype}, for {total} actions")
-            mask = mask.astype(bool)
-        at = read = free = 0
-        for i, (size, room) in enumerate(zip(self.sizes, padded, strict=True)):
-            allowed = np.ones(size, bool) if mask is None else mask[read : read + size]
-            if allowed.any():
-                out[at : at + size] = allowed
-                free += 1
-            else:
-                out[at + (0 if self.default is None else int(self.default[i]))] = True
-            at, read = at + room, read + size
-        return out, free > 0
-
-
-def make_actuator(space: gs.Space | None, agent: str) -> Actuator:
-    """The actuator of an action space. Raises `UnsupportedSpace`, for Boxes without finite bounds too."""
-    match space:
-        case gs.Discrete():
-            start = int(space.start)
-            return Actuator("Discrete", (int(space.n),), (lambda a: int(a) + start) if start else int)
-        case gs.MultiDiscrete():
-            starts, shape, dtype = np.asarray(space.start), space.nvec.shape, space.dtype
-            sizes = tuple(int(n) for n in space.nvec.reshape(-1))
-            return Actuator("MultiDiscrete", sizes, lambda a: (np.asarray(a)[: len(sizes)].reshape(shape) + starts).astype(dtype))
-        case gs.MultiBinary():
-            shape, n = tuple(space.shape), int(np.prod(space.shape))
-            return Actuator("MultiDiscrete", (2,) * n, lambda a: np.asarray(a, np.int8)[:n].reshape(shape))
-        case gs.Box():
-            if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-                raise UnsupportedSpace(agent, "action space", space, "give it finite bounds, since actions are scaled to them")
-            if not np.issubdtype(space.dtype, np.floating):
-                raise UnsupportedSpace(agent, "action space", space, "a Box of whole numbers is a MultiDiscrete: declare it so")
-            low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-            half = (high - low) / 2
-            size, shape, dtype = int(np.prod(space.shape)), space.shape, space.dtype
-            if size == 0:
-                raise UnsupportedSpace(agent, "action space", space, "an action needs at least one number")
-
-            def scale(a: Array) -> np.ndarray:
-                return np.asarray(np.clip(low + (np.asarray(a)[:size].reshape(shape) + 1) * half, low, high), dtype)
-
-            return Actuator("Box", (size,), scale)
-        case gs.Tuple() | gs.Dict() if space.spaces:
-            return _compound(space, agent)
-    remedy = "give a Discrete, MultiDiscrete, MultiBinary or bounded Box, or a Tuple or Dict of choices or of Boxes"
-    raise UnsupportedSpace(agent, "action space", space, remedy)
-
-
-def _compound(space: gs.Tuple | gs.Dict, agent: str) -> Actuator:
-    """A Tuple or Dict of choices as one MultiDiscrete, of Boxes as one Box. Raises `UnsupportedSpace` for a mixture."""
-    keys = list(space.spaces) if isinstance(space, gs.Dict) else None
-    spaces = list(space.spaces.values()) if isinstance(space, gs.Dict) else space.spaces
-    inner = [make_actuator(s, agent) for s in spaces]
-    boxes = [x.kind == "Box" for x in inner]
-    if any(boxes) and not all(boxes):
-        raise UnsupportedSpace(agent, "action space", space, "it mixes choices and numbers: give either choices alone, or Boxes alone")
-    widths = [x.sizes[0] if x.kind == "Box" else len(x.sizes) for x in inner]
-    ends = np.cumsum(widths)
-    pieces = [(x.act, int(end) - width, int(end), x.kind == "Discrete") for x, width, end in zip(inner, widths, ends, strict=True)]
-
-    def act(a: Array) -> Any:
-        a = np.asarray(a)
-        each = [f(a[low] if one else a[low:high]) for f, low, high, one in pieces]
-        return tuple(each) if keys is None else dict(zip(keys, each, strict=True))
-
-    if all(boxes):
-        return Actuator("Box", (int(sum(widths)),), act)
-    return Actuator("MultiDiscrete", tuple(n for x in inner for n in x.sizes), act)
-
-
-def padded_space(kind: str, sizes: tuple[int, ...]) -> dist.ActionSpace:
-    """The package's action space for a group whose largest sizes are `sizes`."""
-    if kind == "Discrete":
-        return dist.Discrete(sizes[0])
-    return dist.MultiDiscrete(sizes) if kind == "MultiDiscrete" else dist.Box(sizes[0])

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from marlstone.core.distributions import Box, Discrete, MultiDiscrete
+from marlstone.core.distributions import ActionSpace, Box, Composite, Discrete, MultiDiscrete
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Spec, Step
 from marlstone.envs.guards import Guards
@@ -41,6 +41,8 @@ def check_env(name: str, steps: int, seed: int = 0) -> dict[str, Any]:
                 began, played = time.perf_counter(), 0
             for g, mask in enumerate(row.legal):
                 if mask is not None:
+                    space = spec.groups[g].space
+                    mask = mask[..., space.chosen] if isinstance(space, Composite) else mask
                     legal[g] += [mask.sum(), mask.size]
             row = advance(_random(spec, row, rng))
             tallies.add(row)
@@ -152,15 +154,17 @@ def _described(g: Group, legal: np.ndarray) -> dict[str, Any]:
         "name": g.name,
         "agents": list(g.agents),
         "observation": {k: leaf(k) for k in g.observation},
-        "action": _action(g),
+        "action": _action(g.space),
         "legal_share": float(legal[0] / legal[1]) if legal[1] else None,
     }
 
 
-def _action(g: Group) -> str:
+def _action(space: ActionSpace) -> str:
     """The action space in words."""
-    if isinstance(g.space, Discrete):
-        return f"one of {g.space.head}"
-    if isinstance(g.space, MultiDiscrete):
-        return " and ".join(f"one of {n}" for n in g.space.sizes)
-    return f"{g.space.size} numbers" if isinstance(g.space, Box) else str(g.space)
+    if isinstance(space, Discrete):
+        return f"one of {space.head}"
+    if isinstance(space, MultiDiscrete):
+        return " and ".join(f"one of {n}" for n in space.sizes)
+    if isinstance(space, Composite):
+        return "; ".join(f"{name}: {_action(part)}" for name, part in zip(space.names, space.parts, strict=True))
+    return f"{space.size} numbers" if isinstance(space, Box) else str(space)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.core.distributions import ActionSpace, enumerable
+from marlstone.core.distributions import ActionSpace, Composite, enumerable
 from marlstone.core.records import replace
 from marlstone.core.types import Trajectory
 from marlstone.learners.contract import Learner, copied, in_range
@@ -66,10 +66,13 @@ class ValueBased(Learner):
         in_range(self, ranges)
 
     def refuses(self, space: ActionSpace) -> str | None:
-        """Boxes: their best action cannot be looked up."""
+        """Boxes, alone or beside choices: their best action cannot be looked up."""
         if enumerable(space):
             return None
-        return f"{type(self).__name__} cannot maximize over a {type(space).__name__}: use learner = 'policy_gradient'"
+        what = f"a {type(space).__name__}"
+        if isinstance(space, Composite):
+            what += f" ({', '.join(n for n, p in zip(space.names, space.parts, strict=True) if not enumerable(p))} is a Box)"
+        return f"{type(self).__name__} cannot maximize over {what}: use learner = 'policy_gradient'"
 
     def rate(self, progress: Array) -> tuple[Array, Array]:
         """The learning rate at `progress` in [0, 1] of the budget; there are no critics apart from the actors."""

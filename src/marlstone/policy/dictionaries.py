@@ -1,16 +1,17 @@
 """Between an environment's dictionaries by agent and a policy's groups: observations and masks in, actions out, without the environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
-from marlstone.core.distributions import Box, Discrete, MultiDiscrete
+from marlstone.core.distributions import Box, Composite, Discrete, MultiDiscrete
 from marlstone.core.types import Group, Spec
+from marlstone.envs.actuators import actuator_of
 from marlstone.envs.default_actions import BOUND, recorded_action
 from marlstone.envs.grouping import Arrangement
-from marlstone.envs.spaces import LISTED, MASKS, Actuator, masks_in
+from marlstone.envs.spaces import LISTED, MASKS, masks_in
 from marlstone.envs.spaces_json import spaces_from_json
 
 
@@ -68,23 +69,15 @@ class Dictionaries:
         return {a: int(x[i]) if isinstance(g.space, Discrete) else x[i] for g, x in rows for i, a in enumerate(g.agents)}
 
     def recorded(self, agent: str, action: Any) -> np.ndarray:
-        """What networks would record of an action of this agent, flat. Raises ValueError for what is not in its space."""
+        """What networks would record of an action of this agent, flat, padded as its group is. Raises ValueError for what is none."""
         if self.arranged is not None:
             declared = spaces_from_json(self.arranged.wiring["action_spaces"])[agent]
             if (found := recorded_action(declared, action)) is None:
                 raise ValueError(f"{action!r} is no action of {declared}")
-            return np.asarray(found)
+            seat = next(s for s in self.arranged.seats if s.agent == agent)
+            return np.asarray(replace(seat.actuator, default=found).padded_default(self.arranged.sizes[seat.group]))
         space = next(g.space for g in self.spec.groups if agent in g.agents)
-        flat = np.asarray(action).reshape(-1)
-        if isinstance(space, Box):
-            if flat.shape != (space.size,) or not (np.abs(flat) <= 1).all():
-                raise ValueError(f"{action!r} is not {space.size} numbers from -1 to 1")
-            with np.errstate(divide="ignore"):
-                return np.clip(np.arctanh(flat), -BOUND, BOUND)
-        sizes = space.sizes if isinstance(space, MultiDiscrete) else (space.width,)
-        if flat.dtype.kind not in "iu" or flat.shape != (len(sizes),) or not ((flat >= 0) & (flat < sizes)).all():
-            raise ValueError(f"{action!r} is not {len(sizes)} whole numbers below {sizes}")
-        return flat
+        return _recorded(space, np.asarray(action).reshape(-1))
 
 
 def _refuse(fault: str, agent: str, field: str, value: Any) -> NoReturn:
@@ -93,18 +86,37 @@ def _refuse(fault: str, agent: str, field: str, value: Any) -> NoReturn:
 
 def blank_actions(g: Group) -> np.ndarray:
     """Recorded actions of the right shape and dtype, `[n_g ...]`."""
-    if isinstance(g.space, Box):
-        return np.zeros((g.count, g.space.size), np.float32)
-    choices = (len(g.space.sizes),) if isinstance(g.space, MultiDiscrete) else ()
-    return np.zeros((g.count, *choices), np.int32)
+    return np.zeros((g.count, *g.space.action_shape), g.space.action_dtype)
+
+
+def _recorded(space: Any, flat: np.ndarray) -> np.ndarray:
+    """An action in the form that policies emit, `[k]`, as it is recorded. Raises ValueError for what is not in its space."""
+    if isinstance(space, Composite):
+        if flat.shape != space.action_shape or flat.dtype.kind not in "iuf":
+            raise ValueError(f"{flat.tolist()} is not {space.action_shape[0]} numbers, of {space}")
+        ends = np.cumsum([sum(part.action_shape) or 1 for part in space.parts])
+        parts = zip(space.parts, np.split(flat, ends[:-1]), strict=True)
+        whole = lambda x: x.astype(np.int64) if (x == np.floor(x)).all() else x
+        return np.concatenate([_recorded(part, x if isinstance(part, Box) else whole(x)) for part, x in parts])
+    if isinstance(space, Box):
+        if flat.shape != (space.size,) or not (np.abs(flat) <= 1).all():
+            raise ValueError(f"{flat.tolist()} is not {space.size} numbers from -1 to 1")
+        with np.errstate(divide="ignore"):
+            return np.clip(np.arctanh(flat), -BOUND, BOUND)
+    sizes = space.sizes if isinstance(space, MultiDiscrete) else (space.width,)
+    if flat.dtype.kind not in "iu" or flat.shape != (len(sizes),) or not ((flat >= 0) & (flat < sizes)).all():
+        raise ValueError(f"{flat.tolist()} is not {len(sizes)} whole numbers below {sizes}")
+    return flat
 
 
 def _allowed(found: tuple[str, Any], g: Group, agent: str) -> np.ndarray:
     """A mask as the environment gave it, `[a]`."""
     name, mask = found
-    sizes = g.space.sizes if isinstance(g.space, MultiDiscrete) else (g.space.width,)
-    default = tuple(np.asarray(g.recorded_defaults[g.agents.index(agent)]).reshape(-1))
+    default = tuple(np.asarray(g.recorded_defaults[g.agents.index(agent)]).reshape(-1).tolist())
+    acts = actuator_of(g.space, default)
+    if isinstance(g.space, Composite) and np.size(mask) == g.space.width:  # as a `Step` has it, with an entry for each number
+        mask = np.asarray(mask).reshape(-1)[g.space.chosen]
     try:
-        return Actuator(type(g.space).__name__, sizes, int, default).legal(sizes, mask, name in LISTED)[0]
+        return acts.legal(acts.sizes, mask, name in LISTED)[0]
     except (ValueError, TypeError) as error:
         _refuse("wrong_shape", agent, name, error)

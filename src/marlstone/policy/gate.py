@@ -15,7 +15,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from marlstone.core.distributions import Box
 from marlstone.core.normalize import CLIP
 from marlstone.core.records import record, replace
 from marlstone.core.types import Group, Leaf, Spec, Step
@@ -180,7 +179,7 @@ def held(spec: Spec, action: tuple[Array, ...], legal: tuple[Array | None, ...],
     """
 
     def of(space: Any, default: Array, ok: Array | None) -> Array:
-        return default if ok is None or isinstance(space, Box) else space.mode(space.encode(default), ok).astype(default.dtype)
+        return default if ok is None else space.legal_or_default(default, ok)
 
     def wanted(i: int, a: Array) -> Array:
         if declared is None:

@@ -42,9 +42,7 @@ def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[
     out += [(("legal", g), (b, x.count, x.space.width), "bool") for g, x in enumerate(spec.groups) if masked[g]]
     out += [(("metrics", k), (b,), "float32") for k in spec.metrics]
     for g, group in enumerate(spec.groups):
-        kind = type(group.space).__name__
-        tail = {"Discrete": (), "MultiDiscrete": (len(getattr(group.space, "sizes", ())),), "Box": (group.space.width,)}[kind]
-        out.append((("action", g), (b, group.count, *tail), "float32" if kind == "Box" else "int32"))
+        out.append((("action", g), (b, group.count, *group.space.action_shape), np.dtype(group.space.action_dtype).name))
     out += [(("seed",), (b,), "uint64"), (("episode",), (b,), "int64")]
     # Operations begun, environment it is at, 1 while it is made anew; steps that were faulty, episodes broken off by faults.
     out += [(("progress", w), (5,), "int64") for w in range(workers)]

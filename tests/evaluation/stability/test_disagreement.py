@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from marlstone.architectures import Decentralized, Gru, Mlp
-from marlstone.core.distributions import Box, Discrete, MultiDiscrete
+from marlstone.core.distributions import Box, Composite, Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.evaluation.stability.disagreement import action_disagreement, distance, frozen_probes, probes_of
@@ -18,7 +18,7 @@ from marlstone.learners import Pqn
 from tests.batches import trajectories_of
 from tests.standing import always, by_chance, runtime, standing
 
-SPACES = [Discrete(4), MultiDiscrete((2, 3)), Box(3)]
+SPACES = [Discrete(4), MultiDiscrete((2, 3)), Box(3), Composite((Discrete(3), Box(2), MultiDiscrete((2, 2))))]
 
 
 # ---- distances
@@ -33,6 +33,10 @@ def test_distances_are_symmetric_between_0_and_1_and_0_of_the_same(space: Any) -
         np.testing.assert_array_equal(d, distance(space, b, a, ok))
         assert (d >= 0).all() and (d <= 1).all() and (d > 0.01).mean() > 0.5
         np.testing.assert_allclose(distance(space, a, a, ok), 0, atol=1e-6)
+    if isinstance(space, Composite):
+        parts = zip(space.parts, space.by_part(a), space.by_part(b), space.masks(jnp.asarray(legal)), strict=True)
+        np.testing.assert_allclose(d, np.mean([distance(*of) for of in parts], 0), atol=1e-6)
+        return
     illegal = jnp.concatenate([jnp.where(legal, 0.0, random.normal(size=legal.shape, scale=9))] * (space.head // space.width), -1)
     np.testing.assert_allclose(distance(space, a, a + illegal, jnp.asarray(legal)), 0, atol=1e-6)
 

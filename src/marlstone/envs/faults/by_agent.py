@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from marlstone.core.distributions import Box
 from marlstone.core.errors import UserError, suggest
 from marlstone.core.records import replace
 from marlstone.core.types import Array, Group, Spec, Step
@@ -87,11 +86,7 @@ def legal_or_default(spec: Spec, action: Actions, legal: Legal) -> Actions:
     """Actions as they are where they are legal; else the default, or where that is illegal too the first legal one."""
 
     def of(g: Group, a: Array, ok: Array | None) -> Array:
-        if ok is None or isinstance(g.space, Box):
-            return a
-        xp = a.__array_namespace__()
-        wish = g.space.encode(a) + 0.5 * xp.asarray(g.encoded_default)
-        return g.space.mode(wish, ok).astype(a.dtype)
+        return a if ok is None else g.space.legal_or_default(a, ok, g.recorded_defaults)
 
     return tuple(of(g, a, ok) for g, a, ok in zip(spec.groups, action, legal, strict=True))
 

@@ -70,7 +70,10 @@ class GymnasiumEnv:
         actions = [action] if self._single else spaces_in(action)
         self._names = [f"agent_{i}" for i in range(len(actions))]
         if len(observations) != len(actions):
-            remedy = f"give a Tuple with one space for each of the {len(actions)} agents of the action space"
+            remedy = (
+                f"give a Tuple with one space for each of the {len(actions)} agents of the action space; where it is one agent's action of "
+                "several parts, declare it as a Dict"
+            )
             raise UnsupportedSpace("agent_0", f"observation space of {where}", observation, remedy)
         acts = dict(zip(self._names, actions, strict=True))
         defaults = declared_defaults(env, acts, where)
@@ -218,7 +221,7 @@ class GymnasiumEnv:
         """A team's masks apart: a dict by agent (or by its number), one entry per agent, or all of them in one array."""
         if self._single:
             return {self._names[0]: masks}
-        widths = [sum(s.actuator.sizes) for s in sorted(self._arranged.seats, key=lambda s: self._names.index(s.agent))]
+        widths = [s.actuator.options for s in sorted(self._arranged.seats, key=lambda s: self._names.index(s.agent))]
         if isinstance(masks, np.ndarray) and masks.ndim == 1 and masks.dtype != object and len(masks) == sum(widths) != len(self._names):
             return dict(zip(self._names, np.split(masks, np.cumsum(widths)[:-1]), strict=True))
         return self._each(masks, name)

@@ -5,6 +5,7 @@ a number in [0, 1], 0 where both would do the same:
 
     Discrete       JS_2(p, q) = H_2((p + q) / 2) - (H_2(p) + H_2(q)) / 2, over what is legal; MultiDiscrete: the mean over choices
     Box            W_2(p, q) / 2 = sqrt(mean_d E_z (tanh(m_d + s_d z) - tanh(m'_d + s'_d z))^2) / 2,   z ~ N(0, 1)
+    Composite      the mean over its parts
 
 W_2 is of the actions as emitted, in (-1, 1), a root mean square over dimensions: in one dimension optimal transport pairs
 quantiles, tanh keeps their order, and of independent dimensions squared distances add up; E_z by the trapezoidal rule, whose
@@ -26,7 +27,7 @@ import numpy as np
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.acting import Act
 from marlstone.core.compile_options import FAST_COMPILE, supported
-from marlstone.core.distributions import ActionSpace, Box, Discrete, MultiDiscrete
+from marlstone.core.distributions import ActionSpace, Box, Composite, Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Trajectory
@@ -99,7 +100,10 @@ def wasserstein(space: Box, a: Array, b: Array, legal: Array | None) -> Array:
 
 
 def distance(space: ActionSpace, a: Array, b: Array, legal: Array | None) -> Array:
-    """Between two policies' heads `[... head]`, `[...]`: Jensen-Shannon divergence of choices, Wasserstein-2 distance of numbers."""
+    """Between two policies' heads `[... head]`, `[...]`: Jensen-Shannon divergence of choices, Wasserstein-2 distance of numbers, the mean
+    over a Composite's parts."""
+    if isinstance(space, Composite):
+        return jnp.stack([distance(*of) for of in zip(space.parts, *map(space.by_part, (a, b)), space.masks(legal), strict=True)]).mean(0)
     if isinstance(space, Box):
         return wasserstein(space, a, b, legal)
     assert isinstance(space, Discrete | MultiDiscrete)
