@@ -23,7 +23,7 @@ from marlstone.runs.store import Store
 from tests.cli.conftest import pretend
 
 ROOT = Path(__file__).parents[2]
-REALLY = ("quickstart.md", "your-simulator.md")
+REALLY = ("quickstart.md", "your-simulator.md", "opponents.md")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTHING_SAID = {**dict.fromkeys(("team_return", "team_return_ci95", "success", "log", "run")), "episodes": [2]}
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)

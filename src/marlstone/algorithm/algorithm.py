@@ -59,7 +59,8 @@ class Algorithm:
         if self.spec.opponents and "reward" in self.credit.answers():
             raise ValueError(
                 f"{c} gives every agent the team's reward, and {', '.join(self.spec.opponents)} play against the team: "
-                "use credit = 'individual', or an environment where all are one team"
+                "use credit = 'individual', where both sides learn, or let a frozen policy play them: "
+                f"--opponent {'+'.join(self.spec.opponents)}=random, or =RUN"
             )
         if self.shards > 1 and "meta" in self.credit.answers():
             raise ValueError(

@@ -103,11 +103,14 @@ def _agree(run: RunDirectory, config: "RunConfig") -> None:
     from marlstone.core.spec_json import first_difference, spec_to_json
     from marlstone.envs.make import make, parse
     from marlstone.envs.wrappers import wrap_env
+    from marlstone.rollout.sides import Sides
 
     if run.spec.is_file():
         made = make(config.env)
         try:
-            plain = json.dumps(spec_to_json(wrap_env(made, config.architecture.managers(), config.faults, config.metrics).spec))
+            managers = config.architecture.managers()
+            met = wrap_env(made, managers, config.faults, config.metrics, Sides.of(config))
+            plain = json.dumps(spec_to_json(met.spec))
         finally:
             getattr(made, "close", lambda: None)()
         told = lambda text: {k: v for k, v in json.loads(text).items() if k != "return_bounds"}

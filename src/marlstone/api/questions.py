@@ -2,14 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from marlstone.api.finding import find, find_policies, find_sides, new_path, reopened
-from marlstone.api.results import Comparison, CreditAudit, Returns, Selection
+from marlstone.api.results import Comparison, CreditAudit, Payoff, Returns, Selection
 from marlstone.api.runs import Run
+from marlstone.core.errors import UserError
 
 
 def evaluate(
@@ -46,6 +47,41 @@ def compare(
     changes = ({} if acting is None else {"acting": acting}) | _measured(metrics)
     (ours, theirs), _ = find_sides([_path(first), _path(second)], changes)
     return Comparison.of(compared(ours, theirs, episodes, bounds, budget))
+
+
+def payoff(
+    *runs: Run | str | Path, env: str | None = None, episodes: int = 64, team: str = "", seeds: int | None = None, acting: str | None = None
+) -> Payoff:
+    """Let every policy play the team against every policy as its opponents, on the same episodes.
+
+    Args: `runs`: finished runs, policies' folders, `random` or `default`; `env`: where they play (None: the first run's environment);
+    `episodes`: of each training seed and cell; `team`: whom the rows play, by name, type or group ("": the environment's own team);
+    `seeds`: training seeds that play (None: as many as every run has); `acting`: one way for all (None: each as it is deployed).
+    Raises `UserError` where nobody can play both sides.
+    """
+    _prepare()
+    return Payoff.of(payoff_record([str(_path(r)) for r in runs], env, episodes, team, seeds, acting))
+
+
+def payoff_record(
+    runs: Sequence[str], env: str | None, episodes: int, team: str, seeds: int | None, acting: str | None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:  # fmt: skip
+    """The record of `marlstone payoff`; as `payoff`."""
+    from marlstone.core.acting import Acting
+    from marlstone.evaluation.paired.payoff import payoff as played
+    from marlstone.runs.directory import CONFIG, RunDirectory
+
+    if env is None:
+        homes = [p for r in runs for p in (Path(r).expanduser(), Path(r).expanduser().resolve().parent.parent) if (p / CONFIG).is_file()]
+        if not homes:
+            raise UserError("payoff: none of these is a run, whose environment would be known: name one by --env")
+        config, _ = reopened(RunDirectory.open(homes[0]), {})
+        env, team = config.env, team or config.team
+    act = None if acting is None else Acting.parse(acting).act
+    if acting is not None and act is None:
+        raise UserError(f"payoff: acting is {acting!r}: give mode, sample or temperature=T, or leave it out: each as it is deployed")
+    return played(runs, env, episodes, team, seeds, act, tell)
 
 
 def select(

@@ -73,6 +73,23 @@ class Comparison(Result):
 
 
 @dataclass(frozen=True)
+class Payoff(Result):
+    """Who beats whom. `cells[i][j]`: run i as the team against run j as the opponents, for `team` and `opponents` each `mean`, `ci95` and
+    `episodes`; None where one of them cannot play that side, for the reason in `cannot`."""
+
+    runs: tuple[str, ...]
+    team: tuple[str, ...]
+    opponents: tuple[str, ...]
+    cells: tuple[Any, ...]
+    cannot: Mapping[str, str]
+    episodes: int
+
+    def matrix(self, side: str = "team") -> list[list[float | None]]:
+        """The mean returns of `side` (`team` or `opponents`), row by row."""
+        return [[None if cell is None else cell[side]["mean"] for cell in row] for row in self.cells]
+
+
+@dataclass(frozen=True)
 class Selection(Result):
     """Which candidate is recommended, and which ones no significant difference separates from it. `report`: a page to show around;
     `config`: the recommended configuration, to train it by."""

@@ -25,13 +25,22 @@ def backend(config: "RunConfig") -> Callable[..., dict[str, Any]]:
 
 
 def new_run(config: "RunConfig", out: str | Path | None = None) -> "RunDirectory":
-    """A new run's directory: `out`, else the configured one, else one under runs/. Raises `UserError` where something is there already."""
+    """A new run's directory: `out`, else the configured one, else one under runs/, with copies of the policies it is trained against.
+
+    Raises `UserError` where something is there already, and for an opponent that is nowhere."""
     from marlstone.api.finding import new_path
     from marlstone.config.paths import files_of, recorded
+    from marlstone.rollout.opponents import WORDS
+    from marlstone.rollout.sides import keep_opponents, load_opponent
     from marlstone.runs.directory import RunDirectory
 
     where = Path(out or config.out or new_path("runs", config.env))
-    return RunDirectory.create(where, recorded(config, where), files_of(config, where))
+    for pattern, who in config.opponents.items():
+        if who not in WORDS:
+            load_opponent(who, f"opponents.{pattern} = {who!r}")  # refused before there is a run
+    run = RunDirectory.create(where, recorded(config, where), files_of(config, where))
+    run.write(run.config.name, recorded(keep_opponents(config, run.path), run.path))
+    return run
 
 
 def trained(

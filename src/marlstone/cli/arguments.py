@@ -48,6 +48,12 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--metric", action="append", default=[], metavar="KIND", help=text)
 
+    def add_sides(self) -> None:
+        """`--team` and `--opponent`, as every command that plays an environment by a configuration has them."""
+        self.add_argument("--team", metavar="AGENTS", help="whose rewards are the team's: by name, type or group, such as 'wolf*' or a+b")
+        text = "agents that do not learn, and who plays them: 'sheep*=RUN' (or a policy's folder, random, default); may be repeated"
+        self.add_argument("--opponent", action="append", default=[], metavar="AGENTS=WHO", help=text)
+
     def error(self, message: str) -> NoReturn:
         """Raises `UserError` with what `argparse` found wrong, in place of leaving with a usage text."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -67,6 +73,20 @@ class Parser(argparse.ArgumentParser):
 def metrics(kinds: Sequence[str]) -> dict[str, str]:
     """`--metric` as `config.load` takes it."""
     return {"metric": json.dumps(list(kinds))} if kinds else {}
+
+
+def sides(flags: argparse.Namespace) -> dict[str, str]:
+    """`--team` and `--opponent` as `config.load` takes them. Raises `UserError` where one does not read, or is given twice."""
+    found: dict[str, str] = {}
+    for pair in flags.opponent:
+        pattern, equals, who = (x.strip() for x in pair.partition("="))
+        if not equals or not pattern or not who:
+            raise UserError(f"--opponent {pair!r} does not read; write --opponent 'sheep*=runs/x' (or =random, =default)")
+        if pattern in found:
+            raise UserError(f"--opponent {pattern} is given twice; give it once")
+        found[pattern] = who
+    team = {} if flags.team is None else {"team": flags.team}
+    return team | ({"opponent": json.dumps(found)} if found else {})
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

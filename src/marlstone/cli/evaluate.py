@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from marlstone.cli.arguments import Parser, metrics
+from marlstone.cli.arguments import Parser, metrics, sides
 from marlstone.cli.audit_credit import DECISIONS
 from marlstone.core.errors import UserError, suggest
 
@@ -17,6 +17,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the run's directory, or one of its checkpoints or kept policies")
     parser.add_argument("--env", metavar="NAME", help="the run's environment, where it lies in another place now")
     parser.add_argument("--episodes", metavar="N", help="episodes per seed; default: as the run was configured")
+    parser.add_sides()
     parser.add_metrics()
     parser.add_acting()
     parser.add_argument("--log", metavar="DIR", help="also write the episodes here, step by step: a new directory")
@@ -46,8 +47,9 @@ def main(words: list[str]) -> int:
     from marlstone.runs.directory import one_line
 
     run, checkpoint = find_policies(flags.run)
-    changes = {"evaluate.episodes": flags.episodes, "acting": flags.acting}
-    config, changed = reopened(run, {k: v for k, v in changes.items() if v is not None} | metrics(flags.metric), flags.env)
+    given = {"evaluate.episodes": flags.episodes, "acting": flags.acting}
+    changes = {k: v for k, v in given.items() if v is not None} | metrics(flags.metric) | sides(flags)
+    config, changed = reopened(run, changes, flags.env)
     if "credit" in flags.suite and checkpoint.path.parent == run.policies:
         raise UserError(f"--suite credit asks what learned, and {checkpoint.path} keeps only what acts: name a checkpoint of the run")
     if flags.cases is not None:

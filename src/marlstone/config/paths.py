@@ -40,6 +40,11 @@ def found(values: dict[str, Any], folder: Path, env: str | None = None) -> dict[
     checks = values.get("evaluate")
     if isinstance(checks, dict) and isinstance(run := checks.get("baseline"), str) and (folder / run).is_dir():
         checks["baseline"] = str(_plain(folder / run))
+    opponents = values.get("opponents")
+    if isinstance(opponents, dict):
+        for pattern, who in opponents.items():
+            if isinstance(who, str) and (folder / who).is_dir():
+                opponents[pattern] = str(_plain(folder / who))
     return values
 
 
@@ -102,8 +107,16 @@ def recorded_files(folder: Path) -> dict[str, Any] | None:
 
 # ---- writing
 def resolved(config: RunConfig) -> RunConfig:
-    """The same configuration for another process on this machine: a user's own environment by its absolute path, without `out`."""
-    return dataclasses.replace(config, out=None, env=absolute(config.env))
+    """The same configuration for another process on this machine: a user's own environment and opponents by their absolute paths, without
+    `out`."""
+    opponents = {pattern: str(_folder(who) or who) for pattern, who in config.opponents.items()}
+    return dataclasses.replace(config, out=None, env=absolute(config.env), opponents=opponents)
+
+
+def _folder(name: str) -> Path | None:
+    """The folder called `name`, by its absolute path; None where there is none."""
+    path = Path(name).expanduser()
+    return path.resolve() if path.is_dir() else None
 
 
 def recorded(config: RunConfig, folder: Path) -> str:
@@ -112,6 +125,8 @@ def recorded(config: RunConfig, folder: Path) -> str:
     if checks.baseline is not None and (run := Path(checks.baseline).expanduser()).is_dir():
         checks = dataclasses.replace(checks, baseline=_relative(run.resolve(), folder))
     config = dataclasses.replace(resolved(config), evaluate=checks)
+    opponents = {pattern: _relative(lies, folder) if (lies := _folder(who)) else who for pattern, who in config.opponents.items()}
+    config = dataclasses.replace(config, opponents=opponents)
     return dump(config, lambda name: portable(name, folder))
 
 

@@ -146,6 +146,31 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class SelfPlay:
+    """Opponents that are the learning policy's own past (`rollout.self_play`); in environments written in JAX.
+
+    `opponents`: the agents that are played so, by name, type or group; "": no self-play. Every `every` joint steps per seed a snapshot
+    joins the league, which keeps the last `keep`. At an episode's beginning the opponent is the policy as it stands, in a share
+    `current` of episodes, else one of the league, by `sampling`: `uniform`, the `latest`, or `prioritized`: who is seldom beaten is
+    met often (Vinyals et al. 2019).
+    """
+
+    opponents: str = ""
+    every: int = 20_000
+    keep: int = 16
+    sampling: Literal["uniform", "latest", "prioritized"] = "uniform"
+    current: float = 0.2
+
+    def __post_init__(self) -> None:
+        _at_least("self_play", {"every": self.every, "keep": self.keep})
+        if not 0 <= self.current <= 1:
+            raise ValueError(f"self_play.current is {self.current}: give a share of episodes, from 0 to 1")
+        changed = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        if changed and not self.opponents:
+            raise ValueError(f"self_play.{changed[0]} is given, but nobody is played: name the agents, self_play.opponents = 'blue*'")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A run. Defaults are independent PPO, which serves every environment: cooperative or not, with a global state or without.
 
@@ -157,6 +182,9 @@ class RunConfig:
       fleet: actors in processes of their own, without a barrier.
       metrics: true metrics of your own, beside those that the environment declares: what the team really wants.
       faults: what goes wrong between the environment and its agents, in training and whenever the run is judged; in this order.
+      team: whose rewards are the team's, agents by name, type or group (`envs.teams`); "": as the environment declares.
+      opponents: agents, by such a pattern, that do not learn, and who plays them: a run, a policy's folder, `random` or `default`.
+      self_play: agents that are played by past policies of the run itself.
       steps: joint environment steps per seed, rounded up to whole updates (`whole_steps`).
       seeds, seed: how many training seeds, from which on; below 1000 they are for tuning, else for reporting.
       checkpoint_every: joint steps per seed between checkpoints; none: ten over the run.
@@ -174,6 +202,9 @@ class RunConfig:
     fleet: Fleet = field(default_factory=Fleet)
     metrics: tuple[TrueMetric, ...] = ()
     faults: tuple[Fault, ...] = ()
+    team: str = ""
+    opponents: dict[str, str] = field(default_factory=dict)
+    self_play: SelfPlay = field(default_factory=SelfPlay)
     acting: Acting = field(default_factory=Acting)
     steps: int = 1_000_000
     seeds: int = 5
@@ -189,6 +220,8 @@ class RunConfig:
             raise ValueError(f"run.checkpoint_minutes is {self.checkpoint_minutes}: give a positive number of minutes, or none")
         if self.seed + self.seeds > 2**32:
             raise ValueError(f"run.seed is {self.seed} with {self.seeds} seeds: they must stay below {2**32}")
+        if nobody := [pattern for pattern, who in self.opponents.items() if not who.strip() or not pattern.strip()]:
+            raise ValueError(f"opponents.{nobody[0]} is empty: name a run, a policy's folder, random or default")
         if not self.env.strip():
             raise ValueError("run.env is empty: name an environment, such as jumanji:LevelBasedForaging?task=8x8-2p-2f-coop")
         seeds_of(self.seed, self.seeds)
@@ -196,6 +229,15 @@ class RunConfig:
             own = self.fleet.envs or (self.fleet.actors if self.fleet.kind != "none" and self.fleet.actors <= 32 else 1)
             envs = default_envs(self.env, lcm(self.learner.minibatches, own))
             object.__setattr__(self, "rollout", replace(self.rollout, envs=envs))
+        if self.self_play.opponents:
+            if self.fleet.kind != "none":
+                raise ValueError(
+                    "self_play keeps its league where the policy learns, which a fleet's actors never see: leave the fleet out"
+                )
+            if self.rollout.shards > 1:
+                raise ValueError(
+                    f"rollout.shards is {self.rollout.shards}, but self_play keeps one league per seed: use rollout.shards = 1"
+                )
         if self.fleet.kind != "none":
             if self.evaluate.every is not None:
                 remedy = "leave it out, and run marlstone evaluate RUN --suite edge-cases"

@@ -64,7 +64,7 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
         if isinstance(at, dict) and last in at:
             raise UserError(f"{short} and {SHORTCUTS[short]} are both given; give one")
         _lay(values, SHORTCUTS[short], word)
-    overrides = with_metrics(values, with_acting(values, overrides))
+    overrides = with_opponents(values, with_metrics(values, with_acting(values, overrides)))
     laid = {SHORTCUTS.get(path, path): Word(word) for path, word in overrides.items()}
     for path in sorted(laid, key=lambda p: p.count(".")):  # parts before what is in them
         _lay(values, path, laid[path])
@@ -138,6 +138,17 @@ def _metric_key(metric: Any) -> Any:
         return metric.get("name")
     file, _, name = str(metric.get("kind", "") if isinstance(metric, dict) else metric).rpartition(":")
     return Path(file).expanduser().resolve(), name
+
+
+def with_opponents(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping[str, str]:
+    """`opponent`, a JSON table of patterns and who plays them from the command line, over the table's own `opponents`."""
+    if "opponent" not in overrides:
+        return overrides
+    there = values.setdefault("opponents", {})
+    if not isinstance(there, dict):
+        raise wrong("opponents", there, "a table: [opponents]")
+    there |= json.loads(overrides["opponent"])
+    return {k: v for k, v in overrides.items() if k != "opponent"}
 
 
 def _split(name: str) -> dict[str, Any]:

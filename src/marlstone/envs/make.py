@@ -104,7 +104,7 @@ def sources() -> tuple[Source, ...]:
         Source(
             "proving", here + "proving", True, (), "",
             tuple(f"proving:{game}" for game in (
-                "climbing", "pair", "dials", "match",
+                "climbing", "pair", "dials", "match", "rps",
                 "additive", "dummy", "saboteur", "redundant", "delayed", "flip?at=4000", "plan", "swarm?agents=256",
             )),
             "small games with a known truth: a best return, what every agent is worth",

@@ -1,14 +1,24 @@
-"""An environment as agents meet it: measured, managers over it, then what goes wrong between it and them."""
+"""An environment as agents meet it: measured, opponents in it, managers over it, then what goes wrong between it and them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from marlstone.envs.faults import Fault, with_faults
 from marlstone.envs.managed import Managers
 from marlstone.envs.own_metrics import measured
 
 
-def wrap_env(env: Any, managers: Managers | None = None, faults: Sequence[Fault] = (), metrics: Sequence[Any] = ()) -> Any:
+class Over(Protocol):
+    """What is put over environments from above this layer: teams and frozen opponents (`rollout.opponents.Sides`)."""
+
+    def over(self, env: Any) -> Any:
+        """`env`, an `Env` or a `HostEnv`, with it. Raises `UserError`."""
+
+
+def wrap_env(
+    env: Any, managers: Managers | None = None, faults: Sequence[Fault] = (), metrics: Sequence[Any] = (), sides: Over | None = None
+) -> Any:
     """`env`, an `Env` or a `HostEnv`, with what is put over it: the one order in which every runtime does. Raises `UserError`."""
     env = measured(env, metrics)
+    env = env if sides is None else sides.over(env)
     return with_faults(faults, env if managers is None else managers.over(env))

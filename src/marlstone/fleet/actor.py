@@ -24,6 +24,7 @@ from marlstone.fleet.transport import ActorEnd
 from marlstone.policy.numpy_actor import FastActor
 from marlstone.rollout.env_stepper import EnvStepper, Note
 from marlstone.rollout.shared_memory import StepBlock, anonymous, arrays, map_step
+from marlstone.rollout.sides import Sides
 
 if TYPE_CHECKING:
     from marlstone.config import RunConfig
@@ -216,7 +217,7 @@ class ReferenceActor:
 
         self.post, self.page = post, page
         page.doing("building environments")
-        env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics)
+        env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics, Sides.of(config))
         self.env = Vectorized(env, post.envs, config.guards)
         self.algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
         mine = lambda key: key if post.actor == post.life == 0 else jax.random.fold_in(jax.random.fold_in(key, post.actor), post.life)
@@ -320,6 +321,7 @@ def setup_of(config: "RunConfig", post: Post, retry: tuple[int, ...], skipped: f
         "name": config.env, "options": {}, "low": 0, "high": post.envs,
         "guards": asdict(config.guards), "managers": managers and asdict(managers), "faults": [fault_to_json(f) for f in config.faults],
         "metrics": [metric_to_json(m) for m in config.metrics], "state": config.architecture.central or bool(config.metrics),
+        "sides": Sides.of(config).plain(),
     }  # fmt: skip
     told = {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}
     return {**told, "parts": own_parts(config)}

@@ -36,6 +36,7 @@ from marlstone.policy.numpy_actor import describe, weights
 from marlstone.rollout.env_stepper import NOTICE
 from marlstone.rollout.fault_log import FaultLog, Health, note_text
 from marlstone.rollout.shared_memory import StepBlock, anonymous
+from marlstone.rollout.sides import Sides
 from marlstone.rollout.state import Report, State
 from marlstone.rollout.unroll import RolloutState, trajectory_shapes
 from marlstone.training.fused import Fused
@@ -119,7 +120,7 @@ class Learning:
             algorithm = Algorithm(declared, config.architecture, config.credit, config.learner)
             inner = Hosted(
                 config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
-                most=config.evaluate.max_steps, metrics=config.metrics,
+                most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),
             )  # fmt: skip
             step = StepBlock(anonymous(), declared, b, masked, 1, create=True).step
         blank = RolloutState(None, step, jax.tree.map(np.asarray, algorithm.memory(b)))

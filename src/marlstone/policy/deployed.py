@@ -72,16 +72,20 @@ class Deployed:
 
         Args: `noise`: per group, managers too, `[n_g ...]`, sampling noise times the temperature.
         """
+        chosen, memory = self.choose(step, memory, noise)
+        return tuple(g.space.emit(a) for g, a in zip(self.actor.spec.groups[: self.own], chosen, strict=True)), memory
+
+    def choose(self, step: Step, memory: PolicyMemory, noise: Arrays) -> tuple[Arrays, PolicyMemory]:
+        """As `act`, with actions as they are recorded."""
         xp, goals, clock = step.present.__array_namespace__(), memory.goals, memory.clock
         if self.layout is not None:
             fresh_goals, fresh_clock = self.layout.begin(step)
             goals, clock = xp.where(step.first, fresh_goals, goals), xp.where(step.first, fresh_clock, clock)
             step = self.layout.row(step, goals, clock)
         action, recurrent, seen = self.decide(_batched(step), memory.recurrent, memory.gate, tuple(z[None] for z in noise))
-        emitted = tuple(g.space.emit(a) for g, a in zip(self.actor.spec.groups, action, strict=True))
         if self.layout is not None:
-            goals, clock = self.layout.after(goals, clock, emitted[-1][0])
-        return tuple(x[0] for x in emitted[: self.own]), PolicyMemory(recurrent, goals, clock, seen)
+            goals, clock = self.layout.after(goals, clock, self.actor.spec.groups[-1].space.emit(action[-1])[0])
+        return tuple(x[0] for x in action[: self.own]), PolicyMemory(recurrent, goals, clock, seen)
 
     def decide(self, step: Step, recurrent: Any, seen: GateMemory | None, noise: Arrays) -> tuple[Arrays, Any, GateMemory | None]:
         """One step of `b` environments that have managers already, where the policy has some: recorded actions, recurrent state and what

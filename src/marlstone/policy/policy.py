@@ -231,8 +231,8 @@ class Policy:
         return actor
 
     @cached_property
-    def _deployed(self) -> Deployed:
-        """What decides, on this policy's backend."""
+    def deployed(self) -> Deployed:
+        """What decides, on this policy's backend: pure array code."""
         gate, declared, bound = self.gate, self.description["fallback"], self._actor.bind(self.arrays)
         if self.backend == "jax":
             import jax
@@ -251,10 +251,10 @@ class Policy:
     def _decide(self) -> Callable[..., Any]:
         """`Deployed.act`, compiled where this policy acts in JAX."""
         if self.backend == "numpy":
-            return self._deployed.act
+            return self.deployed.act
         import jax
 
-        compiled = jax.jit(self._deployed.act)
+        compiled = jax.jit(self.deployed.act)
 
         def decide(step: Any, memory: PolicyMemory, noise: Any) -> Any:
             return jax.tree.map(np.asarray, compiled(step, memory, noise))
@@ -264,7 +264,7 @@ class Policy:
     def pure(self) -> PureActing:
         """The same decisions as pure functions in JAX, to jit, vmap and scan."""
         mine = self if self.backend == "jax" else type(self)(self.description, self.arrays, self.gate, "jax", self.parts)
-        return PureActing(self.spec_without_goals, temperature(self.acting), mine._deployed)
+        return PureActing(self.spec_without_goals, temperature(self.acting), mine.deployed)
 
     @cached_property
     def _arranged(self) -> Arrangement | None:
@@ -291,7 +291,7 @@ class Policy:
     # ---- acting
     def memory(self) -> PolicyMemory:
         """Before an episode's first step."""
-        return self._deployed.memory()
+        return self.deployed.memory()
 
     def act(
         self,

@@ -21,6 +21,7 @@ from marlstone.envs.protocol import HostEnv
 from marlstone.envs.true_metrics import InfoMetrics
 from marlstone.envs.wrappers import wrap_env
 from marlstone.rollout.shared_memory import StepBlock, map_step
+from marlstone.rollout.sides import Sides, wiring_of
 
 TRIES = 3  # consecutive resets that may fail before an environment is given up
 NOTICE = "notice"  # the kind of a note that is no fault: what was settled while building, for a person to know
@@ -61,6 +62,8 @@ class EnvStepper:
       low, high: which environments these are.
       report_note: called with a note of each fault of a new kind, and of each environment that was given up.
       state: whether anybody reads the environment's own state.
+      metrics: of the user's own.
+      sides: whose team it is, and who is played by frozen policies.
 
     Attributes:
       next_seed: `next_seed(i)` is the seed of environment i's next episode; may be replaced, by default from the block's `seed` and
@@ -80,9 +83,10 @@ class EnvStepper:
         report_note: Callable[[Note], None],
         state: bool = True,
         metrics: tuple[Any, ...] = (),
+        sides: Sides | None = None,
     ) -> None:
         self.name, self.options, self.managers, self.faults, self.guards = name, options, managers, faults, guards
-        self.report_note, self.metrics = report_note, metrics
+        self.report_note, self.metrics, self.sides = report_note, metrics, sides
         self.survive, self.state = guards.on_bad == "survive", state
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
@@ -94,14 +98,15 @@ class EnvStepper:
 
     @classmethod
     def of(cls, setup: dict[str, Any], report_note: Callable[[Note], None]) -> "EnvStepper":
-        """From a parent's JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`, `metrics`."""
+        """From a parent's JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`, `metrics`, `sides`."""
         bounds = setup["guards"].pop("reward_bounds")
         guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
         managers = None if setup["managers"] is None else Managers(**setup["managers"])
         faults = tuple(fault_from_json(plain) for plain in setup["faults"])
         metrics = tuple(metric_from_json(plain) for plain in setup.get("metrics", ()))
         low, high = setup["low"], setup["high"]
-        return cls(setup["name"], setup["options"], managers, faults, guards, low, high, report_note, setup["state"], metrics)
+        sides = Sides(**setup.get("sides") or {})
+        return cls(setup["name"], setup["options"], managers, faults, guards, low, high, report_note, setup["state"], metrics, sides)
 
     @property
     def spec(self) -> Spec:
@@ -111,8 +116,7 @@ class EnvStepper:
     @property
     def wiring(self) -> Mapping[str, Any] | None:
         """How dictionaries by agent become steps, where the environment gives such; None: it gives steps itself."""
-        found: Mapping[str, Any] | None = getattr(self.adapters[0], "wiring", None)
-        return found
+        return wiring_of(self.envs[0])
 
     def masked(self) -> list[bool]:
         """For which groups steps carry `legal`, found by one reset."""
@@ -162,7 +166,7 @@ class EnvStepper:
         if self.low == k == 0 and isinstance(infos := getattr(env, "metrics", None), InfoMetrics):  # one environment speaks for all
             infos.notify = lambda text: self.report_note({"fault": NOTICE, "env": 0, "text": text})
         self.adapters[k] = env
-        made = wrap_env(env, self.managers, self.faults, self.metrics)
+        made = wrap_env(env, self.managers, self.faults, self.metrics, self.sides)
         for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():
             self.report_note({"fault": NOTICE, "env": 0, "text": text})
         return made

@@ -1,5 +1,7 @@
 """What training carries from update to update, and what an update reports."""
 
+from typing import Any
+
 from marlstone.algorithm import Policy, Train
 from marlstone.core.arrays import Array
 from marlstone.core.episodes import EpisodeSums, Tally
@@ -17,6 +19,7 @@ class State:
       tally: statistics of their unfinished episodes.
       act_key: key of acting and of the environments.
       learn_key: key of updates.
+      league: past policies that it plays against (`rollout.self_play`); () without self-play.
     """
 
     train: Train
@@ -24,6 +27,7 @@ class State:
     tally: Tally
     act_key: Array
     learn_key: Array
+    league: Any = ()
 
 
 @record

@@ -30,6 +30,7 @@ from marlstone.rollout.env_stepper import NOTICE
 from marlstone.rollout.fault_log import EnvironmentFailed, FaultLog, Health, note_text
 from marlstone.rollout.process import WorkerProcess, end_workers
 from marlstone.rollout.shared_memory import StepBlock, anonymous, map_step
+from marlstone.rollout.sides import Sides
 
 _PROBED: set[str] = set()  # environments that kept their interface in this process's first look at them
 NOTES = 100  # latest reports of faults that are kept, in words
@@ -52,6 +53,7 @@ class Workers:
       state: whether anybody reads the environment's own state (central critics do, and metrics may).
       log: reports the first fault of each kind, and is given the counts on closing.
       metrics: the user's own, that each environment is measured by.
+      sides: whose team it is, and who is played by frozen policies.
 
     Attributes:
       spec: of each environment.
@@ -67,13 +69,14 @@ class Workers:
     def __init__(
         self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2,
         managers: Managers | None = None, faults: Sequence[Fault] = (), state: bool = True, log: FaultLog | None = None,
-        metrics: Sequence[Any] = (),
+        metrics: Sequence[Any] = (), sides: Sides | None = None,
     ) -> None:  # fmt: skip
         if b < 1 or num_workers < 1:
             raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
         self.name, self.b, self.guards = name, b, guards or Guards()
         self._options, self._managers, self._faults = dict(options or {}), managers, [fault_to_json(f) for f in faults]
         self._state, self._metrics = state or bool(metrics), [metric_to_json(m) for m in metrics]
+        self._sides = (sides or Sides()).plain()
         self.workers = b if one_per_process(name) else min(num_workers, b)
         self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
         self.restarts = 0
@@ -159,7 +162,7 @@ class Workers:
         messages.send(process.link, messages.HELLO, {
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
-            "faults": self._faults, "state": self._state, "metrics": self._metrics,
+            "faults": self._faults, "state": self._state, "metrics": self._metrics, "sides": self._sides,
             "masked": self._masked if self._masked is not None or w == 0 else [],
         })  # fmt: skip
         return process
@@ -178,7 +181,7 @@ class Workers:
 
     def _probe(self) -> None:
         """Have the first worker play one step under refusal, once per environment and process."""
-        what = f"{self.name} {sorted(self._options.items())} {self.guards.on_bad}"
+        what = f"{self.name} {sorted(self._options.items())} {self.guards.on_bad}"  # the probe plays what is below managers and opponents
         if what in _PROBED:
             return
         self._waiting[0] = [time.monotonic(), float(self._block.progress[0][0]), self.guards.timeout]

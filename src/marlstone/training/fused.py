@@ -37,6 +37,8 @@ from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, play
 from marlstone.rollout.fault_log import FaultLog
 from marlstone.rollout.placement import PARTS, WHOLE, SeedPlacement
+from marlstone.rollout.self_play import after_update, begin_league, league_env, with_players
+from marlstone.rollout.sides import sides_of
 from marlstone.rollout.state import Report, State, policies_of
 from marlstone.rollout.unroll import RolloutState, draw_noise, trajectory_shapes, unroll
 from marlstone.training.limit import LONGEST, Limit, fused_limit
@@ -61,6 +63,7 @@ class Fused:
     most: int | None = None  # steps of an evaluation episode: `evaluate.max_steps`
     log: FaultLog = field(default_factory=FaultLog, compare=False)  # of faults in training
     judged: FaultLog = field(default_factory=FaultLog, compare=False)  # of faults in evaluation
+    snapshot_every: int = 0  # updates between snapshots of the policy for its league; 0: no self-play
 
     def __post_init__(self) -> None:
         b, m, k = self.env.b, self.algorithm.learner.minibatches, self.algorithm.shards
@@ -78,7 +81,18 @@ class Fused:
         env, step = part.init(shard_slice(jax.random.split(keys["environment"], self.env.b), shards, 0))
         acting = RolloutState(replace(env, faults=psum_over_shards(env.faults, shards)), step, self.algorithm.memory(part.b))
         train = self.algorithm.init(keys["init"], trajectory_shapes(self.algorithm, acting, self.length))
-        return State(train, acting, init_tally(part.b, part.spec.metrics), keys["act"], keys["learner"])
+        state = State(train, acting, init_tally(part.b, part.spec.metrics), keys["act"], keys["learner"])
+        if (table := league_env(self.env.env)) is None:
+            return state
+        league = begin_league(table.rules, train.policy)
+        env, step = self._against(league, train.policy).init(jax.random.split(keys["environment"], self.env.b))
+        return replace(state, league=league, acting=RolloutState(env, step, acting.memory))
+
+    def _against(self, league: Any, policy: Any) -> Vectorized:
+        """The environments one device steps, with opponents from a league, where there is one."""
+        if league_env(self.env.env) is None:
+            return self._part
+        return replace(self._part, env=with_players(self.env.env, self.algorithm, league, policy))
 
     @property
     def b(self) -> int:
@@ -94,14 +108,15 @@ class Fused:
     def _layout(self) -> State:
         """Which arrays of the state are split by environments: all but the learner's, the keys and the counts of faults."""
         whole, parts = cast(Any, WHOLE), cast(Any, PARTS)
-        return State(whole, RolloutState(VectorState(parts, parts, whole, parts), parts, parts), parts, whole, whole)
+        league = whole if self.snapshot_every else ()
+        return State(whole, RolloutState(VectorState(parts, parts, whole, parts), parts, parts), parts, whole, whole, league)
 
     def cycle(self, state: State) -> tuple[State, Report]:
         """One rollout and one update."""
         train, algorithm, shards = state.train, self.algorithm, self.algorithm.shards
         drawn = draw_noise(algorithm, jax.random.fold_in(state.act_key, train.version), self.length, self.env.b)
         noise, keys = jax.tree.map(lambda x: shard_slice(x, shards, 1), drawn)
-        acting, trajectories = unroll(self._part, algorithm, train.policy, state.acting, noise, keys)
+        acting, trajectories = unroll(self._against(state.league, train.policy), algorithm, train.policy, state.acting, noise, keys)
         before, after = state.acting.env.faults, acting.env.faults
         met = psum_over_shards({k: after[k] - before[k] for k in before}, shards)
         env = replace(acting.env, faults={k: before[k] + met[k] for k in before})
@@ -111,7 +126,10 @@ class Fused:
         progress = train.version / self.total
         train, losses = algorithm.update(train, trajectories, progress, jax.random.fold_in(state.learn_key, train.version))
         finished, count = psum_over_shards((finished, trajectories.real.sum()), shards)
-        return State(train, acting, running, state.act_key, state.learn_key), Report(finished, count, losses)
+        league = state.league
+        if self.snapshot_every:
+            league = after_update(league, acting.env.env, train.policy, train.version % self.snapshot_every == 0)
+        return State(train, acting, running, state.act_key, state.learn_key, league), Report(finished, count, losses)
 
     def advance(self, state: State, updates: Array, most: int) -> tuple[State, Report]:
         """`updates` cycles (at most `most`, so that one program serves every segment); reports `[most ...]`."""
@@ -267,7 +285,7 @@ class Fused:
         if not is_jax(name):
             raise UserError(f"{name} is stepped by Python, and this run's environment by JAX: name one written in JAX")
         here = self.env.env
-        env = wrap_env(make(name, options), self.algorithm.architecture.managers(), faults_of(here), metrics_of(here))
+        env = wrap_env(make(name, options), self.algorithm.architecture.managers(), faults_of(here), metrics_of(here), sides_of(here))
         if reason := spec_difference(self.env.spec, env.spec):
             raise UserError(f"{name} with {options}: {reason}" if options else f"{name}: {reason}")
         return replace(self, env=replace(self.env, env=env))

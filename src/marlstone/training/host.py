@@ -32,6 +32,7 @@ from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, add, finish, init_episodes, longest, over
 from marlstone.rollout.fault_log import FaultLog, note_text
 from marlstone.rollout.placement import SeedPlacement
+from marlstone.rollout.sides import Sides
 from marlstone.rollout.state import Report, State, policies_of
 from marlstone.rollout.unroll import RolloutState, assemble, draw_noise, host_scan, trajectory_shapes, unroll
 from marlstone.rollout.worker_pool import Workers
@@ -88,8 +89,8 @@ def seen_of(step: Step) -> Step:
 @dataclass(frozen=True)
 class Hosted:
     """The backend of environments that only Python can step. `env_faults`: the faults that environments are stepped under; `metrics`: the
-    user's own, that they are measured by; `options`, of environments made to judge, beside those in `name`. `log`, `judged`: of faults in
-    training, and in environments made to judge."""
+    user's own, that they are measured by; `sides`: whose team it is, and who is played by frozen policies; `options`, of environments made
+    to judge, beside those in `name`. `log`, `judged`: of faults in training, and in environments made to judge."""
 
     name: str
     algorithm: Algorithm
@@ -103,6 +104,7 @@ class Hosted:
     env_faults: tuple[Fault, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     metrics: tuple[Any, ...] = ()
+    sides: Sides = field(default_factory=Sides)
     spare: list[Workers] = field(default_factory=list, compare=False)
     most: int | None = None
     log: FaultLog = field(default_factory=FaultLog, compare=False)
@@ -120,10 +122,10 @@ class Hosted:
             raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}: minibatches are made of environments")
         managers = config.architecture.managers()
         workers = config.rollout.workers
-        log = FaultLog()
+        log, sides = FaultLog(), Sides.of(config)
         make = lambda _: Workers(
             config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults,
-            state=config.architecture.central, log=log, metrics=config.metrics,
+            state=config.architecture.central, log=log, metrics=config.metrics, sides=sides,
         )  # fmt: skip
         first = make(0)
         try:
@@ -136,7 +138,7 @@ class Hosted:
             raise
         return cls(
             config.env, algorithm, b, config.rollout.length, workers, total, seeds, config.guards, pools, config.faults,
-            most=config.evaluate.max_steps, log=log, judged=FaultLog(log.reported), metrics=config.metrics,
+            most=config.evaluate.max_steps, log=log, judged=FaultLog(log.reported), metrics=config.metrics, sides=sides,
         )  # fmt: skip
 
     @classmethod
@@ -145,12 +147,12 @@ class Hosted:
         managers, central = config.architecture.managers(), config.architecture.central
         with Workers(
             config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central,
-            metrics=config.metrics,
+            metrics=config.metrics, sides=Sides.of(config),
         ) as one:  # fmt: skip
             algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner)
         return cls(
             config.env, algorithm, b, config.rollout.length, min(config.rollout.workers, b), 1, seeds, config.guards, [], config.faults,
-            most=config.evaluate.max_steps, metrics=config.metrics,
+            most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),
         )  # fmt: skip
 
     @property
@@ -272,7 +274,7 @@ class Hosted:
         made = Workers(
             self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
             managers=self.algorithm.architecture.managers(), faults=(*self.env_faults, *faults),
-            state=self.algorithm.architecture.central, log=self.judged, metrics=self.metrics,
+            state=self.algorithm.architecture.central, log=self.judged, metrics=self.metrics, sides=self.sides,
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()

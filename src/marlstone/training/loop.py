@@ -24,6 +24,8 @@ from marlstone.envs.vectorized import Vectorized
 from marlstone.envs.wrappers import wrap_env
 from marlstone.play.judging import choose, judge, resolve, returns_record
 from marlstone.rollout.fault_log import FaultLog, Faults
+from marlstone.rollout.self_play import league_env
+from marlstone.rollout.sides import Sides, opponents_record
 from marlstone.rollout.unroll import trajectory_bytes, trajectory_shapes
 from marlstone.runs.checkpoint import Checkpoint, load, read
 from marlstone.runs.curve import draw
@@ -41,6 +43,7 @@ from marlstone.training.fused import Fused
 from marlstone.training.initial import begin_from
 from marlstone.training.limit import seconds_for
 from marlstone.training.record import freeze, name_of, training_record, write_spec
+from marlstone.training.zero_sum import refuse_zero_sum
 
 PATIENCE = 5.0  # seconds that an update may still take once an end is asked for
 HOST_CONTACT = 1.5  # seconds of training between contacts with the host
@@ -58,12 +61,13 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     rows = config.rollout.envs * config.rollout.length
     total = -(-config.steps // rows)
     if is_jax(config.env):
-        env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics)
+        env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics, Sides.of(config))
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
         most = config.evaluate.max_steps
-        return Fused(many, algorithm, config.rollout.length, total, seeds, most, log, FaultLog(log.reported))
+        snapshots = max(1, config.self_play.every // rows) if league_env(env) is not None else 0
+        return Fused(many, algorithm, config.rollout.length, total, seeds, most, log, FaultLog(log.reported), snapshots)
     if config.rollout.shards > 1:
         raise ValueError(f"rollout.shards is {config.rollout.shards}, but {config.env} is stepped in worker processes: set rollout.workers")
     from marlstone.training.host import Hosted
@@ -153,6 +157,8 @@ class Training:
         """Make or load the state, compile, and forget what came after the checkpoint that is resumed. Returns the steps already done, and
         what was taken from another run."""
         config, backend, clock, taken = self.config, self.backend, self.clock, None
+        if resume is None:
+            clock.time("starting", lambda: refuse_zero_sum(backend, name_of(config.credit)))
         self.resumed, state = resume, clock.time("starting", backend.start)
         none: list[dict[str, int]] = [{} for _ in backend.seeds]  # a new run also counts what was met while its environments were made
         ledgers, faults = [Ledger() for _ in backend.seeds], Faults([dict(x) for x in none], none)
@@ -273,7 +279,8 @@ class Training:
 def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend, State]]:
     """A run's backend and the state it was left in. Closed on leaving.
 
-    Of a folder of policies, what acts alone is as it was; where metrics have been added since, what learns and acts, in fresh episodes.
+    Of a folder of policies, what acts alone is as it was; where metrics have been added since, or others play the opponents, what learns
+    and acts, in fresh episodes.
     """
     runtime = runtime_of(config)
     try:
@@ -282,7 +289,7 @@ def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend
             policies = read_policies(checkpoint.path, fresh.train.policy, len(runtime.seeds))
             version = checkpoint.step // (config.rollout.envs * config.rollout.length)
             state = replace(fresh, train=fresh.train.acting_by(policies, version))
-        elif not config.metrics or {f"tally.metrics.{k}" for k in fresh.tally.metrics} <= (stored := read(checkpoint.path)).keys():
+        elif _same(config, fresh, stored := read(checkpoint.path)):
             state, _ = load(checkpoint.path, fresh)
         else:
             mine = {n.removeprefix("train."): leaf for n, leaf in stored.items() if n.startswith("train.")}
@@ -294,12 +301,19 @@ def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend
         runtime.close()
 
 
+def _same(config: RunConfig, fresh: State, stored: dict[str, Any]) -> bool:
+    """Whether what a checkpoint holds is to be the state of this configuration as a whole."""
+    if not {f"tally.metrics.{k}" for k in fresh.tally.metrics} <= stored.keys() and config.metrics:
+        return False
+    return not Sides.of(config) or mismatch(stored, fresh) is None
+
+
 def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int) -> dict[str, Any]:
     """The return fields of a run's policies over fresh episodes, acting as they are deployed, by mode, and sampled."""
     run = checkpoint.path.parent.parent
     with trained(config, checkpoint) as (runtime, state):
         judged = judge(runtime, state, episodes, resolve(runtime, state, config, run))
         bounds = return_bounds(runtime.algorithm.spec, config.guards)
-        return {"run": str(run), "env": config.env, "step": checkpoint.step, "episodes": episodes,
+        return {"run": str(run), "env": config.env, **opponents_record(config), "step": checkpoint.step, "episodes": episodes,
                 "seeds": list(runtime.seeds), **returns_record(judged, runtime.algorithm.spec.agents, bounds),
                 "evaluation_faults": dict(runtime.judged.counts)}  # fmt: skip

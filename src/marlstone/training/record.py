@@ -18,6 +18,7 @@ from marlstone.envs.guards import return_bounds
 from marlstone.play.judging import Judged, returns_record
 from marlstone.policy.numpy_actor import describe
 from marlstone.policy.policy import Policy
+from marlstone.rollout.sides import opponents_record
 from marlstone.rollout.state import State
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import parameters_sha256
@@ -78,6 +79,7 @@ def training_record(
     record = {
         "run": str(run.path),
         "env": config.env,
+        **opponents_record(config),
         "architecture": name_of(config.architecture),
         "credit": name_of(config.credit),
         "learner": name_of(config.learner),

@@ -6,6 +6,9 @@ First steps and tests:
   dials       cooperative and continuous; what to turn to is drawn in an image
   match       repeat what was shown one step ago: only a policy with memory solves it
 
+Two sides (`rps.py`):
+  rps         red against blue, zero-sum, with a known value: how exploitable a policy is can be computed exactly
+
 Grounds for credit (`ground.py`), the climbing game among them, with best return 1:
   additive    eight agents of different weight, each worth what it does
   dummy       an agent without effect and one that only makes noise, beside two workers
@@ -38,11 +41,12 @@ from marlstone.envs.proving.match import Match
 from marlstone.envs.proving.pair import Pair
 from marlstone.envs.proving.plan import Plan
 from marlstone.envs.proving.redundant import Redundant
+from marlstone.envs.proving.rps import Rps
 from marlstone.envs.proving.saboteur import Saboteur
 from marlstone.envs.proving.swarm import Swarm
 
 __all__ = [
-    "NAMES", "make", "Ground", "Climbing", "Pair", "Dials", "Match",
+    "NAMES", "make", "Ground", "Climbing", "Pair", "Dials", "Match", "Rps",
     "Additive", "Dummy", "Saboteur", "Redundant", "Delayed", "Flip", "Plan", "Swarm",
 ]  # fmt: skip
 
@@ -51,6 +55,7 @@ NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
     "pair": (Pair, {"swapped": False}),
     "dials": (Dials, {"rows": 4}),
     "match": (Match, {"rows": 8}),
+    "rps": (Rps, {"game": "rps", "rows": 8, "recall": False}),
     "additive": (Additive, {"rows": 8}),
     "dummy": (Dummy, {"rows": 8, "sigma": 0.1}),
     "saboteur": (Saboteur, {"rows": 8}),
@@ -62,7 +67,7 @@ NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
 }
 
 EXPLOIT = "exploit"  # the option of every ground for credit; left out, the ground is as it is
-WITHOUT = ("pair", "dials", "match")
+WITHOUT = ("pair", "dials", "match", "rps")
 
 
 def make(name: str, options: Mapping[str, Any]) -> Env:

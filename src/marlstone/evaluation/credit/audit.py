@@ -259,6 +259,10 @@ def auditable(config: RunConfig) -> None:
         raise ValueError(
             f"{config.env} under faults cannot go back to a state it was in: audit a run trained without, or one written in JAX"
         )
+    if config.team or config.opponents:
+        raise ValueError(
+            f"{config.env} with teams or opponents of a run cannot go back to a state it was in: audit in an environment written in JAX"
+        )
     revisited(config.env).env.close()
 
 

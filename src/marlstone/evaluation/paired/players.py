@@ -31,6 +31,7 @@ from marlstone.play.evaluator import Episodes
 from marlstone.play.judging import resolve
 from marlstone.play.player import Player
 from marlstone.policy.policy import Policy
+from marlstone.rollout.sides import opponents_record
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.policies import read_policies
 from marlstone.stats.sequences import confidence_sequence
@@ -158,12 +159,29 @@ def together(first: RunConfig, second: RunConfig) -> tuple[RunConfig, RunConfig,
         raise UserError(f"the runs are of {source}:{name} with {say(options)} and with {say(settings)}: compare runs of one environment")
     if is_jax(first.env) and make(first.env).spec.metrics != make(second.env).spec.metrics:
         raise UserError(f"{first.env} and {second.env} declare different metrics: compare runs of one environment")
+    sides = [opponents_record(c) for c in (first, second)]
+    who = [
+        (
+            s.get("team", ""),
+            {k: v.get("parameters_sha256", v.get("evaluated_against", v["policy"])) for k, v in s.get("opponents", {}).items()},
+        )
+        for s in sides
+    ]
+    if who[0] != who[1]:
+        remedy = "play them against each other by marlstone payoff, or both against the same: marlstone evaluate RUN --opponent ..."
+        raise UserError(f"the runs have different teams or opponents, {_sides(first)} and {_sides(second)}: {remedy}")
     if _measured(first) != _measured(second):
         say = lambda c: " and ".join(_measured(c)) or "none"
         remedy = "name each by --metric, which measures both runs, with the same fields"
         raise UserError(f"the runs are measured by different metrics of your own, {say(first)} and {say(second)}: {remedy}")
     second = replace(second, guards=first.guards)
     return first, second, min(first.seeds, second.seeds)
+
+
+def _sides(config: RunConfig) -> str:
+    """A run's team and opponents in words."""
+    told = [f"team {config.team}"] if config.team else []
+    return ", ".join([*told, *(f"{k} played by {v}" for k, v in config.opponents.items())]) or "none"
 
 
 def _measured(config: RunConfig) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from marlstone.evaluation.select.question import Candidate, Question, Settings, 
 from marlstone.evaluation.select.ranking import Recommendation, Standing, compared, level, recommend, standings, verdict
 from marlstone.evaluation.select.rating import Rated, alike, collapse, rated
 from marlstone.evaluation.select.trial import CHANCE, MEASURED, QUARTER, STRESSED, Job, center, kept
+from marlstone.rollout.sides import Sides
 from marlstone.runs.files import write_atomic
 from marlstone.runs.json_line import one_line, plain
 from marlstone.stats.families import pairwise
@@ -97,7 +98,7 @@ class Study:
             if (b := config.rollout.envs) % (m := config.learner.minibatches):
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
             with _made(self.question.env) as env:
-                spec = wrap_env(env, config.architecture.managers(), config.faults, config.metrics).spec
+                spec = wrap_env(env, config.architecture.managers(), config.faults, config.metrics, Sides.of(config)).spec
             self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner).claims
         except ValueError as reason:
             return str(reason)

@@ -20,6 +20,7 @@ from marlstone.envs.guards import return_bounds
 from marlstone.play.action_selectors import Chance
 from marlstone.play.judging import choose, judge, refuse_none, returns_record
 from marlstone.play.player import Player
+from marlstone.rollout.sides import keep_opponents
 from marlstone.rollout.state import State
 from marlstone.rollout.unroll import trajectory_shapes
 from marlstone.runs.checkpoint import latest_good, newest
@@ -139,6 +140,7 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
             with RunDirectory(folder.resolve()).claimed():
                 shutil.rmtree(folder)
         run = RunDirectory.create(folder, recorded(config, folder), files_of(config, folder))
+        run.write(run.config.name, recorded(keep_opponents(config, run.path), run.path))
 
     def condemned() -> bool:
         if (at := kept(folder, QUARTER)) is None or (bar := job.bar(at["share"])) is None:
