@@ -23,8 +23,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if not WORKER:
         config.stash[SESSION] = compile_cache.begin()
         os.environ[compile_cache.CACHE] = str(config.stash[SESSION][0])
+    # JAX hashes the folder of GPU autotuning, which lies in the session's, with every program: nothing would be found by another session
+    os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = ""
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "")
     jax.config.update("jax_compilation_cache_dir", str(compile_cache.programs(Path(os.environ[compile_cache.CACHE]))))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -38,7 +41,7 @@ def compiled_once() -> Iterator[None]:
     """Programs are kept by tests' own processes as well, and made in a hurry."""
     wanted = {
         "jax_compilation_cache_dir": str(compile_cache.programs(Path(os.environ[compile_cache.CACHE]))),
-        "jax_persistent_cache_min_compile_time_secs": 0.2,
+        "jax_persistent_cache_min_compile_time_secs": 0.03,
         "jax_disable_most_optimizations": True,
     }
     before = {k: jax.config.values[k] for k in wanted}

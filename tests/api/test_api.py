@@ -78,6 +78,7 @@ def test_mistakes_name_field_value_and_remedy_and_leave_nothing(more: dict[str, 
         ms.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_documentations_notebook_runs(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "python.md").read_text()
     (program,) = re.findall(r'```python title="notebook.py"\n(.*?)```', page, re.S)

@@ -68,6 +68,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_planted_exploit_is_caught(marlstone: Command, runs: Path) -> None:
     code, out, err = marlstone("check-hacking", str(runs / "bad"), "--json")
     found = json.loads(out)

@@ -171,6 +171,7 @@ def test_interrupt(tmp_path: Path, as_json: bool) -> None:
         assert "--resume" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_command_trains_on_every_core(tmp_path):
     """Recorded by the run itself, in a process of its own: JAX must not be asked for devices before the cores are declared."""
     import json

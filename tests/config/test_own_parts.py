@@ -34,6 +34,7 @@ def test_examples_are_short() -> None:
     assert [p.name for p in OWN.glob("my_*.py") if len(p.read_text().splitlines()) > 70] == []
 
 
+@pytest.mark.slow
 def test_all_examples_train_together_and_are_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(tmp_path / "run")
     own = {

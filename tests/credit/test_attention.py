@@ -137,6 +137,7 @@ def test_the_loss_reaches_every_parameter(name: str) -> None:
         assert np.abs(slope).max() > 0, path
 
 
+@pytest.mark.slow
 def test_idle_agents_get_nothing_though_everyone_is_always_busy() -> None:
     """Two agents earn, two do nothing that counts, and all of them act as a settled policy does, one time in ten by their defaults.
     The whole return is paid in an episode's last row."""

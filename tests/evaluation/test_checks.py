@@ -71,6 +71,7 @@ def test_the_tolerance_is_of_the_span_for_returns_and_of_one_for_correlations(tm
     assert it.judge({CREDIT: np.array([0.1, np.nan, 0, 0, 0])}, 1) == []  # a correlation that is not defined says nothing
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_a_run_that_fell_below_its_baseline_is_told_of_and_ends_with_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -134,6 +134,7 @@ def test_a_fleet_that_is_stopped_keeps_what_it_trained(tmp_path: Path) -> None:
     assert children() == before
 
 
+@pytest.mark.slow
 def test_chaos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members are killed and held at random, the learner too, while training goes on to its end."""
     monkeypatch.setattr(fleet, "STOPPED", 0.3)
@@ -254,6 +255,7 @@ def test_an_environment_that_hangs_costs_its_actor_a_life(tmp_path: Path) -> Non
     assert all(q["scenario"] % 11 == 0 for q in record["quarantined"])
 
 
+@pytest.mark.slow
 def test_stacks_of_every_process_in_one_file(tmp_path: Path) -> None:
     """Those of the workers too, by which the learner logs episodes at checkpoints."""
     logged = {"evaluate.logged": "1", "checkpoint_every": "64"}

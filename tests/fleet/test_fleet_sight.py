@@ -65,6 +65,7 @@ def test_waiting_for_a_change_is_not_holding_the_lock() -> None:
     waiting.join()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_a_stuck_lock_is_seen_through(tmp_path: Path) -> None:
     """The status goes on while a thread keeps everybody from the queue, and names it."""

@@ -214,6 +214,7 @@ train(config(), start(Path(sys.argv[1])), progress=progress)
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_undisturbed(undisturbed: Any, tmp_path: Path) -> None:
     """`kill -9` after update 5 of 8, with update 4 kept: resumed, parameters and record are those of a run left alone."""
     _, whole = undisturbed

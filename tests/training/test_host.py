@@ -186,6 +186,7 @@ def test_truncation_bootstraps_and_termination_does_not(credit: Any) -> None:
 LED = Hierarchical(Mlp((4,)), every=2, span=1, roles=2, manager=Mlp((3,)))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_learner_that_was_saved(tmp_path: Path) -> None:
     """Stopped and resumed, managers and all: it goes on from the update it had reached, to the budget; two seeds side by side."""
     two = replace(config(seeds=2), architecture=LED)

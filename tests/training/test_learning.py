@@ -52,6 +52,7 @@ def test_only_memory_solves_match() -> None:
     assert without < 0.6
 
 
+@pytest.mark.slow
 def test_dials_are_read_from_pictures() -> None:
     """The best return is 4; dials left in the middle, the best without looking, earn 2.7."""
     _, after = learned("proving:dials", Ctde(SMALL, image=Image((4,))), Team(), 30)

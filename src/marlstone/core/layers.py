@@ -6,7 +6,7 @@ JAX is imported only where parameters are made, so that processes which only act
 """
 
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -38,7 +38,14 @@ def gain(kind: Activation) -> float:
 
 
 def orthogonal(key: Array, i: int, o: int, scale: float) -> Array:
-    """A scaled random matrix with orthonormal rows or columns (Saxe et al. 2014), uniform among them, `[i o]`.
+    """A scaled random matrix with orthonormal rows or columns (Saxe et al. 2014), uniform among them, `[i o]`."""
+    q = _orthonormal()(key, max(i, o), min(i, o))
+    return scale * (q if i >= o else q.T)
+
+
+@cache
+def _orthonormal() -> Any:
+    """`(key, m, n)` -> `[m n]` with orthonormal columns, `m >= n`; traced once for every size, however many layers have it.
 
     A product of random Householder reflections (Stewart 1980), not `linalg.qr`: jaxlib's batched LAPACK kernels wait, on a thread
     of XLA's pool, for work that only that pool can do, so that two of them in one program on two cores wait for ever.
@@ -46,19 +53,20 @@ def orthogonal(key: Array, i: int, o: int, scale: float) -> Array:
     import jax
     import jax.numpy as jnp
 
-    m, n = max(i, o), min(i, o)
-    normal, rows = jax.random.normal(key, (m, n)), jnp.arange(m)
+    def orthonormal(key: Array, m: int, n: int) -> Array:
+        normal, rows = jax.random.normal(key, (m, n)), jnp.arange(m)
 
-    def reflect(k: Array, q: Array) -> Array:
-        j = n - 1 - k
-        x = jnp.where(rows < j, 0, normal[:, j])
-        sign = jnp.where(x[j] < 0, -1.0, 1.0)
-        v = x.at[j].add(sign * jnp.sqrt((x * x).sum()))
-        q = q - v[:, None] * (2 / (v * v).sum() * (v @ q))
-        return q.at[:, j].multiply(-sign)
+        def reflect(k: Array, q: Array) -> Array:
+            j = n - 1 - k
+            x = jnp.where(rows < j, 0, normal[:, j])
+            sign = jnp.where(x[j] < 0, -1.0, 1.0)
+            v = x.at[j].add(sign * jnp.sqrt((x * x).sum()))
+            q = q - v[:, None] * (2 / (v * v).sum() * (v @ q))
+            return q.at[:, j].multiply(-sign)
 
-    q = jax.lax.fori_loop(0, n, reflect, jnp.eye(m, n))
-    return scale * (q if i >= o else q.T)
+        return jax.lax.fori_loop(0, n, reflect, jnp.eye(m, n))
+
+    return jax.jit(orthonormal, static_argnums=(1, 2))
 
 
 def init_stacked(make: Any, key: Array, sets: int) -> Any:

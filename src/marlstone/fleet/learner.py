@@ -41,7 +41,7 @@ from marlstone.rollout.state import Report, State
 from marlstone.rollout.unroll import RolloutState, trajectory_shapes
 from marlstone.training.fused import Fused
 from marlstone.training.host import Hosted, OneByOne
-from marlstone.training.limit import Limit
+from marlstone.training.limit import LONGEST, Limit
 from marlstone.training.loop import runtime_of
 from marlstone.training.memory import refuse_too_large
 
@@ -388,10 +388,10 @@ class Learning:
         """As `Player.film`, by the backend that judges."""
         return self.inner.film(self._for_inner(state), episodes, act, shown)
 
-    def limit(self, flops: Flops) -> Limit:
+    def limit(self, flops: Flops, seconds: float = LONGEST) -> Limit:
         """Of as many processes as there are actors, which step while the learner learns."""
         inner = self.inner if isinstance(self.inner, Fused) else replace(self.inner, workers=min(self.actors, self.b))
-        return replace(inner.limit(flops), overlapped=True, is_estimate=True)
+        return replace(inner.limit(flops, seconds), overlapped=True, is_estimate=True)
 
     def close(self) -> None:
         """End the processes of the backend that judges; actors are the supervisor's."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
@@ -160,7 +160,11 @@ def warning(judged: Judged) -> str | None:
     gaps = sample.ended_only() - mode.ended_only()
     gaps = gaps[np.isfinite(gaps)]
     scale = max(abs(float(np.concatenate(x).mean())) for x in (a, b))
-    if gaps.size < 2 or gaps.mean() <= PARTED * scale or gaps.mean() <= stats.t.ppf(0.975, gaps.size - 1) * stats.sem(gaps):
+    if (
+        gaps.size < 2
+        or gaps.mean() <= PARTED * scale
+        or gaps.mean() <= special.stdtrit(gaps.size - 1, 0.975) * gaps.std(ddof=1) / np.sqrt(gaps.size)
+    ):
         return None
     return (
         f"this policy relies on its randomness: by mode {interval(b)[0]:.3g}, {judged.act} {interval(judged.episodes.per_seed())[0]:.3g}. "

@@ -24,7 +24,7 @@ def prepare(devices: int | None = None) -> None:
     cache = cache_folder()
     trim_cache(cache)
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     try:
         jax.config.update("jax_num_cpu_devices", devices or len(cores()))
     except RuntimeError:  # JAX runs already, with the devices it has

@@ -8,7 +8,7 @@ from marlstone.envs.guards import BadStep
 from marlstone.play.player import Player
 from marlstone.rollout.fault_log import FaultSource
 from marlstone.rollout.state import Report, State
-from marlstone.training.limit import Limit
+from marlstone.training.limit import LONGEST, Limit
 
 
 class Backend(Player, FaultSource, Protocol):
@@ -46,5 +46,5 @@ class Backend(Player, FaultSource, Protocol):
     def ended(self) -> None:
         """Told that training ended before its steps were used up."""
 
-    def limit(self, flops: Flops) -> Limit:
+    def limit(self, flops: Flops, seconds: float = LONGEST) -> Limit:
         """How fast training could be where a joint step costs `flops` in products."""

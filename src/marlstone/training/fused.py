@@ -40,7 +40,7 @@ from marlstone.rollout.fault_log import FaultLog
 from marlstone.rollout.placement import PARTS, WHOLE, SeedPlacement
 from marlstone.rollout.state import Report, State, policies_of
 from marlstone.rollout.unroll import RolloutState, draw_noise, trajectory_shapes, unroll
-from marlstone.training.limit import Limit, fused_limit
+from marlstone.training.limit import LONGEST, Limit, fused_limit
 
 Array = Any
 
@@ -350,9 +350,9 @@ class Fused:
         """A loaded state, ready to go on: environments written in JAX go on where they stood."""
         return state
 
-    def limit(self, flops: Flops) -> Limit:
-        """How fast training could be where a joint step costs `flops` in products."""
-        return fused_limit(self._part, self.algorithm, self.length, len(self.seeds), flops)
+    def limit(self, flops: Flops, seconds: float = LONGEST) -> Limit:
+        """How fast training could be where a joint step costs `flops` in products; every rate is taken in `seconds`."""
+        return fused_limit(self._part, self.algorithm, self.length, len(self.seeds), flops, seconds)
 
     def close(self) -> None:
         """Nothing outlives the process."""

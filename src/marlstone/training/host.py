@@ -37,7 +37,7 @@ from marlstone.rollout.placement import SeedPlacement
 from marlstone.rollout.state import Report, State, policies_of
 from marlstone.rollout.unroll import RolloutState, assemble, draw_noise, host_scan, trajectory_shapes, unroll
 from marlstone.rollout.worker_pool import Workers, first_seeds
-from marlstone.training.limit import Limit, matrix_rate
+from marlstone.training.limit import LONGEST, Limit, matrix_rate
 from marlstone.training.memory import refuse_too_large
 
 Array = Any
@@ -407,7 +407,7 @@ class Hosted:
         finally:
             env.close()
 
-    def limit(self, flops: Flops) -> Limit:
+    def limit(self, flops: Flops, seconds: float = LONGEST) -> Limit:
         """Random legal actions through as many workers, all seeds at once, by the best of three measurements of the time that stepping
         takes; products as in the fused runtime."""
         groups, keys = self.spec.groups, jax.random.split(jax.random.key(0), len(self.seeds))
@@ -422,7 +422,7 @@ class Hosted:
             rows, best = 0, 0.0
             for _ in range(3):
                 real, stepping = 0, 0.0
-                while stepping < 1 / 3 or not real:
+                while stepping < seconds or not real:
                     sampled = [g.space.sample(h, ok, z[rows % 32]) for g, h, ok, z in zip(groups, zeros, step.legal, noise, strict=True)]
                     action, began = self.algorithm.emit(tuple(sampled)), time.perf_counter()
                     _, step = pools[i].step(None, action)
@@ -432,7 +432,8 @@ class Hosted:
             return best
 
         rate = sum(self.placement.apart(one, keys))
-        return Limit(rate, flops.total, matrix_rate(flops.heaviest, SeedPlacement(1)), overlapped=len(self.seeds) > 1, is_estimate=True)
+        products = matrix_rate(flops.heaviest, SeedPlacement(1), seconds)
+        return Limit(rate, flops.total, products, overlapped=len(self.seeds) > 1, is_estimate=True)
 
     def close(self) -> None:
         """End the worker processes."""

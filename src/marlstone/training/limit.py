@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from marlstone.algorithm import Algorithm
+from marlstone.core.compile_options import FAST_COMPILE, supported
 from marlstone.core.flops import Flops, Shape
 from marlstone.envs.vectorized import Vectorized
 from marlstone.rollout.placement import SeedPlacement
@@ -54,10 +55,20 @@ class Limit:
         }
 
 
+LONGEST = 0.4  # seconds in which one rate is taken
+SHORTEST = 0.06
+
+
+def seconds_for(training: float) -> float:
+    """In how many seconds each rate is taken beside a run that trained for `training` seconds: a fiftieth of it, within bounds, so that a
+    short run does not take longer to be compared than to train."""
+    return min(LONGEST, max(SHORTEST, training / 50))
+
+
 NOT_MEASURED: dict[str, Any] = {"limit_steps_per_second": None, "share_of_limit": None, "limit_is_estimate": None}
 
 
-def per_second(f: Callable[[], Any], amount: float, seconds: float = 0.4) -> float:
+def per_second(f: Callable[[], Any], amount: float, seconds: float) -> float:
     """The best of three timings of `amount` per call, each of at least `seconds` / 3."""
     jax.block_until_ready(f())
     best = 0.0
@@ -70,13 +81,13 @@ def per_second(f: Callable[[], Any], amount: float, seconds: float = 0.4) -> flo
     return best
 
 
-def matrix_rate(products: Mapping[Shape, float], placement: SeedPlacement) -> float:
+def matrix_rate(products: Mapping[Shape, float], placement: SeedPlacement, seconds: float = LONGEST) -> float:
     """FLOP/s of float32 products, of which so many FLOPs are of each shape `(m, k, n)`, run on all devices at once, as training is."""
-    seconds = sum(flops / _rate(shape, placement) for shape, flops in products.items())
-    return sum(products.values()) / seconds if seconds else float("inf")
+    taken = sum(flops / _rate(shape, placement, seconds) for shape, flops in products.items())
+    return sum(products.values()) / taken if taken else float("inf")
 
 
-def _rate(shape: Shape, placement: SeedPlacement) -> float:
+def _rate(shape: Shape, placement: SeedPlacement, seconds: float) -> float:
     """FLOP/s of products of one shape."""
     m, k, n = shape
     everywhere = placement.seeds * placement.shards  # devices that share a seed do the same thing each: a part's work
@@ -90,12 +101,12 @@ def _rate(shape: Shape, placement: SeedPlacement) -> float:
     def one(slot: Array) -> Array:
         return lax.fori_loop(0, repeat, again, slot.astype(jnp.float32))
 
-    run = jax.jit(placement.map_seeds(one))
+    run = jax.jit(placement.map_seeds(one), compiler_options=supported(FAST_COMPILE))  # the product itself is a library's
     slots = placement.pad(jnp.zeros(placement.seeds))
-    return per_second(lambda: run(slots), everywhere * repeat * 2.0 * m * k * n)
+    return per_second(lambda: run(slots), everywhere * repeat * 2.0 * m * k * n, seconds)
 
 
-def random_rate(env: Vectorized, algorithm: Algorithm, length: int, placement: SeedPlacement) -> float:
+def random_rate(env: Vectorized, algorithm: Algorithm, length: int, placement: SeedPlacement, seconds: float = LONGEST) -> float:
     """Joint steps per second (resets left out) of the environment alone, under random legal actions."""
 
     def one(key: Array) -> Array:
@@ -113,10 +124,12 @@ def random_rate(env: Vectorized, algorithm: Algorithm, length: int, placement: S
     run = jax.jit(placement.map_seeds(one))
     keys = placement.pad(jax.random.split(jax.random.key(0), placement.seeds))
     real = float(placement.trim(run(keys)).sum())
-    return per_second(lambda: run(keys), real * placement.shards)
+    return per_second(lambda: run(keys), real * placement.shards, seconds)
 
 
-def fused_limit(env: Vectorized, algorithm: Algorithm, length: int, seeds: int, flops: Flops) -> Limit:
-    """The limit of a fused run of `seeds` seeds; `env` is what one device steps, `flops` what a joint step costs in products."""
+def fused_limit(env: Vectorized, algorithm: Algorithm, length: int, seeds: int, flops: Flops, seconds: float = LONGEST) -> Limit:
+    """The limit of a fused run of `seeds` seeds; `env` is what one device steps, `flops` what a joint step costs in products; every rate
+    is taken in `seconds`."""
     placement = SeedPlacement(seeds, algorithm.shards)
-    return Limit(random_rate(env, algorithm, length, placement), flops.total, matrix_rate(flops.heaviest, placement))
+    rate = random_rate(env, algorithm, length, placement, seconds)
+    return Limit(rate, flops.total, matrix_rate(flops.heaviest, placement, seconds))

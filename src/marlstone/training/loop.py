@@ -40,6 +40,7 @@ from marlstone.training.checkpoints import Checkpoints, copied
 from marlstone.training.clock import Clock
 from marlstone.training.fused import Fused
 from marlstone.training.initial import begin_from
+from marlstone.training.limit import seconds_for
 from marlstone.training.record import freeze, name_of, training_record, write_spec
 from marlstone.training.stages import Stages, judging
 from marlstone.training.validation import BestPolicies, judge_best, validating
@@ -306,7 +307,8 @@ class Training:
         policy = freeze(self.run, backend, state, act)
         best = None if self.best is None else judge_best(config, self.run, backend, state, self.best, judged, clock)
         measured = limited and self.counting.trained > 0
-        limit = clock.time("measuring the limit", lambda: backend.limit(self.flops)) if measured else None
+        seconds = seconds_for(clock.seconds.get("training", 0.0))
+        limit = clock.time("measuring the limit", lambda: backend.limit(self.flops, seconds)) if measured else None
         title = f"{config.env}\n{name_of(config.architecture)}, {name_of(config.credit)}, {name_of(config.learner)}"
         with self.run.store() as store:
             picture = draw(self.run.curve, store.series("return"), title)

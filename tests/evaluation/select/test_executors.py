@@ -81,6 +81,7 @@ def test_a_job_whose_process_is_killed_goes_on_and_one_waits_for_its_rivals_quar
     assert json.loads((tmp_path / "b" / MEASURED).read_text())["record"]["steps_per_second"] > 0
 
 
+@pytest.mark.slow
 def test_asked_to_stop_all_stop_at_checkpoints_and_a_broken_job_says_why(tmp_path: Path) -> None:
     asked: list[bool] = []
     watched = Watched(lambda: asked.append(True))

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy import stats
 
 from marlstone.algorithm import Algorithm, Train
 from marlstone.config import RunConfig
@@ -166,6 +165,8 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     a, b = (np.round(x / max(np.abs(x).max(), 1e-12), 5) for x in (a, b))
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
+    from scipy import stats  # a second to import
+
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
 

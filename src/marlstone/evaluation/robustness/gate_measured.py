@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
@@ -31,6 +30,8 @@ EPISODES = 64  # of each seed, for each figure
 
 def alarm_rate_ci95(alarms: np.ndarray) -> list[float]:
     """Clopper & Pearson's (1934) exact interval over all episodes: for these gates, not for gates calibrated anew."""
+    from scipy import stats  # a second to import
+
     found = stats.binomtest(int(alarms.sum()), alarms.size).proportion_ci()
     return [float(found.low), float(found.high)]
 
