@@ -1,7 +1,8 @@
 """Every command in the documentation runs: each ```bash block whose lines begin with `marlstone`, at a tiny size.
 
-The quickstart trains really, in a game that compiles quickly, and so does the page on a simulator of one's own, whose program then acts. On
-the other pages everything runs but the training loop: flags, files, the environment, the parts and whether they fit.
+The quickstart trains really, in a game that compiles quickly, and so do the page on a simulator of one's own, whose program then acts, and
+the one on schedules. On the other pages everything runs but the training loop: flags, files, the environment, the parts, and whether they
+fit.
 """
 
 import re
@@ -23,7 +24,7 @@ from marlstone.runs.store import Store
 from tests.cli.conftest import pretend
 
 ROOT = Path(__file__).parents[2]
-REALLY = ("quickstart.md", "your-simulator.md", "opponents.md")
+REALLY = ("quickstart.md", "your-simulator.md", "opponents.md", "schedules.md")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTHING_SAID = {**dict.fromkeys(("team_return", "team_return_ci95", "success", "log", "run")), "episodes": [2]}
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)

@@ -20,10 +20,10 @@ from marlstone.envs.default_actions import declared_defaults, recorded_action
 from marlstone.envs.faults.actions import ActionDelay, ActionLoss
 from marlstone.envs.faults.by_agent import replace_actions
 from marlstone.envs.grouping import arrange, arrangement_from_json
-from marlstone.envs.gymnasium import GymnasiumEnv
+from marlstone.envs.host.gymnasium import GymnasiumEnv
+from marlstone.envs.host.pettingzoo import PettingZooEnv
 from marlstone.envs.make import make
 from marlstone.envs.masks import flat_mask, options
-from marlstone.envs.pettingzoo import PettingZooEnv
 from marlstone.envs.spaces import UnsupportedSpace
 from tests.envs.test_legal_actions import boxes, choices, like, nested, sampled
 

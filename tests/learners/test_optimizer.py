@@ -18,6 +18,7 @@ from marlstone.core.records import replace
 from marlstone.credit import Counterfactual, Individual
 from marlstone.envs.make import make
 from marlstone.learners import Adam, Optimizer, PolicyGradient, Pqn, QLearning, RAdam, RmsProp, Sgd
+from marlstone.learners.gradient_step import learning_rates
 from tests.batches import begun, quick, trajectories_of
 
 ADDITIVE = "proving:additive?rows=3"
@@ -182,3 +183,30 @@ def test_mistakes_are_refused(given: dict[str, str], words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         load(None, {"env": "any", **given})
     assert all(w in str(caught.value) for w in words), caught.value
+
+
+@pytest.mark.parametrize("learner", [PolicyGradient(lr=1e-3, epochs=1, minibatches=1), QLearning(lr=1e-3), Pqn(lr=1e-3)])
+def test_groups_learn_at_their_own_rates(learner: Any) -> None:
+    """One group's actors and critics, at half of the run; everybody else at the run's rate. Without, every array has the run's."""
+    env = make("proving:match" if learner.value_based else "proving:pair")
+    name = env.spec.groups[-1].name
+    own = Algorithm(env.spec, Ctde(Mlp((4,))), Individual(), replace(learner, group_lr={name: 1e-5}))
+    nets, half = begun(own).nets, jnp.array(0.5)
+    rates = learning_rates(own.learner, nets, half, own.problem)
+    for parts in (rates.actor, rates.critic):
+        for g, net in zip(env.spec.groups, parts, strict=False):
+            expected = (1e-5 if g.name == name else 1e-3) / 2
+            np.testing.assert_allclose(jax.tree.leaves(net), expected, rtol=1e-5)
+    plain = learning_rates(learner, nets, half, own.problem)
+    assert {float(x) for x in jax.tree.leaves((plain.actor, plain.critic))} == {float(np.float32(5e-4))}
+    assert len(jax.tree.leaves(rates)) == len(jax.tree.leaves(nets))
+
+
+def test_rates_of_groups_are_read_written_and_refused() -> None:
+    told = parse('env = "proving:pair"\n[learner.group_lr]\narm = 1e-4')
+    assert told.learner.group_lr == {"arm": 1e-4} and parse(dump(told)) == told  # type: ignore[attr-defined]
+    spec = make("proving:pair").spec
+    with pytest.raises(ValueError, match=r"learner\.group_lr has 'arms', and the groups are 'players', 'arm', 'late'"):
+        Algorithm(spec, Ctde(Mlp((4,))), Individual(), PolicyGradient(group_lr={"arms": 1e-4}))
+    with pytest.raises(UserError, match=r"PolicyGradient\.group_lr is .*: out of range"):
+        parse('env = "proving:pair"\n[learner.group_lr]\narm = 0')

@@ -1,5 +1,6 @@
 """One combination of architecture, credit and learner: what is acted, what is learned, what is refused."""
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,7 +40,8 @@ ALWAYS = frozenset({"logp", "entropy", "scale"})  # views that every architectur
 class Algorithm:
     """One combination, checked against one environment's `spec` when it is made. Raises ValueError naming part and remedy.
 
-    `shards`: how many devices hold a part of each batch (`core.across`); what is averaged is averaged over all of them.
+    `shards`: how many devices hold a part of each batch (`core.across`); what is averaged is averaged over all of them. `ramps`: fields of
+    the learner that move while it trains, linearly with progress: `(name, from, to)`.
     """
 
     spec: Spec
@@ -47,6 +49,7 @@ class Algorithm:
     credit: Credit
     learner: Learner
     shards: int = 1
+    ramps: tuple[tuple[str, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         c, learns = (type(x).__name__ for x in (self.credit, self.learner))
@@ -68,6 +71,9 @@ class Algorithm:
             )
         if reason := self.learner.optimizer.refuses():
             raise ValueError(f"learner.optimizer: {reason}")
+        names = [g.name for g in self.spec.groups]
+        if unknown := [name for name in getattr(self.learner, "group_lr", {}) if name not in names]:
+            raise ValueError(f"learner.group_lr has {unknown[0]!r}, and the groups are {', '.join(map(repr, names))}: name one of these")
         for g in self.spec.groups:
             if reason := self.learner.refuses(g.space):
                 raise ValueError(f"group {g.name!r}: {reason}")
@@ -193,8 +199,17 @@ class Algorithm:
     def update(self, train: Train, trajectories: Trajectory, progress: Array, key: Array) -> tuple[Train, dict[str, Array]]:
         """One update from a batch of trajectories `[b ...]` at `progress` in [0, 1] of the budget, as the learner makes it; and figures to
         record, scalars."""
+        if self.ramps:
+            return self._at(progress).update(train, trajectories, progress, key)
         after, metrics = self.learner.update(self.problem, train, trajectories, progress, key)
         return replace(after, version=train.version + 1, explore=self._explore(progress)), metrics
+
+    def _at(self, progress: Array) -> "Algorithm":
+        """The same, with the learner as it is at `progress`, which may be known only when the program runs."""
+        learner = copy.copy(self.learner)
+        for name, start, end in self.ramps:
+            object.__setattr__(learner, name, start + (end - start) * progress)  # past the checks of its range: both ends passed them
+        return replace(self, learner=learner, ramps=())
 
     # ---- what it costs
     def flops(self, trajectory: Trajectory) -> Flops:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marlstone.core.errors import UserError
+from marlstone.core.errors import UserError, suggest
 from marlstone.policy.policy import DESCRIPTION, Policy
 from marlstone.runs.checkpoint import STEP, Checkpoint, listed, newest, verify
 from marlstone.runs.directory import CONFIG, RunDirectory
@@ -32,9 +32,19 @@ def find(where: str) -> tuple[RunDirectory, Checkpoint]:
     return run, newest(run.checkpoints)
 
 
-def find_policies(where: str) -> tuple[RunDirectory, Checkpoint]:
-    """As `find`, for what only acts: `RUN/policies/step-...` will do too, which is kept of every checkpoint."""
+def find_policies(where: str, which: str = "final") -> tuple[RunDirectory, Checkpoint]:
+    """As `find`, for what only acts: `RUN/policies/step-...` will do too, which is kept of every checkpoint. `which`: `final`, or
+    the `best` policies that a run kept by validation episodes."""
     path = Path(where).expanduser()
+    if which == "best":
+        run = RunDirectory.open(path)
+        if not listed(run.best):
+            raise UserError(f"run {run.path} has no best policies: train with keep_best = true, which validates at every checkpoint")
+        return run, newest(run.best)
+    if which != "final":
+        raise UserError(
+            f"--checkpoint {which}: there is no such choice; {suggest(which, ('final', 'best'))}, or name RUN/checkpoints/step-..."
+        )
     if path.name.startswith(STEP) and path.parent.name == "policies":
         return RunDirectory.open(path.parent.parent), verify(path.resolve())
     return find(where)
@@ -75,10 +85,13 @@ def find_sides(
     return [(played(config, at), at) for config, at in sides], changed
 
 
-def reopened(run: RunDirectory, overrides: Mapping[str, str], env: str | None = None) -> "tuple[RunConfig, list[str]]":
+def reopened(
+    run: RunDirectory, overrides: Mapping[str, str], env: str | None = None, elsewhere: bool = False
+) -> "tuple[RunConfig, list[str]]":
     """How a run was configured, with `overrides`, and the user's files that have changed since, which a warning names too.
 
-    `env`: the environment under another name, or in another place: it must have the same agents, observations, actions and metrics.
+    `env`: the environment under another name, or in another place: it must have the same agents, observations, actions and metrics; where
+    policies are to play `elsewhere`, groups that are alike in what they see and do, of any number of agents.
     Raises `UserError` where it has not, and where the run's own environment is not there any more.
     """
     from marlstone.config import load
@@ -89,19 +102,21 @@ def reopened(run: RunDirectory, overrides: Mapping[str, str], env: str | None = 
         raise UserError(f"run {run.path}: the file of its {what}, {where}, does not exist: put it there{remedy}")
     config = load(run.config, {**overrides, **({} if env is None else {"env": env})})
     if env is not None:
-        _agree(run, load(run.config, {"env": env}))  # as it was trained: metrics may have been added since
+        _agree(run, load(run.config, {"env": env}), elsewhere)  # as it was trained: metrics may have been added since
     if changed := changed_files(config, run.path):
         print(f"warning: changed since run {run.path} was trained: {', '.join(changed)}", file=sys.stderr)
     return config, changed
 
 
-def _agree(run: RunDirectory, config: "RunConfig") -> None:
-    """Raises `UserError` where the environment is not the one that the run was trained in, naming the first difference."""
+def _agree(run: RunDirectory, config: "RunConfig", elsewhere: bool) -> None:
+    """Raises `UserError` where the environment is not the one that the run was trained in, naming the first difference; `elsewhere`: where
+    its policies cannot play."""
     import json
-    import tomllib
 
-    from marlstone.core.spec_json import first_difference, spec_to_json
-    from marlstone.envs.make import make, parse
+    from marlstone.config.paths import trained_env
+    from marlstone.core.carrying import spec_misfit
+    from marlstone.core.spec_json import first_difference, spec_from_json, spec_to_json
+    from marlstone.envs.make import make, same_name
     from marlstone.envs.wrappers import wrap_env
     from marlstone.rollout.sides import Sides
 
@@ -115,17 +130,20 @@ def _agree(run: RunDirectory, config: "RunConfig") -> None:
             getattr(made, "close", lambda: None)()
         told = lambda text: {k: v for k, v in json.loads(text).items() if k != "return_bounds"}
         then, now = ({"groups": spec["groups"], **spec} for spec in map(told, (run.spec.read_text(), plain)))  # what people see first
-        if (found := first_difference(then, now)) is not None:
+        if (found := first_difference(then, now)) is not None and elsewhere:
+            if reason := spec_misfit(*(spec_from_json(json.loads(text)) for text in (run.spec.read_text(), plain))):
+                raise UserError(f"--env {config.env}: the policies of run {run.path} cannot play there: {reason}")
+        elif found is not None:
             where, before, after = found
             raise UserError(
                 f"--env {config.env} is another environment than run {run.path} was trained in: {where} was {before!r}, is {after!r}"
             )
     else:
         print(f"warning: run {run.path} kept no description of its environment: only shapes are checked", file=sys.stderr)
-    recorded = tomllib.loads(run.config.read_text())["env"]
-    (_, was, options), (_, is_, given) = parse(recorded), parse(config.env)
-    if options != given or was.rpartition(":")[2] != is_.rpartition(":")[2]:
-        print(f"warning: run {run.path} was trained in {recorded}; {config.env} has the same agents, but may differ", file=sys.stderr)
+    recorded = trained_env(run)
+    if recorded is not None and not same_name(recorded, config.env):
+        note = "its policies play elsewhere" if elsewhere else "it has the same agents, but may differ"
+        print(f"warning: run {run.path} was trained in {recorded}; {config.env}: {note}", file=sys.stderr)
 
 
 def new_path(home: str, env: str) -> Path:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from marlstone.api.finding import find, find_policies, find_sides, new_path, reopened
 from marlstone.api.results import Comparison, CreditAudit, Payoff, Returns, Selection
@@ -14,20 +14,23 @@ from marlstone.core.errors import UserError
 
 
 def evaluate(
-    run: Run | str | Path, *, episodes: int | None = None, acting: str | None = None, env: str | None = None, metrics: Sequence[str] = ()
-) -> Returns:
+    run: Run | str | Path, *, episodes: int | None = None, acting: str | None = None, env: str | None = None, metrics: Sequence[str] = (),
+    checkpoint: Literal["final", "best"] = "final",
+) -> Returns:  # fmt: skip
     """Play a run's final policies on fresh episodes, as they are deployed, by mode and sampled.
 
-    Args: `episodes`: of each training seed (None: as configured); `acting`: another way to be deployed; `env`: where the environment lies
-    now, if not where it did; `metrics`: true metrics of your own to measure beside its own, `file.py:Name`. Raises `UserError`.
+    Args: `episodes`: of each training seed (None: as configured); `acting`: another way to be deployed; `env`: another environment to play
+    in, where groups are alike in what they see and do, or where the run's own lies now; `metrics`: true metrics of your own to measure
+    beside its own, `file.py:Name`; `checkpoint`: the final policies, or the `best` ones that were kept by validation episodes.
+    Raises `UserError`.
     """
     _prepare()
     from marlstone.training.loop import evaluate as played
 
-    directory, checkpoint = find_policies(_path(run))
+    directory, found = find_policies(_path(run), checkpoint)
     changes = {"evaluate.episodes": None if episodes is None else str(episodes), "acting": acting}
-    config, _ = reopened(directory, {k: v for k, v in changes.items() if v is not None} | _measured(metrics), env)
-    return Returns.of(played(config, checkpoint, config.evaluate.episodes))
+    config, _ = reopened(directory, {k: v for k, v in changes.items() if v is not None} | _measured(metrics), env, elsewhere=True)
+    return Returns.of(played(config, found, config.evaluate.episodes))
 
 
 def compare(

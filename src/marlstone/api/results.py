@@ -51,7 +51,8 @@ class Returns(Result):
 @dataclass(frozen=True)
 class Training(Returns):
     """A finished training. Steps are joint environment steps per seed; `steps_per_second` is summed over seeds; `share_of_limit`: of what
-    this machine could do at best; `policy`: the folders of the frozen policies."""
+    this machine could do at best; `policy`: the folders of the frozen policies; `stopped_by`: the rule that ended it, `steps` where its
+    budget was used up; `best`: what is known of the best policies, where they are kept."""
 
     steps: int
     seeds: tuple[int, ...]
@@ -59,6 +60,8 @@ class Training(Returns):
     share_of_limit: float | None
     wall_seconds: float
     policy: tuple[str, ...] | None
+    stopped_by: str | None
+    best: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from marlstone.runs.directory import RunDirectory
     from marlstone.training.pure import PureTraining
 
-RUNS = ("seed", "seeds", "acting", "out", "evaluate", "checkpoint_every", "fleet", "progress")
+RUNS = ("seed", "seeds", "acting", "out", "evaluate", "checkpoint_every", "fleet", "progress", "stop", "keep_best")
 """Settings of runs that a pure training has no use for."""
 Shown = bool | Callable[[Progress], None]
 """Whether progress is shown on stderr, or who is told of it."""
@@ -60,22 +60,27 @@ class Run:
             return on_grid(store.series("return"))
 
     def policy(
-        self, seed: int | None = None, *, gated: bool = False, fallback: Literal["default", "ask"] = "default", parts: Sequence[type] = ()
-    ) -> Policy:
-        """The final policy of a training seed (None: the first), as it is deployed.
+        self, seed: int | None = None, *, gated: bool = False, fallback: Literal["default", "ask"] = "default", parts: Sequence[type] = (),
+        checkpoint: Literal["final", "best"] = "final",
+    ) -> Policy:  # fmt: skip
+        """The final policy of a training seed (None: the first), as it is deployed; or the `best` one, where `keep_best` kept it.
 
         Args: `gated`: behind the gate that `marlstone evaluate RUN --suite edge-cases` measured; `fallback`: what acts outside it; `parts`:
         classes of your own bodies and encoders, as `Policy.load` takes them.
         Raises `UserError` where there is none, or no gate of it.
         """
-        found = {int(p.name.removeprefix("seed-")): p for p in sorted(self._directory.artifacts.glob("seed-*"))}
+        prefix = "seed-" if checkpoint == "final" else "best-seed-"
+        found = {int(p.name.removeprefix(prefix)): p for p in sorted(self._directory.artifacts.glob(f"{prefix}*"))}
         if not found:
-            raise UserError(f"run {self.path} has no policy yet: they are written when training ends")
+            when = "when training ends" if checkpoint == "final" else "when a training with keep_best = true ends"
+            raise UserError(f"run {self.path} has no {checkpoint} policy yet: they are written {when}")
         if seed is not None and seed not in found:
             raise UserError(f"run {self.path} has no seed {seed}: it has {', '.join(map(str, found))}")
         policy = Policy.load(found[min(found) if seed is None else seed], parts=parts)
         if not gated:
             return policy
+        if checkpoint == "best":
+            raise UserError("gated = True with checkpoint = 'best': gates are measured of final policies; give one of the two")
         from marlstone.evaluation.robustness.gate import gated as behind
 
         return behind(policy, self.path, fallback)

@@ -84,7 +84,12 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("environment", str(record.get("env", "-"))), ("architecture / credit / learner", parts)]
     asked = record.get("steps_asked", record.get("steps"))
     more = f" ({number(asked)} asked, rounded up to whole updates)" if asked != record.get("steps") else ""
+    if (rule := record.get("stopped_by", "steps")) != "steps":
+        more = f" of {number(asked)} asked: stopped by {rule}"
     rows += [("steps per seed", number(record.get("steps")) + more), *returns(record)]
+    for stage in record.get("stages") or []:
+        changed = ", ".join(f"{k} = {v}" for k, v in stage["set"].items()) or "the run's own configuration"
+        rows.append((f"stage, steps {number(stage['from'])} to {number(stage['until'])}", changed))
     rows += [("training steps/s, all seeds", number(record.get("steps_per_second") or None))]
     if record.get("share_of_limit") is not None:
         rows.append(("share of the machine's limit", share(record["share_of_limit"], bool(record.get("limit_is_estimate")))))
@@ -98,6 +103,13 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("learning curve", str(record["curve"])))
     if record.get("policy"):
         rows.append(("policies, as deployed", ", ".join(Path(p).name for p in record["policy"]) + " in policy/"))
+    if best := record.get("best"):
+        steps, chosen = ", ".join(map(number, best["steps"])), best["chosen_on"]["episodes"]
+        rows += [
+            ("best checkpoint, not deployed", f"steps {steps}, chosen on {chosen} validation episodes a seed"),
+            ("its return, acting", f"{number(best['return_iqm'])} [{between(best['return_ci95'])}], {best['acting']}"),
+            ("best less final", f"{number(best['over_final'])} [{between(best['over_final_ci95'])}]"),
+        ]
     if record.get("changed_files"):
         rows.append(("files changed while it was trained", ", ".join(record["changed_files"])))
     rows += [("alert", alert["words"]) for alert in record.get("alerts") or []]

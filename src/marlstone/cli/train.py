@@ -33,7 +33,11 @@ FIELDS = (
 FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors", "address": "fleet.address", "self_play": "self_play.opponents"}
 """Flags that are fields of a table."""
 RESUMABLE = ("steps", "checkpoint_every", "checkpoint_minutes", "acting", "env")
-"""What a resumed run may change: how far it goes, how often it is kept, how it is judged, where its environment lies; and its fleet."""
+"""What a resumed run may change: how far it goes, how often it is kept, how it is judged, where its environment lies; its fleet, and the
+rules that end it early."""
+
+RULES = {"return": "at_return"}
+"""Rules that end a run whose fields have other names."""
 
 
 def _parser() -> Parser:
@@ -93,13 +97,21 @@ def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunCo
     if flags.config is not None or flags.origin is not None:
         other = "a configuration" if flags.config is not None else "--from"
         raise UserError(f"--resume and {other} are both given; a run continues as it was configured, so leave that out")
-    if foreign := sorted(c for c in changes if c not in RESUMABLE and not c.startswith("fleet.")):
+    if foreign := sorted(c for c in changes if c not in RESUMABLE and not c.startswith(("fleet.", "stop."))):
         raise UserError(f"--resume continues a run as it was configured, and {foreign[0]} would change it; for a new run use --from")
     run, checkpoint = find(flags.resume)
     config, changed = reopened(run, {k: v for k, v in changes.items() if k != "env"}, changes.get("env"))
     if checkpoint.step >= config.steps and run.result.is_file():
         raise UserError(
             f"run {run.path} is already trained to step {checkpoint.step} of {config.steps}; give --steps more than that, or use --from"
+        )
+    ended = run.record() or {}
+    further = any(c == "steps" or c.startswith("stop.") for c in changes)
+    if not further and (by := ended.get("stopped_by", "steps")) != "steps" and checkpoint.step >= ended["steps"]:
+        rule = f"stop.{RULES.get(by, by)}"
+        raise UserError(
+            f"run {run.path} is finished: {rule} ended it at step {ended['steps']} of {config.steps}; to go on, change the rule "
+            f"(--set {rule}=none), or give --steps"
         )
     return config, run, checkpoint, changed
 

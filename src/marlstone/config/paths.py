@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from marlstone.config.toml import dump
 from marlstone.core.fingerprints import changed_fingerprints, fingerprints
 from marlstone.envs.make import absolute
 from marlstone.envs.names import with_files
+from marlstone.runs.directory import RunDirectory
 
 FILES = "files.json"
 OWN = re.compile(r"(jax:)?([^:?]+\.py)(?=:)")
@@ -105,6 +107,11 @@ def recorded_files(folder: Path) -> dict[str, Any] | None:
     )
 
 
+def trained_env(run: RunDirectory) -> str | None:
+    """The name of the environment that a run was trained in, as its own configuration has it; None where it has none."""
+    return tomllib.loads(run.config.read_text())["env"] if run.config.is_file() else None
+
+
 # ---- writing
 def resolved(config: RunConfig) -> RunConfig:
     """The same configuration for another process on this machine: a user's own environment and opponents by their absolute paths, without
@@ -173,6 +180,9 @@ def _users(config: RunConfig) -> Iterator[tuple[str, Path]]:
     with_files(config.env, lambda name: simulated.append(name) or name)  # type: ignore[func-returns-value]
     for i, name in enumerate(simulated):
         yield f"env[{i}]" if i else "env", Path(name).expanduser().resolve()
+    for i, stage in enumerate(config.stages):
+        if own := OWN.match(str(stage.set.get("env", ""))):
+            yield f"stages[{i}].env", Path(own[2]).expanduser().resolve()
     waiting: list[tuple[str, Any]] = [(f.name, getattr(config, f.name)) for f in dataclasses.fields(config)]
     while waiting:
         where, value = waiting.pop(0)

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field, fields, replace
 from math import lcm
-from typing import Literal
+from typing import Any, Literal, cast
 
 from marlstone.architectures import Architecture, Decentralized
 from marlstone.config.case import Case
+from marlstone.config.stages import Stage
+from marlstone.config.stopping import Stop
 from marlstone.core.acting import Acting
 from marlstone.core.machine import cores
 from marlstone.core.seeds import REPORTING, Purpose, purpose_of, seeds_of
@@ -108,6 +110,8 @@ class Evaluation:
 
     `logged`: episodes per seed that the store keeps one by one at every checkpoint, played by the policy as it trains, with what
     credit says of every agent. None: up to 16, as many as fit 2% of the steps between checkpoints, at least one. 0: none.
+    `validation`: episodes per seed that validate policies at every checkpoint of the schedule, where `keep_best` or `[stop]` asks for it,
+    drawn apart from all that is reported. None: as many as `episodes`.
     `cases`: edge cases of your own, beside the standard ones; `graceful`: how much of the way from chance to the undisturbed return a
     policy may lose in one and still be called graceful.
     `every`: joint steps per seed between checks during training, each at the first checkpoint from there on; none: no checks. A check runs
@@ -125,9 +129,11 @@ class Evaluation:
     tolerance: float = 0.1
     baseline: str | None = None
     max_steps: int | None = None
+    validation: int | None = None
 
     def __post_init__(self) -> None:
-        _at_least("evaluate", {"episodes": self.episodes, "every": self.every, "max_steps": self.max_steps})
+        counts = {"episodes": self.episodes, "every": self.every, "max_steps": self.max_steps, "validation": self.validation}
+        _at_least("evaluate", counts)
         if (self.every is None) != (not self.suites):
             lacking, there = ("every", "suites") if self.every is None else ("suites", "every")
             raise ValueError(
@@ -187,6 +193,10 @@ class RunConfig:
       self_play: agents that are played by past policies of the run itself.
       steps: joint environment steps per seed, rounded up to whole updates (`whole_steps`).
       seeds, seed: how many training seeds, from which on; below 1000 they are for tuning, else for reporting.
+      ramps: fields of the learner that move linearly from one number to another over the run: `{"learner.entropy" = [0.01, 0.001]}`.
+      stages: settings that hold for the first parts of the run, in order: a curriculum.
+      stop: rules that end a training before its steps are used up.
+      keep_best: whether the best policies on validation episodes are kept beside the final ones, which stay what is deployed.
       checkpoint_every: joint steps per seed between checkpoints; none: ten over the run.
       checkpoint_minutes: of wall time after which the state is kept in between, to be resumed from alone; none: never.
       out: the run's directory; none: a new one under `runs/`.
@@ -209,6 +219,10 @@ class RunConfig:
     steps: int = 1_000_000
     seeds: int = 5
     seed: int = REPORTING
+    ramps: dict[str, tuple[float, float]] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    stop: Stop = field(default_factory=Stop)
+    keep_best: bool = False
     checkpoint_every: int | None = None
     checkpoint_minutes: float | None = 10.0
     out: str | None = None
@@ -225,11 +239,23 @@ class RunConfig:
         if not self.env.strip():
             raise ValueError("run.env is empty: name an environment, such as jumanji:LevelBasedForaging?task=8x8-2p-2f-coop")
         seeds_of(self.seed, self.seeds)
+        if self.stop.plateau is not None and self.seeds < 2:
+            raise ValueError(
+                f"stop.plateau is {self.stop.plateau} with one seed, which has no interval: give --seeds 2 or more, or at_return"
+            )
+        validated = self.keep_best or self.stop.validates
+        if self.evaluate.validation is not None and not validated:
+            raise ValueError(
+                f"evaluate.validation is {self.evaluate.validation}, but nothing asks for it: set keep_best, stop.at_return or stop.plateau"
+            )
+        self._refuse_ramps()
         if not self.rollout.envs:
             own = self.fleet.envs or (self.fleet.actors if self.fleet.kind != "none" and self.fleet.actors <= 32 else 1)
             envs = default_envs(self.env, lcm(self.learner.minibatches, own))
             object.__setattr__(self, "rollout", replace(self.rollout, envs=envs))
         if self.self_play.opponents:
+            if self.stages:
+                raise ValueError("self_play and stages are both given, but a league does not pass from one stage to the next: leave one out")
             if self.fleet.kind != "none":
                 raise ValueError(
                     "self_play keeps its league where the policy learns, which a fleet's actors never see: leave the fleet out"
@@ -239,6 +265,8 @@ class RunConfig:
                     f"rollout.shards is {self.rollout.shards}, but self_play keeps one league per seed: use rollout.shards = 1"
                 )
         if self.fleet.kind != "none":
+            if self.stages:
+                raise ValueError("stages are given, but a fleet's actors step one environment: train without --fleet")
             if self.evaluate.every is not None:
                 remedy = "leave it out, and run marlstone evaluate RUN --suite edge-cases"
                 raise ValueError(f"evaluate.every is {self.evaluate.every}, but a fleet's learner makes no checks: {remedy}")
@@ -248,6 +276,30 @@ class RunConfig:
                 raise ValueError(
                     f"rollout.shards is {self.rollout.shards}, but a fleet's environments are its actors': use rollout.shards = 1"
                 )
+
+    def _refuse_ramps(self) -> None:
+        """Raises ValueError for a ramp of what cannot move, or cannot be where it begins or ends."""
+        for name, ends in self.ramps.items():
+            part, _, field_ = name.partition(".")
+            if part != "learner" or field_ not in self.learner.rampable:
+                known = ", ".join(f"learner.{x}" for x in self.learner.rampable)
+                raise ValueError(f"ramps has {name!r}: {known or 'nothing of this learner'} may move; for anything else use [[stages]]")
+            if any(name in stage.set for stage in self.stages):
+                raise ValueError(f"ramps and stages both set {name!r}: give one")
+            if field_ == "entropy" and getattr(self.learner, "entropy_end", None) is not None:
+                raise ValueError("ramps has 'learner.entropy', and learner.entropy_end is set, which is a ramp too: give one")
+            for end in ends:
+                replace(cast(Any, self.learner), **{field_: end})
+
+    @property
+    def ramped(self) -> tuple[tuple[str, float, float], ...]:
+        """The learner's fields that move, as `Algorithm` takes them: `(field, from, to)`."""
+        return tuple((name.partition(".")[2], start, end) for name, (start, end) in self.ramps.items())
+
+    @property
+    def validation_episodes(self) -> int:
+        """Episodes per seed that validate policies at a checkpoint of the schedule; 0: nothing asks for it."""
+        return (self.evaluate.validation or self.evaluate.episodes) if self.keep_best or self.stop.validates else 0
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

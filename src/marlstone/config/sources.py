@@ -11,8 +11,9 @@ from typing import Any, cast, get_args, get_origin
 from marlstone.config import kinds
 from marlstone.config.paths import found, resolved
 from marlstone.config.schema import Evaluation, RunConfig
+from marlstone.config.stages import flattened
 from marlstone.config.structure import Word, build, fields_of, table, wrong
-from marlstone.config.toml import part_table
+from marlstone.config.toml import dump, part_table
 from marlstone.core.acting import Acting
 from marlstone.core.errors import UserError, suggest
 from marlstone.envs.names import read_options, with_options
@@ -20,8 +21,11 @@ from marlstone.envs.own_metrics import Info
 
 __all__ = ["built", "load", "not_toml", "parse", "resolved", "with_cases"]
 
-SHORTCUTS = {"body": "architecture.body", "encoder": "architecture.encoders.all", "sharing": "architecture.sharing"}
-"""Short names of fields that newcomers look for."""
+SHORTCUTS = {
+    "body": "architecture.body", "encoder": "architecture.encoders.all", "sharing": "architecture.sharing",
+    "stop.return": "stop.at_return",
+}  # fmt: skip
+"""Short names of fields that newcomers look for; `return` is no name of a field in Python."""
 
 
 def load(file: str | Path | None = None, overrides: Mapping[str, str] | None = None) -> RunConfig:
@@ -64,16 +68,34 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
         if isinstance(at, dict) and last in at:
             raise UserError(f"{short} and {SHORTCUTS[short]} are both given; give one")
         _lay(values, SHORTCUTS[short], word)
+    if isinstance(stop := values.get("stop"), dict) and "return" in stop:
+        if "at_return" in stop:
+            raise UserError("stop.return and stop.at_return are both given; give one")
+        stop["at_return"] = stop.pop("return")
     overrides = with_opponents(values, with_metrics(values, with_acting(values, overrides)))
     laid = {SHORTCUTS.get(path, path): Word(word) for path, word in overrides.items()}
     for path in sorted(laid, key=lambda p: p.count(".")):  # parts before what is in them
         _lay(values, path, laid[path])
+    if isinstance(ramps := values.get("ramps"), dict):
+        values["ramps"] = flattened(ramps)
     _places(values)
     if isinstance(values.get("env"), dict):
         values["env"] = _environment(values["env"])
     if "env" not in values:
         raise UserError("env is missing; name an environment: --env jumanji:LevelBasedForaging?task=8x8-2p-2f-coop (all: marlstone envs)")
-    return table(RunConfig, values, "")
+    config: RunConfig = table(RunConfig, values, "")
+    for i in range(len(config.stages)):
+        staged(config, i)
+    return config
+
+
+def staged(config: RunConfig, number: int) -> RunConfig:
+    """The configuration of one of its stages: its own with what that stage sets. Raises `UserError` naming stage and field."""
+    values = tomllib.loads(dump(dataclasses.replace(config, stages=())))
+    try:
+        return built(given(values, config.stages[number].set), {})
+    except UserError as error:
+        raise UserError(f"stages[{number}].set: {error}") from error
 
 
 def _environment(given: dict[str, Any]) -> str:

@@ -39,6 +39,8 @@ def _value(value: Any, where: str) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(v, where) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(k)} = {_value(v, where)}" for k, v in value.items()) + "}"
     raise UserError(f"{where} is a {type(value).__name__}, which TOML cannot hold; use numbers, texts, lists or dataclasses")
 
 
@@ -53,7 +55,7 @@ def _table(value: Any, path: tuple[str, ...], named: Named, is_part: bool = Fals
         types = fields_of(type(value))
         items = {name: getattr(value, name) for name in types}
     else:
-        types, items = dict.fromkeys(value, of), dict(value)
+        types, items = dict.fromkeys(value, of), {k: named(v) if isinstance(v, str) else v for k, v in value.items()}
     within = {k: v for k, v in items.items() if dataclasses.is_dataclass(v) or isinstance(v, dict) or _is_parts(v)}
     lines = [f"kind = {_text(named(kinds.name_of(value)))}"] if is_part else []
     if not path and isinstance(items.get("env"), str):

@@ -176,6 +176,12 @@ def parse(name: str) -> tuple[str, str, dict[str, Any]]:
     return source, target, options
 
 
+def same_name(a: str, b: str) -> bool:
+    """Whether two names mean one environment with one set of options; a user's file may lie in two places."""
+    (source, was, options), (other, is_, given) = parse(a), parse(b)
+    return (source, options) == (other, given) and was.rpartition(":")[2] == is_.rpartition(":")[2]
+
+
 def _source(name: str) -> Source:
     return next(s for s in sources() if s.name == name)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class Env(Protocol):
     """One JAX environment: pure functions, so that it can be compiled and vmapped. One whose copies outlive their episodes is a
-    `PersistentEnv`."""
+    `PersistentEnv`. One may also have `render(state) -> [h w 3]` uint8, called on the host, which films show."""
 
     @property
     def spec(self) -> Spec:

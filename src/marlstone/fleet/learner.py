@@ -32,6 +32,7 @@ from marlstone.fleet.payload import Parcel, Weights
 from marlstone.fleet.status_page import Page
 from marlstone.fleet.transport import LearnerEnd
 from marlstone.play.evaluator import Episodes
+from marlstone.play.film import Frame
 from marlstone.policy.numpy_actor import describe, weights
 from marlstone.rollout.env_stepper import NOTICE
 from marlstone.rollout.fault_log import FaultLog, Health, note_text
@@ -117,7 +118,7 @@ class Learning:
         else:
             declared, masked = spec()
             refuse_too_large(config, declared, len(seeds), copies=1 + fleet.queue)  # those in training, and those that wait
-            algorithm = Algorithm(declared, config.architecture, config.credit, config.learner)
+            algorithm = Algorithm(declared, config.architecture, config.credit, config.learner, ramps=config.ramped)
             inner = Hosted(
                 config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
                 most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),
@@ -271,6 +272,10 @@ class Learning:
         """A loaded state, ready to go on: where environments stand is the actors' affair."""
         return state
 
+    def entered(self, state: State) -> State:
+        """A fleet trains without stages (refused by the configuration): as it is."""
+        return state
+
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """Publish the policy, so that actors begin, and compile learning on a blank batch; `advance(state, n)` then makes n updates of
         every seed."""
@@ -292,6 +297,10 @@ class Learning:
     def saved(self) -> None:
         """A checkpoint holds all that was trained so far."""
         self.ends[0].saved()
+
+    def ended(self) -> None:
+        """Training ended before its steps were used up: actors may go."""
+        self.trained()
 
     def figures(self) -> list[dict[str, float]]:
         """Of the latest trajectories, and of the fleet, per seed."""
@@ -375,6 +384,10 @@ class Learning:
 
     def _for_inner(self, state: State) -> State:
         return replace(state, train=self.inner.placement.pad(state.train))
+
+    def film(self, state: State, episodes: int, act: Act, shown: int) -> Iterator[Frame]:
+        """As `Player.film`, by the backend that judges."""
+        return self.inner.film(self._for_inner(state), episodes, act, shown)
 
     def limit(self, flops: Flops, seconds: float = LONGEST) -> Limit:
         """Of as many processes as there are actors, which step while the learner learns."""

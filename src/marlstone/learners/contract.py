@@ -5,6 +5,7 @@ epochs over minibatches of each rollout (`learners.minibatches`), or batches of 
 builds from the learning problem (`learners.problem`).
 """
 
+from dataclasses import MISSING
 from typing import Any, ClassVar
 
 import jax
@@ -28,12 +29,14 @@ class Learner:
       needs: views that it learns from; critics are built for these and for what credit needs.
       value_based: whether actors' outputs are action values, acted on epsilon-greedily; else they are policies, and act by chance.
       traced: fields that only arithmetic reads: one compiled program serves all their values.
+      rampable: fields that only arithmetic in `update` reads, so that `[ramps]` may move them while a run trains.
 
     Attributes, each of which may be a field (these are the defaults):
       optimizer, max_grad_norm: how gradients become steps, and their largest norm per network and parameter set.
       epochs, minibatches: passes over a rollout, and parts of it that a step is made from; environments are divided, never single steps.
       normalize_observations, normalize_values, normalize_advantages: by running moments; by PopArt; within a batch.
       replay: what is remembered, of a learner that replays.
+      group_lr: by name, learning rates of groups, of a learner whose gradient steps take `learning_rates(..., problem)`.
     """
 
     kind: ClassVar[str]
@@ -41,6 +44,7 @@ class Learner:
     needs: ClassVar[frozenset[str]] = frozenset({"logp", "entropy", "value"})
     value_based: ClassVar[bool] = False
     traced: ClassVar[tuple[str, ...]] = ()
+    rampable: ClassVar[tuple[str, ...]] = ()
 
     lr: float = 5e-4
     optimizer: Optimizer = Adam()
@@ -110,7 +114,8 @@ def in_range(learner: Any, ranges: dict[str, bool]) -> None:
     for name, ok in ranges.items():
         if not ok:
             part, default = type(learner).__name__, type(learner).__dataclass_fields__[name].default
-            raise ValueError(f"{part}.{name} is {getattr(learner, name)}: out of range, the default is {default}")
+            usual = "" if default is MISSING else f", the default is {default}"
+            raise ValueError(f"{part}.{name} is {getattr(learner, name)}: out of range{usual}")
 
 
 def copied(nets: Any) -> Any:

@@ -28,7 +28,7 @@ def update_in_epochs(
         targets = replace(targets, advantage=problem.standardized(targets.advantage, trajectories.acts))
     if learner.normalize_values:
         now = problem.rescaled(now, targets, trajectories)
-    scaled, rates, b = problem.scaled(now), learning_rates(learner, now.nets, progress), trajectories.logp.shape[0]
+    scaled, rates, b = problem.scaled(now), learning_rates(learner, now.nets, progress, problem), trajectories.logp.shape[0]
     order = jax.vmap(lambda k: jax.random.permutation(k, b))(jax.random.split(key, learner.epochs))
     parts = order.reshape(learner.epochs * learner.minibatches, b // learner.minibatches)
 

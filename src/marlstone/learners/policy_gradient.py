@@ -45,7 +45,8 @@ class PolicyGradient(Learner):
     `cap` c on stale ratios; `value` weight of the value loss; `gamma`, `lam` discount and lambda; `epochs`,
     `minibatches` per batch (environments are permuted, never single steps); `max_grad_norm` per network and parameter
     set; `normalize_advantages` per batch and parameter set; `normalize_values` PopArt; `normalize_observations`;
-    `optimizer`: any optax gradient transformation (`learners.optimizer`).
+    `optimizer`: any optax gradient transformation (`learners.optimizer`); `group_lr`: learning rates of groups' actors and critics, by
+    name, in place of `lr`.
     """
 
     kind: ClassVar[str] = "policy_gradient"
@@ -67,9 +68,11 @@ class PolicyGradient(Learner):
     normalize_values: bool = True
     normalize_observations: bool = True
     optimizer: Optimizer = field(default_factory=Adam)
+    group_lr: dict[str, float] = field(default_factory=dict)
 
     queries: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "advantage", "loss", "meta"})
     traced: ClassVar[tuple[str, ...]] = ("lr", "gamma")
+    rampable: ClassVar[tuple[str, ...]] = ("lr", "credit_lr", "entropy", "clip", "cap", "value", "gamma", "lam", "max_grad_norm")
 
     def __post_init__(self) -> None:
         ranges = {
@@ -86,6 +89,7 @@ class PolicyGradient(Learner):
             "entropy_end": self.entropy_end is None or self.entropy_end >= 0,
             "value": self.value >= 0,
             "sharpen": self.sharpen >= 1,
+            "group_lr": all(x > 0 for x in self.group_lr.values()),
         }
         in_range(self, ranges)
 

@@ -36,7 +36,8 @@ class ValueBased(Learner):
     `gamma`, `lam` discount and lambda; `downward`, the weight of errors whose target lies below the value: less than 1 is optimism,
     for games in which near-misses of the best joint action are punished (hysteretic Q-learning, Matignon et al. 2007; Weighted QMIX,
     Rashid et al. 2020), and overrates luck where rewards are noisy; `max_grad_norm` per network and parameter set;
-    `normalize_observations`; `optimizer`: any optax gradient transformation (`learners.optimizer`).
+    `normalize_observations`; `optimizer`: any optax gradient transformation (`learners.optimizer`); `group_lr`: learning rates of groups'
+    networks, by name, in place of `lr`.
     """
 
     lr: float = 5e-4
@@ -50,18 +51,20 @@ class ValueBased(Learner):
     max_grad_norm: float = 10.0
     normalize_observations: bool = True
     optimizer: Optimizer = field(default_factory=Adam)
+    group_lr: dict[str, float] = field(default_factory=dict)
 
     queries: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "loss"})
     needs: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_best"})
     value_based: ClassVar[bool] = True
     traced: ClassVar[tuple[str, ...]] = ("lr", "gamma")
+    rampable: ClassVar[tuple[str, ...]] = ("lr", "gamma", "lam", "downward", "max_grad_norm")
 
     def __post_init__(self) -> None:
         ranges = {
             "lr": self.lr > 0, "epsilon": 0 <= self.epsilon <= 1, "epsilon_end": 0 <= self.epsilon_end <= 1,
             "explore_for": 0 < self.explore_for <= 1, "gamma": 0 <= self.gamma <= 1, "lam": 0 <= self.lam <= 1,
             "downward": 0 < self.downward <= 1,
-            "max_grad_norm": self.max_grad_norm > 0,
+            "max_grad_norm": self.max_grad_norm > 0, "group_lr": all(x > 0 for x in self.group_lr.values()),
         }  # fmt: skip
         in_range(self, ranges)
 

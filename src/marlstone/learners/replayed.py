@@ -25,7 +25,7 @@ def update_from_replay(
     remembers = learner.replay
     absorbed, seen = problem.observe(train, trajectories) if learner.normalize_observations else (train.seen, train.seen)
     now = replace(train, seen=seen, replay=remembers.add(train.replay, trajectories))
-    scaled, rates, before = problem.scaled(now), learning_rates(learner, now.nets, progress), train.version * remembers.updates
+    scaled, rates, before = problem.scaled(now), learning_rates(learner, now.nets, progress, problem), train.version * remembers.updates
 
     def batch(carry: tuple[Any, ...], at: tuple[Array, Array | None]) -> tuple[tuple[Any, ...], StepReport]:
         nets, opt, target_params, memory = carry

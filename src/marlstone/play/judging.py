@@ -23,6 +23,7 @@ from marlstone.stats.intervals import Bounds, interval, worst_seed
 
 WAYS = ("mode", "sample")
 CHOICE_KEY = 2**30  # the choice's episodes are drawn from keys of their own; training seeds stay below, paired episodes above
+VALIDATION_KEY = 3 * 2**29  # as are those that policies are validated on while they train
 PARTED = 0.05  # of the larger return: ways of acting that differ by less are not warned of
 
 
@@ -45,9 +46,20 @@ def choose(runtime: Player, state: State | None, config: RunConfig, known: Act |
     return max(WAYS, key=lambda act: scores[act])  # equal: by mode
 
 
-def deployed_acting(run: RunDirectory) -> Act | None:
-    """The way of acting that a finished run's record names."""
-    act: Act | None = (run.record() or {}).get("acting")
+def validated(runtime: Player, state: State, config: RunConfig, episodes: int) -> np.ndarray:
+    """Every seed's mean return on validation episodes, `[seeds]`, the same ones whenever it is asked and reported by nothing; NaN where
+    none ended. Acting as configured; where that is `auto`, by mode and sampled, and the better way over all seeds counts."""
+    fixed = "mode" if runtime.algorithm.learner.value_based else config.acting.act
+    keys = tuple(VALIDATION_KEY + i for i in range(len(runtime.seeds)))
+    played = [runtime.evaluate(state, episodes, act, keys=keys).per_seed() for act in (WAYS if fixed is None else (fixed,))]
+    best = max(played, key=lambda returns: interval(returns)[0] if all(r.size for r in returns) else -np.inf)
+    return np.array([r.mean() if r.size else np.nan for r in best])
+
+
+def deployed_acting(run: RunDirectory, best: bool = False) -> Act | None:
+    """The way of acting that a finished run's record names: of its final policies, or of the `best` ones that it kept."""
+    record = run.record() or {}
+    act: Act | None = ((record.get("best") or {}) if best else record).get("acting")
     return act
 
 
@@ -160,6 +172,6 @@ def warning(judged: Judged) -> str | None:
     )
 
 
-def resolve(runtime: Player, state: State | None, config: RunConfig, run: Path, policies: Any = None) -> Act:
-    """`choose`, for the policies of the run in `run`, which may have chosen already."""
-    return choose(runtime, state, config, deployed_acting(RunDirectory(run)), policies)
+def resolve(runtime: Player, state: State | None, config: RunConfig, run: Path, policies: Any = None, best: bool = False) -> Act:
+    """`choose`, for the policies of the run in `run`, which may have chosen already; `best`: for those it kept as the best."""
+    return choose(runtime, state, config, deployed_acting(RunDirectory(run), best), policies)

@@ -9,6 +9,7 @@ from marlstone.core.types import Trajectory
 from marlstone.envs.faults import Fault
 from marlstone.play.action_selectors import Decider
 from marlstone.play.evaluator import Episodes
+from marlstone.play.film import Frame
 from marlstone.rollout.fault_log import FaultLog
 from marlstone.rollout.placement import SeedPlacement
 from marlstone.rollout.state import State
@@ -65,6 +66,9 @@ class Player(Protocol):
 
     def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Trajectory]]:
         """`play(state, nth=0)`: one whole episode of each of `episodes` fresh environments, per seed as trajectories `[episodes t ...]`."""
+
+    def film(self, state: State, episodes: int, act: Act, shown: int) -> Iterator[Frame]:
+        """The first `shown` of `episodes` that the first seed's policy plays, as pictures. Raises `UserError` where there are none."""
 
     def close(self) -> None:
         """End the processes it started."""

@@ -185,6 +185,10 @@ class Faults:
             self.health.setdefault(seed, Health(name, guards.most_bad)).add(int(more_steps), bad, 0, 0, after)
         self.latest = now
 
+    def elsewhere(self) -> None:
+        """Training goes on in other environments, which count from 0; what was met in these was told."""
+        self.seen, self.latest, self.health = [{} for _ in self.seen], [], {}
+
     def tell(self, store: "Store", step: int, runtime: FaultSource, state: Any) -> None:
         """At a checkpoint: what was met since the last one becomes events of the store."""
         now = runtime.faults(state)

@@ -26,7 +26,7 @@ from marlstone.envs.make import one_per_process
 from marlstone.envs.managed import Managers
 from marlstone.envs.own_metrics import metric_to_json
 from marlstone.rollout import messages
-from marlstone.rollout.env_stepper import NOTICE
+from marlstone.rollout.env_stepper import NOTICE, episode_seed
 from marlstone.rollout.fault_log import EnvironmentFailed, FaultLog, Health, note_text
 from marlstone.rollout.process import WorkerProcess, end_workers
 from marlstone.rollout.shared_memory import StepBlock, anonymous, map_step
@@ -110,7 +110,7 @@ class Workers:
     def init(self, keys: Array) -> tuple[None, Step]:
         """Fresh episodes everywhere. `keys`, `[b]`: JAX keys, raw key data `[b, 2]`, or whole numbers."""
         for i, words in enumerate(_words(keys, self.b)):
-            self._block.seed[i] = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+            self._block.seed[i] = _base_seed(words)
         self._block.episode[...] = 0
         self._command(messages.RESET)
         return None, self.receive()
@@ -309,6 +309,15 @@ class Workers:
             raise EnvironmentFailed(
                 f"{self.name} broke {spent} times, more than guards.restarts={self.guards.restarts} allows; the last time: {last}"
             )
+
+
+def _base_seed(words: list[int]) -> int:
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+
+
+def first_seeds(keys: Array, b: int) -> list[int]:
+    """The seeds of the first episodes of `b` environments that are begun with `keys`, as `Workers.init` takes them."""
+    return [episode_seed(_base_seed(words), 0) for words in _words(keys, b)]
 
 
 def _words(keys: Array, b: int) -> list[list[int]]:

@@ -8,6 +8,7 @@
 - `checkpoints/`: the whole train state of the last three checkpoints (`runs.checkpoint`)
 - `policies/`: what acted at every checkpoint (`runs.policies`)
 - `policy/`: every seed's final policy as it is deployed, a folder each that acts without JAX (`policy.policy`)
+- `best/`: the best policies so far on validation episodes, where they are kept (`training.validation`)
 - `seconds`: how long all its lives took so far (`runs.lifetime`)
 - `result.json`: the record that `--json` printed
 - `curve.png`: the learning curve
@@ -114,6 +115,7 @@ class RunDirectory:
             self.write("files.json", json.dumps(files, indent=2) + "\n")
         discard_after(self.checkpoints, step)
         discard_after(self.policies, step)
+        discard_after(self.best, step)
         self.result.unlink(missing_ok=True)
         with self.store() as store:
             store.truncate(step)
@@ -128,8 +130,9 @@ class RunDirectory:
         if listed(self.checkpoints):
             return
         sweep(self.checkpoints)
-        discard_after(self.policies, -1)
-        sweep(self.policies)
+        for folder in (self.policies, self.best):
+            discard_after(folder, -1)
+            sweep(folder)
         for name in (
             CONFIG,
             "files.json",
@@ -143,7 +146,7 @@ class RunDirectory:
         ):
             self.within(name).unlink(missing_ok=True)
         shutil.rmtree(self.within("fleet"), ignore_errors=True)
-        for folder in (self.checkpoints, self.policies, self.path):
+        for folder in (self.checkpoints, self.policies, self.best, self.path):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
@@ -171,6 +174,11 @@ class RunDirectory:
     def policies(self) -> Path:
         """The folder of what acted at every checkpoint, for `compare` and `check-hacking`."""
         return self.within("policies")
+
+    @property
+    def best(self) -> Path:
+        """The folder of the best policies so far on validation episodes."""
+        return self.within("best")
 
     @property
     def artifacts(self) -> Path:

@@ -28,6 +28,9 @@ class Backend(Player, FaultSource, Protocol):
     def restored(self, state: State) -> State:
         """A loaded state, ready to go on."""
 
+    def entered(self, state: State) -> State:
+        """The state of a training that comes from other environments: what was learned, in fresh episodes of these."""
+
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """`advance(state, n)`: n updates of every seed, at most `most`; reports are stacked `[seeds n ...]`."""
 
@@ -39,6 +42,9 @@ class Backend(Player, FaultSource, Protocol):
 
     def saved(self) -> None:
         """Told that a checkpoint holds all that was trained so far."""
+
+    def ended(self) -> None:
+        """Told that training ended before its steps were used up."""
 
     def limit(self, flops: Flops, seconds: float = LONGEST) -> Limit:
         """How fast training could be where a joint step costs `flops` in products."""

@@ -29,7 +29,7 @@ from marlstone.training.clock import Clock
 @dataclass
 class Moment:
     """Where training stands. `done`: updates so far; `step`: joint steps per seed so far; of the last contact: `updates`, their `report` on
-    the host, `[seeds updates]`, and the `seconds` it took."""
+    the host, `[seeds updates]`, and the `seconds` it took. `stopped_by`: the rule that ends the training here, if any does."""
 
     config: RunConfig
     backend: Backend
@@ -39,6 +39,7 @@ class Moment:
     updates: int = 0
     report: Report | None = None
     seconds: float = float("inf")
+    stopped_by: str | None = None
 
     @property
     def per_update(self) -> int:

@@ -35,6 +35,7 @@ from marlstone.envs.wrappers import wrap_env
 from marlstone.play.action_selectors import Alone, Decider
 from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, play
+from marlstone.play.film import Frame, film_jax
 from marlstone.rollout.fault_log import FaultLog
 from marlstone.rollout.placement import PARTS, WHOLE, SeedPlacement
 from marlstone.rollout.self_play import after_update, begin_league, league_env, with_players
@@ -77,11 +78,9 @@ class Fused:
     def begin(self, seed: Array) -> State:
         """One seed's state before its first update."""
         keys = {c: component_key(seed, c) for c in ("init", "environment", "act", "learner")}
-        part, shards = self._part, self.algorithm.shards
-        env, step = part.init(shard_slice(jax.random.split(keys["environment"], self.env.b), shards, 0))
-        acting = RolloutState(replace(env, faults=psum_over_shards(env.faults, shards)), step, self.algorithm.memory(part.b))
+        acting = self._fresh(keys["environment"])
         train = self.algorithm.init(keys["init"], trajectory_shapes(self.algorithm, acting, self.length))
-        state = State(train, acting, init_tally(part.b, part.spec.metrics), keys["act"], keys["learner"])
+        state = State(train, acting, init_tally(self._part.b, self._part.spec.metrics), keys["act"], keys["learner"])
         if (table := league_env(self.env.env)) is None:
             return state
         league = begin_league(table.rules, train.policy)
@@ -93,6 +92,12 @@ class Fused:
         if league_env(self.env.env) is None:
             return self._part
         return replace(self._part, env=with_players(self.env.env, self.algorithm, league, policy))
+
+    def _fresh(self, key: Array) -> RolloutState:
+        """One seed's environments at the beginning of fresh episodes."""
+        part, shards = self._part, self.algorithm.shards
+        env, step = part.init(shard_slice(jax.random.split(key, self.env.b), shards, 0))
+        return RolloutState(replace(env, faults=psum_over_shards(env.faults, shards)), step, self.algorithm.memory(part.b))
 
     @property
     def b(self) -> int:
@@ -160,6 +165,20 @@ class Fused:
 
     def _begin_all(self, seeds: Array) -> State:
         return self.placement.map_seeds(self.begin, outs=self._layout)(seeds)
+
+    def entered(self, state: State) -> State:
+        """As `Backend.entered`."""
+
+        def renewed(seed: Array, train: Train, act_key: Array, learn_key: Array) -> State:
+            acting = self._fresh(jax.random.fold_in(component_key(seed, "environment"), train.version))
+            return State(train, acting, init_tally(self._part.b, self._part.spec.metrics), act_key, learn_key)
+
+        if self.placement.alone:
+            one, states = jax.jit(renewed), self.placement.apart((state.train, state.act_key, state.learn_key))
+            return cast(State, self.placement.together([one(np.uint32(s), *x) for s, x in zip(self.seeds, states, strict=True)]))
+        seeds = self.placement.pad(np.array(self.seeds, np.uint32))
+        every = jax.jit(self.placement.map_seeds(renewed, outs=self._layout))
+        return cast(State, every(seeds, state.train, state.act_key, state.learn_key))
 
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """The training program for up to `most` updates between host contacts. It consumes the state it is given.
@@ -324,6 +343,12 @@ class Fused:
 
         return play
 
+    def film(self, state: State, episodes: int, act: Act, shown: int) -> Iterator[Frame]:
+        """As `Player.film`: of the very episodes that `evaluate` plays."""
+        env, key = replace(self.env, b=episodes, resets=False), component_key(self.seeds[0], "evaluation")
+        policy = self.placement.first(policies_of(state))
+        yield from film_jax(env, episodes, Alone(self.algorithm), policy, key, jnp.float32(temperature(act)), self.most, shown)
+
     @property
     def _seldom(self) -> dict[str, Any] | None:
         """Compile options of programs that run once or twice: most of what they cost is compiling."""
@@ -335,6 +360,9 @@ class Fused:
 
     def saved(self) -> None:
         """A checkpoint holds all that was trained so far."""
+
+    def ended(self) -> None:
+        """Training ended before its steps were used up: nobody waits for more."""
 
     def restored(self, state: State) -> State:
         """A loaded state, ready to go on: environments written in JAX go on where they stood."""

@@ -27,15 +27,17 @@ from marlstone.core.seeds import component_key
 from marlstone.core.types import Spec, Step, Trajectory, spec_difference
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadStep, Guards
+from marlstone.envs.wrappers import wrap_env
 from marlstone.play.action_selectors import Alone, Decider, told
 from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, add, finish, init_episodes, longest, over
+from marlstone.play.film import Frame, film_host, rendering
 from marlstone.rollout.fault_log import FaultLog, note_text
 from marlstone.rollout.placement import SeedPlacement
 from marlstone.rollout.sides import Sides
 from marlstone.rollout.state import Report, State, policies_of
 from marlstone.rollout.unroll import RolloutState, assemble, draw_noise, host_scan, trajectory_shapes, unroll
-from marlstone.rollout.worker_pool import Workers
+from marlstone.rollout.worker_pool import Workers, first_seeds
 from marlstone.training.limit import LONGEST, Limit, matrix_rate
 from marlstone.training.memory import refuse_too_large
 
@@ -130,7 +132,7 @@ class Hosted:
         first = make(0)
         try:
             refuse_too_large(config, first.spec, len(seeds), copies=2)  # as steps come in, and put together
-            algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner)
+            algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner, ramps=config.ramped)
             with ThreadPoolExecutor(len(seeds)) as threads:
                 pools = [first, *threads.map(make, range(len(seeds) - 1))]
         except BaseException:
@@ -224,6 +226,10 @@ class Hosted:
         fresh = lambda i, s: replace(s, acting=self._reset(i, version), tally=init_tally(self.b, self.spec.metrics))
         return self.placement.stacked(self.placement.apart(fresh, state))
 
+    def entered(self, state: State) -> State:
+        """As `Backend.entered`: like a resume, which begins fresh episodes, too."""
+        return self.restored(state)
+
     def cycle(self, i: int, state: State) -> tuple[State, Report]:
         """One rollout of seed i's environments and one update."""
         noise = jax.device_get(self._draw(state.act_key, state.train.version))
@@ -252,6 +258,9 @@ class Hosted:
 
     def saved(self) -> None:
         """A checkpoint holds all that was trained so far."""
+
+    def ended(self) -> None:
+        """Training ended before its steps were used up: nobody waits for more."""
 
     def refusal(self, state: State) -> BadStep | None:
         """Workers refuse on the spot."""
@@ -300,7 +309,18 @@ class Hosted:
         decider: Decider | None = None, faults: tuple[Fault, ...] = (), policies: Any = None, keys: tuple[int, ...] | None = None,
     ) -> Episodes:  # fmt: skip
         """As `Fused.evaluate`, in worker processes of their own."""
-        return self.evaluator(episodes, act, decider=decider, faults=faults)(policies_of(state) if policies is None else policies, keys)
+        alone = decider is None and not faults
+        play = self._alone.get(episodes) if alone else None
+        if play is None:
+            play = self.evaluator(episodes, decider=decider, faults=faults)
+        if alone:
+            self._alone[episodes] = play
+        return play(policies_of(state) if policies is None else policies, keys, act)
+
+    @cached_property
+    def _alone(self) -> dict[int, Callable[..., Episodes]]:
+        """As `Fused._alone`."""
+        return {}
 
     def evaluator(
         self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
@@ -369,6 +389,25 @@ class Hosted:
             return joined(piece, RolloutState(None, step, self.algorithm.memory(episodes)), pieces, act)
 
         return lambda state, nth=0: self.placement.apart(lambda i, train: one(i, train, nth), replace(state.train, opt=None, replay=None))
+
+    def film(self, state: State, episodes: int, act: Act, shown: int) -> Iterator[Frame]:
+        """As `Player.film`, in this process: episodes that begin as those that `evaluate` plays."""
+        made = rendering(self.name, dict(self.options))
+        if hasattr(made, "report"):
+            made.report = lambda *fault: None
+        if not self.algorithm.architecture.central and hasattr(made, "without_state"):
+            made.without_state()
+        env = wrap_env(made, self.algorithm.architecture.managers(), self.env_faults, self.metrics)
+        try:
+            if reason := spec_difference(self.spec, env.spec):
+                raise UserError(f"{self.name}, made to render: {reason}")
+            b, (k1, k2) = min(self.b, episodes), jax.random.split(component_key(self.seeds[0], "evaluation"))
+            seeds = first_seeds(jax.random.split(jax.random.fold_in(k1, 0), b), b)
+            policy, heat = self.placement.first(policies_of(state)), jnp.float32(temperature(act))
+            reset = lambda e: env.reset(seeds[e % b])
+            yield from film_host(env, reset, min(shown, b), Alone(self.algorithm), policy, k2, heat, longest(self.spec, self.most))
+        finally:
+            env.close()
 
     def limit(self, flops: Flops, seconds: float = LONGEST) -> Limit:
         """Random legal actions through as many workers, all seeds at once, by the best of three measurements of the time that stepping

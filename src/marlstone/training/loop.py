@@ -11,7 +11,8 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig
-from marlstone.config.paths import files_of, recorded
+from marlstone.config.paths import files_of, recorded, trained_env
+from marlstone.core.acting import Act
 from marlstone.core.errors import UserError
 from marlstone.core.flops import Flops
 from marlstone.core.interruptible import Abandoned
@@ -19,7 +20,7 @@ from marlstone.core.ledger import Ledger
 from marlstone.core.records import replace
 from marlstone.core.seeds import purpose_of, seeds_of
 from marlstone.envs.guards import return_bounds
-from marlstone.envs.make import is_jax, make
+from marlstone.envs.make import is_jax, make, same_name
 from marlstone.envs.vectorized import Vectorized
 from marlstone.envs.wrappers import wrap_env
 from marlstone.play.judging import choose, judge, resolve, returns_record
@@ -32,7 +33,7 @@ from marlstone.runs.curve import draw
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import mismatch, rebuild
 from marlstone.runs.lifetime import Lifetime
-from marlstone.runs.policies import read_policies
+from marlstone.runs.policies import carry_policies, read_policies
 from marlstone.runs.progress import Phase, Progress
 from marlstone.runs.store import Store
 from marlstone.training.backend import Backend
@@ -43,6 +44,8 @@ from marlstone.training.fused import Fused
 from marlstone.training.initial import begin_from
 from marlstone.training.limit import seconds_for
 from marlstone.training.record import freeze, name_of, training_record, write_spec
+from marlstone.training.stages import Stages, judging
+from marlstone.training.validation import BestPolicies, judge_best, validating
 from marlstone.training.zero_sum import refuse_zero_sum
 
 PATIENCE = 5.0  # seconds that an update may still take once an end is asked for
@@ -62,7 +65,7 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     total = -(-config.steps // rows)
     if is_jax(config.env):
         env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics, Sides.of(config))
-        algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards)
+        algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards, config.ramped)
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
         most = config.evaluate.max_steps
@@ -108,40 +111,55 @@ def train(
         progress(Progress(phase, min(step, config.steps), config.steps, config.seeds, **more))
 
     report("starting", 0)
-    made = None
+    made, training = None, None
     try:
-        made = clock.time("starting", lambda: runtime_of(config) if runtime is None else runtime())
-        training = Training(config, run, made, clock, report, stop)
+        made = clock.time("starting", lambda: judging(config, runtime_of) if runtime is None else runtime())
+        training = Training(config, run, made, clock, report, stop, lifetime)
         done, taken = training.begin(resume, initial)
         if not training.go_on(watch):
             return run.stopped(config.env, config.all_seeds)
-        return training.finish(done, taken, limited, lifetime)
+        return training.finish(done, taken, limited)
     except Abandoned:
         return run.stopped(config.env, config.all_seeds)
     finally:
         lifetime.keep(now=True)
-        if made is not None:
+        if training is not None:
+            training.stages.close()
+        elif made is not None:
             made.close()
 
 
 @dataclass
 class Training:
-    """A run while it trains: `begin`, `go_on` until the budget or an end, `finish`. `report` tells whoever watches; `stop` is asked."""
+    """A run while it trains: `begin`, `go_on` until the budget or an end, `finish`. `report` tells whoever watches; `stop` is asked.
+    `judge` plays policies by the run's own configuration; `backend` trains by that of the stage."""
 
     config: RunConfig
     run: RunDirectory
-    backend: Backend
+    judge: Backend
     clock: Clock
     report: Callable[..., None]
     stop: Callable[[], bool]
+    lifetime: Lifetime
     state: State = None
     done: int = 0
+    stopped_by: str | None = None  # the rule that ended it early
+    best: BestPolicies | None = None
     resumed: Checkpoint | None = None
     owed: bool = False  # whether a checkpoint of the schedule was written before it was examined
+    stages: Stages = field(init=False)
     flops: Flops = field(init=False)
     counting: Counting = field(init=False)
     faults: Faults = field(init=False)
     advance: Callable[[State, int], tuple[State, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stages = Stages(self.config, self.judge, runtime_of)
+
+    @property
+    def backend(self) -> Backend:
+        """What trains now."""
+        return self.stages.backend
 
     @property
     def step(self) -> int:
@@ -156,9 +174,11 @@ class Training:
     def begin(self, resume: Checkpoint | None, initial: Checkpoint | None) -> tuple[int, dict[str, Any] | None]:
         """Make or load the state, compile, and forget what came after the checkpoint that is resumed. Returns the steps already done, and
         what was taken from another run."""
-        config, backend, clock, taken = self.config, self.backend, self.clock, None
+        clock, taken = self.clock, None
+        clock.time("starting", lambda: self.stages.begin(None if resume is None else resume.meta.get("stage")))
+        backend = self.backend
         if resume is None:
-            clock.time("starting", lambda: refuse_zero_sum(backend, name_of(config.credit)))
+            clock.time("starting", lambda: refuse_zero_sum(backend, name_of(self.config.credit)))
         self.resumed, state = resume, clock.time("starting", backend.start)
         none: list[dict[str, int]] = [{} for _ in backend.seeds]  # a new run also counts what was met while its environments were made
         ledgers, faults = [Ledger() for _ in backend.seeds], Faults([dict(x) for x in none], none)
@@ -169,45 +189,70 @@ class Training:
             self.done, self.owed = int(np.asarray(kept.train.version)[0]), meta.get("owed", False)
         elif initial is not None:
             state, taken = begin_from(initial, backend, state)
-        self.report("compiling", self.step)
         self.state, self.faults = state, faults
-        self.advance = clock.time("compiling", lambda: backend.compile(state, self.most))
-        trajectory = trajectory_shapes(backend.algorithm, backend.placement.first(state.acting), config.rollout.length)
-        self.flops = backend.algorithm.flops(trajectory)
-        self.counting = Counting(ledgers, self.flops.total, trajectory_bytes(trajectory))
+        if (now := self.stages.at(self.done)) != self.stages.number:
+            self._enter(now)
+        handed = self._compile()
+        self.counting = Counting(ledgers, self.flops.total, handed)
         return self.step, taken
+
+    def _enter(self, number: int) -> None:
+        """Go on in another stage: in fresh episodes, where its environment is another."""
+        self.state, fresh = self.clock.time("starting", lambda: self.stages.enter(number, self.state))
+        if fresh:
+            self.faults.elsewhere()
+
+    def _compile(self) -> int:
+        """Compile the training program of this stage; the bytes that its trajectories have."""
+        backend, state = self.backend, self.state
+        self.report("compiling", self.step)
+        self.advance = self.clock.time("compiling", lambda: backend.compile(state, self.most))
+        trajectory = trajectory_shapes(backend.algorithm, backend.placement.first(state.acting), self.config.rollout.length)
+        self.flops = backend.algorithm.flops(trajectory)
+        return trajectory_bytes(trajectory)
 
     def go_on(self, watch: Callable[[Any, State, Store, int], bool]) -> bool:
         """Train until the budget is used up (True), or until `stop` or `watch` ends it, with a checkpoint of where it stands (False)."""
-        config, backend, clock = self.config, self.backend, self.clock
+        config, backend, judge, clock = self.config, self.backend, self.judge, self.clock
         checkpoints = Checkpoints.of(config, self.run, clock, backend.total, self.done)
         metrics = Metrics()
+        known = None if self.resumed is None else backend.placement.trim(self.state)
+        validators, self.best = validating(config, self.run, clock, judge, known, self.step, self.lifetime)
         callbacks: Sequence[Callback] = (
             self.counting, metrics, DivergenceCheck([{} for _ in backend.seeds]), FaultWatch(self.faults),
-            EpisodeLog.of(config, backend, clock), Watching(clock, watch),
+            EpisodeLog.of(config, judge, clock), *validators,
+            Watching(clock, lambda _, state, store, step: watch(judge, state, store, step)),
         )  # fmt: skip
         if self.resumed is not None:  # nothing is left that could refuse: another future begins here
             self.run.rewind(self.resumed.step, recorded(config, self.run.path), files_of(config, self.run.path))
-        write_spec(self.run, backend)
+        write_spec(self.run, judge)
         with self.run.store() as store:
-            now = Moment(config, backend, store, self.state, self.done)
+            now = Moment(self.stages.span.config, backend, store, self.state, self.done)
             stopped = self._examine(callbacks, now) if self.owed else False  # it was stopped before it was examined
             pace = 1
             while self.done < backend.total and not stopped:
+                if (number := self.stages.at(self.done)) != self.stages.number:
+                    self._enter(number)
+                    handed = self._compile()
+                    self.counting.flops, self.counting.handed, pace = self.flops.total, handed, 1
+                    now.config, now.backend, now.state = self.stages.span.config, self.backend, self.state
                 self.report("training", now.step, **metrics.lately)
-                n = max(1, min(pace, self.most, backend.total - self.done, checkpoints.every - self.done % checkpoints.every))
+                until = min(self.stages.span.until, self.done + checkpoints.every - self.done % checkpoints.every)
+                n = max(1, min(pace, self.most, until - self.done))
                 if self._advance(now, n, checkpoints):
                     pace = max(1, round(n * HOST_CONTACT / max(now.seconds, 1e-6)))
                     for callback in callbacks:
                         callback.updated(now)
                     self.report("training", now.step, **metrics.lately)
-                    stopped = self.stop()
+                    stopped = self.stop() or (now.stopped_by is not None and self.done < backend.total)
                 else:
                     stopped = True
                 due = checkpoints.due(self.done)
-                if due or stopped or checkpoints.late():
+                over = self.done == self.stages.span.until
+                if due or stopped or over or checkpoints.late():
                     stopped = self._checkpoint(callbacks, now, checkpoints, due, stopped)
-        return not (stopped and (self.done < backend.total or self.owed))
+        self.stopped_by = now.stopped_by if self.done < backend.total else None
+        return self.stopped_by is not None or not (stopped and (self.done < backend.total or self.owed))
 
     def _advance(self, now: Moment, n: int, checkpoints: Checkpoints) -> bool:
         """Make `n` updates; False where they were given up, and training stands where it stood before."""
@@ -248,20 +293,25 @@ class Training:
                 stopped = True
         self.report("checkpointing", now.step)
         now.store.flush()
-        meta = {"purpose": purpose_of(self.config.seed), "owed": self.owed}
+        meta: dict[str, Any] = {"purpose": purpose_of(self.config.seed), "owed": self.owed}
+        if self.config.stages:
+            meta["stage"] = self.stages.number
         for callback in callbacks:
             meta |= callback.kept()
         checkpoints.keep(self.done, self.backend.placement.trim(self.state), meta, policy=due or stopped)
         self.backend.saved()
         return stopped
 
-    def finish(self, resumed_from: int, taken: dict[str, Any] | None, limited: bool, lifetime: Lifetime) -> dict[str, Any]:
+    def finish(self, resumed_from: int, taken: dict[str, Any] | None, limited: bool) -> dict[str, Any]:
         """Judge the final policies, and make the record."""
-        config, backend, clock, state = self.config, self.backend, self.clock, self.state
+        config, backend, clock, state = self.config, self.judge, self.clock, self.state
+        if self.stopped_by is not None:
+            self.backend.ended()
         self.report("evaluating", self.step)
         act = clock.time("choosing how to act", lambda: choose(backend, state, config))
         judged = clock.time("evaluating", lambda: judge(backend, state, config.evaluate.episodes, act))
         policy = freeze(self.run, backend, state, act)
+        best = None if self.best is None else judge_best(config, self.run, backend, state, self.best, judged, clock)
         measured = limited and self.counting.trained > 0
         seconds = seconds_for(clock.seconds.get("training", 0.0))
         limit = clock.time("measuring the limit", lambda: backend.limit(self.flops, seconds)) if measured else None
@@ -271,7 +321,9 @@ class Training:
         return training_record(
             config, self.run, backend, state, clock, steps=self.step, resumed_from=resumed_from, judged=judged, limit=limit,
             flops=self.flops, ledgers=self.counting.ledgers, trained_steps=self.counting.trained, faults=self.faults.totals,
-            wall_seconds=lifetime.seconds, curve=str(picture) if picture else None, policy=policy, taken_from=taken,
+            wall_seconds=self.lifetime.seconds, curve=str(picture) if picture else None, policy=policy, taken_from=taken,
+            stopped_by=self.stopped_by, best=best,
+            stages=self.stages.record(self.done) if config.stages else None,
         )  # fmt: skip
 
 
@@ -279,20 +331,22 @@ class Training:
 def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend, State]]:
     """A run's backend and the state it was left in. Closed on leaving.
 
-    Of a folder of policies, what acts alone is as it was; where metrics have been added since, or others play the opponents, what learns
-    and acts, in fresh episodes.
+    Of a folder of policies, and in another environment than the run's own, what acts alone is as it was; where metrics have been added
+    since, others play the opponents, or it is of an earlier stage, what learns and acts, in fresh episodes.
     """
     runtime = runtime_of(config)
     try:
         fresh = runtime.placement.trim(runtime.start())
-        if checkpoint.path.parent.name == "policies":
-            policies = read_policies(checkpoint.path, fresh.train.policy, len(runtime.seeds))
+        acts_alone, elsewhere = checkpoint.path.parent.name in ("policies", "best"), _elsewhere(config, checkpoint)
+        if acts_alone or elsewhere:
+            like, count, groups = fresh.train.policy, len(runtime.seeds), [g.name for g in runtime.algorithm.spec.groups]
+            policies = carry_policies(checkpoint.path, like, count, groups) if elsewhere else read_policies(checkpoint.path, like, count)
             version = checkpoint.step // (config.rollout.envs * config.rollout.length)
             state = replace(fresh, train=fresh.train.acting_by(policies, version))
-        elif _same(config, fresh, stored := read(checkpoint.path)):
+        elif _own(config, checkpoint) and _same(config, fresh, read(checkpoint.path)):
             state, _ = load(checkpoint.path, fresh)
         else:
-            mine = {n.removeprefix("train."): leaf for n, leaf in stored.items() if n.startswith("train.")}
+            mine = {n.removeprefix("train."): leaf for n, leaf in read(checkpoint.path).items() if n.startswith("train.")}
             if (why := mismatch(mine, fresh.train)) is not None:
                 raise UserError(f"checkpoint {checkpoint.path} is of another configuration: {why}; use the run's own config.toml")
             state = replace(fresh, train=rebuild(mine, fresh.train))
@@ -308,12 +362,40 @@ def _same(config: RunConfig, fresh: State, stored: dict[str, Any]) -> bool:
     return not Sides.of(config) or mismatch(stored, fresh) is None
 
 
+def _elsewhere(config: RunConfig, checkpoint: Checkpoint) -> bool:
+    """Whether `config` names another environment than the run was trained in; one that lies in another place is the same."""
+    name = trained_env(RunDirectory(checkpoint.path.parent.parent))
+    return name is not None and not same_name(name, config.env)
+
+
+def _own(config: RunConfig, checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is of the run's own environment, not of an earlier stage's."""
+    last = len(config.stages)
+    return bool(checkpoint.meta.get("stage", last) == last)
+
+
 def evaluate(config: RunConfig, checkpoint: Checkpoint, episodes: int) -> dict[str, Any]:
     """The return fields of a run's policies over fresh episodes, acting as they are deployed, by mode, and sampled."""
-    run = checkpoint.path.parent.parent
     with trained(config, checkpoint) as (runtime, state):
-        judged = judge(runtime, state, episodes, resolve(runtime, state, config, run))
-        bounds = return_bounds(runtime.algorithm.spec, config.guards)
-        return {"run": str(run), "env": config.env, **opponents_record(config), "step": checkpoint.step, "episodes": episodes,
-                "seeds": list(runtime.seeds), **returns_record(judged, runtime.algorithm.spec.agents, bounds),
-                "evaluation_faults": dict(runtime.judged.counts)}  # fmt: skip
+        return judged_record(runtime, state, config, checkpoint, episodes)[0]
+
+
+def judged_record(runtime: Backend, state: State, config: RunConfig, checkpoint: Checkpoint, episodes: int) -> tuple[dict[str, Any], Act]:
+    """`evaluate`, of policies that are loaded already; and how they act as deployed."""
+    run, best = checkpoint.path.parent.parent, checkpoint.path.parent.name == "best"
+    judged = judge(runtime, state, episodes, resolve(runtime, state, config, run, best=best))
+    bounds = return_bounds(runtime.algorithm.spec, config.guards)
+    record = {
+        "run": str(run),
+        "env": config.env,
+        "trained_env": trained_env(RunDirectory(run)),
+        **opponents_record(config),
+        "step": checkpoint.step,
+        "checkpoint": "best" if best else checkpoint.path.name,
+        **({"steps": checkpoint.meta["steps"]} if best else {}),
+        "episodes": episodes,
+        "seeds": list(runtime.seeds),
+        **returns_record(judged, runtime.algorithm.spec.agents, bounds),
+        "evaluation_faults": dict(runtime.judged.counts),
+    }
+    return record, judged.act

@@ -60,6 +60,8 @@ class PureTraining:
             )
         if config.fleet.kind != "none":
             raise UserError(f"make_train: fleet.kind is {config.fleet.kind!r}, and a pure function starts no processes: use train")
+        if config.stages:
+            raise UserError("make_train: stages are of runs, whose host changes from one to the next: use train")
         if config.rollout.shards > 1:
             raise UserError(f"make_train: rollout.shards is {config.rollout.shards}: leave it at 1, and shard the function itself")
         if config.guards.on_bad == "refuse":

@@ -3,7 +3,7 @@
 import json
 import shutil
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -22,9 +22,13 @@ from marlstone.rollout.sides import opponents_record
 from marlstone.rollout.state import State
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import parameters_sha256
+from marlstone.stats.intervals import interval
 from marlstone.training.backend import Backend
 from marlstone.training.clock import Clock
 from marlstone.training.limit import NOT_MEASURED, Limit
+
+if TYPE_CHECKING:
+    from marlstone.training.validation import BestPolicies
 
 
 def name_of(part: Any) -> str:
@@ -38,11 +42,12 @@ def write_spec(run: RunDirectory, backend: Backend) -> None:
         run.write(run.spec.name, json.dumps(spec_to_json(backend.algorithm.spec)) + "\n")
 
 
-def freeze(run: RunDirectory, backend: Backend, state: State, act: Act) -> list[str] | None:
-    """Write every seed's policy as it is deployed to `RUN/policy/seed-K`; their folders. Where NumPy cannot run a user's own part: None,
+def freeze(run: RunDirectory, backend: Backend, state: State, act: Act, name: str = "seed") -> list[str] | None:
+    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`; their folders. Where NumPy cannot run a user's own part: None,
     and a note why."""
     policies, out, network = jax.device_get(backend.placement.trim(state.train.policy)), [], None
-    shutil.rmtree(run.artifacts, ignore_errors=True)  # of an earlier life of this run
+    if name == "seed":  # the first: the others of an earlier life of this run go too
+        shutil.rmtree(run.artifacts, ignore_errors=True)
     for i, seed in enumerate(backend.seeds):
         source = {"run": run.path.name, "seed": seed, "updates": int(np.asarray(state.train.version)[i])}
         try:
@@ -52,8 +57,29 @@ def freeze(run: RunDirectory, backend: Backend, state: State, act: Act) -> list[
         except ValueError as error:
             backend.log.notice(f"no policy artifact: {error}")
             return None
-        out.append(str(frozen.save(run.artifacts / f"seed-{seed}")))
+        out.append(str(frozen.save(run.artifacts / f"{name}-{seed}")))
     return out
+
+
+def best_record(
+    config: RunConfig, backend: Backend, kept: "BestPolicies", judged: Judged, final: Judged, policy: list[str] | None
+) -> dict[str, Any]:
+    """The record's `best`: the steps of each seed's best policy, what it was chosen on, and its return on fresh episodes, the final
+    policies' own: `over_final` is best less final, episode by episode."""
+    returns = returns_record(judged, backend.algorithm.spec.agents, return_bounds(backend.algorithm.spec, config.guards))
+    names = ("acting", "returns", "return_iqm", "return_ci95", "return_worst_seed", "true_metrics")
+    gaps = judged.episodes.ended_only() - final.episodes.ended_only()
+    paired = [row[np.isfinite(row)] for row in gaps]
+    gap, ends = interval(paired) if all(row.size for row in paired) else (None, (None, None))
+    return {
+        "steps": kept.steps.tolist(),
+        "chosen_on": {"episodes": kept.validation.episodes, "returns": [float(x) if np.isfinite(x) else None for x in kept.returns]},
+        **{name: returns[name] for name in names},
+        "over_final": gap,
+        "over_final_ci95": [None if x is None or np.isnan(x) else float(x) for x in ends],
+        "policy": policy,
+        "deployed": "final",
+    }
 
 
 def phases(clock: Clock, steps: int, limit: Limit | None) -> dict[str, float]:
@@ -71,9 +97,11 @@ def training_record(
     config: RunConfig, run: RunDirectory, backend: Backend, state: State, clock: Clock, *, steps: int, resumed_from: int, judged: Judged,
     limit: Limit | None, flops: Flops, ledgers: list[Ledger], trained_steps: int, faults: list[dict[str, int]], wall_seconds: float,
     curve: str | None, policy: list[str] | None, taken_from: dict[str, Any] | None,
+    stopped_by: str | None = None, best: dict[str, Any] | None = None, stages: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The record. `steps`: joint steps per seed in all; `trained_steps`: of all seeds, in this life of the run, by which its speed is
-    measured; `limit`: how fast the machine could be, None where that was not measured; `taken_from`: what another run gave."""
+    measured; `limit`: how fast the machine could be, None where that was not measured; `taken_from`: what another run gave;
+    `stopped_by`: the rule that ended it early; `best`: of policies kept beside the final ones; `stages`: of a curriculum."""
     training, bounds = clock.seconds.get("training", 0.0), return_bounds(backend.algorithm.spec, config.guards)
     speed = trained_steps / max(training, 1e-9) if trained_steps else None
     record = {
@@ -85,6 +113,7 @@ def training_record(
         "learner": name_of(config.learner),
         "steps": steps,
         "steps_asked": config.steps,
+        "stopped_by": stopped_by or "steps",
         "seeds": list(backend.seeds),
         "purpose": purpose_of(config.seed),
         **returns_record(judged, backend.algorithm.spec.agents, bounds),
@@ -102,4 +131,8 @@ def training_record(
         "curve": curve,
         "policy": policy,
     }
+    if config.keep_best:
+        record["best"] = best
+    if stages is not None:
+        record["stages"] = stages
     return record if taken_from is None else record | {"taken_from": taken_from}

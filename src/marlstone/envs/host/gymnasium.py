@@ -132,6 +132,10 @@ class GymnasiumEnv:
             ended, late = False, True
         return self._make_step(seen, info, reward, team, ended, late)
 
+    def render(self) -> Any:
+        """As the environment draws itself."""
+        return self._env.render()
+
     def snapshot(self) -> Any:
         """A deep copy of the environment's state (`snapshots`)."""
         return take_snapshot(self, ("_env", "_players"))

@@ -162,6 +162,10 @@ class PettingZooEnv:
         finished = last and bool(ending) and all(ending.values())
         return self._make_step(seen, infos, reward, discount, 0.0 if finished else 1.0, present, needed, team, first=False, last=last)
 
+    def render(self) -> Any:
+        """As the environment draws itself."""
+        return self._env.render()
+
     def snapshot(self) -> Any:
         """A deep copy of the environment's state (`snapshots`)."""
         return take_snapshot(self, ("_env", "_live", "_gone", "_state"))

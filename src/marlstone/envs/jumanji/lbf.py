@@ -23,6 +23,7 @@ import numpy as np
 from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
+from marlstone.envs.board import Board, color_of
 from marlstone.envs.names import UnknownEnvironment, resolve_options
 from marlstone.envs.team_games import below, others, pick, team_step
 
@@ -150,6 +151,16 @@ class Foraging:
 
         state = LbfState(agent, state.level, state.food, state.food_level, state.eaten | now, state.clock + 1)
         return state, self._make_step(state, reward)
+
+    def render(self, state: LbfState) -> np.ndarray:
+        """The grid, `[h w 3]` uint8, on the host: food green squares, agents discs, each with its level."""
+        board = Board(self.grid, self.grid)
+        for (row, column), level, eaten in zip(np.asarray(state.food), state.food_level, state.eaten, strict=True):
+            if not eaten:
+                board.square(int(row), int(column), (64, 145, 76), str(int(level)))
+        for i, ((row, column), level) in enumerate(zip(np.asarray(state.agent), state.level, strict=True)):
+            board.disc(int(row), int(column), color_of(i), str(int(level)))
+        return board.pixels()
 
     def _blocked(self, state: LbfState, cells: Array) -> Array:
         """`[n m]`: whether agent i may not enter `cells[i, j]`: outside, another agent's, or food's."""

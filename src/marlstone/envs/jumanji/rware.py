@@ -24,6 +24,7 @@ import numpy as np
 from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
+from marlstone.envs.board import Board, color_of
 from marlstone.envs.names import UnknownEnvironment, resolve_options
 from marlstone.envs.team_games import below, distinct, pick, team_step
 
@@ -184,6 +185,24 @@ class Warehouse:
         place = jnp.where(going[:, None], ahead, state.place)
         state = WarehouseState(place, (state.direction + turn) % 4, carrying, shelf, requested, state.clock + 1)
         return state, self._make_step(state, reward, crash)
+
+    def render(self, state: WarehouseState) -> np.ndarray:
+        """The warehouse, `[h w 3]` uint8, on the host: racks light, shelves gray and orange where requested, goals green, robots discs that
+        look where they head, smaller while they carry."""
+        board, cell = Board(*self.size, cell=26), lambda code: divmod(int(code), self.stride)
+        for code in self._shelves:
+            board.square(*cell(code), (238, 236, 230))
+        for code in self._goals:
+            board.square(*cell(code), (120, 190, 130))
+        for code, requested in zip(np.asarray(state.shelf), state.requested, strict=True):
+            if code != LOST:
+                board.square(*cell(code), (224, 130, 50) if requested else (150, 150, 150), inset=0.14)
+        ways = ((-1, 0), (0, 1), (1, 0), (0, -1))
+        for i, (place, direction, carrying) in enumerate(zip(np.asarray(state.place), state.direction, state.carrying, strict=True)):
+            row, column = map(int, place)
+            board.disc(row, column, color_of(i), inset=0.3 if carrying else 0.2)
+            board.heading(row, column, *ways[int(direction)])
+        return board.pixels()
 
     def _ahead(self, state: WarehouseState) -> Array:
         """`[n 2]`: the cell before each robot; its own at a wall."""

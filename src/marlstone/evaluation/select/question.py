@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from marlstone.config import RunConfig
+from marlstone.config import RunConfig, Stop
 from marlstone.config.sources import built, not_toml
 from marlstone.core.errors import UserError, suggest
 from marlstone.core.seeds import REPORTING
@@ -36,11 +36,18 @@ class Candidate:
     tries: tuple[Settings, ...] = ({}, SHORT_SIGHTED)
 
     def config(self, env: str, common: Mapping[str, str], learner: Settings, **fields: Any) -> RunConfig:
-        """The run that trains it: `common` overrides from the command line, by dotted field, and `fields` of the question."""
+        """The run that trains it: `common` overrides from the command line, by dotted field, and `fields` of the question. Raises
+        `UserError` for stages and stopping rules: candidates are compared at equal budgets, and tuned at smaller ones."""
         values = copy.deepcopy(self.settings)
         part = values.get("learner", "policy_gradient")
         values["learner"] = {**({"kind": part} if isinstance(part, str) else part), **learner}
-        return built({**values, "env": env, **fields}, common)
+        config = built({**values, "env": env, **fields}, common)
+        if odd := [name for name, there in (("stages", config.stages), ("stop", config.stop != Stop())) if there]:
+            raise UserError(
+                f"candidate {self.name!r} has {odd[0]}, and candidates are compared at equal budgets in one environment: leave it "
+                "out, train the recommended configuration with it, and compare the two runs"
+            )
+        return config
 
 
 DEFAULTS: tuple[Candidate, ...] = (
