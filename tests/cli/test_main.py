@@ -16,6 +16,7 @@ from marlstone.config.schema import Rollout
 from marlstone.credit import Credit
 from marlstone.encoders import Encoder
 from marlstone.learners import Learner
+from marlstone.runs.sinks import Sink
 
 HELP = """
 import sys
@@ -65,7 +66,7 @@ def test_a_name_is_shown_as_it_reads(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_help_lists_every_kind_of_part() -> None:
     """Help imports no part: its lists are held against the parts here."""
-    contracts = {"architecture": Architecture, "credit": Credit, "learner": Learner, "body": Body, "encoder": Encoder}
+    contracts = {"architecture": Architecture, "credit": Credit, "learner": Learner, "body": Body, "encoder": Encoder, "sink": Sink}
     assert {part: kinds.names(contract).keys() for part, contract in contracts.items()} == {
         k: dict.fromkeys(v).keys() for k, v in KINDS.items()
     }

@@ -15,6 +15,7 @@ KINDS = {
     "learner": ("policy_gradient", "q_learning", "pqn"),
     "body": ("mlp", "gru"),
     "encoder": ("image", "vector"),
+    "sink": ("tensorboard", "wandb", "mlflow", "csv"),
 }  # fmt: skip
 """The kinds of each part, for help, which imports none of them; a test holds them against the parts themselves."""
 PAPERS = {
@@ -45,6 +46,11 @@ class Parser(argparse.ArgumentParser):
         text = "also measure a true metric of your own: file.py:Class or file.py:function (docs: your own parts); may be repeated"
         self.add_argument("--metric", action="append", default=[], metavar="KIND", help=text)
 
+    def add_sinks(self) -> None:
+        """`--sink`, as every command that trains has it."""
+        text = f"also send what is measured to a service: {choices('sink')}, or your own: file.py:Class (docs: sinks); may be repeated"
+        self.add_argument("--sink", action="append", default=[], metavar="KIND", help=text)
+
     def error(self, message: str) -> NoReturn:
         """Raises `UserError` with what `argparse` found wrong, in place of leaving with a usage text."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -64,6 +70,22 @@ class Parser(argparse.ArgumentParser):
 def metrics(kinds: Sequence[str]) -> dict[str, str]:
     """`--metric` as `config.load` takes it."""
     return {"metric": json.dumps(list(kinds))} if kinds else {}
+
+
+def whole(name: str, text: str) -> int:
+    """`--seeds 5` as a number. Raises `UserError`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if number != number or number != int(number):
+        raise UserError(f"--{name} {text}: expected a whole number, such as 5")
+    return int(number)
+
+
+def sinks(kinds: Sequence[str]) -> dict[str, str]:
+    """`--sink` as `config.load` takes it."""
+    return {"sink": json.dumps(list(kinds))} if kinds else {}
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

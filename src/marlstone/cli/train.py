@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, choices, metrics, settings
+from marlstone.cli.arguments import Parser, choices, metrics, settings, sinks
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 
@@ -32,8 +32,9 @@ FIELDS = (
 """Flags that are fields of the configuration, by their names in TOML."""
 FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors", "address": "fleet.address"}
 """Flags that are fields of the fleet."""
-RESUMABLE = ("steps", "checkpoint_every", "checkpoint_minutes", "acting", "env")
-"""What a resumed run may change: how far it goes, how often it is kept, how it is judged, where its environment lies; and its fleet."""
+RESUMABLE = ("steps", "checkpoint_every", "checkpoint_minutes", "acting", "env", "sink")
+"""What a resumed run may change: how far it goes, how often it is kept, how it is judged, where its environment lies, which sinks it has
+beside those it had; and its fleet."""
 
 
 def _parser() -> Parser:
@@ -59,6 +60,7 @@ def _parser() -> Parser:
     add("--actors", metavar="N", help="of a fleet, per seed: fleet.actors")
     add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
     parser.add_metrics()
+    parser.add_sinks()
     parser.add_acting()
     add("--out", metavar="DIR", help="the run's directory, new or empty; default: a new one under runs/")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, such as learner.lr=1e-3; may be repeated")
@@ -80,7 +82,7 @@ def overrides(flags: argparse.Namespace) -> dict[str, str]:
         if "seed" in {**given, **fields}:
             raise UserError("--tuning and --seed are both given; give one (--tuning is --seed 0)")
         given["seed"] = "0"
-    return {**given, **fields, **metrics(flags.metric)}
+    return {**given, **fields, **metrics(flags.metric), **sinks(flags.sink)}
 
 
 def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint, list[str]]":

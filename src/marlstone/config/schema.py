@@ -15,6 +15,7 @@ from marlstone.envs.guards import Guards
 from marlstone.envs.make import is_jax, one_per_process
 from marlstone.envs.own_metrics import TrueMetric
 from marlstone.learners import Learner, PolicyGradient
+from marlstone.runs.sinks.contract import Sink
 
 
 def _at_least(part: str, values: dict[str, int | None], least: int = 1) -> None:
@@ -156,6 +157,7 @@ class RunConfig:
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
       metrics: true metrics of your own, beside those that the environment declares: what the team really wants.
+      sinks: services that are told what the run measures, beside its own store.
       faults: what goes wrong between the environment and its agents, in training and whenever the run is judged; in this order.
       steps: joint environment steps per seed, rounded up to whole updates (`whole_steps`).
       seeds, seed: how many training seeds, from which on; below 1000 they are for tuning, else for reporting.
@@ -174,6 +176,7 @@ class RunConfig:
     fleet: Fleet = field(default_factory=Fleet)
     metrics: tuple[TrueMetric, ...] = ()
     faults: tuple[Fault, ...] = ()
+    sinks: tuple[Sink, ...] = ()
     acting: Acting = field(default_factory=Acting)
     steps: int = 1_000_000
     seeds: int = 5

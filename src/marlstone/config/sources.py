@@ -63,7 +63,7 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
         if isinstance(at, dict) and last in at:
             raise UserError(f"{short} and {SHORTCUTS[short]} are both given; give one")
         _lay(values, SHORTCUTS[short], word)
-    overrides = with_metrics(values, with_acting(values, overrides))
+    overrides = with_listed(values, with_listed(values, with_acting(values, overrides), "metric"), "sink")
     laid = {SHORTCUTS.get(path, path): Word(word) for path, word in overrides.items()}
     for path in sorted(laid, key=lambda p: p.count(".")):  # parts before what is in them
         _lay(values, path, laid[path])
@@ -105,17 +105,22 @@ def with_acting(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping
     return {**{f"acting.{k}": str(v) for k, v in fields(overrides["acting"]).items()}, **rest}
 
 
-def with_metrics(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping[str, str]:
-    """`metric`, a JSON list of `file.py:Name` from the command line, beside the table's own `metrics`; one that is there stays as it is."""
-    if "metric" not in overrides:
+def with_listed(values: dict[str, Any], overrides: Mapping[str, str], one: str) -> Mapping[str, str]:
+    """`metric` or `sink`, a JSON list of kinds from the command line, beside the table's own `metrics` or `sinks`; one that is there stays
+    as it is."""
+    if one not in overrides:
         return overrides
-    there = values.setdefault("metrics", [])
+    there = values.setdefault(f"{one}s", [])
     if not isinstance(there, list):
-        raise wrong("metrics", there, "a list of tables: [[metrics]]")
-    same = lambda kind: (Path(kind.rpartition(":")[0]).expanduser().resolve(), kind.rpartition(":")[2])
+        raise wrong(f"{one}s", there, f"a list of tables: [[{one}s]]")
+
+    def same(kind: str) -> tuple[str, str]:
+        file, _, name = kind.rpartition(":")
+        return str(Path(file).expanduser().resolve()) if file else "", name
+
     known = [same(str(m.get("kind", "") if isinstance(m, dict) else m)) for m in there]
-    there += [kind for kind in json.loads(overrides["metric"]) if same(kind) not in known]
-    return {k: v for k, v in overrides.items() if k != "metric"}
+    there += [kind for kind in json.loads(overrides[one]) if same(kind) not in known]
+    return {k: v for k, v in overrides.items() if k != one}
 
 
 def _split(name: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from marlstone.runs.leaves import mismatch, rebuild
 from marlstone.runs.lifetime import Lifetime
 from marlstone.runs.policies import read_policies
 from marlstone.runs.progress import Phase, Progress
+from marlstone.runs.sinks.contract import Ended, check_all
 from marlstone.runs.store import Store
 from marlstone.training.backend import Backend
 from marlstone.training.callbacks import Callback, Counting, DivergenceCheck, EpisodeLog, FaultWatch, Metrics, Moment, Watching
@@ -40,6 +41,7 @@ from marlstone.training.clock import Clock
 from marlstone.training.fused import Fused
 from marlstone.training.initial import begin_from
 from marlstone.training.record import freeze, name_of, training_record, write_spec
+from marlstone.training.sinks import Sinks
 
 PATIENCE = 5.0  # seconds that an update may still take once an end is asked for
 HOST_CONTACT = 1.5  # seconds of training between contacts with the host
@@ -102,18 +104,24 @@ def train(
         lifetime.keep()
         progress(Progress(phase, min(step, config.steps), config.steps, config.seeds, **more))
 
+    check_all(config.sinks)
     report("starting", 0)
-    made = None
+    made, training = None, None
+    ended: Ended = "failed"
     try:
         made = clock.time("starting", lambda: runtime_of(config) if runtime is None else runtime())
         training = Training(config, run, made, clock, report, stop)
         done, taken = training.begin(resume, initial)
-        if not training.go_on(watch):
-            return run.stopped(config.env, config.all_seeds)
-        return training.finish(done, taken, limited, lifetime)
+        if training.go_on(watch):
+            return training.finish(done, taken, limited, lifetime)
+        ended = "stopped"
+        return run.stopped(config.env, config.all_seeds)
     except Abandoned:
+        ended = "stopped"
         return run.stopped(config.env, config.all_seeds)
     finally:
+        if training is not None:
+            training.sinks.closed(ended)
         lifetime.keep(now=True)
         if made is not None:
             made.close()
@@ -133,6 +141,7 @@ class Training:
     done: int = 0
     resumed: Checkpoint | None = None
     owed: bool = False  # whether a checkpoint of the schedule was written before it was examined
+    sinks: Sinks = field(default_factory=Sinks)
     flops: Flops = field(init=False)
     counting: Counting = field(init=False)
     faults: Faults = field(init=False)
@@ -177,12 +186,14 @@ class Training:
         metrics = Metrics()
         callbacks: Sequence[Callback] = (
             self.counting, metrics, DivergenceCheck([{} for _ in backend.seeds]), FaultWatch(self.faults),
-            EpisodeLog.of(config, backend, clock), Watching(clock, watch),
+            EpisodeLog.of(config, backend, clock), Watching(clock, watch), self.sinks,
         )  # fmt: skip
         if self.resumed is not None:  # nothing is left that could refuse: another future begins here
             self.run.rewind(self.resumed.step, recorded(config, self.run.path), files_of(config, self.run.path))
         write_spec(self.run, backend)
         with self.run.store() as store:
+            since = -1 if self.resumed is None else self.step
+            self.sinks.begin(config, self.run, since, lambda text: backend.log.notice(text, "warning"))
             now = Moment(config, backend, store, self.state, self.done)
             stopped = self._examine(callbacks, now) if self.owed else False  # it was stopped before it was examined
             pace = 1
@@ -260,11 +271,12 @@ class Training:
         title = f"{config.env}\n{name_of(config.architecture)}, {name_of(config.credit)}, {name_of(config.learner)}"
         with self.run.store() as store:
             picture = draw(self.run.curve, store.series("return"), title)
-        return training_record(
+        record = training_record(
             config, self.run, backend, state, clock, steps=self.step, resumed_from=resumed_from, judged=judged, limit=limit,
             flops=self.flops, ledgers=self.counting.ledgers, trained_steps=self.counting.trained, faults=self.faults.totals,
             wall_seconds=lifetime.seconds, curve=str(picture) if picture else None, policy=policy, taken_from=taken,
         )  # fmt: skip
+        return record | {"sinks": self.sinks.closed("finished", record)} if config.sinks else record
 
 
 @contextmanager
