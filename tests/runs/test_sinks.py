@@ -14,13 +14,18 @@ import pytest
 
 from marlstone.core.errors import UserError
 from marlstone.runs.directory import RunDirectory
-from marlstone.runs.sinks import About, Csv, Ended, MLflow, Sink, TensorBoard, Wandb
+from marlstone.runs.sinks import About, Csv, Ended, MLflow, Sink, TensorBoard, Wandb, follower
 from marlstone.runs.sinks.follower import Follower, names_of, redacted, title_of
 from marlstone.runs.store import Point
 
 SEEDS = (1000, 1001)
 RECORD = {"return_iqm": 2.5, "return_ci95": [2.0, 3.0], "true_metrics": {"won": 0.5}, "seeds": list(SEEDS), "returns": [2.0, 3.0]}
 Read = dict[tuple[int, str], list[tuple[int, float]]]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "BACKOFF", (0.02, 0.1))
 
 
 def run_in(folder: Path) -> RunDirectory:
@@ -40,9 +45,9 @@ def measure(run: RunDirectory, steps: Sequence[int], plus: float = 0.0) -> None:
 
 
 def following(run: RunDirectory, sink: Sink, since: int = -1, said: list[str] | None = None) -> Follower:
-    follower = Follower(sink, names_of([sink])[0], run, about(run, since), (said if said is not None else []).append)
-    follower.start()
-    return follower
+    mine = Follower(sink, names_of([sink])[0], run, about(run, since), (said if said is not None else []).append)
+    mine.start()
+    return mine
 
 
 def until(what: Callable[[], bool]) -> None:
@@ -284,9 +289,9 @@ def test_what_a_sink_refuses_for_a_while_it_gets_later(tmp_path: Path) -> None:
     run, said = run_in(tmp_path), list[str]()
     measure(run, (10, 20, 30))
     sink = Trying([2], [], opened=([],))
-    follower = following(run, sink, said=said)
+    mine = following(run, sink, said=said)
     until(lambda: bool(sink.got))
-    assert ended(follower) == {"name": "trying", "written": 12, "dropped": 0, "reason": ""}
+    assert ended(mine) == {"name": "trying", "written": 12, "dropped": 0, "reason": ""}
     assert [(p.step, p.seed, p.name) for p in sink.got] == [
         (s, k, n) for s in (10, 20, 30) for k in SEEDS for n in ("loss/policy", "return")
     ]
@@ -313,12 +318,12 @@ def test_a_slow_sink_is_given_up_at_its_deadline(tmp_path: Path) -> None:
 def test_the_newest_step_waits_until_it_is_whole(tmp_path: Path) -> None:
     run, sink = run_in(tmp_path), Trying([0], [])
     measure(run, (10, 20))
-    follower = following(run, sink)
-    until(lambda: follower.cursor == 10)
+    mine = following(run, sink)
+    until(lambda: mine.cursor == 10)
     with run.store() as store:
         store.add(20, SEEDS[0], {"check": 1.0})
     assert {p.step for p in sink.got} == {10}
-    assert ended(follower)["written"] == 9
+    assert ended(mine)["written"] == 9
     assert [p.step for p in sink.got] == [10] * 4 + [20] * 5
 
 
@@ -377,7 +382,7 @@ def test_names_tell_sinks_and_runs_apart(tmp_path: Path) -> None:
     trial.mkdir(parents=True)
     assert title_of(trial) == "ctde-team"
     (tmp_path / "sel" / "question.json").write_text("{}")
-    assert title_of(trial) == "sel/trials/ctde-team"
+    assert title_of(trial) == "sel/trials/ctde-team" and title_of(tmp_path / "sel" / "best") == "sel/best"
 
 
 def test_no_thread_is_left_behind(tmp_path: Path) -> None:

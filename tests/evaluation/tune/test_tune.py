@@ -80,6 +80,19 @@ def test_values_lie_in_their_ranges_and_fill_them() -> None:
     assert len({shown(x) for x in before}) == 4
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"fleet.kind": "local"}, "leave it out"),
+        ({"evaluate.every": "64", "evaluate.suites": '["edge-cases"]'}, "makes no checks"),
+        ({"seeds": "3"}, "for the question to say"),
+    ],
+)
+def test_what_a_sweep_would_not_do_is_refused(more: dict[str, str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        question(None, {**SMALL, **more}, SPACE)
+
+
 # ---- halving
 def test_rungs_share_the_budget() -> None:
     q = asked(trials=9, eta=3)

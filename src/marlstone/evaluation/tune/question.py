@@ -119,7 +119,12 @@ def question(
     values.pop("out", None)
     whole = {**reporting, **mine, **asked, "space": {**_nested(mine.get("space", {})), **space}}
     found = Question(values, dict(overrides), **whole)
-    check_all(found.config({}, 0, 1).sinks)
+    config = found.config({}, 0, 1)
+    if config.fleet.kind != "none":
+        raise UserError(f"fleet.kind is {config.fleet.kind!r}, but each trial of a sweep trains without a fleet: leave it out")
+    if config.evaluate.every is not None:
+        raise UserError(f"evaluate.every is {config.evaluate.every}, but a sweep makes no checks: leave it out, and check the best run")
+    check_all(config.sinks)
     _ = found.options
     return found
 
