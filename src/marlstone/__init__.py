@@ -12,8 +12,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 _PUBLIC = {
-    "api.questions": ("audit_credit", "compare", "evaluate", "make_env", "payoff", "select"),
-    "api.results": ("Comparison", "CreditAudit", "Payoff", "Returns", "Selection", "Training"),
+    "api.questions": ("audit_credit", "compare", "evaluate", "make_env", "payoff", "select", "tune"),
+    "api.results": ("Comparison", "CreditAudit", "Payoff", "Returns", "Selection", "Training", "Tuning"),
     "api.runs": ("Run", "load", "make_train", "train"),
     "architectures": ("Ctde", "Decentralized", "Gru", "Hierarchical", "Mlp"),
     "core.errors": ("UserError",),

@@ -5,11 +5,13 @@ from marlstone.api.questions import compare as compare
 from marlstone.api.questions import evaluate as evaluate
 from marlstone.api.questions import make_env as make_env
 from marlstone.api.questions import select as select
+from marlstone.api.questions import tune as tune
 from marlstone.api.results import Comparison as Comparison
 from marlstone.api.results import CreditAudit as CreditAudit
 from marlstone.api.results import Returns as Returns
 from marlstone.api.results import Selection as Selection
 from marlstone.api.results import Training as Training
+from marlstone.api.results import Tuning as Tuning
 from marlstone.api.runs import Run as Run
 from marlstone.api.runs import load as load
 from marlstone.api.runs import make_train as make_train

@@ -17,6 +17,7 @@ from marlstone.credit import Credit
 from marlstone.encoders import Encoder
 from marlstone.envs.make import parse
 from marlstone.learners import Learner
+from marlstone.runs.sinks import Sink
 
 HELP = """
 import sys
@@ -69,7 +70,7 @@ def test_a_name_is_shown_as_it_reads(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_help_lists_every_kind_of_part() -> None:
     """Help imports no part: its lists are held against the parts here."""
-    contracts = {"architecture": Architecture, "credit": Credit, "learner": Learner, "body": Body, "encoder": Encoder}
+    contracts = {"architecture": Architecture, "credit": Credit, "learner": Learner, "body": Body, "encoder": Encoder, "sink": Sink}
     assert {part: kinds.names(contract).keys() for part, contract in contracts.items()} == {
         k: dict.fromkeys(v).keys() for k, v in KINDS.items()
     }

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marlstone.cli import audit_credit, check_hacking, compare, evaluate, main, select, train
+from marlstone.cli import audit_credit, check_hacking, compare, evaluate, main, select, train, tune
 from marlstone.core.episodes import WholeEpisodes
 from marlstone.evaluation import encoder_laws
 from marlstone.evaluation.credit import laws as credit_laws
 from marlstone.evaluation.learner import laws as learner_laws
+from marlstone.evaluation.tune.question import question
 from marlstone.runs.store import Store
 from tests.cli.conftest import pretend
 
@@ -104,6 +105,20 @@ def fitting_selection(question: Any, folder: Path, do: Any) -> dict[str, Any]:
     return {"env": question.env, "budget": question.budget.words, "seeds": question.seeds, "candidates": [], **words}
 
 
+def fitting_sweep(question: Any, folder: Path, do: Any) -> dict[str, Any]:
+    """No trial is trained, but the space is read, and the configuration as it is wins."""
+    from marlstone.config import dump
+    from marlstone.evaluation.select.study import remembered
+
+    remembered(folder, question, "sweep")
+    (folder / "best.toml").write_text(dump(question.config({}, 1000, 2)))
+    rung = {"steps": 64, "return_iqm": 0.0, "returns": [0.0]}
+    trial = {"name": "trial-0", "settings": {}, "rungs": [rung], "rank": 1, "stopped_at": None}
+    figures = dict.fromkeys(("tuning_return_iqm", "return_iqm", "return_ci95", "return_worst_seed", "selection_bias", "baseline"))
+    asked = {"env": "-", "configurations": 9, "tuning_seeds": 2, "seeds": [1000], "trials": [trial], "best": "trial-0", "settings": {}}
+    return {**asked, **figures, "evidence": "-", "config": "-", "report": "-"}
+
+
 def fitting_comparison(first: Any, second: Any, *_: Any) -> dict[str, Any]:
     """No comparison, but whether the runs are of one environment."""
     from marlstone.evaluation.paired.players import together
@@ -145,6 +160,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     elif page.name not in REALLY:
         monkeypatch.setattr(train, "runtime", lambda config: fitting)
         monkeypatch.setattr(select, "studied", fitting_selection)
+        monkeypatch.setattr(tune, "swept", fitting_sweep)
         monkeypatch.setattr(credit_laws, "LAWS", credit_laws.LAWS[:1])
         monkeypatch.setattr(encoder_laws, "LAWS", encoder_laws.LAWS[:1])
         monkeypatch.setattr(learner_laws, "LAWS", learner_laws.LAWS[:1])
@@ -194,8 +210,12 @@ def test_shown_files_are_read(tmp_path: Path) -> None:
     examples = [load(file) for file in (ROOT / "examples").glob("*.toml")]
     assert len(examples) >= 2 and all(config.steps > 0 for config in examples)
     shown = [body for p in PAGES for kind, title, body in FENCE.findall(p.read_text()) if kind == "toml" and title]
-    whole = [body for body in shown if not body.startswith("[evaluate]")]
+    sweeps = [body for body in shown if "[tune" in body]
+    whole = [body for body in shown if not body.startswith("[evaluate]") and body not in sweeps]
     assert whole and all(parse(body) for body in whole)
-    for body in set(shown) - set(whole):
+    for body in sweeps:
+        (tmp_path / "tune.toml").write_text(body)
+        assert question(tmp_path / "tune.toml", {}, {}).options
+    for body in set(shown) - set(whole) - set(sweeps):
         (tmp_path / "cases.toml").write_text(body)
         assert with_cases(parse('env = "proving:additive"'), tmp_path / "cases.toml").evaluate.cases

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from marlstone.api.finding import find, find_policies, find_sides, new_path, reopened
-from marlstone.api.results import Comparison, CreditAudit, Payoff, Returns, Selection
+from marlstone.api.results import Comparison, CreditAudit, Payoff, Returns, Selection, Tuning
 from marlstone.api.runs import Run
 from marlstone.core.errors import UserError
 
@@ -100,9 +100,7 @@ def select(
     on stderr. Raises `UserError`.
     """
     _prepare()
-    from marlstone.api.display import Display
     from marlstone.evaluation.select.asking import lanes, question, studied, timed
-    from marlstone.evaluation.select.executors import Beside, Here
 
     numbers = {k: v for k, v in {"seeds": seeds, "seed": seed, "episodes": episodes}.items() if v is not None}
     asked = question(
@@ -110,11 +108,50 @@ def select(
         settings={k: str(v) for k, v in (settings or {}).items()}, acting=acting, **numbers,
     )  # fmt: skip
     folder = Path(out or new_path("selections", env)).expanduser().absolute()
+    say, do = _executor(lanes(asked), progress)
+    return Selection.of(timed(folder, lambda: studied(asked, folder, do, say)))
+
+
+def tune(
+    env: str | None = None, *, space: Mapping[str, Any] | None = None, config: str | Path | None = None, steps: int | None = None,
+    trials: int | None = None, eta: int | None = None, tuning_seeds: int | None = None, seeds: int | None = None,
+    seed: int | None = None, sampler: str | None = None, baseline: bool | None = None, acting: str | None = None,
+    out: str | Path | None = None, progress: bool = True, **settings: Any,
+) -> Tuning:  # fmt: skip
+    """Which settings of one configuration return most: successive halving on tuning seeds, then the best anew on reporting seeds.
+
+    Args: `space`: `{"learner.lr": {"low": 1e-4, "high": 1e-2, "scale": "log"}, "learner.epochs": {"choices": [1, 4]}}`, beside that of
+    `config`, a run's TOML; `steps` per seed of a trial that is not dropped; `trials`, of which one in `eta` goes on, on `tuning_seeds`
+    seeds; `seeds` from `seed` on: of the report; `sampler`: `"random"` or `"optuna"`; `baseline`: whether the configuration as it was is
+    reported too (None: yes); `out`: a folder, where a sweep that was broken off goes on; `settings`: other fields, as `train` takes them.
+    Raises `UserError`.
+    """
+    _prepare()
+    from marlstone.evaluation.select.asking import timed
+    from marlstone.evaluation.tune.asking import lanes, tuned
+    from marlstone.evaluation.tune.question import question
+
+    asked = {"trials": trials, "eta": eta, "tuning_seeds": tuning_seeds, "seeds": seeds, "seed": seed, "sampler": sampler,
+             "baseline": baseline}  # fmt: skip
+    fields = {"env": env, "steps": steps, "acting": acting}
+    wanted = question(
+        config, {k: str(v) for k, v in fields.items() if v is not None}, space or {}, settings,
+        **{k: v for k, v in asked.items() if v is not None},
+    )  # fmt: skip
+    folder = Path(out or new_path("sweeps", wanted.config({}, 0, 1).env)).expanduser().absolute()
+    say, do = _executor(lanes(wanted), progress)
+    return Tuning.of(timed(folder, lambda: tuned(wanted, folder, do, say)))
+
+
+def _executor(lanes: int, progress: bool) -> tuple[Callable[[str], None], Any]:
+    """Who is told how far it is, and where jobs are done, so many at once."""
+    from marlstone.api.display import Display
+    from marlstone.evaluation.select.executors import Beside, Here
+
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if progress else (lambda text: None)
     show = Display if progress else _silent
     never = lambda: False
-    do: Any = Beside(say, show, never, count) if (count := lanes(asked)) > 1 else Here(say, show, never)
-    return Selection.of(timed(folder, lambda: studied(asked, folder, do, say)))
+    return say, Beside(say, show, never, lanes) if lanes > 1 else Here(say, show, never)
 
 
 @contextmanager

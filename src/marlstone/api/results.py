@@ -107,6 +107,26 @@ class Selection(Result):
 
 
 @dataclass(frozen=True)
+class Tuning(Result):
+    """The best `settings` of a sweep over `configurations` of them: `tuning_return_iqm` on the seeds they were chosen by, `return_iqm` on
+    others, which is what to expect; `difference` from the configuration as it was. `config`: the best one, to train it by."""
+
+    settings: Mapping[str, Any]
+    configurations: int
+    tuning_return_iqm: float
+    return_iqm: float
+    return_ci95: Interval
+    return_worst_seed: float
+    selection_bias: float
+    difference: float | None
+    difference_ci95: Interval
+    trials: tuple[Mapping[str, Any], ...]
+    evidence: str
+    report: str
+    config: str
+
+
+@dataclass(frozen=True)
 class CreditAudit(Result):
     """What a credit method says each agent was worth (`contributions`), beside what each was worth (`truth`), by agent."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from marlstone.runs.directory import RunDirectory
     from marlstone.training.pure import PureTraining
 
-RUNS = ("seed", "seeds", "acting", "out", "evaluate", "checkpoint_every", "fleet", "progress", "stop", "keep_best")
+RUNS = ("seed", "seeds", "acting", "out", "evaluate", "checkpoint_every", "fleet", "progress", "stop", "keep_best", "sinks")
 """Settings of runs that a pure training has no use for."""
 Shown = bool | Callable[[Progress], None]
 """Whether progress is shown on stderr, or who is told of it."""

@@ -61,9 +61,11 @@ def trained(
     user's files that differ since; `stop`: asked all the while; `say`: told notes, warnings and alerts; `train`: what trains (None:
     `backend(config)`). Where suites run while it trains (`evaluate.every`), the record has their `alerts`.
     """
+    from marlstone.runs.sinks.contract import check_all
     from marlstone.training.session import concluded, never_ended, notes
 
     def begin() -> dict[str, Any]:
+        check_all(config.sinks)
         checks = None if config.evaluate.every is None else _checks(config, run, 0 if resume is None else resume.step, say)
         waiting = notes(config)
 

@@ -11,6 +11,7 @@ from marlstone.core.errors import UserError, suggest
 
 COMMANDS = {
     "select": "find which architecture is robust in an environment, by measuring",
+    "tune": "find which settings of one configuration return most, by successive halving",
     "train": "train agents in an environment, or continue a run",
     "evaluate": "play a run's final policy and report its return",
     "runs": "find runs, look at them side by side, put them away",
@@ -26,7 +27,7 @@ COMMANDS = {
     "envs": "list the environments, and what each needs installed",
 }
 
-ORDERLY = ("train", "select")
+ORDERLY = ("train", "select", "tune")
 """Those that keep what was done when Ctrl-C or SIGTERM ends them; see to it themselves."""
 
 USAGE = """usage: marlstone COMMAND [options]

@@ -15,6 +15,7 @@ KINDS = {
     "learner": ("policy_gradient", "q_learning", "pqn"),
     "body": ("mlp", "gru"),
     "encoder": ("image", "vector"),
+    "sink": ("tensorboard", "wandb", "mlflow", "csv"),
 }  # fmt: skip
 """The kinds of each part, for help, which imports none of them; a test holds them against the parts themselves."""
 PAPERS = {
@@ -54,6 +55,11 @@ class Parser(argparse.ArgumentParser):
         text = "agents that do not learn, and who plays them: 'sheep*=RUN' (or a policy's folder, random, default); may be repeated"
         self.add_argument("--opponent", action="append", default=[], metavar="AGENTS=WHO", help=text)
 
+    def add_sinks(self) -> None:
+        """`--sink`, as every command that trains has it."""
+        text = f"also send what is measured to a service: {choices('sink')}, or your own: file.py:Class (docs: sinks); may be repeated"
+        self.add_argument("--sink", action="append", default=[], metavar="KIND", help=text)
+
     def error(self, message: str) -> NoReturn:
         """Raises `UserError` with what `argparse` found wrong, in place of leaving with a usage text."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -87,6 +93,22 @@ def sides(flags: argparse.Namespace) -> dict[str, str]:
         found[pattern] = who
     team = {} if flags.team is None else {"team": flags.team}
     return team | ({"opponent": json.dumps(found)} if found else {})
+
+
+def whole(name: str, text: str) -> int:
+    """`--seeds 5` as a number. Raises `UserError`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if number != number or number != int(number):
+        raise UserError(f"--{name} {text}: expected a whole number, such as 5")
+    return int(number)
+
+
+def sinks(kinds: Sequence[str]) -> dict[str, str]:
+    """`--sink` as `config.load` takes it."""
+    return {"sink": json.dumps(list(kinds))} if kinds else {}
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -99,6 +99,11 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if record.get("wall_seconds") is not None:
         rows.append(("time: all", f"{record['wall_seconds']:.1f} s"))
     rows += faults(record)
+    for sink in record.get("sinks") or []:
+        lost = f", {sink['dropped']:,} dropped" if sink["dropped"] else ""
+        rows.append(
+            (f"sink: {sink['name']}", f"{sink['written']:,} figures sent{lost}" + (f" ({sink['reason']})" if sink["reason"] else ""))
+        )
     if record.get("curve"):
         rows.append(("learning curve", str(record["curve"])))
     if record.get("policy"):
@@ -237,6 +242,27 @@ def selected(record: Mapping[str, Any], wide: bool = False) -> None:
     show_columns(title, heads, [(cells if wide else narrow)(row) for row in rows], bold=bold, lines=True, wide=wide)
     refused = [f"{row['name']} was {row['verdict']}" for row in rows if row["return_iqm"] is None and not wide]
     say(*refused, record["evidence"], record["doubt"], *proved(record))
+    print(f"train it: marlstone train {record['config']}\nreport: {record['report']}")
+
+
+def tuned(record: Mapping[str, Any]) -> None:
+    """A sweep: every trial, the winner's return where it was chosen and elsewhere, and what that is worth."""
+    from marlstone.evaluation.tune.report import HEADS, cells
+
+    rows = cells(record)
+    show_columns(f"{record['env']}: {record['configurations']} trials", HEADS, rows, bold=(0,), right=(0, 1, 3, 4))
+    lines = [
+        (f"return, {record['tuning_seeds']} tuning seeds, best of {record['configurations']}", number(record["tuning_return_iqm"])),
+        (f"return, {len(record['seeds'])} reporting seeds", f"{number(record['return_iqm'])} [{between(record['return_ci95'])}]"),
+        ("worst seed", number(record["return_worst_seed"])),
+        ("lost when seeds changed", number(record["selection_bias"])),
+    ]
+    if record["baseline"] is not None:
+        old = record["baseline"]
+        lines.append(("as it was configured", f"{number(old['return_iqm'])} [{between(old['return_ci95'])}]"))
+        lines.append(("difference", f"{number(record['difference'])} [{between(record['difference_ci95'])}]"))
+    show("best", [("settings", ", ".join(f"{k} = {v}" for k, v in record["settings"].items()) or "as configured"), *lines])
+    say(record["evidence"])
     print(f"train it: marlstone train {record['config']}\nreport: {record['report']}")
 
 

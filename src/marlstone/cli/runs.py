@@ -1,11 +1,11 @@
-"""`marlstone runs list|show|compare|archive|delete`: find runs, look at them side by side, put them away."""
+"""`marlstone runs list|show|compare|export|archive|delete`: find runs, look at them side by side, send and put them away."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser
+from marlstone.cli.arguments import KINDS, Parser, choices, settings
 from marlstone.cli.group import dispatched
 from marlstone.core.errors import UserError, suggest
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "list": "the runs in a folder, filtered and sorted",
     "show": "one run: what was asked, and what came of it",
     "compare": "learning curves of several runs in one picture, with intervals",
+    "export": "send what a run measured to TensorBoard, W&B, MLflow, a CSV file or a sink of yours",
     "archive": "a run as one .tar.gz file",
     "delete": "remove runs",
 }
@@ -25,7 +26,7 @@ COMMANDS = {
 
 def main(words: list[str]) -> int:
     """Run one of them; returns its exit code."""
-    steps = {"list": _list, "show": _show, "compare": _compare, "archive": _archive, "delete": _delete}
+    steps = {"list": _list, "show": _show, "compare": _compare, "export": _export, "archive": _archive, "delete": _delete}
     return dispatched("runs", COMMANDS, lambda command, rest: steps[command](rest), words)
 
 
@@ -146,6 +147,35 @@ def _compare(words: list[str]) -> int:
     _table("compared, best first", [x.run.path.name for x in found], found)
     print(f"picture: {path}")
     return 0
+
+
+def _export(words: list[str]) -> int:
+    parser = Parser("runs export", "Send what a run measured, all of it, and its record to a service, as --sink does while it trains.")
+    parser.add_argument("run", metavar="RUN", help="the run's directory; it must not be training")
+    parser.add_argument("--to", metavar="KIND", help=f"{choices('sink')}, or your own: file.py:Class")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the sink, such as mode=offline")
+    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    flags = parser.read(words)
+    if flags.to is None:
+        raise UserError(f"runs export needs to know where to: --to {', '.join(KINDS['sink'])}, or file.py:Class")
+    from marlstone.config import load
+    from marlstone.config.structure import Word, part
+    from marlstone.runs.directory import RunDirectory, one_line
+    from marlstone.runs.sinks import Sink
+    from marlstone.training.sinks import exported
+
+    run = RunDirectory.open(flags.run)
+    sink = part(Sink, {"kind": flags.to, **{k: Word(v) for k, v in settings(flags.set).items()}}, "--to")
+    sink.check()
+    with run.claimed():
+        line = exported(load(run.config, {}), run, sink)
+    if flags.json:
+        print(one_line({"run": str(run.path), **line}))
+    else:
+        print(f"{line['name']}: {line['written']:,} figures sent" + (f", {line['dropped']:,} dropped" if line["dropped"] else ""))
+    if line["dropped"]:
+        print(f"marlstone: {line['name']} did not take all of it: {line['reason']}", file=sys.stderr)
+    return 1 if line["dropped"] else 0
 
 
 def _archive(words: list[str]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, metrics, settings
+from marlstone.cli.arguments import Parser, metrics, settings, sinks, whole
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.seeds import REPORTING
 from marlstone.evaluation.select import BUDGET, QUICK_BUDGET, SEEDS
@@ -41,6 +41,7 @@ def parser() -> Parser:
         help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/",
     )
     flags.add_metrics()
+    flags.add_sinks()
     flags.add_acting()
     add("--wide", action="store_true", help="every column of the table, as wide as it takes; the report has them too")
     add("--json", action="store_true", help="one line of JSON on stdout")
@@ -60,11 +61,11 @@ def main(words: list[str]) -> int:
     from marlstone.rollout.placement import prepare
 
     prepare()  # before anything asks JAX for its devices
-    from marlstone.evaluation.select.asking import timed
+    from marlstone.evaluation.select.asking import lanes, timed
     from marlstone.runs.json_line import one_line
 
     question, folder = asked(flags), _folder(flags)
-    with _executor(flags, question) as do:
+    with executor(flags, lambda: lanes(question)) as do:
         record = timed(folder, lambda: studied(question, folder, do))
     if flags.json:
         print(one_line(record))
@@ -79,21 +80,11 @@ def asked(flags: argparse.Namespace) -> "Question":
     """The question that the flags put. Raises `UserError`."""
     from marlstone.evaluation.select.asking import question
 
-    numbers = {k: _whole(k, v) for k in ("seeds", "seed", "episodes") if (v := getattr(flags, k)) is not None}
+    numbers = {k: whole(k, v) for k in ("seeds", "seed", "episodes") if (v := getattr(flags, k)) is not None}
     return question(
         flags.env, budget=flags.budget, quick=flags.quick, candidates=flags.candidates,
-        settings=settings(flags.set) | metrics(flags.metric), acting=flags.acting, **numbers,
+        settings=settings(flags.set) | metrics(flags.metric) | sinks(flags.sink), acting=flags.acting, **numbers,
     )  # fmt: skip
-
-
-def _whole(name: str, text: str) -> int:
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if number != number or number != int(number):
-        raise UserError(f"--{name} {text}: expected a whole number, such as 5")
-    return int(number)
 
 
 def _folder(flags: argparse.Namespace) -> Path:
@@ -103,27 +94,28 @@ def _folder(flags: argparse.Namespace) -> Path:
 
 
 @contextlib.contextmanager
-def _executor(flags: argparse.Namespace, question: "Question") -> Iterator[Callable[..., None]]:
+def executor(flags: argparse.Namespace, lanes: Callable[[], int]) -> Iterator[Callable[..., None]]:
+    """Where jobs are done, as `--fleet` says, else on this machine, `lanes()` at once; stopped in order by Ctrl-C and SIGTERM."""
     from marlstone.api.display import Display
     from marlstone.cli.interrupt import Interrupted, orderly
-    from marlstone.evaluation.select.asking import lanes
     from marlstone.evaluation.select.executors import Beside, Here, OnRay
 
     with orderly() as stop:
         try:
             if flags.fleet == "ray":
-                yield OnRay(_say, flags.address, stop)
-            elif (count := lanes(question)) > 1:
-                yield Beside(_say, Display, stop, count)
+                yield OnRay(say, flags.address, stop)
+            elif (count := lanes()) > 1:
+                yield Beside(say, Display, stop, count)
             else:
-                yield Here(_say, Display, stop)
+                yield Here(say, Display, stop)
         except Failure as error:
             if stop():
                 raise Interrupted(stop.code, str(error)) from error
             raise
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell whoever watches, on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -131,4 +123,4 @@ def studied(question: "Question", folder: Path, do: Callable[..., None]) -> dict
     """The study and its page, imported late: they bring JAX."""
     from marlstone.evaluation.select.asking import studied
 
-    return studied(question, folder, do, _say)
+    return studied(question, folder, do, say)

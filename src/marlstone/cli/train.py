@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, choices, metrics, settings, sides
+from marlstone.cli.arguments import Parser, choices, metrics, settings, sides, sinks
 from marlstone.core.errors import UserError
 from marlstone.core.seeds import REPORTING
 
@@ -32,9 +32,9 @@ FIELDS = (
 """Flags that are fields of the configuration, by their names in TOML."""
 FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors", "address": "fleet.address", "self_play": "self_play.opponents"}
 """Flags that are fields of a table."""
-RESUMABLE = ("steps", "checkpoint_every", "checkpoint_minutes", "acting", "env")
-"""What a resumed run may change: how far it goes, how often it is kept, how it is judged, where its environment lies; its fleet, and the
-rules that end it early."""
+RESUMABLE = ("steps", "checkpoint_every", "checkpoint_minutes", "acting", "env", "sink")
+"""What a resumed run may change: how far it goes, how often it is kept, how it is judged, where its environment lies, which sinks it has
+beside those it had; its fleet, and the rules that end it early."""
 
 RULES = {"return": "at_return"}
 """Rules that end a run whose fields have other names."""
@@ -65,6 +65,7 @@ def _parser() -> Parser:
     parser.add_sides()
     add("--self-play", metavar="AGENTS", help="agents that are played by past policies of this very run: self_play.opponents")
     parser.add_metrics()
+    parser.add_sinks()
     parser.add_acting()
     add("--out", metavar="DIR", help="the run's directory, new or empty; default: a new one under runs/")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, such as learner.lr=1e-3; may be repeated")
@@ -86,7 +87,7 @@ def overrides(flags: argparse.Namespace) -> dict[str, str]:
         if "seed" in {**given, **fields}:
             raise UserError("--tuning and --seed are both given; give one (--tuning is --seed 0)")
         given["seed"] = "0"
-    return {**given, **fields, **metrics(flags.metric), **sides(flags)}
+    return {**given, **fields, **metrics(flags.metric), **sides(flags), **sinks(flags.sink)}
 
 
 def _resumed(flags: argparse.Namespace, changes: dict[str, str]) -> "tuple[RunConfig, RunDirectory, Checkpoint, list[str]]":

@@ -14,6 +14,7 @@ from marlstone.encoders import Encoder, Image, Vector
 from marlstone.envs.faults import FAULTS, Fault
 from marlstone.envs.own_metrics import Info, TrueMetric, is_metric, of_function
 from marlstone.learners import Adam, Learner, Optimizer, PolicyGradient, Pqn, QLearning, RAdam, RmsProp, Sgd
+from marlstone.runs.sinks import Csv, MLflow, Sink, TensorBoard, Wandb
 
 PARTS: dict[Any, tuple[type, ...]] = {
     Architecture: (Decentralized, Ctde, Hierarchical),
@@ -24,6 +25,7 @@ PARTS: dict[Any, tuple[type, ...]] = {
     Optimizer: (Adam, RmsProp, RAdam, Sgd),
     Fault: FAULTS,
     TrueMetric: (Info,),
+    Sink: (TensorBoard, Wandb, MLflow, Csv),
 }
 """Contracts, and the parts of this package that keep them. A new part is named here and nowhere else."""
 

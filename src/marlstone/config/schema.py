@@ -17,6 +17,7 @@ from marlstone.envs.guards import Guards
 from marlstone.envs.make import is_jax, one_per_process
 from marlstone.envs.own_metrics import TrueMetric
 from marlstone.learners import Learner, PolicyGradient
+from marlstone.runs.sinks.contract import Sink
 
 
 def _at_least(part: str, values: dict[str, int | None], least: int = 1) -> None:
@@ -187,6 +188,7 @@ class RunConfig:
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
       metrics: true metrics of your own, beside those that the environment declares: what the team really wants.
+      sinks: services that are told what the run measures, beside its own store.
       faults: what goes wrong between the environment and its agents, in training and whenever the run is judged; in this order.
       team: whose rewards are the team's, agents by name, type or group (`envs.teams`); "": as the environment declares.
       opponents: agents, by such a pattern, that do not learn, and who plays them: a run, a policy's folder, `random` or `default`.
@@ -215,6 +217,7 @@ class RunConfig:
     team: str = ""
     opponents: dict[str, str] = field(default_factory=dict)
     self_play: SelfPlay = field(default_factory=SelfPlay)
+    sinks: tuple[Sink, ...] = ()
     acting: Acting = field(default_factory=Acting)
     steps: int = 1_000_000
     seeds: int = 5
@@ -255,7 +258,9 @@ class RunConfig:
             object.__setattr__(self, "rollout", replace(self.rollout, envs=envs))
         if self.self_play.opponents:
             if self.stages:
-                raise ValueError("self_play and stages are both given, but a league does not pass from one stage to the next: leave one out")
+                raise ValueError(
+                    "self_play and stages are both given, but a league does not pass from one stage to the next: leave one out"
+                )
             if self.fleet.kind != "none":
                 raise ValueError(
                     "self_play keeps its league where the policy learns, which a fleet's actors never see: leave the fleet out"

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
@@ -72,7 +72,8 @@ def built(values: dict[str, Any], overrides: Mapping[str, str]) -> RunConfig:
         if "at_return" in stop:
             raise UserError("stop.return and stop.at_return are both given; give one")
         stop["at_return"] = stop.pop("return")
-    overrides = with_opponents(values, with_metrics(values, with_acting(values, overrides)))
+    overrides = with_listed(values, with_metrics(values, with_acting(values, overrides)), "sink")
+    overrides = with_opponents(values, overrides)
     laid = {SHORTCUTS.get(path, path): Word(word) for path, word in overrides.items()}
     for path in sorted(laid, key=lambda p: p.count(".")):  # parts before what is in them
         _lay(values, path, laid[path])
@@ -133,15 +134,23 @@ def with_metrics(values: dict[str, Any], overrides: Mapping[str, str]) -> Mappin
     stays as it is. A table of `metrics` by name (`delivered = "up"`) becomes the list that says the same."""
     if isinstance(values.get("metrics"), dict):
         values["metrics"] = [_from_info(name, how) for name, how in values["metrics"].items()]
-    if "metric" not in overrides:
+    read = lambda kind: _from_info(*kind.split("=", 1)) if "=" in kind and ".py:" not in kind else kind
+    return with_listed(values, overrides, "metric", read)
+
+
+def with_listed(
+    values: dict[str, Any], overrides: Mapping[str, str], one: str, read: Callable[[str], Any] = lambda kind: kind
+) -> Mapping[str, str]:
+    """`metric` or `sink`, a JSON list of kinds from the command line, each as `read` has it, beside the table's own `metrics` or `sinks`;
+    one that is there stays as it is."""
+    if one not in overrides:
         return overrides
-    there = values.setdefault("metrics", [])
+    there = values.setdefault(f"{one}s", [])
     if not isinstance(there, list):
-        raise wrong("metrics", there, "a list of tables, [[metrics]], or a table by name")
-    known = [_metric_key(m) for m in there]
-    asked = [_from_info(*kind.split("=", 1)) if "=" in kind and ".py:" not in kind else kind for kind in json.loads(overrides["metric"])]
-    there += [metric for metric in asked if _metric_key(metric) not in known]
-    return {k: v for k, v in overrides.items() if k != "metric"}
+        raise wrong(f"{one}s", there, f"a list of tables, [[{one}s]]" + (", or a table by name" if one == "metric" else ""))
+    known = [_key(x) for x in there]
+    there += [x for x in map(read, json.loads(overrides[one])) if _key(x) not in known]
+    return {k: v for k, v in overrides.items() if k != one}
 
 
 def _from_info(name: str, how: Any) -> dict[str, Any]:
@@ -154,12 +163,12 @@ def _from_info(name: str, how: Any) -> dict[str, Any]:
     return {"kind": Info.kind, "name": name, **how}
 
 
-def _metric_key(metric: Any) -> Any:
-    """What two entries of `metrics` have in common that are the same metric."""
-    if isinstance(metric, dict) and metric.get("kind") == Info.kind:
-        return metric.get("name")
-    file, _, name = str(metric.get("kind", "") if isinstance(metric, dict) else metric).rpartition(":")
-    return Path(file).expanduser().resolve(), name
+def _key(part: Any) -> Any:
+    """What two entries of `metrics` or `sinks` have in common that are the same one."""
+    if isinstance(part, dict) and part.get("kind") == Info.kind:
+        return part.get("name")
+    file, _, name = str(part.get("kind", "") if isinstance(part, dict) else part).rpartition(":")
+    return str(Path(file).expanduser().resolve()) if file else "", name
 
 
 def with_opponents(values: dict[str, Any], overrides: Mapping[str, str]) -> Mapping[str, str]:

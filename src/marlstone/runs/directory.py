@@ -12,6 +12,7 @@
 - `seconds`: how long all its lives took so far (`runs.lifetime`)
 - `result.json`: the record that `--json` printed
 - `curve.png`: the learning curve
+- `sinks/`: how far each service has been told (`runs.sinks`); what is written locally lies beside it, such as `tensorboard/`
 """
 
 import contextlib
@@ -145,7 +146,8 @@ class RunDirectory:
             ".claim",
         ):
             self.within(name).unlink(missing_ok=True)
-        shutil.rmtree(self.within("fleet"), ignore_errors=True)
+        for name in ("fleet", "sinks", "tensorboard", "csv", "wandb"):
+            shutil.rmtree(self.within(name), ignore_errors=True)
         for folder in (self.checkpoints, self.policies, self.best, self.path):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()

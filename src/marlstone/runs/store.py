@@ -78,6 +78,18 @@ ROWS = (METRICS, EVENTS, EPISODES, EPISODE_METRICS, EPISODE_AGENTS)
 
 
 @dataclass(frozen=True)
+class Point:
+    """One figure of one seed: the metric `name` was `value` (NaN: unknown) after `step` joint env steps, measured at `time`, in seconds
+    since 1970."""
+
+    seed: int
+    step: int
+    name: str
+    value: float
+    time: float
+
+
+@dataclass(frozen=True)
 class Series:
     """One metric of one seed: joint env steps `[k]`, ascending, and values `[k]`."""
 
@@ -269,6 +281,48 @@ class Store:
         with self._engine.connect() as connection:
             query = sa.select(METRICS.c.name).where(METRICS.c.run == self._run).distinct().order_by(METRICS.c.name)
             return tuple(connection.execute(query).scalars())
+
+    def after(self, step: int, each: int, newest: bool = True) -> list[Point]:
+        """Points beyond `step`, in order of step and seed, all of each step; at most `each` of a seed and metric are read, and what that
+        leaves incomplete is left out. `newest`: with the last step there is, to which more may still be added. Reads no older points,
+        however many there are."""
+        self.flush()
+        keys, found = METRICS.c, list[Point]()
+        limit: int | None = None
+        with self._engine.connect() as connection:
+            for seed, name in self._keys(connection):
+                query = (
+                    sa.select(keys.step, keys.value, keys.time)
+                    .where(keys.run == self._run, keys.seed == seed, keys.name == name, keys.step > step)
+                    .order_by(keys.step)
+                    .limit(each)
+                )
+                mine = [Point(seed, s, name, np.nan if v is None else v, t) for s, v, t in connection.execute(query)]
+                if len(mine) == each:
+                    limit = mine[-1].step if limit is None else min(limit, mine[-1].step)
+                found += mine
+        last = max((p.step for p in found), default=step)
+        whole = [p for p in found if (limit is None or p.step <= limit) and (newest or p.step < last)]
+        return sorted(whole, key=lambda p: (p.step, p.seed))
+
+    def count_after(self, step: int) -> int:
+        """How many points lie beyond `step`, those not flushed yet too."""
+        self.flush()
+        with self._engine.connect() as connection:
+            query = sa.select(sa.func.count()).where(METRICS.c.run == self._run, METRICS.c.step > step)
+            return int(connection.execute(query).scalar_one())
+
+    def _keys(self, connection: Any) -> list[tuple[int, str]]:
+        """Every seed and metric there is: one step down the index each, whatever the number of points."""
+        seed, name, mine, out = METRICS.c.seed, METRICS.c.name, METRICS.c.run == self._run, list[tuple[int, str]]()
+        s = connection.execute(sa.select(sa.func.min(seed)).where(mine)).scalar()
+        while s is not None:
+            n = connection.execute(sa.select(sa.func.min(name)).where(mine, seed == s)).scalar()
+            while n is not None:
+                out.append((s, n))
+                n = connection.execute(sa.select(sa.func.min(name)).where(mine, seed == s, name > n)).scalar()
+            s = connection.execute(sa.select(sa.func.min(seed)).where(mine, seed > s)).scalar()
+        return out
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Events counted over all seeds and steps: `(name, detail) -> count`."""

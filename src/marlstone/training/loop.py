@@ -35,6 +35,7 @@ from marlstone.runs.leaves import mismatch, rebuild
 from marlstone.runs.lifetime import Lifetime
 from marlstone.runs.policies import carry_policies, read_policies
 from marlstone.runs.progress import Phase, Progress
+from marlstone.runs.sinks.contract import Ended, check_all
 from marlstone.runs.store import Store
 from marlstone.training.backend import Backend
 from marlstone.training.callbacks import Callback, Counting, DivergenceCheck, EpisodeLog, FaultWatch, Metrics, Moment, Watching
@@ -44,6 +45,7 @@ from marlstone.training.fused import Fused
 from marlstone.training.initial import begin_from
 from marlstone.training.limit import seconds_for
 from marlstone.training.record import freeze, name_of, training_record, write_spec
+from marlstone.training.sinks import Sinks
 from marlstone.training.stages import Stages, judging
 from marlstone.training.validation import BestPolicies, judge_best, validating
 from marlstone.training.zero_sum import refuse_zero_sum
@@ -110,18 +112,24 @@ def train(
         lifetime.keep()
         progress(Progress(phase, min(step, config.steps), config.steps, config.seeds, **more))
 
+    check_all(config.sinks)
     report("starting", 0)
     made, training = None, None
+    ended: Ended = "failed"
     try:
         made = clock.time("starting", lambda: judging(config, runtime_of) if runtime is None else runtime())
         training = Training(config, run, made, clock, report, stop, lifetime)
         done, taken = training.begin(resume, initial)
-        if not training.go_on(watch):
-            return run.stopped(config.env, config.all_seeds)
-        return training.finish(done, taken, limited)
+        if training.go_on(watch):
+            return training.finish(done, taken, limited)
+        ended = "stopped"
+        return run.stopped(config.env, config.all_seeds)
     except Abandoned:
+        ended = "stopped"
         return run.stopped(config.env, config.all_seeds)
     finally:
+        if training is not None:
+            training.sinks.closed(ended)
         lifetime.keep(now=True)
         if training is not None:
             training.stages.close()
@@ -147,6 +155,7 @@ class Training:
     best: BestPolicies | None = None
     resumed: Checkpoint | None = None
     owed: bool = False  # whether a checkpoint of the schedule was written before it was examined
+    sinks: Sinks = field(default_factory=Sinks)
     stages: Stages = field(init=False)
     flops: Flops = field(init=False)
     counting: Counting = field(init=False)
@@ -221,12 +230,14 @@ class Training:
         callbacks: Sequence[Callback] = (
             self.counting, metrics, DivergenceCheck([{} for _ in backend.seeds]), FaultWatch(self.faults),
             EpisodeLog.of(config, judge, clock), *validators,
-            Watching(clock, lambda _, state, store, step: watch(judge, state, store, step)),
+            Watching(clock, lambda _, state, store, step: watch(judge, state, store, step)), self.sinks,
         )  # fmt: skip
         if self.resumed is not None:  # nothing is left that could refuse: another future begins here
             self.run.rewind(self.resumed.step, recorded(config, self.run.path), files_of(config, self.run.path))
         write_spec(self.run, judge)
         with self.run.store() as store:
+            since = -1 if self.resumed is None else self.step
+            self.sinks.begin(config, self.run, since, lambda text: self.judge.log.notice(text, "warning"))
             now = Moment(self.stages.span.config, backend, store, self.state, self.done)
             stopped = self._examine(callbacks, now) if self.owed else False  # it was stopped before it was examined
             pace = 1
@@ -318,13 +329,14 @@ class Training:
         title = f"{config.env}\n{name_of(config.architecture)}, {name_of(config.credit)}, {name_of(config.learner)}"
         with self.run.store() as store:
             picture = draw(self.run.curve, store.series("return"), title)
-        return training_record(
+        record = training_record(
             config, self.run, backend, state, clock, steps=self.step, resumed_from=resumed_from, judged=judged, limit=limit,
             flops=self.flops, ledgers=self.counting.ledgers, trained_steps=self.counting.trained, faults=self.faults.totals,
             wall_seconds=self.lifetime.seconds, curve=str(picture) if picture else None, policy=policy, taken_from=taken,
             stopped_by=self.stopped_by, best=best,
             stages=self.stages.record(self.done) if config.stages else None,
         )  # fmt: skip
+        return record | {"sinks": self.sinks.closed("finished", record)} if config.sinks else record
 
 
 @contextmanager

@@ -14,7 +14,8 @@ COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c
 RATINGS = {"High": "#2e7d32", "Moderate": "#b26a00", "Low": "#b3261e", "unrated": "#666666"}
 
 
-def _drawn(width: float, height: float) -> tuple[Any, Any]:
+def drawn(width: float, height: float) -> tuple[Any, Any]:
+    """A figure of that many inches, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -23,7 +24,8 @@ def _drawn(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
-def _inline(figure: Any) -> str:
+def inline(figure: Any) -> str:
+    """A figure as a `data:` URL."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
@@ -33,7 +35,7 @@ def curves(ran: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[str,
     """Training returns over steps: each candidate's IQM over seeds with its 95% interval, and random play's return."""
     from matplotlib.ticker import EngFormatter
 
-    figure, axes = _drawn(9.5, 5)
+    figure, axes = drawn(9.5, 5)
     for row, color in zip(ran, COLORS * 3, strict=False):
         trial = measured[row["name"]]
         steps, returns = np.array(trial["steps"]), np.array(trial["curve"], float)
@@ -48,7 +50,7 @@ def curves(ran: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[str,
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    return _inline(figure)
+    return inline(figure)
 
 
 def stability(ran: Sequence[Mapping[str, Any]]) -> str:
@@ -57,7 +59,7 @@ def stability(ran: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(a for row in rated for a, x in axes_of(row["stability"]).items() if x["value"] is not None))
     if not names:
         return ""
-    figure, axes = _drawn(9.5, 0.7 + 0.32 * len(names) * max(2, len(rated)) / 2)
+    figure, axes = drawn(9.5, 0.7 + 0.32 * len(names) * max(2, len(rated)) / 2)
     high = 0.8 / len(rated)
     for i, row in enumerate(rated):
         for j, name in enumerate(names):
@@ -73,7 +75,7 @@ def stability(ran: Sequence[Mapping[str, Any]]) -> str:
     axes.set(xlabel="loss, as a share of what the best gained over chance (less is better)", xlim=(0, None))
     axes.legend(*_once(axes), frameon=False)
     axes.grid(axis="x", alpha=0.25)
-    return _inline(figure)
+    return inline(figure)
 
 
 def _once(axes: Any) -> tuple[list[Any], list[str]]:
@@ -83,7 +85,7 @@ def _once(axes: Any) -> tuple[list[Any], list[str]]:
 
 def costs(ran: Sequence[Mapping[str, Any]]) -> str:
     """What training cost against the return it reached, with 95% intervals; a cross for who was stopped early."""
-    figure, axes = _drawn(7.5, 4.5)
+    figure, axes = drawn(7.5, 4.5)
     for row, color in zip(ran, COLORS * 3, strict=False):
         low, high = (row["return_iqm"] if x is None or x != x else x for x in row["return_ci95"])
         x, y = row["cost"]["train"], row["return_iqm"]
@@ -94,7 +96,7 @@ def costs(ran: Sequence[Mapping[str, Any]]) -> str:
     axes.set(xlabel=f"training, all seeds, {ran[0]['cost']['currency']}", ylabel="return, IQM (x: stopped early)")
     axes.margins(x=0.2)
     axes.grid(alpha=0.25)
-    return _inline(figure)
+    return inline(figure)
 
 
 def edge_cases(ran: Sequence[Mapping[str, Any]]) -> str:
@@ -104,7 +106,7 @@ def edge_cases(ran: Sequence[Mapping[str, Any]]) -> str:
         return ""
     names = list(dict.fromkeys(c["name"] for row in rows for c in row["edge_cases"]))
     loss = np.array([[next((c["loss"] for c in row["edge_cases"] if c["name"] == n), np.nan) for n in names] for row in rows], float)
-    figure, axes = _drawn(1.5 + 0.75 * len(names), 1.8 + 0.55 * len(rows))
+    figure, axes = drawn(1.5 + 0.75 * len(names), 1.8 + 0.55 * len(rows))
     image = axes.imshow(np.clip(loss, 0, 1), cmap="YlOrRd", vmin=0, vmax=1, aspect="auto")
     for i, j in np.ndindex(loss.shape):
         if np.isfinite(loss[i, j]):
@@ -112,7 +114,7 @@ def edge_cases(ran: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=9)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the learned gain lost")
-    return _inline(figure)
+    return inline(figure)
 
 
 def contributions(ran: Sequence[Mapping[str, Any]], measured: Mapping[str, Mapping[str, Any]]) -> str:
@@ -122,7 +124,7 @@ def contributions(ran: Sequence[Mapping[str, Any]], measured: Mapping[str, Mappi
     agents = list(dict.fromkeys(a for x in claimed.values() for a in x))[:16]
     if not agents:
         return ""
-    figure, axes = _drawn(9.5, 3.8)
+    figure, axes = drawn(9.5, 3.8)
     wide = 0.8 / len(claimed)
     for i, (name, mine) in enumerate(claimed.items()):
         at = np.arange(len(agents)) + (i - (len(claimed) - 1) / 2) * wide
@@ -132,4 +134,4 @@ def contributions(ran: Sequence[Mapping[str, Any]], measured: Mapping[str, Mappi
     axes.axhline(0, color="0.4", linewidth=0.8)
     axes.set(ylabel="contribution per episode")
     axes.legend(frameon=False, fontsize=9)
-    return _inline(figure)
+    return inline(figure)

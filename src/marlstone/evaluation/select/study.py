@@ -36,6 +36,7 @@ from marlstone.evaluation.select.trial import CHANCE, MEASURED, QUARTER, STRESSE
 from marlstone.rollout.sides import Sides
 from marlstone.runs.files import write_atomic
 from marlstone.runs.json_line import one_line, plain
+from marlstone.runs.sinks.contract import check_all
 from marlstone.stats.families import pairwise
 from marlstone.stats.intervals import Bounds, interval
 
@@ -86,9 +87,9 @@ class Study:
         return replace(config, checkpoint_every=max(1, steps // 4), evaluate=replace(config.evaluate, episodes=self.question.episodes))
 
     def _light(self, c: Candidate, learner: Settings, steps: int) -> RunConfig:
-        """On tuning seeds, with nothing kept on the way."""
+        """On tuning seeds, with nothing kept on the way, and no sink told."""
         config = self._config(c, learner, steps, 0, self.question.tuning_seeds)
-        return replace(config, checkpoint_every=steps, evaluate=replace(config.evaluate, logged=0))
+        return replace(config, checkpoint_every=steps, evaluate=replace(config.evaluate, logged=0), sinks=())
 
     def _refusal(self, c: Candidate) -> str:
         from marlstone.algorithm import Algorithm
@@ -304,6 +305,7 @@ class Study:
 
     def run(self) -> dict[str, Any]:
         """All of it; the record of `marlstone select --json`, without report and times."""
+        check_all(self._config(self.question.candidates[0], {}, 1, REPORTING, 1).sinks)
         remembered(self.folder, self.question)
         self.say(f"{len(self.candidates)} candidates, {self.question.budget.words}, {self.question.seeds} seeds each")
         for name, reason in self.refused.items():
@@ -404,17 +406,18 @@ def with_proof(text: str, proof: dict[str, Any]) -> str:
     return text if not more else f"{text.rstrip('.')}; {'; '.join(more)}."
 
 
-def remembered(folder: Path, question: Question) -> None:
-    """Keep what is asked, so that another question is never answered by this one's runs. Raises `UserError`."""
+def remembered(folder: Path, question: Any, what: str = "selection") -> None:
+    """Keep what is asked (a dataclass), so that another question is never answered by this one's runs. `what`: the word for it in messages.
+    Raises `UserError`."""
     asked = portable(plain(asdict(question)), folder.resolve())
     file = folder / QUESTION
     if file.is_file():
         before = portable(json.loads(file.read_text()), folder.resolve())
         if before != json.loads(one_line(asked)):
             other = next(k for k in asked if before.get(k) != json.loads(one_line({k: asked[k]}))[k])
-            raise UserError(f"out = {str(folder)!r} holds a selection with another {other}: name another directory, or ask the same")
+            raise UserError(f"out = {str(folder)!r} holds a {what} with another {other}: name another directory, or ask the same")
         return
     if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"out = {str(folder)!r} is not empty and holds no selection: name another directory")
+        raise UserError(f"out = {str(folder)!r} is not empty and holds no {what}: name another directory")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(file, (one_line(asked) + "\n").encode())

@@ -48,7 +48,8 @@ class Job:
     trials that run to their ends; one that is hopelessly below the best of them at a quarter of the budget ends there, `judged` being how
     many may end so: their intervals hold together (`stats.families`). `stress`: what edge
     cases and the like cost is wanted too. `light`: nothing but the final return is. `chance`: what random play returns is to be found out
-    too.
+    too. `pause`: joint steps per seed after which, at the next checkpoint of the schedule, it is judged and left, for a later job to go on
+    with (0: it runs to its end); what it returned there lies beside its folder, in `judged_at`.
     """
 
     folder: str
@@ -59,6 +60,13 @@ class Job:
     stress: bool = False
     light: bool = False
     chance: bool = False
+    pause: int = 0
+
+    @property
+    def judged_at(self) -> Path:
+        """The file of what it returned where it pauses: not inside its folder, which is made anew where it is lost before a checkpoint."""
+        where = Path(self.folder)
+        return where.with_name(f"{where.name}-at-{self.pause}.json")
 
     @property
     def name(self) -> str:
@@ -70,6 +78,8 @@ class Job:
     def done(self) -> bool:
         """Whether all files that it is to leave are there."""
         where = Path(self.folder)
+        if self.pause:
+            return self.judged_at.is_file()
         return (where / MEASURED).is_file() and (not self.stress or (where / STRESSED).is_file())
 
     @property
@@ -107,7 +117,7 @@ def _keep(file: Path, content: dict[str, Any]) -> dict[str, Any]:
 def work(job: Job, report: Report = lambda _: None, stop: Callable[[], bool] = lambda: False) -> None:
     """Do what is left of a job. Raises `Stopped` where `stop()` says so."""
     folder, config = Path(job.folder), parse(job.config, job.folder)
-    if kept(folder, MEASURED) is None:
+    if not job.done and kept(folder, MEASURED) is None:
         _train(job, folder, config, report, stop)
     if job.stress and kept(folder, STRESSED) is None:
         from marlstone.evaluation.select.stress import stressed
@@ -163,12 +173,19 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
                 {**at, "returns": returns_of(returned), "record": returned, "act_flops": runtime.algorithm.flops(trajectory).acting},
             )
             return condemned()
-        return False
+        if job.pause and step >= job.pause and not job.done:
+            judged = judge(runtime, state, config.evaluate.episodes, choose(runtime, state, config))
+            bounds = return_bounds(runtime.algorithm.spec, config.guards)
+            returned = returns_record(judged, runtime.algorithm.spec.agents, bounds)
+            _keep(job.judged_at, {"step": step, "returns": returns_of(returned)})
+        return bool(job.pause) and job.done
 
     with run.claimed():
         record: dict[str, Any] = {"stopped": True}
         if resume is None or not condemned():
             record = train(config, run, resume=resume, progress=report, stop=stop, watch=watch, limited=False)
+        if job.pause and job.done:
+            return
         if ended := bool(record.get("stopped")):
             at = kept(folder, QUARTER)
             if at is None or not condemned():
