@@ -4,11 +4,13 @@ all others."""
 from pathlib import Path
 from typing import ClassVar
 
+import gymnasium.spaces as gs
 import numpy as np
 import pytest
 
 from marlstone.core.errors import UserError
 from marlstone.envs.conformance import NonConforming, probe
+from marlstone.envs.host.old_spaces import modern
 from marlstone.envs.host.recognize import KINDS, adapt
 from marlstone.envs.make import make
 from marlstone.envs.names import UnknownEnvironment
@@ -173,6 +175,24 @@ def test_rllibs_own_examples_play() -> None:
         rows, again = rows_of.play(env, 5), rows_of.play(env, 5)
         rows_of.check_rows(env, rows)
         assert env.spec.n == 2 and len(rows) == len(again) and (rows[-1].reward == again[-1].reward).all()
+
+
+def test_spaces_of_gym_are_read_as_gymnasiums() -> None:
+    """As gym declares them: classes of the same names and fields, in a module `gym.spaces` that need not be there."""
+    old = lambda name, **fields: type(name, (), {"__module__": f"gym.spaces.{name.lower()}", **fields})()
+    box = old("Box", low=np.zeros(2, np.float32), high=np.ones(2, np.float32), dtype=np.dtype(np.float32))
+    pair = old("Dict", spaces={"a": box, "b": old("Discrete", n=3)})
+    assert modern(old("Tuple", spaces=[pair])) == gs.Tuple([gs.Dict({"a": gs.Box(0, 1, (2,), np.float32), "b": gs.Discrete(3)})])
+    assert modern(box) == gs.Box(0, 1, (2,), np.float32) and modern(gs.Discrete(2)) == gs.Discrete(2) and modern(None) is None
+
+    class Older(CASES.Particles):
+        def __init__(self) -> None:
+            self.observation_space, self.action_space = (
+                [old("Box", low=np.full(2, -9.0), high=np.full(2, 9.0), dtype=float)] * 2,
+                [old("Discrete", n=2)] * 2,
+            )
+
+    assert len(rows_of.play(adapt(Older(), "here"), 1)) == 4
 
 
 def test_unitys_wrapper_is_refused_with_what_to_write_instead() -> None:

@@ -17,6 +17,7 @@ import gymnasium.spaces as gs
 import numpy as np
 
 from marlstone.envs.conformance import NonConforming, source_location
+from marlstone.envs.host.old_spaces import modern
 from marlstone.envs.host.seeding import seeded_reset
 from marlstone.envs.host.view import Five, ParallelView
 
@@ -34,7 +35,10 @@ def agent_name(agent: Any) -> str:
 
 def _by_key(space: Any) -> dict[Any, Any]:
     """A Dict space or a dict of spaces as a dict; empty for anything else."""
-    found = dict(space.spaces) if isinstance(space, gs.Dict) else dict(space) if isinstance(space, Mapping) else {}
+    space = modern(space)
+    found = dict(space.spaces) if isinstance(space, gs.Dict) else {}
+    if isinstance(space, Mapping) and not found:
+        found = {k: modern(x) for k, x in space.items()}
     return found if all(isinstance(x, gs.Space) for x in found.values()) else {}
 
 
@@ -74,15 +78,15 @@ def space_of(env: Any, field: str, agent: Any) -> gs.Space | None:
     agent, one space shared by all), and asked of `get_observation_space(agent)`; None where there is none."""
     if agent in (own := _by_key(getattr(env, f"{field}_spaces", None))):
         return own[agent]
-    shared = getattr(env, f"{field}_space", None)
+    shared = modern(getattr(env, f"{field}_space", None))
     if callable(shared) and not isinstance(shared, gs.Space):
-        shared = shared(agent)
+        shared = modern(shared(agent))
     if agent in (own := _by_key(shared)):
         return own[agent]
     if isinstance(shared, gs.Space):
         return shared
     ask = getattr(env, f"get_{field}_space", None)
-    found = ask(agent) if callable(ask) else None
+    found = modern(ask(agent)) if callable(ask) else None
     return found if isinstance(found, gs.Space) else None
 
 

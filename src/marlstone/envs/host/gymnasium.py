@@ -29,6 +29,7 @@ from marlstone.envs.default_actions import declared_defaults
 from marlstone.envs.grouping import arrange
 from marlstone.envs.guards import Report, refuse
 from marlstone.envs.host.host_step import as_flag, as_number, host_step
+from marlstone.envs.host.old_spaces import modern
 from marlstone.envs.host.seeding import Begin, seeded_reset
 from marlstone.envs.host.snapshots import restore_snapshot, take_snapshot
 from marlstone.envs.names import UnknownEnvironment
@@ -43,7 +44,8 @@ def _many(values: Any) -> bool:
 
 def spaces_in(space: Any) -> list[Any]:
     """The spaces of a Tuple, or of a list or tuple of spaces, one per agent; none for anything else."""
-    found = list(space.spaces) if isinstance(space, gs.Tuple) else list(space) if isinstance(space, list | tuple) else []
+    space = modern(space)
+    found = list(space.spaces) if isinstance(space, gs.Tuple) else [modern(x) for x in space] if isinstance(space, list | tuple) else []
     return found if all(isinstance(x, gs.Space) for x in found) else []
 
 
@@ -59,7 +61,7 @@ class GymnasiumEnv:
         self.report: Report = refuse_structural
         self._env = env
         self.notices: list[str] = []
-        observation, action = env.observation_space, env.action_space
+        observation, action = modern(env.observation_space), modern(env.action_space)
         self._listed = isinstance(action, list)  # lists of spaces are older than Gymnasium's interface, as is what `step` returns then
         self._begin: Begin | None = None
         if not isinstance(env, Gymnasium):

@@ -14,6 +14,7 @@ from marlstone.core.types import Spec
 from marlstone.envs.conformance import NonConforming
 from marlstone.envs.host.dictionaries import AgentDictionaries, keyed_by_agent, listed_agents, space_of
 from marlstone.envs.host.gymnasium import GymnasiumEnv, spaces_in
+from marlstone.envs.host.old_spaces import modern
 from marlstone.envs.host.pettingzoo import PettingZooEnv
 from marlstone.envs.host.pymarl import METHODS, PyMarlTeam
 from marlstone.envs.protocol import Env, HostEnv
@@ -40,7 +41,7 @@ def _methods(env: Any, names: Sequence[str]) -> list[str]:
 
 
 def _has_space(env: Any, field: str) -> bool:
-    return isinstance(getattr(env, field, None), gs.Space)
+    return isinstance(modern(getattr(env, field, None)), gs.Space)
 
 
 def _own(env: Any) -> list[str]:

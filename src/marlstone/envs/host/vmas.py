@@ -17,6 +17,7 @@ import numpy as np
 
 from marlstone.envs.conformance import NonConforming
 from marlstone.envs.host.dictionaries import agent_name
+from marlstone.envs.host.old_spaces import modern
 from marlstone.envs.host.pettingzoo import PettingZooEnv
 from marlstone.envs.host.view import Five, ParallelView
 from marlstone.envs.names import UnknownEnvironment
@@ -71,7 +72,7 @@ class VmasTeam(ParallelView):
 
     def _spaces(self, space: Any) -> list[gs.Space]:
         inner = space.spaces.values() if hasattr(space.spaces, "values") else space.spaces
-        return [_space(x) for x in inner]
+        return [modern(x) for x in inner]
 
     def _by_agent(self, values: Any) -> dict[str, Any]:
         each = values.values() if isinstance(values, Mapping) else values
@@ -84,20 +85,6 @@ def _numpy(value: Any) -> Any:
         return {str(k): _numpy(x) for k, x in value.items()}
     x = np.asarray(value.detach().cpu().numpy())[0]
     return x if (x.ndim and x.size != 1) or x.ndim > 1 else x.reshape(-1)[0] if x.ndim == 0 else x
-
-
-def _space(space: Any) -> gs.Space:
-    """A space of Gymnasium's, of one of Gymnasium or of gym, its predecessor: VMAS has had either."""
-    if isinstance(space, gs.Space):
-        return space
-    match type(space).__name__:
-        case "Box":
-            return gs.Box(space.low, space.high, dtype=np.float32)
-        case "Discrete":
-            return gs.Discrete(int(space.n))
-        case "MultiDiscrete":
-            return gs.MultiDiscrete(np.asarray(space.nvec))
-    return gs.Dict({k: _space(x) for k, x in space.spaces.items()})
 
 
 def make(name: str, options: Mapping[str, Any]) -> PettingZooEnv:
