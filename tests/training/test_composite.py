@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 import marlstone as ms
-from marlstone.architectures import Ctde, Mlp
+from marlstone.architectures import Ctde, Decentralized, Mlp
 from marlstone.config import RunConfig, dump
 from marlstone.config.schema import Evaluation, Rollout
 from marlstone.core.distributions import Composite
 from marlstone.core.records import replace
-from marlstone.credit import Counterfactual
+from marlstone.credit import Counterfactual, Individual
 from marlstone.envs.make import make
 from marlstone.evaluation.check_env import check_env
 from marlstone.evaluation.episode_log import evaluate_logged, open_log
 from marlstone.learners import PolicyGradient
-from marlstone.runs.checkpoint import newest
+from marlstone.runs.checkpoint import newest, verify
 from marlstone.runs.directory import RunDirectory
 from marlstone.training.loop import train
 
@@ -31,25 +31,28 @@ PYTHON, COMPILED = f"{CASES / 'composite.py'}:make_env?masks=nested", f"jax:{CAS
 B, T = 4, 6
 
 
-def config(**changes: Any) -> RunConfig:
-    fields: dict[str, Any] = {"steps": 4 * B * T, "seeds": 1, "seed": 0, "checkpoint_every": B * T} | changes
-    learner = PolicyGradient(epochs=1, minibatches=1, sharpen=2.0)
-    return RunConfig(COMPILED, Ctde(Mlp((6,))), Counterfactual(), learner, Rollout(B, T, 1), Evaluation(3), **fields)
-
-
-def test_stopped_and_resumed_is_undisturbed(tmp_path: Path) -> None:
-    """Counterfactual credit, exploration and sharpening included: the same parameters, to the bit."""
-    whole = train(config(), RunDirectory.create(tmp_path / "whole", dump(config())))
-    run, seen = RunDirectory.create(tmp_path / "run", dump(config())), []
-    stopped = train(config(), run, stop=lambda: bool(seen), progress=lambda p: seen.append(p) if p.step else None)
-    assert stopped["stopped"] and stopped["steps"] < whole["steps"]
-    resumed = train(config(), run, resume=newest(run.checkpoints))
-    assert resumed["parameters_sha256"] == whole["parameters_sha256"] and resumed["returns"] == whole["returns"]
+@pytest.mark.parametrize(
+    ("architecture", "credit"),
+    [(Decentralized(Mlp((6,))), Individual()), pytest.param(Ctde(Mlp((6,))), Counterfactual(), marks=pytest.mark.slow)],
+    ids=["individual", "counterfactual"],
+)
+def test_resumed_is_undisturbed(architecture: Any, credit: Any, tmp_path: Path) -> None:
+    """Sharpening, and with counterfactual credit exploration, included: the same parameters, to the bit."""
+    learner, more = PolicyGradient(epochs=1, minibatches=1, sharpen=2.0), {"steps": 4 * B * T, "seeds": 1, "seed": 0}
+    it = RunConfig(COMPILED, architecture, credit, learner, Rollout(B, T, 1), Evaluation(3, logged=0), checkpoint_every=B * T, **more)
+    run = RunDirectory.create(tmp_path / "run", dump(it))
+    whole = train(it, run)
+    resumed = train(it, run, resume=verify(run.checkpoints / f"step-{2 * B * T:012d}"))
+    assert (
+        resumed["resumed_from_step"] == 2 * B * T
+        and resumed["parameters_sha256"] == whole["parameters_sha256"]
+        and resumed["returns"] == whole["returns"]
+    )
 
 
 @pytest.fixture(scope="module")
 def trained(compiled_once: None, tmp_path_factory: Any) -> ms.Run:
-    tiny = {"rollout": {"envs": B, "length": T}, "evaluate": {"episodes": 3}, "architecture.body.hidden": [6]}
+    tiny = {"rollout": {"envs": B, "length": T}, "evaluate": {"episodes": 3, "logged": 0}, "architecture.body.hidden": [6]}
     return ms.train(
         PYTHON, steps=2 * B * T, seeds=1, progress=False, out=tmp_path_factory.mktemp("runs") / "run", faults=["action_loss"], **tiny
     )
@@ -149,13 +152,13 @@ def test_learners_of_action_values_refuse_numbers_by_name(learner: str) -> None:
 
 @pytest.mark.slow
 def test_every_part_is_learned(tmp_path: Path) -> None:
-    """Of 16 that can be earned in an episode; with any one part at random it is below 12."""
+    """Of 16 that can be earned in an episode; with flags at random it is 12 at most, with tools or throttles less."""
     run = ms.train(
-        PYTHON, steps=60_000, seeds=1, progress=False, out=tmp_path / "run", credit="individual", rollout={"envs": 16, "length": 16},
+        PYTHON, steps=40_000, seeds=1, progress=False, out=tmp_path / "run", credit="individual", rollout={"envs": 16, "length": 16},
         evaluate={"episodes": 32}, learner={"lr": 3e-3}, **{"architecture.body.hidden": [32]},
     )  # fmt: skip
-    assert run.result is not None and run.result.returns[0] > 14
-    assert run.result.record["true_metrics"]["right_tool"]["iqm"] > 0.95
+    assert run.result is not None and run.result.returns[0] > 13.5
+    assert run.result.record["true_metrics"]["right_tool"] > 0.9
 
 
 def test_actions_in_a_batch_are_kept_as_they_were_sampled(trained: ms.Run) -> None:
