@@ -24,6 +24,7 @@ from marlstone.evaluation.tune.question import question
 from marlstone.runs.store import Store
 from tests.cli.conftest import pretend
 
+pytestmark = pytest.mark.usefixtures("compiled_once")  # pages that train compile in a hurry
 ROOT = Path(__file__).parents[2]
 REALLY = ("quickstart.md", "your-simulator.md", "opponents.md", "schedules.md")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,7 +44,7 @@ def tiny(line: str) -> list[str]:
     words = shlex.split(line)[1:]
     if words[0] == "train":
         return words + (["--steps", "128"] if "--resume" in words else shlex.split(TINY))
-    return [*words, "--episodes", "2"] if words[0] == "evaluate" else words
+    return [*words, "--episodes", "2"] if words[0] in ("evaluate", "payoff") else words
 
 
 def fitting(config: Any, *rest: Any, **more: Any) -> dict[str, Any]:

@@ -22,7 +22,8 @@ Array = Any
 class BySides:
     """Every seat decides for its agents, as it is deployed. `algorithm`: of the whole environment, for its groups and spaces.
 
-    What is evaluated, `policy`, holds of every seat the arrays of its policy (none for chance): policies of one structure share a program.
+    What is evaluated, `policy`, holds of every seat the temperature it acts at and the arrays of its policy (none for chance): policies of
+    one structure share a program.
     """
 
     algorithm: Algorithm
@@ -38,10 +39,10 @@ class BySides:
         b, step = step.first.shape, _whole(step)
         joint: Actions = tuple(jnp.broadcast_to(x, (*b, *x.shape)) for x in map(blank_actions, self.algorithm.spec.groups))
         after = []
-        for i, (seat, arrays, m) in enumerate(zip(self.seats, policy, memory, strict=True)):
+        for i, (seat, (heat, arrays), m) in enumerate(zip(self.seats, policy, memory, strict=True)):
             groups = seat.mind.groups
             drawn = draw_group_noise([g.space for g in groups], [g.count for g in groups], jax.random.fold_in(key, i), b)
-            noise = tuple(seat.mind.heat * z for z in drawn)
+            noise = tuple(heat * z for z in drawn)
             action, m = jax.vmap(with_arrays(seat, arrays).mind.act)(seat.seen(step), m, noise)
             joint = seat.view.put(joint, action, seat.acting)
             after.append(m)

@@ -17,7 +17,7 @@ from scipy import special
 
 from marlstone.architectures import Decentralized
 from marlstone.config import RunConfig
-from marlstone.core.acting import Act
+from marlstone.core.acting import Act, temperature
 from marlstone.core.errors import UserError
 from marlstone.core.types import Spec
 from marlstone.credit import Individual
@@ -64,7 +64,7 @@ class Contestant:
         """What two contestants must have in common to be played by one program."""
         if not self.policies or self.policies[0].gate is not None:  # a gate is built into its program
             return self.name
-        return json.dumps({k: v for k, v in self.policies[0].description.items() if k != "source"}, sort_keys=True)
+        return json.dumps({k: v for k, v in self.policies[0].description.items() if k not in ("source", "acting")}, sort_keys=True)
 
 
 @dataclass
@@ -88,12 +88,12 @@ class Pitch:
         view = policy_view(self.spec, self.players.runtime.wiring, agents, who.policies[0])
         return Seat(ByPolicy(jax_policy(who.policies[0]), self.act), view, frozenset(agents))
 
-    def arrays(self, who: Contestant) -> Any:
-        """Its policies' arrays, stacked `[seeds ...]`."""
-        if not who.policies:
-            return ()
-        each = [who.of_seed(s).arrays for s in range(self.players.seeds)]
-        return tuple(np.stack(xs) for xs in zip(*each, strict=True))
+    def played(self, who: Contestant, at: Seat) -> Any:
+        """What a seat is played by, stacked `[seeds ...]`: the temperature of its way of acting, and its policies' arrays."""
+        seeds = range(self.players.seeds)
+        heat = [temperature(self.act or who.of_seed(s).acting) if who.policies else at.mind.heat for s in seeds]
+        each = [who.of_seed(s).arrays for s in seeds] if who.policies else []
+        return np.array(heat, np.float32), tuple(np.stack(xs) for xs in zip(*each, strict=True))
 
 
 def payoff(
@@ -154,17 +154,12 @@ def _cells(pitch: Pitch, who: list[Contestant], episodes: int, tell: Tell) -> tu
             shape = w.structure, v.structure
             if shape not in programs:
                 programs[shape] = runtime.evaluator(episodes, decider=BySides(runtime.algorithm, (row, column)))
-            both = runtime.placement.pad((pitch.arrays(w), pitch.arrays(v)))
-            played: Episodes = programs[shape](both if any(both) else _places(pitch), keys)
+            both = runtime.placement.pad((pitch.played(w, row), pitch.played(v, column)))
+            played: Episodes = programs[shape](both, keys)
             own = np.asarray(played.agent_return, float)
             line.append({name: _mean(played.ended_only(own[..., s].sum(-1))) for name, s in zip(("team", "opponents"), side, strict=True)})
         out.append(line)
     return out, why
-
-
-def _places(pitch: Pitch) -> Any:
-    """An entry per seed where nobody has arrays."""
-    return pitch.players.runtime.placement.pad(((np.zeros(pitch.players.seeds, np.float32),), ()))
 
 
 def _mean(returns: np.ndarray) -> dict[str, Any]:
