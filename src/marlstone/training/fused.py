@@ -169,16 +169,16 @@ class Fused:
     def entered(self, state: State) -> State:
         """As `Backend.entered`."""
 
-        def renewed(seed: Array, train: Train, act_key: Array, learn_key: Array) -> State:
-            acting = self._fresh(jax.random.fold_in(component_key(seed, "environment"), train.version))
-            return State(train, acting, init_tally(self._part.b, self._part.spec.metrics), act_key, learn_key)
+        def renewed(seed: Array, learned: State) -> State:
+            acting = self._fresh(jax.random.fold_in(component_key(seed, "environment"), learned.train.version))
+            return replace(learned, acting=acting, tally=init_tally(self._part.b, self._part.spec.metrics))
 
+        learned: State = replace(state, acting=cast(Any, None), tally=cast(Any, None))
         if self.placement.alone:
-            one, states = jax.jit(renewed), self.placement.apart((state.train, state.act_key, state.learn_key))
-            return cast(State, self.placement.together([one(np.uint32(s), *x) for s, x in zip(self.seeds, states, strict=True)]))
+            one, states = jax.jit(renewed), self.placement.apart(learned)
+            return cast(State, self.placement.together([one(np.uint32(s), x) for s, x in zip(self.seeds, states, strict=True)]))
         seeds = self.placement.pad(np.array(self.seeds, np.uint32))
-        every = jax.jit(self.placement.map_seeds(renewed, outs=self._layout))
-        return cast(State, every(seeds, state.train, state.act_key, state.learn_key))
+        return cast(State, jax.jit(self.placement.map_seeds(renewed, outs=self._layout))(seeds, learned))
 
     def compile(self, state: State, most: int) -> Callable[[State, int], tuple[State, Report]]:
         """The training program for up to `most` updates between host contacts. It consumes the state it is given.
