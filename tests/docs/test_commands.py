@@ -27,6 +27,7 @@ from tests.cli.conftest import pretend
 pytestmark = pytest.mark.usefixtures("compiled_once")  # pages that train compile in a hurry
 ROOT = Path(__file__).parents[2]
 REALLY = ("quickstart.md", "your-simulator.md", "opponents.md", "schedules.md")
+LONG = ("opponents.md", "schedules.md")  # of those the ones whose parts have tests of their own
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTHING_SAID = {**dict.fromkeys(("team_return", "team_return_ci95", "success", "log", "run")), "episodes": [2]}
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
@@ -150,7 +151,10 @@ def fitting_check(runs: Any, *_: Any) -> dict[str, Any]:
     return figures | told | {"policies": [{"name": "chance", "return": 0.0, "score": 0.0}]}
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if commands(p.read_text())], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.slow if p.name in LONG else (), id=p.name) for p in PAGES if commands(p.read_text())],
+)
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A page's commands in order, in a fresh directory that holds the files the page shows by title."""
     monkeypatch.chdir(tmp_path)
