@@ -1,8 +1,8 @@
 """Every command in the documentation runs: each ```bash block whose lines begin with `marlstone`, at a tiny size.
 
 The quickstart trains really, in a game that compiles quickly, and so do the page on a simulator of one's own, whose program then acts, and
-those on opponents and schedules. On the other pages everything runs but the training loop: flags, files, the environment, the parts, and whether they
-fit.
+those on opponents and schedules. On the other pages everything runs but the training loop: flags, files, the environment, the parts, and
+whether they fit.
 """
 
 import re

@@ -35,21 +35,22 @@ def evaluate(
 
 def compare(
     first: Run | str | Path, second: Run | str | Path, *, episodes: int = 256, bounds: tuple[float, float] | None = None,
-    budget: float = 480.0, acting: str | None = None, metrics: Sequence[str] = (),
+    budget: float | str = 480.0, acting: str | None = None, metrics: Sequence[str] = (),
 ) -> Comparison:  # fmt: skip
     """Play two runs' final policies on the same episodes until it is decided which returns more; either may be a policy's folder, which is
     played as it is deployed, gate included.
 
     Args: `episodes`: of each training seed, at most; `bounds`: the least and greatest team return of an episode (None: estimated from the
-    first round, which is then not counted); `budget`: seconds of playing, at most; `metrics`: true metrics of your own,
+    first round, which is then not counted); `budget`: of playing, at most: seconds, or `"8m"`; `metrics`: true metrics of your own,
     `file.py:Name`, to compare too. Raises `UserError` for runs of different environments.
     """
     _prepare()
     from marlstone.evaluation.paired.compare import compare as compared
+    from marlstone.evaluation.paired.pace import seconds_of
 
     changes = ({} if acting is None else {"acting": acting}) | _measured(metrics)
     (ours, theirs), _ = find_sides([_path(first), _path(second)], changes)
-    return Comparison.of(compared(ours, theirs, episodes, bounds, budget))
+    return Comparison.of(compared(ours, theirs, episodes, bounds, seconds_of(budget) if isinstance(budget, str) else budget))
 
 
 def payoff(

@@ -73,6 +73,11 @@ class Run:
         found = {int(p.name.removeprefix(prefix)): p for p in sorted(self._directory.artifacts.glob(f"{prefix}*"))}
         if not found:
             when = "when training ends" if checkpoint == "final" else "when a training with keep_best = true ends"
+            if checkpoint == "final" and self.result is not None:
+                reason = (
+                    "one of its parts does not say that it runs in NumPy: set numpy = True in the class of your encoder or body, if it does"
+                )
+                raise UserError(f"run {self.path} has no policy that acts by itself, since {reason}, and train again")
             raise UserError(f"run {self.path} has no {checkpoint} policy yet: they are written {when}")
         if seed is not None and seed not in found:
             raise UserError(f"run {self.path} has no seed {seed}: it has {', '.join(map(str, found))}")

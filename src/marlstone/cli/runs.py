@@ -53,7 +53,7 @@ def _list(words: list[str]) -> int:
         and set(flags.parts) <= {x.architecture, x.credit, x.learner}
         and flags.state in (None, x.state)
     )
-    found = sorted((x for x in runs_in(flags.folder) if fits(x)), key=_order(flags.sort))[: flags.top]
+    found = _first(sorted((x for x in runs_in(flags.folder) if fits(x)), key=_order(flags.sort)), flags.top, flags.sort)
     if flags.json:
         print(one_line_of(found))
         return 0
@@ -71,6 +71,15 @@ def _table(title: str, names: list[str], found: "list[Listed]") -> None:
     rows = zip(names, found, strict=True)
     cells = [(name, x.env, x.parts, number(x.return_iqm), between(x.return_ci95), x.state) for name, x in rows]
     show_columns(title, heads, cells, right=(3,))
+
+
+def _first(ordered: list["Listed"], top: int | None, by: str) -> list["Listed"]:
+    """The first `top` of all; where the next one is as good, that is said."""
+    key = _order(by)
+    tied = [x for x in ordered[top:] if key(x) == key(ordered[top - 1])] if top is not None and len(ordered) > top else []
+    if tied:
+        print(f"note: {len(tied)} more run{'s' * (len(tied) > 1)} tied with the last one shown by {by}", file=sys.stderr)
+    return ordered[:top]
 
 
 def _order(by: str) -> "Callable[[Listed], Any]":
@@ -131,7 +140,7 @@ def _compare(words: list[str]) -> int:
         holds = folder.is_dir() and not (folder / CONFIG).is_file()
         many = list(runs_in(folder)) if holds else []
         listed |= {x.run.path: x for x in many or [described(RunDirectory.open(where))]}
-    found = sorted(listed.values(), key=_order("return"))[: flags.top]
+    found = _first(sorted(listed.values(), key=_order("return")), flags.top, "return")
     if strange := sorted({x.env for x in found} - {found[0].env}):
         print(f"warning: the runs are of different environments, {found[0].env} and {', '.join(strange)}", file=sys.stderr)
     curves = []

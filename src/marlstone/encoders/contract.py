@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, Protocol
 
 from marlstone.core.errors import suggest
@@ -79,4 +80,17 @@ def refuses(spec: Spec, chosen: Mapping[str, Encoder]) -> str | None:
                 encoder.width(leaf)
             except ValueError as reason:
                 return f"{what} cannot take {name!r}, {leaf.kind} {'x'.join(map(str, leaf.shape))}: {reason}"
+            if wrong := _misshapen(encoder, leaf):
+                return f"{what} of {name!r}: {wrong}; marlstone check-encoder says what else it breaks"
     return None
+
+
+@cache
+def _misshapen(encoder: Any, leaf: Leaf) -> str | None:
+    """How the features of a leaf differ from what `width` promises; None if they do not. Nothing is computed."""
+    import jax
+
+    seen = jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype if leaf.kind == "image" else "float32")
+    made = jax.eval_shape(lambda key, x: encoder.apply(encoder.init(leaf, key), leaf, x), jax.random.key(0), seen)
+    found, promised = getattr(made, "shape", type(made).__name__), (2, encoder.width(leaf))
+    return None if found == promised else f"width says {promised[1]} features, and of two observations apply returns {found}"

@@ -70,7 +70,8 @@ def draw(
     count = len(returns)
     if count > 1:
         axes.fill_between(steps[shown], low, high, color="#1f77b4", alpha=0.2, linewidth=0, label="95% CI", zorder=2)
-    axes.plot(steps[shown], center, color="#1f77b4", linewidth=2, label=f"IQM of {count} seeds" if count > 1 else "one seed", zorder=3)
+    label, alone = f"IQM of {count} seeds" if count > 1 else "one seed", "o" if shown.sum() == 1 else None
+    axes.plot(steps[shown], center, color="#1f77b4", linewidth=2, marker=alone, label=label, zorder=3)
     highest, lowest = float(np.nanmax(returns)), float(np.nanmin(returns))
     if beside is not None:
         name, at, values = beside[0], np.array(beside[1]), np.array(beside[2])
@@ -78,9 +79,9 @@ def draw(
         axes.plot(at[at <= steps[-1]], values, color="#d62728", linestyle="--", linewidth=1.5, label=name, zorder=2)
         highest, lowest = max(highest, values.max()), min(lowest, values.min())
     axes.set(title=title, xlabel="joint environment steps per seed", ylabel=ylabel)
-    span = max(highest - lowest, 1e-9)
+    span = (highest - lowest) or 0.1 * abs(highest) or 1.0
     axes.set_ylim(lowest - 0.08 * span, highest + 0.08 * span)
-    axes.set_xlim(0, float(steps[-1]))
+    axes.set_xlim(0, 1.05 * float(steps[-1]) if alone else float(steps[-1]))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="best")
@@ -104,13 +105,18 @@ def draw_together(path: Path, curves: Sequence[tuple[str, Sequence[Series]]]) ->
         if not shown.any():
             continue
         center, low, high = _summary(returns[:, shown])
-        axes.plot(steps[shown], center, color=f"C{i % 10}", linewidth=2, label=f"{name} ({len(returns)} seeds)")
+        alone, count = "o" if shown.sum() == 1 else None, f"{len(returns)} seed{'s' * (len(returns) > 1)}"
+        axes.plot(steps[shown], center, color=f"C{i % 10}", linewidth=2, marker=alone, label=f"{name} ({count})")
         if len(returns) > 1:
             axes.fill_between(steps[shown], low, high, color=f"C{i % 10}", alpha=0.15, linewidth=0)
         drawn += 1
     if not drawn:
         return None
-    axes.set(xlabel="joint environment steps per seed", ylabel="team return per episode (undiscounted), IQM and 95% interval")
+    axes.set(
+        xlabel="joint environment steps per seed",
+        ylabel="team return per episode",
+        title="Team return, undiscounted: IQM over seeds, 95% interval",
+    )
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="best")

@@ -110,7 +110,7 @@ def train(
 
     def report(phase: Phase, step: int, **more: Any) -> None:
         lifetime.keep()
-        progress(Progress(phase, min(step, config.steps), config.steps, config.seeds, **more))
+        progress(Progress(phase, step, config.whole_steps, config.seeds, **more))
 
     check_all(config.sinks)
     report("starting", 0)

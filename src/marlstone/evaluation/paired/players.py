@@ -172,8 +172,8 @@ def together(first: RunConfig, second: RunConfig) -> tuple[RunConfig, RunConfig,
         raise UserError(f"the runs have different teams or opponents, {_sides(first)} and {_sides(second)}: {remedy}")
     if _measured(first) != _measured(second):
         say = lambda c: " and ".join(_measured(c)) or "none"
-        remedy = "name each by --metric, which measures both runs, with the same fields"
-        raise UserError(f"the runs are measured by different metrics of your own, {say(first)} and {say(second)}: {remedy}")
+        remedy = "give --metric once for each of them, and every run is measured by all"
+        raise UserError(f"the runs have different metrics of your own, one {say(first)}, the other {say(second)}: {remedy}")
     second = replace(second, guards=first.guards)
     return first, second, min(first.seeds, second.seeds)
 
