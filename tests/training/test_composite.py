@@ -21,7 +21,7 @@ from marlstone.envs.make import make
 from marlstone.evaluation.check_env import check_env
 from marlstone.evaluation.episode_log import evaluate_logged, open_log
 from marlstone.learners import PolicyGradient
-from marlstone.runs.checkpoint import newest, verify
+from marlstone.runs.checkpoint import newest
 from marlstone.runs.directory import RunDirectory
 from marlstone.training.loop import train
 
@@ -36,18 +36,16 @@ B, T = 4, 6
     [(Decentralized(Mlp((6,))), Individual()), pytest.param(Ctde(Mlp((6,))), Counterfactual(), marks=pytest.mark.slow)],
     ids=["individual", "counterfactual"],
 )
-def test_resumed_is_undisturbed(architecture: Any, credit: Any, tmp_path: Path) -> None:
+def test_stopped_and_resumed_is_undisturbed(architecture: Any, credit: Any, tmp_path: Path) -> None:
     """Sharpening, and with counterfactual credit exploration, included: the same parameters, to the bit."""
     learner, more = PolicyGradient(epochs=1, minibatches=1, sharpen=2.0), {"steps": 4 * B * T, "seeds": 1, "seed": 0}
     it = RunConfig(COMPILED, architecture, credit, learner, Rollout(B, T, 1), Evaluation(3, logged=0), checkpoint_every=B * T, **more)
-    run = RunDirectory.create(tmp_path / "run", dump(it))
-    whole = train(it, run)
-    resumed = train(it, run, resume=verify(run.checkpoints / f"step-{2 * B * T:012d}"))
-    assert (
-        resumed["resumed_from_step"] == 2 * B * T
-        and resumed["parameters_sha256"] == whole["parameters_sha256"]
-        and resumed["returns"] == whole["returns"]
-    )
+    whole = train(it, RunDirectory.create(tmp_path / "whole", dump(it)))
+    run, seen = RunDirectory.create(tmp_path / "run", dump(it)), []
+    stopped = train(it, run, stop=lambda: bool(seen), progress=lambda p: seen.append(p) if p.step else None)
+    assert stopped["stopped"] and stopped["steps"] < whole["steps"]
+    resumed = train(it, run, resume=newest(run.checkpoints))
+    assert resumed["parameters_sha256"] == whole["parameters_sha256"] and resumed["returns"] == whole["returns"]
 
 
 @pytest.fixture(scope="module")
