@@ -80,7 +80,7 @@ def refuses(spec: Spec, chosen: Mapping[str, Encoder]) -> str | None:
                 encoder.width(leaf)
             except ValueError as reason:
                 return f"{what} cannot take {name!r}, {leaf.kind} {'x'.join(map(str, leaf.shape))}: {reason}"
-            if wrong := _misshapen(encoder, leaf):
+            if wrong := _misshapen(encoder, leaf):  # type: ignore[arg-type]
                 return f"{what} of {name!r}: {wrong}; marlstone check-encoder says what else it breaks"
     return None
 

@@ -68,7 +68,7 @@ class PolicyGradient(Learner):
     normalize_values: bool = True
     normalize_observations: bool = True
     optimizer: Optimizer = field(default_factory=Adam)
-    group_lr: dict[str, float] = field(default_factory=dict)
+    group_lr: dict[str, float] = field(default_factory=dict, hash=False)
 
     queries: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "advantage", "loss", "meta"})
     traced: ClassVar[tuple[str, ...]] = ("lr", "gamma")

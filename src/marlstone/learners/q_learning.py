@@ -51,7 +51,7 @@ class ValueBased(Learner):
     max_grad_norm: float = 10.0
     normalize_observations: bool = True
     optimizer: Optimizer = field(default_factory=Adam)
-    group_lr: dict[str, float] = field(default_factory=dict)
+    group_lr: dict[str, float] = field(default_factory=dict, hash=False)
 
     queries: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "loss"})
     needs: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_best"})

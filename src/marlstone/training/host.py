@@ -397,7 +397,7 @@ class Hosted:
             made.report = lambda *fault: None
         if not self.algorithm.architecture.central and hasattr(made, "without_state"):
             made.without_state()
-        env = wrap_env(made, self.algorithm.architecture.managers(), self.env_faults, self.metrics)
+        env = wrap_env(made, self.algorithm.architecture.managers(), self.env_faults, self.metrics, self.sides)
         try:
             if reason := spec_difference(self.spec, env.spec):
                 raise UserError(f"{self.name}, made to render: {reason}")

@@ -72,7 +72,7 @@ def _same_kind(was: Any, is_: Any, where: str) -> None:
 
 def same_world(a: RunConfig, b: RunConfig) -> bool:
     """Whether episodes go on from one stage to another."""
-    world = lambda c: (c.env, c.faults, c.guards, c.architecture.managers())
+    world = lambda c: (c.env, c.faults, c.guards, c.architecture.managers(), c.team, c.opponents)
     return world(a) == world(b)
 
 
