@@ -16,8 +16,9 @@ from marlstone.core.errors import UserError
 from marlstone.learners import PolicyGradient
 from marlstone.runs.checkpoint import save
 from marlstone.runs.directory import RunDirectory
-from marlstone.training.loop import evaluate, runtime_of
+from marlstone.training.loop import runtime_of
 from marlstone.training.record import write_spec
+from marlstone.training.trained import evaluate
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

@@ -24,7 +24,7 @@ from marlstone.fleet.inspection import STATUS, ask_for, dump_stacks, status_of
 from marlstone.fleet.supervisor import Supervisor
 from marlstone.runs.checkpoint import newest
 from marlstone.runs.directory import RunDirectory
-from marlstone.training.loop import evaluate
+from marlstone.training.trained import evaluate
 from tests.cli.test_interrupt import SLOW_HOST
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

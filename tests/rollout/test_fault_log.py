@@ -31,8 +31,9 @@ from marlstone.rollout.worker_pool import Workers
 from marlstone.runs.checkpoint import newest
 from marlstone.runs.directory import RunDirectory
 from marlstone.training.fused import Fused
-from marlstone.training.loop import evaluate, train
+from marlstone.training.loop import train
 from marlstone.training.memory import needed, refuse_too_large
+from marlstone.training.trained import evaluate
 from tests.rollout.test_workers import EXAMPLES, roll, toy
 from tests.standing import always, standing
 

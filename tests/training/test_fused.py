@@ -30,7 +30,8 @@ from marlstone.runs.leaves import parameters_sha256
 from marlstone.runs.policies import kept, read_policies
 from marlstone.training import loop
 from marlstone.training.fused import Fused
-from marlstone.training.loop import evaluate, runtime_of, train
+from marlstone.training.loop import runtime_of, train
+from marlstone.training.trained import evaluate
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 LEARNER = PolicyGradient(epochs=1, minibatches=2)

@@ -28,7 +28,8 @@ from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import parameters_sha256
 from marlstone.training.fused import Fused
 from marlstone.training.host import Hosted
-from marlstone.training.loop import evaluate, train
+from marlstone.training.loop import train
+from marlstone.training.trained import evaluate
 from tests.batches import begun, quick
 from tests.twin import LENGTH, NAMES, Twin
 

@@ -18,8 +18,9 @@ from marlstone.learners import PolicyGradient, Pqn, QLearning
 from marlstone.runs.checkpoint import listed, newest, read, step_of, verify
 from marlstone.runs.directory import RunDirectory
 from marlstone.training import loop
-from marlstone.training.loop import evaluate, runtime_of, train
+from marlstone.training.loop import runtime_of, train
 from marlstone.training.pure import PureTraining
+from marlstone.training.trained import evaluate
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 EACH = 32  # steps of an update

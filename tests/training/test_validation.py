@@ -21,7 +21,8 @@ from marlstone.play.judging import CHOICE_KEY, VALIDATION_KEY
 from marlstone.runs.checkpoint import listed, newest, step_of
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.policies import read_policies
-from marlstone.training.loop import evaluate, runtime_of, train
+from marlstone.training.loop import runtime_of, train
+from marlstone.training.trained import evaluate
 from marlstone.training.validation import VALIDATED, flat
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

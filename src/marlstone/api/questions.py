@@ -25,7 +25,7 @@ def evaluate(
     Raises `UserError`.
     """
     _prepare()
-    from marlstone.training.loop import evaluate as played
+    from marlstone.training.trained import evaluate as played
 
     directory, found = find_policies(_path(run), checkpoint)
     changes = {"evaluate.episodes": None if episodes is None else str(episodes), "acting": acting}

@@ -124,7 +124,7 @@ def _tell(name: str) -> None:
 
 def runtime() -> Any:
     """The evaluation loop, imported late: it brings JAX."""
-    from marlstone.training.loop import evaluate
+    from marlstone.training.trained import evaluate
 
     return evaluate
 

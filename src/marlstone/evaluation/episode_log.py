@@ -27,7 +27,7 @@ from marlstone.play.judging import Judged, resolve, returns_record
 from marlstone.runs.arrays import placed, prepared, read, verified
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.leaves import Leaf
-from marlstone.training.loop import trained
+from marlstone.training.trained import trained
 
 KIND = "episodes"
 

@@ -10,7 +10,7 @@ from marlstone.core.errors import UserError
 from marlstone.play.film import Frame
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.film import captioned, refuse_unwritable, write_film
-from marlstone.training.loop import judged_record, trained
+from marlstone.training.trained import judged_record, trained
 
 FPS = 8.0
 HELD = 8  # pictures that an episode's last one lasts

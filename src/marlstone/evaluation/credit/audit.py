@@ -33,7 +33,7 @@ from marlstone.runs.picture import saved
 from marlstone.stats.families import alpha_each
 from marlstone.stats.intervals import Bounds, interval
 from marlstone.training.fused import Fused
-from marlstone.training.loop import trained
+from marlstone.training.trained import trained
 
 Array = Any
 CORRELATION = (-1.0, 1.0)

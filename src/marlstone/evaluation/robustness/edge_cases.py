@@ -44,7 +44,7 @@ from marlstone.play.player import Player
 from marlstone.rollout.state import State
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.stats.intervals import Bounds, difference, interval, share
-from marlstone.training.loop import trained
+from marlstone.training.trained import trained
 
 UNKNOWN = 100  # steps within which agents die or arrive where an episode's length is not declared
 Tell = Callable[[str], None]

@@ -31,7 +31,8 @@ from marlstone.runs.progress import Progress
 from marlstone.runs.store import Store
 from marlstone.stats.families import alpha_each
 from marlstone.stats.intervals import interval, iqm
-from marlstone.training.loop import train, trained
+from marlstone.training.loop import train
+from marlstone.training.trained import trained
 
 QUARTER, MEASURED, STRESSED = "quarter.json", "measured.json", "stressed.json"
 CHANCE = "chance.json"
