@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 TINY: dict[str, Any] = {"architecture": "ctde", "steps": 160, "rollout": {"envs": 4, "length": 8}, "architecture.body.hidden": [8]}
 
 
+@pytest.mark.slow
 def test_it_trains_what_a_run_of_the_same_seed_trains(tmp_path: Path) -> None:
     """Parameters up to rounding (programs are compiled apart), curves and draws exactly as many episodes and steps; another seed differs.
     What is frozen of it acts."""

@@ -37,6 +37,7 @@ def as_jax_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marlstone.training.fused.CPU_OPTIONS", FASTEST_COMPILE)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_an_audit_and_the_same_of_the_run_it_kept(marlstone: Command, tmp_path: Path) -> None:
     words = [w for pair in TINY for w in ("--set", pair)]

@@ -124,6 +124,7 @@ def test_as_many_broken_episodes_as_are_tolerated_never_stop_it() -> None:
         assert found <= stops if share <= 0.5 else found == stops
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_a_run_under_faults_says_so(tmp_path: Path, capfd: Any) -> None:
     """A third of the episodes raises: trained on, reported at once, counted in the record of training and evaluation, and in the table."""

@@ -56,6 +56,7 @@ def trained(compiled_once: None, tmp_path_factory: Any) -> ms.Run:
     )
 
 
+@pytest.mark.slow
 def test_it_is_judged_and_logged(trained: ms.Run, tmp_path: Path) -> None:
     """Returns and the declared metric; logged actions are the indices and numbers of every part."""
     result = trained.result

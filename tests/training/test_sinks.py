@@ -67,6 +67,7 @@ def stored(run: Path) -> set[tuple[str, ...]]:
         }
 
 
+@pytest.mark.slow
 def test_sinks_follow_a_run_that_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """CSV, and a sink of the user's added when the run goes on, have what the store has; one that fails is counted; the record says all."""
     monkeypatch.chdir(tmp_path)

@@ -61,6 +61,7 @@ def test_a_stage_that_changes_nothing_is_the_run_without(tmp_path: Path) -> None
     assert "stages" not in plain
 
 
+@pytest.mark.slow
 def test_the_record_lists_the_stages_with_their_steps(whole: Any) -> None:
     first = {"env.options.agents": 2, "env.options.rows": 3, "learner.entropy": 0.1}
     assert whole[1]["stages"] == [

@@ -156,7 +156,8 @@ def few(spec: Spec) -> tuple[Case, ...]:
     return Case("sensors gone", (Dropout(1.0),)), Case("inference late", late=0.5, fallback="last", bursts=3.0)
 
 
-@pytest.mark.parametrize("env", ["proving:additive?rows=3", pytest.param(LINE, marks=pytest.mark.slow)], ids=["jax", "host"])
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["proving:additive?rows=3", LINE], ids=["jax", "host"])
 def test_the_suite_of_a_trained_run(env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A run trained in either kind of environment, with a case of its own; the table, and the record with the return fields."""
     monkeypatch.setattr(suite, "standard_cases", few)

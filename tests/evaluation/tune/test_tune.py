@@ -107,6 +107,7 @@ def quiet() -> Iterator[Any]:
     yield lambda progress, name="": None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_a_sweep_that_was_broken_off_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """Stopped after three jobs, it goes on: each rung keeps its best; tuning and reporting seeds are apart; and the winner's trial, which
