@@ -4,10 +4,12 @@ from marlstone.api.questions import audit_credit as audit_credit
 from marlstone.api.questions import compare as compare
 from marlstone.api.questions import evaluate as evaluate
 from marlstone.api.questions import make_env as make_env
+from marlstone.api.questions import payoff as payoff
 from marlstone.api.questions import select as select
 from marlstone.api.questions import tune as tune
 from marlstone.api.results import Comparison as Comparison
 from marlstone.api.results import CreditAudit as CreditAudit
+from marlstone.api.results import Payoff as Payoff
 from marlstone.api.results import Returns as Returns
 from marlstone.api.results import Selection as Selection
 from marlstone.api.results import Training as Training

@@ -134,6 +134,6 @@ def test_configuration_holds_them(tmp_path: Path) -> None:
 
 def test_runs_that_are_measured_otherwise_are_not_compared() -> None:
     plain, measured = RunConfig(CLIMBING), RunConfig(CLIMBING, metrics=mine("second"))
-    with pytest.raises(UserError, match="different metrics of your own, none and second"):
+    with pytest.raises(UserError, match="different metrics of your own, one none, the other second"):
         together(plain, measured)
     assert together(measured, RunConfig(CLIMBING, metrics=mine("second")))[0] == measured

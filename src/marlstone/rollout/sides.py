@@ -14,7 +14,6 @@ from marlstone.envs.teams import declared_team, members, with_team
 from marlstone.policy.policy import DESCRIPTION, Policy
 from marlstone.rollout.opponents import RANDOM, WORDS, ByPolicy, ByRule, Frozen, FrozenHost, FrozenPersistent, Seat, Table
 from marlstone.rollout.self_play import Rules, over_league
-from marlstone.runs.leaves import parameters_sha256
 
 if TYPE_CHECKING:
     from marlstone.config import RunConfig
@@ -189,6 +188,8 @@ def keep_opponents(config: "RunConfig", folder: Path) -> "RunConfig":
 
 def opponents_record(config: "RunConfig") -> dict[str, Any]:
     """What a run's record says of its sides; nothing where it has none. `parameters_sha256` is of the policy's arrays."""
+    from marlstone.runs.leaves import parameters_sha256  # imports JAX, which worker processes never do
+
     if not Sides.of(config):
         return {}
     told: dict[str, Any] = {}
