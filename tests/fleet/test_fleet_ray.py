@@ -65,6 +65,8 @@ def strangers(it: Supervisor) -> list[bytes]:
 
 
 def test_a_fleet_on_ray_trains_is_seen_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    import ray  # noqa: F401  # a program may have imported it before: the cluster listens to this machine alone all the same
+
     handler = signal.getsignal(signal.SIGTERM)
     it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.01", **{"fleet.kind": "ray"})
     assert signal.getsignal(signal.SIGTERM) is handler

@@ -28,9 +28,19 @@ def joined(address: str | None) -> tuple[Any, bool]:
     except ModuleNotFoundError as error:
         raise UserError(f"--fleet ray needs the package {error.name!r}: pip install marlstone[ray]") from error
     mine = not ray.is_initialized()
+    if mine and where is None:
+        _alone()
     if mine:
         _join(ray, where)
     return ray, mine
+
+
+def _alone() -> None:
+    """A cluster of our own listens to this machine alone, also where the program had imported Ray before we could say so in the environment,
+    which Ray reads only then."""
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _join(ray: Any, where: str | None) -> None:
