@@ -36,8 +36,8 @@ def joined(address: str | None) -> tuple[Any, bool]:
 
 
 def _alone() -> None:
-    """A cluster of our own listens to this machine alone, also where the program had imported Ray before we could say so in the environment,
-    which Ray reads only then."""
+    """A cluster of our own listens to this machine alone, also where the program had imported Ray already, which reads its environment
+    only then."""
     from ray._private import ray_constants
 
     ray_constants.ENABLE_RAY_CLUSTER = False
