@@ -59,6 +59,8 @@ def test_the_best_of_a_folder_are_drawn(marlstone: Command, twenty: Path) -> Non
     code, out, _ = marlstone("runs", "compare", "runs", "--top", "3", "--out", "best.png", "--json")
     told = json.loads(out)
     assert code == 0 and [Path(x["run"]).name for x in told["runs"]] == ["r19", "r18", "r17"] and Path(told["picture"]).is_file()
+    (twenty / "r15" / "result.json").write_text((twenty / "old" / "r17" / "result.json").read_text())
+    assert "note: 1 more run tied with the last one shown by return" in marlstone("runs", "list", "--sort", "return", "--top", "3")[2]
     assert marlstone("runs", "compare", "runs", "--top", "0")[0] == 2
     assert marlstone("runs", "compare", "runs/notes")[0] == 2
 

@@ -102,6 +102,16 @@ def test_an_encoder_that_no_leaf_fits_is_refused_and_so_is_a_leaf_too_small() ->
         Algorithm(small, mine, Individual(), PolicyGradient())
 
 
+def test_an_encoder_of_another_width_than_it_says_is_refused_before_anything_runs() -> None:
+    class Wider(Vector):
+        def width(self, leaf: Leaf) -> int:
+            return super().width(leaf) + 1
+
+    vectors = Spec((Group("g", ("a",), {"place": LEAVES["place"]}, Discrete(2)),), 3)
+    with pytest.raises(ValueError, match=r"all \(Wider\) of 'place': width says 5 features.*\(2, 4\); marlstone check-encoder"):
+        Algorithm(vectors, Decentralized(encoders={"all": Wider((4,))}), Individual(), PolicyGradient())
+
+
 def test_toml_and_flags_say_the_same() -> None:
     flags = load(None, {"env": "any", "architecture": "ctde", "encoder": "image", "architecture.encoders.all.channels": "[4]"})
     said = parse('env = "any"\narchitecture.kind = "ctde"\n[architecture.encoders.all]\nkind = "image"\nchannels = [4]')

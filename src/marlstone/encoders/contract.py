@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, ClassVar, Protocol
 
 from marlstone.core.errors import suggest
@@ -80,13 +79,12 @@ def refuses(spec: Spec, chosen: Mapping[str, Encoder]) -> str | None:
                 encoder.width(leaf)
             except ValueError as reason:
                 return f"{what} cannot take {name!r}, {leaf.kind} {'x'.join(map(str, leaf.shape))}: {reason}"
-            if wrong := _misshapen(encoder, leaf):  # type: ignore[arg-type]
+            if wrong := _misshapen(encoder, leaf):
                 return f"{what} of {name!r}: {wrong}; marlstone check-encoder says what else it breaks"
     return None
 
 
-@cache
-def _misshapen(encoder: Any, leaf: Leaf) -> str | None:
+def _misshapen(encoder: Encoder, leaf: Leaf) -> str | None:
     """How the features of a leaf differ from what `width` promises; None if they do not. Nothing is computed."""
     import jax
 
