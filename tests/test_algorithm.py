@@ -351,6 +351,7 @@ def test_the_learner_refuses_what_is_out_of_range(field: str, bad: float) -> Non
 
 
 def test_opponents_are_not_paid_the_teams_reward() -> None:
+    pytest.importorskip("jaxmarl")
     spec = make("jaxmarl:MPE_simple_tag_v3").spec
     assert len(spec.opponents) == 1
     Algorithm(spec, Decentralized(MLP), Individual(), LEARNER)
