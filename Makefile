@@ -84,7 +84,7 @@ newest:
 	  local python=$$1 extras=$$2 made
 	  shift 2
 	  made=$$(mktemp -d)
-	  trap 'rm -rf "$$made"' EXIT
+	  trap "rm -rf '$$made'" EXIT
 	  "$$python" -m venv "$$made"
 	  "$$made/bin/python" -m pip install -qq --disable-pip-version-check -e ".[$$extras]"
 	  echo "== $$("$$python" --version), marlstone[$$extras]: $$("$$made/bin/python" -m pip freeze | grep -Ei '^(jax|jaxlib|numpy|scipy|optax|gymnasium|pettingzoo|jumanji|jaxmarl|ray|sqlalchemy|pytest)==' | paste -sd ' ')"
