@@ -188,10 +188,10 @@ def keep_opponents(config: "RunConfig", folder: Path) -> "RunConfig":
 
 def opponents_record(config: "RunConfig") -> dict[str, Any]:
     """What a run's record says of its sides; nothing where it has none. `parameters_sha256` is of the policy's arrays."""
-    from marlstone.runs.leaves import parameters_sha256  # imports JAX, which worker processes never do
-
     if not Sides.of(config):
         return {}
+    from marlstone.runs.leaves import parameters_sha256  # imports JAX, which worker processes never do
+
     told: dict[str, Any] = {}
     for pattern, who in config.opponents.items():
         told[pattern] = {"policy": who}
