@@ -49,7 +49,7 @@ def begun(folder: Path, out: str, *more: str) -> subprocess.Popen[str]:
     (folder / "c.toml").write_text(CANDIDATES)
     words = [sys.executable, "-m", "marlstone", "select", "--env", "proving:additive?rows=2", "--candidates", "c.toml", "--quick"]
     words += ["--budget", str(40 * ROWS), "--seeds", "2", "--episodes", "32", "--out", out, "--json", *FEW, *more]
-    env = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
+    env = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
     return subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
