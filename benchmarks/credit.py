@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from marlstone.cli.display import Display
 from record import stamp, write
 
+from marlstone.api.display import Display
 from marlstone.config import dump, load
 from marlstone.rollout.placement import prepare
 from marlstone.runs.checkpoint import listed, verify

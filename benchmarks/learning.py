@@ -13,9 +13,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from marlstone.cli.display import Display
 from record import HERE, stamp, write
 
+from marlstone.api.display import Display
 from marlstone.config import RunConfig, dump, load
 from marlstone.rollout.placement import prepare
 from marlstone.runs.curve import on_grid
