@@ -248,7 +248,7 @@ def test_the_audit_knows_workers_under_managers() -> None:
         truth = jax.vmap(inner.contribution)(flat(found.states).env, flat(found.trajectories.action)[:-1])
         k1, k2 = jax.random.split(key)
         begin, nobody = jax.vmap(env.init)(jax.random.split(k1, 40)), np.zeros((40, it.spec.n), bool)
-        played = play_on(env, it, policy, *begin, it.memory(40), None, nobody, 40, k2)
+        played = play_on(env, it, policy, *begin, it.memory(40), None, nobody, 40, k2).total
         return worth.worth, truth, coalition_returns(env, it, policy, 40, sets, key), played
 
     said, truth, v, played = jax.device_get(quick(measured)(jax.random.key(0)))

@@ -81,6 +81,9 @@ def test_an_audit_and_the_same_of_the_run_it_kept(marlstone: Command, tmp_path: 
         (("--env", "proving:dummy", "--credit", "team", "--from-log", "log"), ["--from-log log", "needs the RUN whose credit is asked"]),
         (("run", "--from-log", "log", "--decisions", "9"), ["--from-log log scores whole episodes", "leave out --decisions"]),
         ((*WORDS[:-1], "0"), ["--decisions is 0", "at least 1"]),
+        ((*WORDS, "--continuations", "1"), ["--continuations is 1", "at least 2"]),
+        ((*WORDS, "--window", "0"), ["--window is 0", "at least 1"]),
+        (("run", "--from-log", "log", "--window", "3"), ["--from-log log plays nothing on", "leave out --window"]),
         (
             ("--env", "proving:dummy", "--credit", "counterfactual", "--architecture", "decentralized"),
             ["a critic of joint actions", "add --architecture ctde"],

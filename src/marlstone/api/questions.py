@@ -160,10 +160,13 @@ def _silent() -> Iterator[Any]:
     yield lambda progress, name="": None
 
 
-def audit_credit(run: Run | str | Path, *, decisions: int = 256) -> CreditAudit:
+def audit_credit(
+    run: Run | str | Path, *, decisions: int = 256, continuations: int | None = None, window: int | None = None
+) -> CreditAudit:
     """What a run's credit method says of each agent, against the truth.
 
-    Args: `decisions`: audited per seed. Raises `UserError` where there is no truth to be had, ValueError where the
+    Args: `decisions`: audited per seed; `continuations`: how often each is played on at most (None: 16 times, 4 where Python steps);
+    `window`: for how many steps (None: to the episode's end). Raises `UserError` where there is no truth to be had, ValueError where the
     environment cannot go back to a state it was in.
     """
     _prepare()
@@ -171,7 +174,7 @@ def audit_credit(run: Run | str | Path, *, decisions: int = 256) -> CreditAudit:
 
     directory, checkpoint = find(_path(run))
     config, _ = reopened(directory, {})
-    return CreditAudit.of(audit_run(config, checkpoint, decisions, directory.path / "credit_audit.png"))
+    return CreditAudit.of(audit_run(config, checkpoint, decisions, directory.path / "credit_audit.png", continuations, window))
 
 
 def make_env(name: str, **options: Any) -> Any:

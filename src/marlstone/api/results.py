@@ -128,10 +128,18 @@ class Tuning(Result):
 
 @dataclass(frozen=True)
 class CreditAudit(Result):
-    """What a credit method says each agent was worth (`contributions`), beside what each was worth (`truth`), by agent."""
+    """What a credit method says each agent was worth (`contributions`), beside what each was worth (`truth`), by agent.
+
+    `noise_ceiling`: the rank correlation with the measured truth that a perfect claim would have, decision by decision;
+    `share_of_ceiling`: how much of it these claims reach; `calibration_slope`: what a claim of 1 was worth; None each where shares are
+    claimed. `judgement`: whether the claims are right in this environment, in a sentence."""
 
     claims: str | None
     rank_correlation: float | None
     rank_correlation_ci95: Interval
     contributions: Mapping[str, float]
     truth: Mapping[str, float]
+    noise_ceiling: float | None
+    share_of_ceiling: float | None
+    calibration_slope: float | None
+    judgement: str

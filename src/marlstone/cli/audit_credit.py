@@ -26,6 +26,8 @@ def _parser() -> Parser:
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field of the training, as for train")
     add("--out", metavar="DIR", help="keep the trained run here; default: it is not kept, only the audit is printed")
     add("--decisions", type=int, metavar="N", help=f"decisions audited per seed; default: {DECISIONS}")
+    add("--continuations", type=int, metavar="K", help="play each decision on up to K times; default: 16, where Python steps 4")
+    add("--window", type=int, metavar="T", help="play on for T steps only, and measure what that changes; default: to the episode's end")
     add(
         "--from-log",
         metavar="LOG",
@@ -48,8 +50,12 @@ def main(words: list[str]) -> int:
         reason = "needs the RUN whose credit is asked" if flags.run is None else "scores whole episodes: leave out --decisions"
         raise UserError(f"audit-credit --from-log {flags.from_log} {reason}")
     decisions = DECISIONS if flags.decisions is None else flags.decisions
-    if decisions < 1:
-        raise UserError(f"--decisions is {decisions}: give at least 1")
+    for name, least, value in (("decisions", 1, decisions), ("continuations", 2, flags.continuations), ("window", 1, flags.window)):
+        if value is not None and value < least:
+            raise UserError(f"--{name} is {value}: give at least {least}")
+        if name != "decisions" and value is not None and flags.from_log is not None:
+            raise UserError(f"audit-credit --from-log {flags.from_log} plays nothing on: leave out --{name}")
+    how = {"continuations": flags.continuations, "window": flags.window}
 
     from marlstone.rollout.placement import prepare
 
@@ -67,13 +73,13 @@ def main(words: list[str]) -> int:
     elif flags.run is not None:
         run, checkpoint = find(flags.run)
         config, changed = reopened(run, {})
-        record = audit()(config, checkpoint, decisions, run.path / "credit_audit.png")
+        record = audit()(config, checkpoint, decisions, run.path / "credit_audit.png", **how)
         record |= {"changed_files": changed} if changed else {}
         run.write("credit_audit.json", one_line(record) + "\n")
     else:
         fields = {"architecture": "ctde", "steps": STEPS, "rollout.length": "32", **given, **settings(flags.set)}
         with tempfile.TemporaryDirectory() as spare:
-            record = _trained(load(None, fields), Path(flags.out or Path(spare) / "run"), bool(flags.out), decisions)
+            record = _trained(load(None, fields), Path(flags.out or Path(spare) / "run"), bool(flags.out), decisions, how)
     if flags.json:
         print(one_line(record))
         return 0
@@ -83,7 +89,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _trained(config: Any, path: Path, kept: bool, decisions: int) -> dict[str, Any]:
+def _trained(config: Any, path: Path, kept: bool, decisions: int, how: dict[str, int | None]) -> dict[str, Any]:
     """Train into `path`, then audit; a run that is not kept leaves no paths in the record."""
     from marlstone.api.display import Display
     from marlstone.config.paths import files_of, recorded
@@ -97,7 +103,7 @@ def _trained(config: Any, path: Path, kept: bool, decisions: int) -> dict[str, A
     with run.claimed():
         with Display() as display:
             run.finish(train(config, run, progress=display))
-        record = audit()(config, newest(run.checkpoints), decisions, run.path / "credit_audit.png")
+        record = audit()(config, newest(run.checkpoints), decisions, run.path / "credit_audit.png", **how)
         run.write("credit_audit.json", one_line(record) + "\n")
     return record if kept else {k: v for k, v in record.items() if k not in ("run", "picture")}
 

@@ -130,6 +130,7 @@ def audited(record: Mapping[str, Any]) -> None:
         ("claims", claims),
         (f"rank correlation with the truth, {len(record['seeds'])} seeds", _figure(record, "rank_correlation")),
         ("the same, decision by decision", _figure(record, "decision_rank_correlation")),
+        *_of_the_ceiling(record),
     ]
     rows.append(("what it optimizes, less the true return", f"{_figure(record, 'gap')} of {number(record['team_return'])}"))
     if record["efficiency_error"] is not None:
@@ -142,6 +143,26 @@ def audited(record: Mapping[str, Any]) -> None:
     cells = [(a, *figures(a, "contributions"), *figures(a, "truth")) for a in record["truth"]]
     show_columns("worth to the team, per episode", ("agent", "claimed", "95% interval", "true", "95% interval"), cells)
     say("Intervals are each agent's own; worth nothing, or harmful, is decided by intervals that hold for all agents together.")
+    if record.get("judgement"):
+        say(record["judgement"][0].upper() + record["judgement"][1:] + ".")
+
+
+def _of_the_ceiling(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How well the truth is known, and how claims compare with it; nothing of shares."""
+    if record.get("noise_ceiling") is None:
+        return []
+    rows = [
+        ("noise ceiling: what a perfect claim would reach", _figure(record, "noise_ceiling")),
+        ("share of the ceiling", _figure(record, "share_of_ceiling")),
+        ("calibration: a claim of 1 was worth", _figure(record, "calibration_slope")),
+        ("the rank correlation by quarter of the episode", ", ".join(number(q["rank_correlation"]) for q in record["by_quarter"])),
+        ("each decision continued", f"{record['continuations']} times, acting by {record['acting']}"),
+    ]
+    if record["defaults_untried"] is not None:
+        rows.insert(3, ("defaults that the policy hardly ever takes", f"{record['defaults_untried']:.0%} of decisions"))
+    if record.get("window_bias") is not None:
+        rows.append(("a window changed the worth by", f"{_figure(record, 'window_bias')} of its spread"))
+    return rows
 
 
 VERDICTS = {True: "yes", False: "no", None: "not shown"}
@@ -233,7 +254,7 @@ def fleet(record: Mapping[str, Any]) -> None:
 
 def selected(record: Mapping[str, Any], wide: bool = False) -> None:
     """A selection: the table, then what is recommended and how sure that is. `wide`: with every column."""
-    from marlstone.evaluation.select.report import HEADS, NARROW, cells, narrow, proved
+    from marlstone.evaluation.select.report import HEADS, NARROW, cells, judged_credit, narrow, proved
 
     rows, title = record["candidates"], f"{record['env']}: {record['budget']}, {record['seeds']} seeds each"
     bold = [i for i, row in enumerate(rows) if row["name"] == record["recommended"]]
@@ -241,7 +262,7 @@ def selected(record: Mapping[str, Any], wide: bool = False) -> None:
     heads = HEADS if wide else (*NARROW[:4], f"cost, {currency}", NARROW[5])
     show_columns(title, heads, [(cells if wide else narrow)(row) for row in rows], bold=bold, lines=True, wide=wide)
     refused = [f"{row['name']} was {row['verdict']}" for row in rows if row["return_iqm"] is None and not wide]
-    say(*refused, record["evidence"], record["doubt"], *proved(record))
+    say(*refused, record["evidence"], record["doubt"], *proved(record), *judged_credit(record))
     print(f"train it: marlstone train {record['config']}\nreport: {record['report']}")
 
 

@@ -60,10 +60,12 @@ class Checks:
         """Run what is due. Never stops training: alerts are told when they come, and end the command with exit code 3."""
         if not self.due(step):
             return False
-        found = self.found(runtime, state, step)
+        found, judgement = self.found(runtime, state, step)
         for name, values in found.items():
             for seed, value in zip(runtime.seeds, values, strict=True):
                 store.add(step, seed, {name: float(value)})
+        if judgement:
+            store.event(step, runtime.seeds[0], "credit", judgement, 1)
         for alert in self.judge(found, step):
             store.event(step, runtime.seeds[0], "alert", alert["words"], 1)
             self.alerts.append(alert)
@@ -82,9 +84,10 @@ class Checks:
         gap = max(1, self.config.steps_between_checkpoints // rows) * rows  # checkpoints are whole updates apart
         return step // every > max(step - gap, 0) // every or step >= self.config.steps
 
-    def found(self, runtime: Player, state: State, step: int) -> dict[str, np.ndarray]:
-        """What the suites say, by name, per seed."""
+    def found(self, runtime: Player, state: State, step: int) -> tuple[dict[str, np.ndarray], str]:
+        """What the suites say, by name, per seed; and of credit, whether its claims are right, in a sentence."""
         out: dict[str, np.ndarray] = {}
+        judgement = ""
         c = self.config.evaluate
         if "edge-cases" in c.suites:
             act = choose(runtime, state, self.config)
@@ -96,9 +99,10 @@ class Checks:
             for case in edge_cases(runtime, state, self.config, c.episodes, act, nominal=nominal, chance=chance):
                 out[f"{CHECK}edge-cases/{case['name']}"] = np.array(case["return_per_seed"])
         if "credit" in c.suites:
-            correlations = audit(runtime, state, self.config, DECISIONS)["rank_correlation_per_seed"]
+            audited = audit(runtime, state, self.config, DECISIONS, continuations=4)
+            correlations, judgement = audited["rank_correlation_per_seed"], audited["judgement"]
             out[f"{CHECK}credit/rank_correlation"] = np.array([np.nan if x is None else x for x in correlations], float)
-        return out
+        return out, judgement
 
     def judge(self, found: dict[str, np.ndarray], step: int) -> list[dict[str, Any]]:
         """Alerts."""

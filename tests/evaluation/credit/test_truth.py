@@ -13,7 +13,18 @@ from marlstone.architectures import Ctde, Gru, Mlp
 from marlstone.credit import Team
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluation.credit.truth import EXACT, PERMUTATIONS, coalition_returns, decisions_worth, gather, shapley, swapped
+from marlstone.evaluation.credit.truth import (
+    EXACT,
+    PERMUTATIONS,
+    choose,
+    coalition_returns,
+    continued,
+    decisions_worth,
+    default_chances,
+    gather,
+    shapley,
+    swapped,
+)
 from marlstone.learners import PolicyGradient
 from tests.batches import quick
 
@@ -148,3 +159,51 @@ def test_who_changes_nothing_has_no_share_and_equals_share_alike(n: int) -> None
     said = shapley(value, n, np.random.default_rng(0))[0]
     np.testing.assert_allclose(said[0], 0, atol=1e-12)
     np.testing.assert_allclose(said[1:], (n - 1) ** 0.5, rtol=1e-9 if n <= EXACT else 0.25)
+
+
+# ---- one decision, continued again and again
+def test_continuations_share_a_beginning_and_nothing_else() -> None:
+    """The swarm's noise differs from one to the next, and cancels within each; what an action earns there it earns at once."""
+    name = "proving:swarm?agents=3&rows=4&sigma=10"
+    env, (algorithm, policy) = make(name), untrained(name)
+    who = np.arange(3)
+
+    def measured(key: Any) -> Any:
+        chosen = choose(gather(Vectorized(env, 4), algorithm, policy, key, 4), SAMPLES, jax.random.key(1))
+        again = [continued(env, algorithm, policy, chosen, who, jax.random.key(k)) for k in (2, 2, 3)]
+        return again, continued(env, algorithm, policy, chosen, who, jax.random.key(2), window=1), chosen.at
+
+    (one, same, other), short, at = jax.device_get(quick(measured)(jax.random.key(0)))
+    np.testing.assert_array_equal(one.team_return, same.team_return)
+    assert (one.team_return != other.team_return).mean() > 0.9
+    np.testing.assert_array_equal(one.at, at)
+    np.testing.assert_allclose(one.worth, other.worth, atol=1e-5)  # the noise cancels within each
+    assert (np.abs(short.team_return - one.team_return) > 1e-3).mean() > 0.5  # one step, not all
+    np.testing.assert_allclose(short.worth, one.worth, atol=1e-5)  # what an action earns here it earns at once
+    np.testing.assert_allclose(one.discounted, one.worth, atol=1e-5)
+
+
+@pytest.mark.parametrize("act", ["mode", "sample"])
+def test_a_policy_is_continued_as_it_is_deployed(act: str) -> None:
+    """`climbing` draws nothing itself: by the mode every continuation is the same, sampled they differ."""
+    name = "proving:climbing?rows=6"
+    env, (algorithm, policy) = make(name), untrained(name)
+
+    def measured(key: Any) -> Any:
+        chosen = choose(gather(Vectorized(env, 4), algorithm, policy, key, 8, act), SAMPLES, jax.random.key(1))
+        return [continued(env, algorithm, policy, chosen, np.arange(2), jax.random.key(k), act=act).team_return for k in (2, 3)]
+
+    one, other = jax.device_get(quick(measured)(jax.random.key(0)))
+    assert (one == other).all() == (act == "mode")
+
+
+def test_how_likely_a_default_was() -> None:
+    name = "proving:additive?rows=2"
+    env, (algorithm, policy) = make(name), untrained(name)
+
+    def measured(key: Any) -> Any:
+        chosen = choose(gather(Vectorized(env, 4), algorithm, policy, key, 6), SAMPLES, jax.random.key(1))
+        return default_chances(algorithm, policy, chosen.step, chosen.memory, chosen.action)
+
+    chances = np.asarray(quick(measured)(jax.random.key(0)))
+    assert chances.shape == (SAMPLES, algorithm.spec.n) and (chances > 0.02).all() and (chances < 0.98).all()

@@ -4,6 +4,10 @@ Per training seed, both are means per episode: of a step's worth, times steps pe
 Over seeds they are IQMs with 95% intervals, each for its agent alone; correlations' lie within [-1, 1]. "Nothing" means that the whole
 interval of the truth lies within 2% of the team's return, never "not significant", and harm that it lies below that: by intervals that hold
 for all agents together (`stats.families`).
+
+Decisions are continued by the deployed way of acting, again and again with other keys, until the standard error of what they were worth is
+a fifth of their spread, or `continuations` are used up; how far claims agree is then told as a share of the noise ceiling (`reliability`).
+`judgement` puts it into a sentence.
 """
 
 from dataclasses import dataclass
@@ -17,6 +21,7 @@ import numpy as np
 from marlstone.algorithm import Algorithm, Train
 from marlstone.config import RunConfig
 from marlstone.config.kinds import name_of
+from marlstone.core.acting import Act
 from marlstone.core.episodes import whole_episodes
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
@@ -25,13 +30,16 @@ from marlstone.envs.make import is_jax
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluation.credit import host_truth
 from marlstone.evaluation.credit.host_truth import Compiled, Revisited, revisited
-from marlstone.evaluation.credit.truth import Decisions, Worth, coalition_returns, decisions_worth, gather, shapley
+from marlstone.evaluation.credit.judgement import compared, judgement, over_seeds
+from marlstone.evaluation.credit.reliability import ENOUGH, spearman, standard_error
+from marlstone.evaluation.credit.truth import Chosen, Decisions, Worth, coalition_returns, continued, default_chances, gather, shapley
+from marlstone.evaluation.credit.truth import choose as choose_decisions
+from marlstone.play.judging import choose
 from marlstone.play.player import Player
 from marlstone.rollout.state import State
 from marlstone.runs.checkpoint import Checkpoint
 from marlstone.runs.picture import saved
 from marlstone.stats.families import alpha_each
-from marlstone.stats.intervals import Bounds, interval
 from marlstone.training.fused import Fused
 from marlstone.training.trained import trained
 
@@ -42,6 +50,20 @@ MOST_AGENTS = 16  # audited of larger teams
 WIDEST = 4096  # environments stepped together
 EPISODES, ROWS = 32, 4096  # that a host environment plays to be audited in, the fewer
 SPARE = 4  # of its states are kept for one decision that is measured
+CONTINUATIONS, BY_PYTHON = 16, 4  # of a decision, at most, in JAX and where Python steps
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What decisions were worth: `worth [s a k]` in each of k continuations, `discounted [s a]` on average, at which step of its episode
+    each was made, `time [s]`, with what probability training would have taken the default, `default_chance [s a]` (NaN: a Box), and where
+    only a window was played, how much that changed the worth of the first continuation, relative to its spread (None: all was played)."""
+
+    worth: np.ndarray
+    discounted: np.ndarray
+    time: np.ndarray
+    default_chance: np.ndarray
+    window_bias: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +71,7 @@ class Told:
     """One seed: what the method says and what is true of the agents audited, per episode `[k]`; the same per decision `[s k]`, or, of
     shares, per episode `[e k]` (of other episodes than their truth); the team's mean return; what learning optimizes in its place, an
     episode's reward, summed over agents or, where each is rewarded by the whole, averaged; how far shares miss the return, relative to it
-    (None: none claimed)."""
+    (None: none claimed); how decisions were measured (None: of shares)."""
 
     claimed: np.ndarray
     true: np.ndarray
@@ -58,17 +80,25 @@ class Told:
     team_return: float
     optimized: float
     efficiency_error: float | None
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Auditor:
-    """Audits one algorithm in one environment: `decisions` steps per seed of worth, or, in JAX, `episodes` of shares."""
+    """Audits one algorithm in one environment: `decisions` steps per seed of worth, or, in JAX, `episodes` of shares.
+
+    `act`: how policies act, as deployed (None: as training does). Each decision is continued up to `continuations` times, for `window`
+    steps (None: to the episode's end).
+    """
 
     env: Vectorized | Revisited
     algorithm: Algorithm
     length: int
     decisions: int = 256
     episodes: int = 64
+    act: Act | None = None
+    continuations: int = CONTINUATIONS
+    window: int | None = None
 
     @property
     def shares(self) -> bool:
@@ -94,12 +124,10 @@ class Auditor:
         rows, team = whole.length.mean(), float(whole.team_return.mean())
         if self.shares:
             return self._shares(train, k2, shares, whole.team_return, optimized)
-        count = self._together
-        parts = [self._worth(train.policy, it, k, count) for k in jax.random.split(k2, -(-self.decisions // count))]
-        true_each = np.concatenate([np.asarray(w.worth) for w in parts])
-        at = np.concatenate([np.asarray(w.at) for w in parts])
+        at, measured = self._measured(train.policy, it, k2)
+        true_each = measured.worth.mean(-1)
         claimed_each = np.asarray(claimed).reshape(-1, claimed.shape[-1])[at][:, self.who]
-        return Told(claimed_each.mean(0) * rows, true_each.mean(0) * rows, claimed_each, true_each, team, optimized, None)
+        return Told(claimed_each.mean(0) * rows, true_each.mean(0) * rows, claimed_each, true_each, team, optimized, None, measured)
 
     def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
         if isinstance(self.env, Vectorized):
@@ -107,15 +135,41 @@ class Auditor:
         it = host_truth.gather(self.env, self._compiled, train.policy, key, self.length, SPARE * self.decisions)
         return it, *_claimed(self, replace(train, opt=None, replay=None), it.trajectories)
 
-    def _worth(self, policy: Any, it: Decisions, key: Array, samples: int) -> Worth:
+    def _measured(self, policy: Any, it: Decisions, key: Array) -> tuple[np.ndarray, Measured]:
+        """Decisions, flat in `[b t]`, and what they were worth: continued until the standard error is small beside the spread."""
+        count = self._together
+        parts = [(self._choose(it, k1, count), k2) for k1, k2 in map(jax.random.split, jax.random.split(key, -(-self.decisions // count)))]
+        rounds: list[Worth] = []
+        while len(rounds) < self.continuations:
+            k = len(rounds)
+            played = [self._continued(policy, it, chosen, key if not k else jax.random.fold_in(key, k)) for chosen, key in parts]
+            rounds.append(jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *played))
+            worth = np.stack([w.worth for w in rounds], -1)
+            if len(rounds) > 1 and len(rounds) & (len(rounds) - 1) == 0 and standard_error(worth) <= ENOUGH:
+                break
+        bias = None
+        if self.window is not None:
+            full = np.concatenate([np.asarray(self._continued(policy, it, chosen, key, whole=True).worth) for chosen, key in parts])
+            bias = float((worth[..., 0] - full).mean() / max(full.std(), 1e-12))
+        at, first = rounds[0].at, np.asarray(it.trajectories.step.first[:, :-1])
+        position = np.arange(first.shape[1])
+        time = (position - np.maximum.accumulate(np.where(first, position, 0), 1)).reshape(-1)[at]
+        chances = np.asarray(_default_chances(self, policy, it, at))[:, self.who]
+        return at, Measured(worth, np.mean([w.discounted for w in rounds], 0), time, chances, bias)
+
+    def _choose(self, it: Decisions, key: Array, samples: int) -> Any:
+        return _chosen(it, key, samples) if isinstance(self.env, Vectorized) else host_truth.choose(it, samples, key)
+
+    def _continued(self, policy: Any, it: Decisions, chosen: Any, key: Array, whole: bool = False) -> Worth:
+        window = None if whole else self.window
         if isinstance(self.env, Vectorized):
-            worth: Worth = _worth(self, policy, it, key, samples)
+            worth: Worth = _continued(self, policy, chosen, key, window)
             return worth
-        return host_truth.decisions_worth(self.env, self._compiled, policy, it, self.who, key)
+        return host_truth.continued(self.env, self._compiled, policy, it, chosen, self.who, key, window)
 
     @cached_property
     def _compiled(self) -> Compiled:
-        return Compiled(self.algorithm, self._together)
+        return Compiled(self.algorithm, self._together, self.act)
 
     @property
     def _together(self) -> int:
@@ -139,7 +193,7 @@ class Auditor:
 @partial(jax.jit, static_argnums=0)
 def _gathered(a: Auditor, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
     assert isinstance(a.env, Vectorized)
-    it = gather(a.env, a.algorithm, train.policy, key, a.length)
+    it = gather(a.env, a.algorithm, train.policy, key, a.length, a.act)
     return it, *_claimed(a, train, it.trajectories)
 
 
@@ -148,35 +202,29 @@ def _claimed(a: Auditor, train: Train, trajectories: Trajectory) -> tuple[Array,
     return a.algorithm.contribution(train, trajectories), a.algorithm.pay(train, trajectories)
 
 
+@partial(jax.jit, static_argnums=2)
+def _chosen(it: Decisions, key: Array, samples: int) -> Chosen:
+    return choose_decisions(it, samples, key)
+
+
 @partial(jax.jit, static_argnums=(0, 4))
-def _worth(a: Auditor, policy: Any, it: Decisions, key: Array, samples: int) -> Any:
-    return decisions_worth(a.env.env, a.algorithm, policy, it, samples, a.who, key)
+def _continued(a: Auditor, policy: Any, chosen: Chosen, key: Array, window: int | None) -> Any:
+    return continued(a.env.env, a.algorithm, policy, chosen, a.who, key, act=a.act, window=window)
+
+
+@partial(jax.jit, static_argnums=0)
+def _chances(a: Auditor, policy: Any, step: Any, memory: Any, action: Any) -> Array:
+    return default_chances(a.algorithm, policy, step, memory, action)
+
+
+def _default_chances(a: Auditor, policy: Any, it: Decisions, at: np.ndarray) -> Array:
+    flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[at], tree)
+    return _chances(a, policy, *flat((jax.tree.map(lambda x: x[:, :-1], it.trajectories.step), it.memory, it.trajectories.action)))
 
 
 @partial(jax.jit, static_argnums=0)
 def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array:
-    return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key)
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation; NaN where either does not vary. Differences in the last bits are ties: much is worth exactly nothing."""
-    if a.size < 3:
-        return float("nan")
-    a, b = (np.round(x / max(np.abs(x).max(), 1e-12), 5) for x in (a, b))
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    from scipy import stats  # a second to import
-
-    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
-
-
-def over_seeds(values: list[float], bounds: Bounds | None = None, level: float = 0.95) -> tuple[float | None, list[float | None]]:
-    """IQM over the seeds that have a figure, and its interval within `bounds`."""
-    known = [[v] for v in values if np.isfinite(v)]
-    if not known:
-        return None, [None, None]
-    center, (low, high) = interval(known, level, bounds)
-    return center, [None if np.isnan(x) else x for x in (low, high)]
+    return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key, a.act)
 
 
 def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str, Any]:
@@ -197,7 +245,7 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     optimized, optimized_ci = over_seeds([t.optimized for t in told])
     gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
     errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
-    return {
+    record = {
         "claims": claims,
         "rank_correlation": across,
         "rank_correlation_ci95": across_ci,
@@ -219,6 +267,8 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
         "truth": {a: c for a, (c, _) in true.items()},
         "truth_ci95": {a: ci for a, (_, ci) in true.items()},
     }
+    record |= compared([t for t in told if t.measured is not None], agents)
+    return record | {"judgement": judgement(record)}
 
 
 def picture(path: Path, record: dict[str, Any], title: str) -> Path:
@@ -266,11 +316,13 @@ def auditable(config: RunConfig) -> None:
     revisited(config.env).env.close()
 
 
-def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: Path) -> dict[str, Any]:
-    """Audit a trained run's newest policies; the picture goes to `path`."""
+def audit_run(
+    config: RunConfig, checkpoint: Checkpoint, decisions: int, path: Path, continuations: int | None = None, window: int | None = None
+) -> dict[str, Any]:
+    """Audit a trained run's newest policies; the picture goes to `path`. `continuations` and `window` as in `audit`."""
     auditable(config)
     with trained(config, checkpoint) as (runtime, state):
-        audited = audit(runtime, state, config, decisions)
+        audited = audit(runtime, state, config, decisions, continuations=continuations, window=window)
     kinds = {part: name_of(getattr(config, part)) for part in ("architecture", "credit", "learner")}
     record = {"run": str(checkpoint.path.parent.parent), "env": config.env, **kinds, "step": checkpoint.step, "seeds": list(runtime.seeds)}
     record |= audited
@@ -278,17 +330,30 @@ def audit_run(config: RunConfig, checkpoint: Checkpoint, decisions: int, path: P
     return record
 
 
-def audit(runtime: Player, state: State, config: RunConfig, decisions: int) -> dict[str, Any]:
-    """The figures of an audit (`summary`) of every seed's policy as it stands."""
+def audit(
+    runtime: Player,
+    state: State,
+    config: RunConfig,
+    decisions: int,
+    act: Act | None = None,
+    continuations: int | None = None,
+    window: int | None = None,
+) -> dict[str, Any]:
+    """The figures of an audit (`summary`) of every seed's policy as it stands, acting as deployed (`act`; None: which way that is, is found
+    out first). `continuations`: of a decision, at most; `window`: steps of each (None: to the episode's end)."""
+    act = choose(runtime, state, config) if act is None else act
     algorithm, length, train = runtime.algorithm, config.rollout.length, runtime.placement.trim(state.train)
     if (horizon := algorithm.spec.horizon) is not None:
         length = max(length, 2 * (horizon + 1))
     if is_jax(config.env):
         assert isinstance(runtime, Fused)
-        auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions)
+        auditor = Auditor(
+            replace(runtime.env, b=32), algorithm, length, decisions, act=act, window=window, continuations=continuations or CONTINUATIONS
+        )
     else:
         length = max(length, decisions, min(EPISODES * (horizon + 1), ROWS) if horizon else ROWS)
-        auditor = Auditor(revisited(config.env, config.architecture.central), algorithm, length, decisions)
+        again = revisited(config.env, config.architecture.central)
+        auditor = Auditor(again, algorithm, length, decisions, act=act, window=window, continuations=continuations or BY_PYTHON)
     agents = [algorithm.spec.team.agents[i] for i in auditor.who]
     one = lambda i, seed: auditor.seed(jax.tree.map(lambda x: x[i], train), component_key(seed, "audit"))
     try:
@@ -296,4 +361,5 @@ def audit(runtime: Player, state: State, config: RunConfig, decisions: int) -> d
     finally:
         if isinstance(auditor.env, Revisited):
             auditor.env.env.close()
-    return summary(told, agents, algorithm.credit.claims if algorithm.claims else None)
+    record = summary(told, agents, algorithm.credit.claims if algorithm.claims else None)
+    return record | {"acting": act}

@@ -14,12 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Policy
+from marlstone.core.acting import Act
 from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step
 from marlstone.envs.host.snapshots import CANNOT
 from marlstone.envs.make import make, parse
 from marlstone.evaluation.credit.truth import Decisions, Worth, swapped
+from marlstone.play.episodes import acting_by
 from marlstone.play.evaluator import longest
 from marlstone.rollout.env_stepper import episode_seed
 from marlstone.rollout.unroll import assemble, draw_noise
@@ -121,15 +123,17 @@ def _some(spec: Spec, row: Step, random: np.random.Generator) -> tuple[Array, ..
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """What the device does for one algorithm, compiled once for all seeds; `samples`: decisions measured at once."""
+    """What the device does for one algorithm, compiled once for all seeds; `samples`: decisions measured at once; `deployed`: how it
+    acts; None: as training does."""
 
     algorithm: Algorithm
     samples: int
+    deployed: Act | None = None
 
     @cached_property
     def act(self) -> Callable[..., Any]:
-        """`Algorithm.act`, compiled once for all states that are visited."""
-        return jax.jit(self.algorithm.act)
+        """`Algorithm.act`, or as deployed, compiled once for all states that are visited."""
+        return jax.jit(acting_by(self.algorithm, self.deployed))
 
     @cached_property
     def trajectory(self) -> Callable[..., Any]:
@@ -145,12 +149,12 @@ class Compiled:
     def follow(self) -> Callable[..., Any]:
         """`follow(policy, step, memory, first, s, t, key) -> emitted, memory`: what sample s does in step t, `first` in step 0, with the
         noise that `truth.play_on` draws for it."""
-        groups, algorithm = self.algorithm.spec.groups, self.algorithm
+        groups, algorithm, choose = self.algorithm.spec.groups, self.algorithm, acting_by(self.algorithm, self.deployed)
 
         def act(policy: Policy, step: Step, memory: Any, first: tuple[Array, ...], s: Array, t: Array, key: Array) -> tuple[Any, Any]:
             k1, _ = jax.random.split(jax.random.fold_in(key, t))
             noise = draw_group_noise([g.space for g in groups], [g.count for g in groups], k1, (self.samples,))
-            action, _, _, memory = algorithm.act(policy, step, memory, jax.tree.map(lambda x: x[s][None], noise))
+            action, _, _, memory = choose(policy, step, memory, jax.tree.map(lambda x: x[s][None], noise))
             action = tuple(jnp.where(t == 0, a, b) for a, b in zip(first, action, strict=True))
             return algorithm.emit(action), memory
 
@@ -184,16 +188,27 @@ def gather(env: Revisited, compiled: Compiled, policy: Policy, key: Array, lengt
     return Decisions(trajectories, states, jax.tree.map(lambda *xs: np.stack(xs, 1), *memories))
 
 
-def decisions_worth(env: Revisited, compiled: Compiled, policy: Policy, it: Decisions, who: np.ndarray, key: Array) -> Worth:
-    """As `truth.decisions_worth`, of `compiled.samples` of the decisions whose states were kept. Raises ValueError where the same actions,
-    taken again, lead elsewhere."""
-    algorithm, samples = compiled.algorithm, compiled.samples
-    k1, k2 = jax.random.split(key)
+def choose(it: Decisions, samples: int, key: Array) -> np.ndarray:
+    """So many of the decisions whose states were kept, `[s]`: where they are in the batch."""
     counts = np.asarray(it.trajectories.real).reshape(-1) & np.array([state is not None for state in it.states])
-    at = np.asarray(jax.random.choice(k1, counts.shape[0], (samples,), p=counts / counts.sum()))
+    return np.asarray(jax.random.choice(key, counts.shape[0], (samples,), p=counts / counts.sum()))
+
+
+def continued(
+    env: Revisited,
+    compiled: Compiled,
+    policy: Policy,
+    it: Decisions,
+    at: np.ndarray,
+    who: np.ndarray,
+    key: Array,
+    window: int | None = None,
+) -> Worth:
+    """As `truth.continued`, of the decisions `at`. Raises ValueError where the same actions, taken again, lead elsewhere."""
+    algorithm, gamma = compiled.algorithm, getattr(compiled.algorithm.learner, "gamma", 1.0)
     variants = np.concatenate([np.zeros((1, algorithm.spec.n), bool), np.eye(algorithm.spec.n, dtype=bool)[who]])
     trajectories = jax.device_get(it.trajectories)
-    returns = np.zeros((samples, len(variants)), np.float32)
+    returns = np.zeros((2, len(at), len(variants)), np.float32)
     for s, row in enumerate(at.tolist()):
         here = lambda tree: jax.tree.map(lambda x: x[:, row], tree)  # noqa: B023
         step, action, memory = here(trajectories.step), here(trajectories.action), here(it.memory)
@@ -202,18 +217,25 @@ def decisions_worth(env: Revisited, compiled: Compiled, policy: Policy, it: Deci
             env.env.restore(it.states[row])
             env.over = False
             then = None if out.any() else jax.tree.map(lambda x: x[:, row + 1], trajectories.step)  # noqa: B023
-            returns[s, v] = _played_on(env, compiled.follow, policy, step, memory, first, s, k2, then)
+            returns[:, s, v] = _played_on(env, compiled.follow, policy, step, memory, first, s, key, then, gamma, window)
     acted = (trajectories.step.present & trajectories.step.deciding)[0, at][:, who]
-    return Worth(np.where(acted, returns[:, :1] - returns[:, 1:], 0), at, returns[:, 0])
+    total, discounted = (np.where(acted, r[:, :1] - r[:, 1:], 0) for r in returns)
+    return Worth(total, at, returns[0, :, 0], discounted)
+
+
+def decisions_worth(env: Revisited, compiled: Compiled, policy: Policy, it: Decisions, who: np.ndarray, key: Array) -> Worth:
+    """As `truth.decisions_worth`, of `compiled.samples` decisions."""
+    k1, k2 = jax.random.split(key)
+    return continued(env, compiled, policy, it, choose(it, compiled.samples, k1), who, k2)
 
 
 def _played_on(
     env: Revisited, act: Callable[..., Any], policy: Policy, step: Step, memory: Any, first: tuple[Array, ...], s: int, key: Array,
-    then: Step | None,
-) -> float:  # fmt: skip
-    """The team's return from `step` on; `then`: the step that must follow, where it is known."""
-    total, limit = np.float32(0), longest(env.spec, None)
-    for t in range(limit):
+    then: Step | None, gamma: float, window: int | None,
+) -> tuple[float, float]:  # fmt: skip
+    """The team's return from `step` on, and with discount `gamma`; `then`: the step that must follow, where it is known."""
+    total, discounted, limit = np.float32(0), 0.0, longest(env.spec, None)
+    for t in range(limit if window is None else min(window, limit)):
         emitted, memory = act(policy, replace(step, metrics={}), memory, first, s, t, key)
         step = env.step(jax.device_get(emitted))
         if t == 0 and then is not None and (field := _unlike(step, then)) is not None:
@@ -222,9 +244,10 @@ def _played_on(
                 "measured there: fix its snapshot(), or audit in an environment written in JAX"
             )
         total += step.team_reward[0]
+        discounted += gamma**t * float(step.team_reward[0])
         if env.over:
             break
-    return float(total)
+    return float(total), discounted
 
 
 def _unlike(a: Step, b: Step) -> str | None:

@@ -18,7 +18,8 @@ from marlstone.core.episodes import WholeEpisodes, whole_episodes
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Trajectory
-from marlstone.evaluation.credit.audit import CORRELATION, over_seeds, spearman
+from marlstone.evaluation.credit.judgement import CORRELATION, over_seeds
+from marlstone.evaluation.credit.reliability import spearman
 from marlstone.evaluation.episode_log import Log, difference, open_log
 from marlstone.play.episodes import longer, scorer, together
 from marlstone.runs.checkpoint import Checkpoint, load

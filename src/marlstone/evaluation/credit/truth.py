@@ -3,7 +3,8 @@
     worth_i(s, a) = R(s, a) - R(s, (a_-i, default_i))         R: the team's return from s on, policies going on as before
     v(S)          = R of a whole episode in which agents outside S play their defaults throughout
 
-Everything random is drawn per step and agent and shared by all variants of a state, so differences are paired. Needs an
+Everything random is drawn per step and agent and shared by all variants of a state, so differences are paired. A decision may be
+continued several times, each time with other keys (`continued`): how much those differ is how noisy the truth is (`reliability`). Needs an
 environment written in JAX: its state can be stepped again.
 """
 
@@ -18,11 +19,13 @@ import numpy as np
 from jax import lax
 
 from marlstone.algorithm import Algorithm, Policy
-from marlstone.core.distributions import draw_group_noise
+from marlstone.core.acting import Act
+from marlstone.core.distributions import draw_group_noise, enumerable
 from marlstone.core.records import record
 from marlstone.core.types import Spec, Step, Trajectory
 from marlstone.envs.protocol import Env
 from marlstone.envs.vectorized import Vectorized
+from marlstone.play.episodes import acting_by
 from marlstone.play.evaluator import longest
 from marlstone.rollout.unroll import assemble, draw_noise
 
@@ -40,15 +43,17 @@ class Decisions:
     memory: Any
 
 
-def gather(env: Vectorized, algorithm: Algorithm, policy: Policy, key: Array, length: int) -> Decisions:
-    """`length` steps of `env.b` environments, sampling, with everything needed to step any of them again."""
+def gather(env: Vectorized, algorithm: Algorithm, policy: Policy, key: Array, length: int, act: Act | None = None) -> Decisions:
+    """`length` steps of `env.b` environments, acting as training does (None) or as deployed, with everything needed to step any of them
+    again."""
+    choose = acting_by(algorithm, act)
     k1, k2 = jax.random.split(key)
     state, step = env.init(jax.random.split(k1, env.b))
     begin = algorithm.memory(env.b)
 
     def tick(carry: Any, row: Any) -> tuple[Any, Any]:
         state, step, memory = carry
-        action, emitted, heads, after = algorithm.act(policy, step, memory, row[0])
+        action, emitted, heads, after = choose(policy, step, memory, row[0])
         following, new = env.step(state, emitted, row[1])
         return (following, new, after), ((step, action, heads), state.env, memory)
 
@@ -68,62 +73,114 @@ def swapped(spec: Spec, action: tuple[Array, ...], out: Array) -> tuple[Array, .
     return tuple(changed)
 
 
-def play_on(
-    env: Env, algorithm: Algorithm, policy: Policy, state: Any, step: Step, memory: Any, first: Any, always: Array, samples: int, key: Array
-) -> Array:
-    """Undiscounted team returns `[m]` from `m = samples x variants` states on, variants of a sample (adjacent) sharing all keys.
+@record
+class Returns:
+    """The team's returns from a state on, `[m]` each: undiscounted, and with the learner's discount."""
 
-    `first`: the recorded actions of the first step, or None: the policy's. `always [m n]`: agents that play their default.
+    total: Array
+    discounted: Array
+
+
+def play_on(
+    env: Env, algorithm: Algorithm, policy: Policy, state: Any, step: Step, memory: Any, first: Any, always: Array, samples: int,
+    key: Array, *, act: Act | None = None, window: int | None = None,
+) -> Returns:  # fmt: skip
+    """What `m = samples x variants` states lead to, variants of a sample (adjacent) sharing all keys.
+
+    Args: `first`: the recorded actions of the first step, or None: the policy's. `always [m n]`: agents that play their default. `act`: as
+    deployed; None: as training does. `window`: steps after which nothing is played any more; None: to the end.
     """
-    groups, m = algorithm.spec.groups, step.first.shape[0]
-    limit = longest(env.spec, None)
-    share = lambda x: jnp.repeat(x, m // samples, 0)
+    groups, m, gamma = algorithm.spec.groups, step.first.shape[0], getattr(algorithm.learner, "gamma", 1.0)
+    limit = longest(env.spec, None) if window is None else min(window, longest(env.spec, None))
+    share, choose = lambda x: jnp.repeat(x, m // samples, 0), acting_by(algorithm, act)
 
     def tick(carry: Any) -> Any:
-        t, state, step, memory, total, over = carry
+        t, state, step, memory, total, discounted, over = carry
         k1, k2 = jax.random.split(jax.random.fold_in(key, t))
         noise = jax.tree.map(share, draw_group_noise([g.space for g in groups], [g.count for g in groups], k1, (samples,)))
-        action, _, _, memory = algorithm.act(policy, step, memory, noise)
+        action, _, _, memory = choose(policy, step, memory, noise)
         if first is not None:
             action = tuple(jnp.where(t == 0, a, b) for a, b in zip(first, action, strict=True))
         emitted = algorithm.emit(swapped(algorithm.spec, action, always))
-        state, row = jax.vmap(env.step)(state, emitted, share(jax.random.split(k2, samples)))
-        return t + 1, state, row, memory, total + jnp.where(over, 0, row.team_reward), over | row.last
+        state, after = jax.vmap(env.step)(state, emitted, share(jax.random.split(k2, samples)))
+        gained = jnp.where(over, 0, after.team_reward)
+        return t + 1, state, after, memory, total + gained, discounted + gamma**t * gained, over | after.last
 
-    going = lambda carry: (carry[0] < limit) & ~carry[5].all()
-    begin = (jnp.array(0), state, step, memory, jnp.zeros(m), jnp.zeros(m, bool))
-    return lax.while_loop(going, tick, begin)[4]
+    going = lambda carry: (carry[0] < limit) & ~carry[-1].all()
+    zero = jnp.zeros(m)
+    _, _, _, _, total, discounted, _ = lax.while_loop(going, tick, (jnp.array(0), state, step, memory, zero, zero, jnp.zeros(m, bool)))
+    return Returns(total, discounted)
 
 
 @record
 class Worth:
-    """`worth [s k]` of agents `who [k]` in the steps `at [s]` (flat in `[b t]`), and the team's return from there, `[s]`."""
+    """`worth [s k]` of agents `who [k]` in the steps `at [s]` (flat in `[b t]`), the same with the learner's discount, and the team's
+    return from there, `[s]`."""
 
     worth: Array
     at: Array
     team_return: Array
+    discounted: Array
+
+
+@record
+class Chosen:
+    """Decisions to be measured, `[s ...]`: where they are in a batch (`at`, flat in `[b t]`), and the environment's state, the step, the
+    memory and the actions there."""
+
+    at: Array
+    state: Any
+    step: Step
+    memory: Any
+    action: tuple[Array, ...]
+
+
+def choose(it: Decisions, samples: int, key: Array) -> Chosen:
+    """So many decisions, drawn from those where an action counted."""
+    counts = it.trajectories.real.reshape(-1)
+    at = jax.random.choice(key, counts.shape[0], (samples,), p=counts / counts.sum())
+    flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[at], tree)
+    steps = jax.tree.map(lambda x: x[:, :-1], it.trajectories.step)
+    return Chosen(at, *flat((it.states, steps, it.memory, it.trajectories.action)))
+
+
+def continued(
+    env: Env, algorithm: Algorithm, policy: Policy, chosen: Chosen, who: np.ndarray, key: Array,
+    *, act: Act | None = None, window: int | None = None,
+) -> Worth:  # fmt: skip
+    """What agents `who` did in the `chosen` decisions was worth in one continuation of each; `act` and `window` as in `play_on`."""
+    samples = chosen.at.shape[0]
+    variants = np.concatenate([np.zeros((1, algorithm.spec.n), bool), np.eye(algorithm.spec.n, dtype=bool)[who]])
+    v = len(variants)
+    state, step, memory, action = jax.tree.map(lambda x: jnp.repeat(x, v, 0), (chosen.state, chosen.step, chosen.memory, chosen.action))
+    first = swapped(algorithm.spec, action, jnp.tile(variants, (samples, 1)))
+    nobody = jnp.zeros((samples * v, algorithm.spec.n), bool)
+    returns = play_on(env, algorithm, policy, state, step, memory, first, nobody, samples, key, act=act, window=window)
+    acted = (chosen.step.present & chosen.step.deciding)[:, who]
+    total, discounted = returns.total.reshape(samples, v), returns.discounted.reshape(samples, v)
+    worth = lambda r: jnp.where(acted, r[:, :1] - r[:, 1:], 0)
+    return Worth(worth(total), chosen.at, total[:, 0], worth(discounted))
 
 
 def decisions_worth(env: Env, algorithm: Algorithm, policy: Policy, it: Decisions, samples: int, who: np.ndarray, key: Array) -> Worth:
-    """What agents `who` did in `samples` steps, drawn from those where an action counted, was truly worth."""
+    """What agents `who` did in `samples` steps, drawn from those where an action counted, was truly worth, by one continuation."""
     k1, k2 = jax.random.split(key)
-    counts = it.trajectories.real.reshape(-1)
-    at = jax.random.choice(k1, counts.shape[0], (samples,), p=counts / counts.sum())
-    flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[at], tree)
-    state, step, memory, action = flat(
-        (it.states, jax.tree.map(lambda x: x[:, :-1], it.trajectories.step), it.memory, it.trajectories.action)
-    )
-    variants = np.concatenate([np.zeros((1, algorithm.spec.n), bool), np.eye(algorithm.spec.n, dtype=bool)[who]])
-    v = len(variants)
-    state, step, memory, action = jax.tree.map(lambda x: jnp.repeat(x, v, 0), (state, step, memory, action))
-    first = swapped(algorithm.spec, action, jnp.tile(variants, (samples, 1)))
-    nobody = jnp.zeros((samples * v, algorithm.spec.n), bool)
-    returns = play_on(env, algorithm, policy, state, step, memory, first, nobody, samples, k2).reshape(samples, v)
-    acted = (step.present & step.deciding).reshape(samples, v, -1)[:, 0, who]
-    return Worth(jnp.where(acted, returns[:, :1] - returns[:, 1:], 0), at, returns[:, 0])
+    return continued(env, algorithm, policy, choose(it, samples, k1), who, k2)
 
 
-def coalition_returns(env: Env, algorithm: Algorithm, policy: Policy, episodes: int, coalitions: np.ndarray, key: Array) -> Array:
+def default_chances(algorithm: Algorithm, policy: Policy, step: Step, memory: Any, action: tuple[Array, ...]) -> Array:
+    """With what probability each agent would have taken its default in the steps `[s ...]`, as training acts, `[s n]`; NaN where actions
+    are not counted but measured. `action`: any recorded ones, for their shapes."""
+    heads, _ = algorithm.heads(policy, step, memory)
+    defaults = tuple(jnp.broadcast_to(g.default_like(a), a.shape) for g, a in zip(algorithm.spec.groups, action, strict=True))
+    chances = jnp.exp(algorithm.log_prob(heads, step.legal, defaults))
+    counted = np.concatenate([np.full(g.count, enumerable(g.space)) for g in algorithm.spec.groups])
+    return jnp.where(counted, chances, jnp.nan)
+
+
+def coalition_returns(
+    env: Env, algorithm: Algorithm, policy: Policy, episodes: int, coalitions: np.ndarray, key: Array, act: Act | None = None
+) -> Array:
     """v(S) `[episodes coalitions]` of whole episodes from the same beginnings; `coalitions [c n]`: who of the team plays its policy."""
     k1, k2 = jax.random.split(key)
     state, step = jax.vmap(env.init)(jax.random.split(k1, episodes))
@@ -131,7 +188,8 @@ def coalition_returns(env: Env, algorithm: Algorithm, policy: Policy, episodes: 
     state, step = jax.tree.map(lambda x: jnp.repeat(x, c, 0), (state, step))
     out = jnp.pad(~coalitions, ((0, 0), (0, algorithm.spec.n - coalitions.shape[1])))  # managers play on
     always = jnp.tile(out, (episodes, 1))
-    return play_on(env, algorithm, policy, state, step, algorithm.memory(episodes * c), None, always, episodes, k2).reshape(episodes, c)
+    returns = play_on(env, algorithm, policy, state, step, algorithm.memory(episodes * c), None, always, episodes, k2, act=act)
+    return returns.total.reshape(episodes, c)
 
 
 def shapley(value: Callable[[np.ndarray], np.ndarray], n: int, random: np.random.Generator) -> np.ndarray:

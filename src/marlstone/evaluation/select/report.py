@@ -74,7 +74,8 @@ def write_report(file: Path, record: Mapping[str, Any], folder: Path) -> Path:
          "95% interval of each point."),
         ("Cost against return", pictures.costs(ran), "What training cost against what it reached; whiskers are 95% intervals."),
         ("Edge cases", pictures.edge_cases(ran), "Share of the learned gain (undisturbed less random play) that each edge case takes."),
-        ("Contributions", pictures.contributions(ran, measured), "What credit methods that make a claim report of each agent per episode."),
+        ("Contributions", pictures.contributions(ran, measured), " ".join(
+            ("What credit methods that make a claim report of each agent per episode.", *judged_credit(record)))),
     ]  # fmt: skip
     parts = [_details(title, _figure(source, caption), title == "Learning curves") for title, source, caption in drawn if source]
     parts.insert(1, _details("Stability ratings and their limits", _ratings(ran)))
@@ -231,6 +232,12 @@ def rating_of(row: Mapping[str, Any]) -> str:
     """The rating, marked where edge cases and cross-play are not in it."""
     rating = str(row["stability"]["rating"])
     return rating + ("" if row["edge_cases"] or rating == "unrated" else ", unstressed")
+
+
+def judged_credit(record: Mapping[str, Any]) -> list[str]:
+    """Whether the credit that candidates claim is right in this environment, a sentence each; of those that were stressed."""
+    found = [(row["name"], row.get("credit_judgement")) for row in record["candidates"]]
+    return [f"{name}'s credit is {words}." for name, words in found if words]
 
 
 def proved(record: Mapping[str, Any]) -> list[str]:

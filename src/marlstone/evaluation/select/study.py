@@ -359,6 +359,7 @@ class Study:
             "true_metrics": trial["record"]["true_metrics"],
             "stability": {"rating": "unrated"} if stable is None else stable.record(),
             "edge_cases": [] if stressed is None else stressed["cases"],
+            "credit_judgement": "" if stressed is None else stressed.get("credit_judgement", ""),
             "cost": asdict(self.costs[s.name]),
             "steps": [x["steps"] for x in trial["ledgers"]],
             "steps_per_second": trial["record"].get("steps_per_second"),
