@@ -216,8 +216,8 @@ def test_a_learner_that_hangs_or_raises_goes_on_from_its_checkpoint(tmp_path: Pa
     it = supervised(tmp_path, f"{HOST}:toy?length=6&sleep=0.002", steps="960", checkpoint_every="160", **failing)
     record = it.supervise()
     assert (tmp_path / "mark").exists()
-    assert any(said in x and "learner" in x for x in it.news)
-    assert (it.learner.life, record["restarts"]) == (1, 1), it.news
+    assert any(said in x and "learner" in x for x in it.events.lines)
+    assert (it.learner.life, record["restarts"]) == (1, 1), it.events.lines
     assert 160 <= record["resumed_from_step"] < 960
     assert record["steps"] == 960
     assert record["chunks_rolled_back"] > 0

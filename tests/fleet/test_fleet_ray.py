@@ -138,7 +138,7 @@ def test_chaos_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         over.set()
         striker.join()
     assert blows["node"] == 2
-    assert blows["actor"] >= 3
+    assert blows["actor"] >= 2
     assert record["restarts"] >= 3
     assert record["steps"] == 3200
     assert np.isfinite(record["returns"]).all()
