@@ -14,6 +14,7 @@ from grid_table import grid
 from hacking_table import city, hacking
 from record import HERE, RESULTS, read
 from select_table import families, folklore, reliability, seeds, selections
+from self_play_table import opponents
 from tables import CORRELATION, number, possible, table, within
 from worlds_table import environments
 
@@ -616,6 +617,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     pages = {DOCS / "results.md": page(), DOCS / "folklore.md": folklore(), DOCS / "design.md": house()}
     pages[DOCS / "environments.md"] = environments(DOCS / "environments.md")
+    pages[DOCS / "opponents.md"] = opponents(DOCS / "opponents.md")
     if parser.parse_args().check:
         stale = [file.name for file, text in pages.items() if not file.is_file() or file.read_text() != text]
         print(f"stale: {', '.join(stale)}: run python benchmarks/render.py" if stale else "up to date", file=sys.stderr)
