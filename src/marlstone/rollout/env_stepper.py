@@ -20,6 +20,7 @@ from marlstone.envs.own_metrics import metric_from_json
 from marlstone.envs.protocol import HostEnv
 from marlstone.envs.true_metrics import InfoMetrics
 from marlstone.envs.wrappers import wrap_env
+from marlstone.rollout.plain_steps import PlainSteps
 from marlstone.rollout.shared_memory import StepBlock, map_step
 from marlstone.rollout.sides import Sides, wiring_of
 
@@ -91,6 +92,7 @@ class EnvStepper:
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
         self.faulty = np.zeros(high - low, bool)
+        self.plain: PlainSteps | None = None  # of those that may be stepped plainly, once there is a block to write into
         self.adapters: list[Any] = [None] * (high - low)
         self.envs: list[HostEnv] = [self.build(k) for k in range(high - low)]
         self.watch: Callable[[int, bool], None] = lambda k, fresh: None
@@ -196,16 +198,22 @@ class EnvStepper:
         self.counts = block.counts[w]
         self.mine = map_step(lambda x: x[self.low : self.high], block.step)
         floats = [x for leaves in self.mine.obs for x in leaves.values() if x.dtype.kind == "f"]
+        if all(env is adapter and getattr(env, "plain", False) for env, adapter in zip(self.envs, self.adapters, strict=True)):
+            self.plain = PlainSteps(self.mine, tuple(x[self.low : self.high] for x in self.block.action), self.adapters[0])
         self.watched = [*floats, self.mine.state, self.mine.reward, self.mine.team_reward, *self.mine.metrics.values()]
 
     def advance(self) -> None:
         """One step of every environment, checked."""
         self.faulty[:] = False
+        if self.plain is not None:
+            self.plain.begin()
         for k in range(len(self.envs)):
             self.progress[1] = self.low + k
             self.progress[2] = 0
             self.progress[0] += 1
             self._advance(k)
+        if self.plain is not None:
+            self.plain.complete(self._clip)
         self._check()
         if self.faulty.any():
             self.progress[3] += int(self.faulty.sum())
@@ -228,8 +236,10 @@ class EnvStepper:
         if not self.over[k]:
             self.watch(k, False)
             try:
-                step = self.envs[k].step(tuple([a[i] for a in self.block.action]))
-                self._put(k, step)
+                if self.plain is None:
+                    self._put(k, self.envs[k].step(tuple([a[i] for a in self.block.action])))
+                else:
+                    self._step_plainly(k, self.plain)
                 return
             except NonConforming:
                 raise  # no number that could be repaired: every later step would break the interface too
@@ -249,6 +259,19 @@ class EnvStepper:
                 if failed > TRIES:
                     raise
                 self._record_env_error(k, error)
+
+    def _step_plainly(self, k: int, plain: PlainSteps) -> None:
+        """One step of one environment, to be completed with those of the others (`PlainSteps`) unless something is unusual in it."""
+        made = self.adapters[k].step_plainly(plain.choices(k), plain.rows[k])
+        if type(made) is tuple:
+            self.over[k] = plain.add(k, *made)
+        else:
+            self._put(k, made)
+
+    def _clip(self, k: int, seen: np.ndarray) -> None:
+        """Report and clip what is outside its limits in environment k's observations."""
+        self.progress[1] = self.low + k
+        self.adapters[k].arranged.clip_plain(seen, self.adapters[k].report)
 
     def _put(self, k: int, step: Step) -> None:
         self.block.write(self.low + k, step)
