@@ -70,3 +70,18 @@ class Unusual(gym.Env):
 def make(only=-1):
     """`only`: which unusual thing happens; -1: any."""
     return Unusual(only)
+
+
+class Sharing(Unusual):
+    """One that shows all of its copies' agents what they see in the same arrays."""
+
+    seen = tuple(np.zeros(2, np.float32) for _ in range(3))
+
+    def _see(self):
+        for x in self.seen:
+            x[:] = self.np_random.uniform(-1, 1, 2)
+        return list(self.seen)
+
+
+def sharing(only=-1):
+    return Sharing(only)

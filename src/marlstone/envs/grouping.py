@@ -95,6 +95,10 @@ class Arrangement:
         return tuple(isinstance(g.space, Discrete) for g in self.groups)
 
     @cached_property
+    def _acting(self) -> list[tuple[Any, int, int]]:
+        return [(s.actuator.act, s.group, s.place) for s in self.seats]
+
+    @cached_property
     def state(self) -> int:
         """Length of the default state: every agent's real vector features, in agent-axis order."""
         return sum(p.leaf.shape[0] for s in self.seats for p in s.parts if p.leaf.kind == "vector")
@@ -224,7 +228,7 @@ class Arrangement:
 
     def act_of(self, per_group: Sequence[Any]) -> list[Any]:
         """`act`, of what `listed` gives."""
-        return [s.actuator.act(per_group[s.group][s.place]) for s in self.seats]
+        return [act(per_group[group][place]) for act, group, place in self._acting]
 
 
 def _clipped(x: np.ndarray, limits: tuple[np.ndarray, ...], agent: str, field: str, report: Report, one_hot: bool) -> np.ndarray:

@@ -99,8 +99,8 @@ class PlainEnv(HostEnv, Protocol):
 
     @property
     def plain(self) -> bool:
-        """Whether `step_plainly` may be called: its `arranged.plain` holds, every agent is there and decides in every step, legal actions
-        never change, there is no other state than the observations, nor are there metrics."""
+        """Whether `step_unread` and `read_plainly` may be called: `arranged.plain` holds, every agent is there and decides in every step,
+        legal actions never change, there is no other state than the observations, nor are there metrics."""
 
     @property
     def arranged(self) -> Arrangement:
@@ -110,11 +110,14 @@ class PlainEnv(HostEnv, Protocol):
     def report(self) -> Report:
         """What is done with bad values."""
 
-    def step_plainly(self, choices: Sequence[Any], rows: Sequence[np.ndarray]) -> Step | tuple[list[float], bool, bool]:
-        """One joint step.
+    def step_unread(self, choices: Sequence[Any]) -> Any:
+        """One joint step, as the package gives it. `choices`: this environment's entry of the actions, per group (`Arrangement.listed`)."""
+
+    def read_plainly(self, got: Any, rows: Sequence[np.ndarray]) -> Step | tuple[list[float], bool, bool]:
+        """Read a step.
 
         Args:
-          choices: this environment's entry of the actions, per group (`Arrangement.listed`).
+          got: what `step_unread` returned.
           rows: `[f]` of each agent, into which observations are written; numbers outside their limits are left to the caller.
 
         Returns:

@@ -138,9 +138,12 @@ class GymnasiumEnv:
         asked = self._single or self._listed or self._ask_masks is not None or bool(self.metrics.declared)
         return self._straight and not asked and self.arranged.plain
 
-    def step_plainly(self, choices: Sequence[Any], rows: Sequence[np.ndarray]) -> Step | tuple[list[float], bool, bool]:
-        """One joint step with observations written into `rows`, one `[f]` per agent (`protocol.PlainEnv`)."""
-        got = self._env.step(tuple(self.arranged.act_of(choices)))
+    def step_unread(self, choices: Sequence[Any]) -> Any:
+        """One joint step, to be read by `read_plainly` (`protocol.PlainEnv`)."""
+        return self._env.step(tuple(self.arranged.act_of(choices)))
+
+    def read_plainly(self, got: Any, rows: Sequence[np.ndarray]) -> Step | tuple[list[float], bool, bool]:
+        """What `step_unread` returned, with observations written into `rows`, one `[f]` per agent (`protocol.PlainEnv`)."""
         if type(got) is not tuple or len(got) != 5:
             return self._answer(got)
         seen, rewards, terminated, truncated, info = got
@@ -155,7 +158,7 @@ class GymnasiumEnv:
             if type(x) is not np.ndarray or x.dtype is not _FLOAT or x.shape != row.shape:
                 return self._answer(got)
             row[...] = x
-        reward = [as_number(r, a, "reward", self.report) for r, a in zip(rewards, self._names, strict=True)]
+        reward = [r if type(r) is float else as_number(r, a, "reward", self.report) for r, a in zip(rewards, self._names, strict=True)]
         if terminated and out_of_time(getattr(self._env, "unwrapped", self._env)):
             return reward, False, True
         return reward, bool(terminated), bool(truncated)
