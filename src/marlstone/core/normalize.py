@@ -67,7 +67,7 @@ def merge_moments(m: Moments, x: Array, weight: Array, axes: tuple[int, ...], to
 def normalize(m: Moments, x: Array) -> Array:
     """Zero mean, unit variance, clipped at 10 standard deviations."""
     xp = x.__array_namespace__()
-    return xp.clip((x - m.mean) / xp.sqrt(m.var + 1e-6), -CLIP, CLIP)
+    return ((x - m.mean) / xp.sqrt(m.var + 1e-6)).clip(-CLIP, CLIP)
 
 
 @record

@@ -6,7 +6,7 @@ decided in `arrange`, so that a joint step costs a few microseconds per agent.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -95,9 +95,37 @@ class Arrangement:
         return tuple(isinstance(g.space, Discrete) for g in self.groups)
 
     @cached_property
+    def _acting(self) -> list[tuple[Any, int, int]]:
+        return [(s.actuator.act, s.group, s.place) for s in self.seats]
+
+    @cached_property
     def state(self) -> int:
         """Length of the default state: every agent's real vector features, in agent-axis order."""
         return sum(p.leaf.shape[0] for s in self.seats for p in s.parts if p.leaf.kind == "vector")
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether each agent sees one vector, written as it comes: one group, one leaf, nothing padded, encoded or nested, no masks."""
+        parts = [p for s in self.seats for p in s.parts]
+        return self._whole is not None and not self._mask_paths and all(p.real and not p.path and p.encode is None for p in parts)
+
+    @cached_property
+    def plain_limits(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where `plain`: the least and the greatest numbers that are no fault, `[n f]` each; None where any number is fine."""
+        limits = [s.parts[0].limits for s in self.seats]
+        if not any(limits):
+            return None
+        size = self.groups[0].observation[self.seats[0].parts[0].name].shape
+        least = [np.full(size, -np.inf) if x is None else x[0] for x in limits]
+        most = [np.full(size, np.inf) if x is None else x[1] for x in limits]
+        return np.stack(least), np.stack(most)
+
+    def clip_plain(self, seen: np.ndarray, report: Report) -> None:
+        """Where `plain`: report and clip, in place, what is outside its limits in one step's observations `[n f]`, as `write` does."""
+        for s, x in zip(self.seats, seen, strict=True):
+            part = s.parts[0]
+            if part.limits is not None:
+                x[...] = _clipped(x, part.limits, s.agent, f"observation {part.name!r}", report, False)
 
     def blank(self) -> tuple[dict[str, np.ndarray], ...]:
         """Zeros for every leaf, `[n_g ...]`."""
@@ -192,8 +220,15 @@ class Arrangement:
 
     def act(self, action: tuple[Array, ...]) -> list[Any]:
         """What each agent does, in agent-axis order, as its environment takes it. `action` is per group, emitted, `[n_g ...]`."""
-        per_group = [a.tolist() if d else a for d, a in zip(self._discrete, action, strict=True)]
-        return [s.actuator.act(per_group[s.group][s.place]) for s in self.seats]
+        return self.act_of(self.listed(action))
+
+    def listed(self, action: tuple[Array, ...]) -> list[Any]:
+        """Actions per group with the indices as Python's own numbers, any leading axes: what `act_of` takes an entry of."""
+        return [a.tolist() if d else a for d, a in zip(self._discrete, action, strict=True)]
+
+    def act_of(self, per_group: Sequence[Any]) -> list[Any]:
+        """`act`, of what `listed` gives."""
+        return [act(per_group[group][place]) for act, group, place in self._acting]
 
 
 def _clipped(x: np.ndarray, limits: tuple[np.ndarray, ...], agent: str, field: str, report: Report, one_hot: bool) -> np.ndarray:

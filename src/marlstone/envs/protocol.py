@@ -7,12 +7,18 @@ next-step autoreset: the step after an end is a reset (`first`), whose action is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from marlstone.core.types import Array, Spec, Step
 
 if TYPE_CHECKING:
     from jaxtyping import Shaped
+
+    from marlstone.envs.grouping import Arrangement
+    from marlstone.envs.guards import Report
 
 
 class Env(Protocol):
@@ -85,6 +91,39 @@ class SnapshotEnv(HostEnv, Protocol):
 
     def restore(self, state: Any) -> None:
         """Go back to `state`, which may be restored again. Bit for bit: this is checked before it is trusted."""
+
+
+class PlainEnv(HostEnv, Protocol):
+    """A host environment, one of many alike in a process, most of whose steps need no `Step` of their own: observations are written
+    straight into arrays of all of them, and whoever steps them completes the rest for all at once (`rollout.plain_steps`)."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether `step_unread` and `read_plainly` may be called: `arranged.plain` holds, every agent is there and decides in every step,
+        legal actions never change, there is no other state than the observations, nor are there metrics."""
+
+    @property
+    def arranged(self) -> Arrangement:
+        """Where agents are, and what they may see."""
+
+    @property
+    def report(self) -> Report:
+        """What is done with bad values."""
+
+    def step_unread(self, choices: Sequence[Any]) -> Any:
+        """One joint step, as the package gives it. `choices`: this environment's entry of the actions, per group (`Arrangement.listed`)."""
+
+    def read_plainly(self, got: Any, rows: Sequence[np.ndarray]) -> Step | tuple[list[float], bool, bool]:
+        """Read a step.
+
+        Args:
+          got: what `step_unread` returned.
+          rows: `[f]` of each agent, into which observations are written; numbers outside their limits are left to the caller.
+
+        Returns:
+          Each agent's reward, whether the episode terminated, and whether it was truncated; or, for whatever is not as plain as that, the
+          `Step` that `step` would have returned, and then `rows` mean nothing.
+        """
 
 
 class VectorEnv(Protocol):

@@ -183,12 +183,14 @@ class Tallies:
     def add(self, step: Step) -> None:
         """A step that answered an action, `[b ...]`."""
         first, last = step.first, step.last
-        self.total = np.where(first, 0, self.total) + step.team_reward
-        self.length = np.where(first, 0, self.length) + ~first
+        if np.count_nonzero(first):
+            self.total[first], self.length[first] = 0.0, -1.0
+        self.total += step.team_reward
+        self.length += 1
         for k, m in self.declared.items():
             summed = np.where(first, 0, self.metrics[k]) + np.where(first, 0, step.metrics[k])
             self.metrics[k] = step.metrics[k].astype(float) if m.reduce == "last" else summed
-        if last.any():
+        if np.count_nonzero(last):
             self.sums["episodes"] += int(last.sum())
             self.sums["team_return"] += float(self.total[last].sum())
             self.sums["length"] += float(self.length[last].sum())

@@ -168,7 +168,7 @@ class FastActor:
         if self._exploring is not None:
             parts = zip(self.spec.groups, heads, step.legal, strict=True)
             heads = tuple(exploration_head(self._exploring, g.space, h, ok, explore, g.default) for g, h, ok in parts)
-        return heads, replace(memory, actor=after)
+        return heads, Memory(after, memory.critic, memory.q)
 
 
 # ---- plain JSON and back

@@ -20,6 +20,7 @@ from marlstone.envs.own_metrics import metric_from_json
 from marlstone.envs.protocol import HostEnv
 from marlstone.envs.true_metrics import InfoMetrics
 from marlstone.envs.wrappers import wrap_env
+from marlstone.rollout.plain_steps import PlainSteps
 from marlstone.rollout.shared_memory import StepBlock, map_step
 from marlstone.rollout.sides import Sides, wiring_of
 
@@ -91,6 +92,7 @@ class EnvStepper:
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
         self.faulty = np.zeros(high - low, bool)
+        self.plain: PlainSteps | None = None  # of those that may be stepped plainly, once there is a block to write into
         self.adapters: list[Any] = [None] * (high - low)
         self.envs: list[HostEnv] = [self.build(k) for k in range(high - low)]
         self.watch: Callable[[int, bool], None] = lambda k, fresh: None
@@ -192,20 +194,24 @@ class EnvStepper:
     def attach(self, block: StepBlock, w: int) -> None:
         """Step into `block` from now on, as its worker `w`."""
         self.block, self.progress = block, block.progress[w]
+        self._cells = memoryview(self.progress)  # type: ignore[arg-type]  # faster to write to, one number after another
         block.counts[w][:] += self.counts
         self.counts = block.counts[w]
         self.mine = map_step(lambda x: x[self.low : self.high], block.step)
         floats = [x for leaves in self.mine.obs for x in leaves.values() if x.dtype.kind == "f"]
+        if all(env is adapter and getattr(env, "plain", False) for env, adapter in zip(self.envs, self.adapters, strict=True)):
+            self.plain = PlainSteps(self.mine, tuple(x[self.low : self.high] for x in self.block.action), self.adapters[0])
         self.watched = [*floats, self.mine.state, self.mine.reward, self.mine.team_reward, *self.mine.metrics.values()]
+        if len(self.envs) == block.step.first.size:
+            self.watched = [block.checked]
 
     def advance(self) -> None:
         """One step of every environment, checked."""
         self.faulty[:] = False
-        for k in range(len(self.envs)):
-            self.progress[1] = self.low + k
-            self.progress[2] = 0
-            self.progress[0] += 1
-            self._advance(k)
+        if self.plain is None:
+            self._advance_each()
+        else:
+            self._advance_plainly(self.plain)
         self._check()
         if self.faulty.any():
             self.progress[3] += int(self.faulty.sum())
@@ -221,34 +227,84 @@ class EnvStepper:
         for env in self.envs:
             env.close()
 
-    def _advance(self, k: int) -> None:
-        """One step of one environment, or a reset where its episode is over. Errors end the episode at its last good step."""
-        i = self.low + k
-        failed = 0
-        if not self.over[k]:
-            self.watch(k, False)
-            try:
-                step = self.envs[k].step(tuple([a[i] for a in self.block.action]))
-                self._put(k, step)
-                return
-            except NonConforming:
-                raise  # no number that could be repaired: every later step would break the interface too
-            except BROKEN as error:
-                self._record_env_error(k, error)
-                failed = 1
+    def _advance_each(self) -> None:
+        """One step of every environment, or a reset where its episode is over."""
+        for k, env in enumerate(self.envs):
+            if self._steps(k):
+                try:
+                    self._put(k, env.step(tuple([a[self.low + k] for a in self.block.action])))
+                except BROKEN as error:
+                    self._end_episode(k, error)
+
+    def _advance_plainly(self, plain: PlainSteps) -> None:
+        """`_advance_each`, plain steps completed together. Where it can be so, all environments step before any step is read: the package's
+        code for all, then ours for all, stays in the processor's caches."""
+        plain.begin()
+        apart, got = plain.apart, plain.got
+        for k, env in enumerate(self.adapters):
+            if self._steps(k):
+                try:
+                    got[k] = env.step_unread(plain.choices[k])
+                    if not apart:
+                        self._read(k, plain)
+                except BROKEN as error:
+                    self._end_episode(k, error)
+        if apart:
+            for k in got:
+                self._cells[1] = self.low + k
+                try:
+                    self._read(k, plain)
+                except BROKEN as error:
+                    self._end_episode(k, error)
+        plain.complete(self._clip)
+
+    def _read(self, k: int, plain: PlainSteps) -> None:
+        """Read a plain step, to be completed with those of others, unless something is unusual in it."""
+        made = self.adapters[k].read_plainly(plain.got[k], plain.rows[k])
+        if type(made) is tuple:
+            self.over[k] = plain.add(k, made)
+        else:
+            self._put(k, made)
+
+    def _steps(self, k: int) -> bool:
+        """Whether environment k is to make a step now; where its episode is over, it is reset."""
+        cells = self._cells
+        cells[1] = self.low + k
+        cells[2] = 0
+        cells[0] += 1
+        if self.over[k]:
+            self._begin_episode(k)
+            return False
+        self.watch(k, False)
+        return True
+
+    def _end_episode(self, k: int, error: BaseException) -> None:
+        """A step raised: the episode ends at its last good step, and another one begins."""
+        if isinstance(error, NonConforming):
+            raise error  # no number that could be repaired: every later step would break the interface too
+        self._record_env_error(k, error)
+        self._begin_episode(k, 1)
+
+    def _begin_episode(self, k: int, failed: int = 0) -> None:
+        """Reset environment k, built anew where something `failed`."""
         while True:
             try:
                 self.progress[2] = 1  # guards.start_timeout holds
                 self.watch(k, True)
                 if failed:
                     self.envs[k] = self.build(k)
-                self._put(k, self.envs[k].reset(self.next_seed(i)))
+                self._put(k, self.envs[k].reset(self.next_seed(self.low + k)))
                 return
             except BROKEN as error:
                 failed += 1
                 if failed > TRIES:
                     raise
                 self._record_env_error(k, error)
+
+    def _clip(self, k: int, seen: np.ndarray) -> None:
+        """Report and clip what is outside its limits in environment k's observations."""
+        self.progress[1] = self.low + k
+        self.adapters[k].arranged.clip_plain(seen, self.adapters[k].report)
 
     def _put(self, k: int, step: Step) -> None:
         self.block.write(self.low + k, step)
@@ -275,7 +331,9 @@ class EnvStepper:
         """NaN, infinities and bounds over all environments at once; the clean case costs a few microseconds."""
         bounds = self.guards.reward_bounds
         reward = self.mine.reward
-        if all(is_sound(x).all() for x in self.watched) and (bounds is None or (reward.min() >= bounds[0] and reward.max() <= bounds[1])):
+        if all(np.count_nonzero(is_sound(x)) == x.size for x in self.watched) and (
+            bounds is None or (reward.min() >= bounds[0] and reward.max() <= bounds[1])
+        ):
             return
         if not self.survive:
             fault = name_fault(self.mine, self.spec, self.guards)

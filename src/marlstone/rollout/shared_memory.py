@@ -27,7 +27,7 @@ def anonymous() -> int:
 
 
 def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[tuple[Any, tuple[int, ...], str]]:
-    """(path, shape, dtype) of everything shared. `masked`: per group, whether steps carry `legal`."""
+    """(path, shape, dtype) of everything shared, what may hold a NaN first. `masked`: per group, whether steps carry `legal`."""
     out: list[tuple[Any, tuple[int, ...], str]] = []
     n = spec.n
     for g, group in enumerate(spec.groups):
@@ -41,6 +41,7 @@ def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[
         out.append(((name,), shape, dtype))
     out += [(("legal", g), (b, x.count, x.space.width), "bool") for g, x in enumerate(spec.groups) if masked[g]]
     out += [(("metrics", k), (b,), "float32") for k in spec.metrics]
+    out.sort(key=lambda field: not _is_checked(field[0], field[2]))
     for g, group in enumerate(spec.groups):
         out.append((("action", g), (b, group.count, *group.space.action_shape), np.dtype(group.space.action_dtype).name))
     out += [(("seed",), (b,), "uint64"), (("episode",), (b,), "int64")]
@@ -48,6 +49,11 @@ def _fields(spec: Spec, b: int, masked: tuple[bool, ...], workers: int) -> list[
     out += [(("progress", w), (5,), "int64") for w in range(workers)]
     out += [(("counts", w), (len(FAULTS),), "int64") for w in range(workers)]
     return out
+
+
+def _is_checked(path: Any, dtype: str) -> bool:
+    """Whether guards look for NaN there: in observations, state, rewards and metrics."""
+    return dtype == "float32" and path[0] in ("obs", "state", "reward", "team_reward", "metrics")
 
 
 class StepBlock:
@@ -64,6 +70,7 @@ class StepBlock:
     Attributes:
       step: a `Step` of views, `[b ...]`.
       action: per group, `[b n_g ...]`.
+      checked: all that guards look for NaN in, of all environments: observations, state, rewards and metrics, flat, with zeros between.
       seed, episode: `[b]`.
       progress, counts: one array per worker.
       size: bytes.
@@ -76,6 +83,7 @@ class StepBlock:
             offsets.append(at)
             at += -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // ALIGN) * ALIGN
         self.size = max(at, ALIGN)
+        checked = max(end for (path, _, dtype), end in zip(fields, [*offsets[1:], at], strict=True) if _is_checked(path, dtype))
         if create:
             os.ftruncate(fd, self.size)
         memory = mmap.mmap(fd, self.size)
@@ -83,6 +91,7 @@ class StepBlock:
             path: np.frombuffer(memory, dtype, int(np.prod(shape)), offset).reshape(shape)
             for (path, shape, dtype), offset in zip(fields, offsets, strict=True)
         }
+        self.checked = np.frombuffer(memory, np.float32, checked // 4)
         groups = range(len(spec.groups))
         self.step = Step(
             obs=tuple({k: views["obs", g, k] for k in spec.groups[g].observation} for g in groups),

@@ -14,7 +14,7 @@ there the step is a truncation, from which learners bootstrap.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -32,9 +32,14 @@ from marlstone.envs.host.host_step import as_flag, as_number, host_step
 from marlstone.envs.host.old_spaces import modern
 from marlstone.envs.host.seeding import Begin, seeded_reset
 from marlstone.envs.host.snapshots import restore_snapshot, take_snapshot
+from marlstone.envs.host.time_limits import horizon, out_of_time
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.spaces import MASKS, UnsupportedSpace
 from marlstone.envs.true_metrics import InfoMetrics, declared_metrics
+
+_SEQUENCES = (tuple, list)
+_FLAGS = (bool, np.bool_)
+_FLOAT = np.dtype(np.float32)
 
 
 def _many(values: Any) -> bool:
@@ -79,11 +84,12 @@ class GymnasiumEnv:
             raise UnsupportedSpace("agent_0", f"observation space of {where}", observation, remedy)
         acts = dict(zip(self._names, actions, strict=True))
         defaults = declared_defaults(env, acts, where)
-        self._arranged = arrange(self._names, dict(zip(self._names, observations, strict=True)), acts, defaults=defaults)
-        self._order = [self._names.index(a) for a in self._arranged.agents]
+        self.arranged = arrange(self._names, dict(zip(self._names, observations, strict=True)), acts, defaults=defaults)
+        self._order = [self._names.index(a) for a in self.arranged.agents]
         self._straight = self._order == list(range(len(self._order)))
+        self._mask_keys = {*MASKS, *self._names, *range(len(self._names))}
         self.metrics = InfoMetrics(declared_metrics(env, where))
-        self._horizon = _horizon(env)
+        self._horizon = horizon(env)
         # lbforaging places players around where they stood when the last episode ended, so that seeds would not decide alone.
         inner = getattr(env, "unwrapped", env)
         ours = type(inner).__module__.startswith("lbforaging.")
@@ -97,12 +103,12 @@ class GymnasiumEnv:
     @cached_property
     def spec(self) -> Spec:
         """Groups by observation and action structure; the state is all observations, concatenated."""
-        return Spec(self._arranged.groups, self._arranged.state, self._horizon, dict(self.metrics.declared))
+        return Spec(self.arranged.groups, self.arranged.state, self._horizon, dict(self.metrics.declared))
 
     @property
     def wiring(self) -> Mapping[str, Any]:
         """How its dictionaries become groups (`grouping.arrangement_from_json`)."""
-        return self._arranged.wiring
+        return self.arranged.wiring
 
     def reset(self, seed: int) -> Step:
         """A fresh episode of this seed. Raises `NonConforming` for a result that is not (observation, info)."""
@@ -117,20 +123,54 @@ class GymnasiumEnv:
         return self._make_step(got[0], got[1], np.zeros(len(self._names), np.float32), None, False, False, first=True)
 
     def step(self, action: tuple[Array, ...]) -> Step:
-        """One joint step. Terminations that only mean that time ran out become truncations (`OUT_OF_TIME`)."""
-        acts = self._arranged.act(action)
+        """One joint step. Terminations that only mean that time ran out become truncations (`time_limits`)."""
+        acts = self.arranged.act(action)
         if not self._straight:
             placed = [None] * len(acts)
             for place_, x in zip(self._order, acts, strict=True):
                 placed[place_] = x
             acts = placed
-        got = self._env.step(acts[0] if self._single else acts if self._listed else tuple(acts))
+        return self._answer(self._env.step(acts[0] if self._single else acts if self._listed else tuple(acts)))
+
+    @property
+    def plain(self) -> bool:
+        """Whether `step_plainly` may be called (`protocol.PlainEnv`)."""
+        asked = self._single or self._listed or self._ask_masks is not None or bool(self.metrics.declared)
+        return self._straight and not asked and self.arranged.plain
+
+    def step_unread(self, choices: Sequence[Any]) -> Any:
+        """One joint step, to be read by `read_plainly` (`protocol.PlainEnv`)."""
+        return self._env.step(tuple(self.arranged.act_of(choices)))
+
+    def read_plainly(self, got: Any, rows: Sequence[np.ndarray]) -> Step | tuple[list[float], bool, bool]:
+        """What `step_unread` returned, with observations written into `rows`, one `[f]` per agent (`protocol.PlainEnv`)."""
+        if type(got) is not tuple or len(got) != 5:
+            return self._answer(got)
+        seen, rewards, terminated, truncated, info = got
+        n = len(rows)
+        if not (
+            type(seen) in _SEQUENCES and len(seen) == n and type(rewards) in _SEQUENCES and len(rewards) == n
+            and type(terminated) in _FLAGS and type(truncated) in _FLAGS
+            and (not info or (isinstance(info, Mapping) and self._mask_keys.isdisjoint(info)))
+        ):  # fmt: skip
+            return self._answer(got)
+        for x, row in zip(seen, rows, strict=True):
+            if type(x) is not np.ndarray or x.dtype is not _FLOAT or x.shape != row.shape:
+                return self._answer(got)
+            row[...] = x
+        reward = [r if type(r) is float else as_number(r, a, "reward", self.report) for r, a in zip(rewards, self._names, strict=True)]
+        if terminated and out_of_time(getattr(self._env, "unwrapped", self._env)):
+            return reward, False, True
+        return reward, bool(terminated), bool(truncated)
+
+    def _answer(self, got: Any) -> Step:
+        """What the environment's `step` returned, as a step."""
         if self._listed and isinstance(got, tuple | list) and len(got) == 4:
             got = (*got[:3], False, got[3])
         seen, rewards, terminated, truncated, info = five_values(got, self._env, "observation, reward, terminated, truncated, info")
         reward, team = self._rewards(rewards)
         ended, late = self._all(terminated, "terminated"), self._all(truncated, "truncated")
-        if ended and _out_of_time(getattr(self._env, "unwrapped", self._env)):
+        if ended and out_of_time(getattr(self._env, "unwrapped", self._env)):
             ended, late = False, True
         return self._make_step(seen, info, reward, team, ended, late)
 
@@ -184,7 +224,7 @@ class GymnasiumEnv:
     def _make_step(
         self, seen: Any, info: Any, reward: np.ndarray, team: float | None, terminated: bool, truncated: bool, first: bool = False
     ) -> Step:
-        arranged = self._arranged
+        arranged = self.arranged
         each = self._each(seen, "observation")
         obs = arranged.blank()
         for agent, x in each.items():
@@ -220,14 +260,14 @@ class GymnasiumEnv:
                     if own.get(name) is not None:
                         masks[agent] = name, own[name]
                         break
-        self._arranged.read_masks(each, masks, self.report)
+        self.arranged.read_masks(each, masks, self.report)
         return masks
 
     def _by_agent(self, masks: Any, name: str) -> dict[str, Any]:
         """A team's masks apart: a dict by agent (or by its number), one entry per agent, or all of them in one array."""
         if self._single:
             return {self._names[0]: masks}
-        widths = [s.actuator.options for s in sorted(self._arranged.seats, key=lambda s: self._names.index(s.agent))]
+        widths = [s.actuator.options for s in sorted(self.arranged.seats, key=lambda s: self._names.index(s.agent))]
         if isinstance(masks, np.ndarray) and masks.ndim == 1 and masks.dtype != object and len(masks) == sum(widths) != len(self._names):
             return dict(zip(self._names, np.split(masks, np.cumsum(widths)[:-1]), strict=True))
         return self._each(masks, name)
@@ -238,34 +278,6 @@ def _entry(by_agent: Any, agent: str, i: int) -> Any:
     if isinstance(by_agent, Mapping):
         return by_agent.get(agent, by_agent.get(i))
     return by_agent[i] if isinstance(by_agent, list | tuple) and i < len(by_agent) else None
-
-
-def _lbforaging(env: Any) -> bool:
-    return bool(env.field.any())  # food is left
-
-
-def _rware(env: Any) -> bool:
-    return bool(env.max_steps and env._cur_steps >= env.max_steps)
-
-
-OUT_OF_TIME: dict[str, Callable[[Any], bool]] = {"lbforaging": _lbforaging, "rware": _rware}
-"""Packages whose "terminated" may mean that time ran out, and where in the environment that can be read."""
-
-
-def _out_of_time(env: Any) -> bool:
-    """Whether an environment that reports a termination merely ran out of time."""
-    known = OUT_OF_TIME.get(type(env).__module__.partition(".")[0])
-    return known is not None and known(env)
-
-
-def _horizon(env: Any) -> int | None:
-    """About how many steps an episode has (`Spec.horizon`): from the registered spec, a TimeLimit, or the environment's own attribute."""
-    unwrapped = getattr(env, "unwrapped", env)
-    spec = getattr(env, "spec", None)
-    names = ("_max_episode_steps", "max_episode_steps", "max_steps")
-    found = [getattr(spec, "max_episode_steps", None), *(getattr(unwrapped, k, None) for k in names)]
-    known = [int(h) for h in found if isinstance(h, int | np.integer) and h > 0]
-    return min(known) if known else None
 
 
 def make(name: str, options: Mapping[str, Any]) -> Any:
