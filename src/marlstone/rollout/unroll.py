@@ -13,7 +13,7 @@ from marlstone.algorithm import Algorithm, Policy
 from marlstone.architectures.contract import Memory
 from marlstone.core.arrays import Array
 from marlstone.core.distributions import draw_group_noise
-from marlstone.core.records import record
+from marlstone.core.records import record, replace
 from marlstone.core.types import Step, Trajectory
 from marlstone.envs.protocol import VectorEnv
 
@@ -44,6 +44,11 @@ def assemble(algorithm: Algorithm, scanned: tuple[Step, tuple[Array, ...], tuple
     """Steps as scanned, `[t b ...]`, and the step after them, `[b ...]` -> a batch of trajectories `[b t ...]`."""
     steps, action, heads = scanned
     steps = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), steps, last)
+    return _trajectories(algorithm, steps, action, heads, memory)
+
+
+def _trajectories(algorithm: Algorithm, steps: Step, action: tuple[Array, ...], heads: tuple[Array, ...], memory: Memory) -> Trajectory:
+    """Of `[t+1 b ...]` steps, `[t b ...]` actions and heads."""
     steps, action, heads = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, action, heads))
     legal = tuple(None if ok is None else ok[:, :-1] for ok in steps.legal)
     return Trajectory(steps, action, algorithm.log_prob(heads, legal, action), memory)
@@ -76,7 +81,7 @@ def unroll(
     Returns:
       Where they are now, and a batch of trajectories `[b t ...]`.
     """
-    act, trajectory = act or algorithm.act, trajectory or partial(assemble, algorithm)
+    act, compiled = act or algorithm.act, trajectory is None
 
     def tick(
         now: RolloutState, inputs: tuple[tuple[Array, ...], Array]
@@ -84,10 +89,16 @@ def unroll(
         noise, keys = inputs
         action, emitted, heads, memory = act(policy, now.step, now.memory, noise)
         state, following = env.step(now.env, emitted, keys)
-        return RolloutState(state, following, memory), (now.step, action, heads)
+        return RolloutState(state, following, memory), (following if compiled else now.step, action, heads)
 
     after, scanned = scan(tick, acting, (noise, keys))
-    return after, trajectory(scanned, after.step, acting.memory)
+    if trajectory is not None:
+        return after, trajectory(scanned, after.step, acting.memory)
+    # A compiled loop records each step where it is made, and carries on only what acting reads: the rest of the last step was recorded.
+    following, action, heads = scanned
+    last = replace(jax.tree.map(lambda x: x[-1], following), obs=after.step.obs, state=after.step.state)
+    steps = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), acting.step, following)
+    return replace(after, step=last), _trajectories(algorithm, steps, action, heads, acting.memory)
 
 
 def trajectory_shapes(algorithm: Algorithm, acting: RolloutState, length: int) -> Trajectory:
