@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from marlstone.core.records import record
 from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.constant import ENDLESS, EVERYBODY, filled, without
 from marlstone.envs.guards import VALUES, BadStep, Guards, name_fault, sanitize
 from marlstone.envs.protocol import Env
 
@@ -47,7 +48,7 @@ class Vectorized:
       resets: without, there is no next episode: what comes after an end means nothing, and compiling is much cheaper.
 
     Raises:
-      ValueError: fewer than one environment.
+      ValueError: fewer than one environment, or a field declared constant that cannot be.
     """
 
     env: Env
@@ -58,11 +59,19 @@ class Vectorized:
     def __post_init__(self) -> None:
         if self.b < 1:
             raise ValueError(f"Vectorized.b is {self.b}: step at least one environment")
+        if wrong := sorted(self.constant - EVERYBODY - ENDLESS):
+            can = ", ".join(sorted(EVERYBODY | ENDLESS))
+            raise ValueError(f"{type(self.env).__name__} declares {wrong[0]!r} constant: only {can} can be")
 
     @property
     def spec(self) -> Spec:
         """The spec of each copy."""
         return self.env.spec
+
+    @property
+    def constant(self) -> frozenset[str]:
+        """Fields of `Step` that are 1 on every step, as the environment declares them (`envs.constant`)."""
+        return getattr(self.env, "constant", frozenset())
 
     def init(self, keys: Array) -> tuple[VectorState, Step]:
         """Fresh episodes everywhere; `keys [b]`."""
@@ -83,11 +92,10 @@ class Vectorized:
     def _fresh(self, ended: Any, keys: Array, of: Callable[[Array], Array] = lambda x: x) -> Any:
         """Fresh episodes with `keys`, of the same copies where the environment is `PersistentEnv`; `of` picks theirs from all `[b ...]`."""
         again = getattr(self.env, "again", None)
-        if again is None:
-            return jax.vmap(self.env.init)(of(keys))
-        return jax.vmap(again)(jax.tree.map(of, ended), of(keys))
+        made = jax.vmap(self.env.init)(of(keys)) if again is None else jax.vmap(again)(jax.tree.map(of, ended), of(keys))
+        return made[0], without(made[1], self.constant)
 
-    def _reset(self, before: VectorState, keys: Array, old: Any) -> Any:
+    def _reset(self, before: VectorState, keys: Array, old: tuple[Any, Step]) -> tuple[Any, Step]:
         """`old` with fresh episodes where `before` is over: made for nobody, for the few that need one, or for all; the same numbers
         each way. What is remembered is `before`: the ignored action has moved `old` already.
 
@@ -112,7 +120,9 @@ class Vectorized:
             wanted, old = pending
             return ~wanted, jax.lax.cond(count > few, make_all, make_few, old) if few else make_all(old)
 
-        return jax.lax.while_loop(lambda pending: pending[0], once, (count > 0, old))[1]
+        old = old[0], without(old[1], self.constant)
+        state, step = jax.lax.while_loop(lambda pending: pending[0], once, (count > 0, old))[1]
+        return state, filled(step, self.constant)
 
     def refusal(self, state: VectorState) -> BadStep | None:
         """On the host: the first fault, if faults are refused and one was met. `state` may carry more leading axes."""

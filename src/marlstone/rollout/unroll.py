@@ -15,6 +15,7 @@ from marlstone.core.arrays import Array
 from marlstone.core.distributions import draw_group_noise
 from marlstone.core.records import record, replace
 from marlstone.core.types import Step, Trajectory
+from marlstone.envs.constant import filled, without
 from marlstone.envs.protocol import VectorEnv
 
 
@@ -82,6 +83,7 @@ def unroll(
       Where they are now, and a batch of trajectories `[b t ...]`.
     """
     act, compiled = act or algorithm.act, trajectory is None
+    constant: frozenset[str] = getattr(env, "constant", frozenset())
 
     def tick(
         now: RolloutState, inputs: tuple[tuple[Array, ...], Array]
@@ -89,7 +91,7 @@ def unroll(
         noise, keys = inputs
         action, emitted, heads, memory = act(policy, now.step, now.memory, noise)
         state, following = env.step(now.env, emitted, keys)
-        return RolloutState(state, following, memory), (following if compiled else now.step, action, heads)
+        return RolloutState(state, following, memory), (without(following, constant) if compiled else now.step, action, heads)
 
     after, scanned = scan(tick, acting, (noise, keys))
     if trajectory is not None:
@@ -97,8 +99,8 @@ def unroll(
     # A compiled loop records each step where it is made, and carries on only what acting reads: the rest of the last step was recorded.
     following, action, heads = scanned
     last = replace(jax.tree.map(lambda x: x[-1], following), obs=after.step.obs, state=after.step.state)
-    steps = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), acting.step, following)
-    return replace(after, step=last), _trajectories(algorithm, steps, action, heads, acting.memory)
+    steps = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), without(acting.step, constant), following)
+    return replace(after, step=filled(last, constant)), _trajectories(algorithm, filled(steps, constant), action, heads, acting.memory)
 
 
 def trajectory_shapes(algorithm: Algorithm, acting: RolloutState, length: int) -> Trajectory:

@@ -42,6 +42,14 @@ class JaxMarl:
     share: np.ndarray | None
     kinds: Any = field(repr=False)
 
+    @property
+    def constant(self) -> frozenset[str]:
+        """What the game leaves as it is by default: everybody is there, decides, and has no end but the time limit."""
+        kept = lambda name: getattr(type(self.game), name) is getattr(Game, name)
+        there, endless = kept("gone"), self.limit and kept("terminated")
+        declared = {"present": there, "deciding": kept("deciding"), "discount": there and endless, "team_discount": endless}
+        return frozenset(name for name, yes in declared.items() if yes)
+
     def init(self, key: Array) -> tuple[Any, Step]:
         """A fresh episode of the game."""
         with quiet():
