@@ -43,14 +43,18 @@ def draw_noise(algorithm: Algorithm, key: Array, length: int, b: int) -> tuple[t
 
 def assemble(algorithm: Algorithm, scanned: tuple[Step, tuple[Array, ...], tuple[Array, ...]], last: Step, memory: Memory) -> Trajectory:
     """Steps as scanned, `[t b ...]`, and the step after them, `[b ...]` -> a batch of trajectories `[b t ...]`."""
-    steps, action, heads = scanned
-    steps = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), steps, last)
+    steps, action, heads = _by_environment(scanned)
+    steps = jax.tree.map(lambda before, after: jnp.concatenate([before, after[:, None]], axis=1), steps, last)
     return _trajectories(algorithm, steps, action, heads, memory)
 
 
+def _by_environment(scanned: Any) -> Any:
+    """`[t b ...]` to `[b t ...]`."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), scanned)
+
+
 def _trajectories(algorithm: Algorithm, steps: Step, action: tuple[Array, ...], heads: tuple[Array, ...], memory: Memory) -> Trajectory:
-    """Of `[t+1 b ...]` steps, `[t b ...]` actions and heads."""
-    steps, action, heads = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, action, heads))
+    """Of `[b t+1 ...]` steps, `[b t ...]` actions and heads."""
     legal = tuple(None if ok is None else ok[:, :-1] for ok in steps.legal)
     return Trajectory(steps, action, algorithm.log_prob(heads, legal, action), memory)
 
@@ -97,9 +101,10 @@ def unroll(
     if trajectory is not None:
         return after, trajectory(scanned, after.step, acting.memory)
     # A compiled loop records each step where it is made, and carries on only what acting reads: the rest of the last step was recorded.
-    following, action, heads = scanned
-    last = replace(jax.tree.map(lambda x: x[-1], following), obs=after.step.obs, state=after.step.state)
-    steps = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), without(acting.step, constant), following)
+    last = replace(jax.tree.map(lambda x: x[-1], scanned[0]), obs=after.step.obs, state=after.step.state)
+    following, action, heads = _by_environment(scanned)
+    join = lambda first, rest: jnp.concatenate([first[:, None], rest], axis=1)
+    steps = jax.tree.map(join, without(acting.step, constant), following)
     return replace(after, step=filled(last, constant)), _trajectories(algorithm, filled(steps, constant), action, heads, acting.memory)
 
 
