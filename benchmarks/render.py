@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from cost_table import program_cost
 from grid_table import grid
 from hacking_table import city, hacking
 from record import HERE, RESULTS, read
@@ -559,6 +560,15 @@ def page() -> str:
             "compile time left out. The limit is 1 / (1 / random-policy steps per second + FLOPs per step / matrix rate).\n",
             peers(),
             "Repeat with `python benchmarks/peers.py`.\n",
+            "### What an update executes\n",
+            "Counted, not timed: one update of each side, compiled, and its optimized HLO read with every loop multiplied by its length. "
+            "A kernel is an instruction that runs (a fusion, a product, a copy, a reduction ...); bytes are what kernels read and write at "
+            "their boundaries, per joint environment step; a wait is a number that a device's host must see before it can go on. Both "
+            "sides are compiled for the CPU, so the boundaries are the CPU compiler's: a proxy for what an accelerator launches and "
+            "moves, which fuses more, and no measurement. Our resets, which are made on one step in 27 here, count a twenty-seventh; "
+            "JaxMARL computes them on every step.\n",
+            program_cost(),
+            "Repeat with `python benchmarks/program_cost.py`; `--alone --top 12` lists what our side executes most.\n",
             "Machine: " + "; ".join(machines) + ".\n" if machines else "",
         ]
     )

@@ -148,6 +148,51 @@ def test_few_resets_are_the_resets_of_all() -> None:
             np.testing.assert_array_equal(new, np.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), yes, no))
 
 
+CONSTANT = {
+    "jaxmarl:MPE_simple_spread_v3?max_steps=9": {"present", "deciding", "discount", "team_discount"},
+    "jaxmarl:MPE_simple_spread_v3?max_steps=9&time_limit=terminate": {"present", "deciding"},
+    "jaxmarl:switch_riddle": {"present"},
+    "jumanji:LevelBasedForaging?task=5x5-2p-1f&time_limit=20": {"present", "deciding"},
+    "jumanji:RobotWarehouse?task=tiny-2ag&time_limit=20": {"present", "deciding"},
+}
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_fields_declared_constant_are_1_on_every_step_of_the_bare_environment(name: str) -> None:
+    """Rollouts and resets leave these fields out and put ones in their place, so nothing but this would show a wrong declaration."""
+    _needs(name)
+    env = make(name)
+    assert env.constant == CONSTANT[name] == Vectorized(env, B).constant
+
+    def body(carry, key):
+        (state, row), k1, k2 = carry, *jax.random.split(key)
+        action = tuple(g.space.emit(g.space.sample(jnp.zeros((g.count, g.space.head)), m, g.space.noise(k1, (g.count,))))
+                       for g, m in zip(env.spec.groups, row.legal, strict=True))  # fmt: skip
+        after = env.step(state, action, k2)
+        return after, (after[1], row.last)
+
+    @functools.partial(jax.jit, compiler_options=supported(FASTEST_COMPILE))
+    @jax.vmap
+    def run(key):
+        begun = env.init(key)
+        return begun[1], jax.lax.scan(body, begun, jax.random.split(key, 22))[1]
+
+    first, (rows, over) = run(jax.random.split(jax.random.key(0), B))
+    going = ~np.logical_or.accumulate(np.asarray(over), axis=1)  # what comes after an end means nothing
+    assert np.asarray(rows.last)[going].any(), "the walk must meet ends"
+    for field in env.constant:
+        assert np.asarray(getattr(first, field)).all()
+        assert (np.asarray(getattr(rows, field))[going] == 1).all(), field
+
+
+def test_an_unknown_constant_field_is_refused() -> None:
+    class Wrong:
+        constant = frozenset({"reward"})
+
+    with pytest.raises(ValueError, match="declares 'reward' constant"):
+        Vectorized(Wrong(), 2)
+
+
 def test_vectorized_refuses_a_wrong_batch() -> None:
     with pytest.raises(ValueError, match="split the key into 8"):
         Vectorized(make("proving:climbing"), B).init(jax.random.split(jax.random.key(0), 3))

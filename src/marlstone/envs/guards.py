@@ -94,10 +94,25 @@ def is_sound(x: Array) -> Array:
 
 
 def _finite(x: Array) -> tuple[Array, Array]:
-    """`x` with 0 where it was not sound, and how many numbers that were."""
+    """`x` with 0 where it was not sound, and where that was."""
     xp = x.__array_namespace__()
     good = is_sound(x)
-    return xp.where(good, x, xp.zeros_like(x)), xp.sum(~good)
+    return xp.where(good, x, xp.zeros_like(x)), ~good
+
+
+def _numbers(xp: Any, masks: dict[str, list[Array]], lead: int) -> dict[str, Array]:
+    """How many are true in all of each name's masks, which have `lead` leading axes `*t`; 0 where a name has none.
+
+    JAX counts along the other axes first, then along `*t` for all names at once: one reduction over the batch instead of one for each.
+    """
+    found = {name: some for name, some in masks.items() if some}
+    if xp is np:
+        sums = [sum(xp.sum(mask) for mask in some) for some in found.values()]
+    else:
+        each = [sum(xp.sum(mask, axis=tuple(range(lead, mask.ndim))) for mask in some) for some in found.values()]
+        total = xp.sum(xp.stack(each, axis=-1), axis=tuple(range(lead)))
+        sums = [total[i] for i in range(len(found))]
+    return dict.fromkeys(masks, 0) | dict(zip(found, sums, strict=True))
 
 
 def sanitize(step: Step, guards: Guards) -> tuple[Step, dict[str, Array]]:
@@ -108,28 +123,35 @@ def sanitize(step: Step, guards: Guards) -> tuple[Step, dict[str, Array]]:
     Under jit nothing can be raised, so with `on_bad = "refuse"` the host reads the counts, then calls `name_fault`.
     With bounds [low, high] per agent, the team's are [n low, n high].
     """
-    obs, seen = [], 0
+    xp, obs, seen = step.reward.__array_namespace__(), [], []
     for group in step.obs:
         clean = {}
         for name, x in group.items():
-            clean[name], bad = _finite(x) if _is_float(x) else (x, 0)
-            seen = seen + bad
+            if _is_float(x):
+                x, bad = _finite(x)
+                seen.append(bad)
+            clean[name] = x
         obs.append(clean)
     state, bad_state = _finite(step.state)
-    reward, bad = _finite(step.reward)
+    reward, bad_reward = _finite(step.reward)
     team, bad_team = _finite(step.team_reward)
-    xp = reward.__array_namespace__()
-    # The state repeats observations, and the team's reward repeats the agents': what is bad in both is one fault.
-    counts = {"nan_observation": xp.maximum(seen, bad_state), "nan_reward": xp.maximum(bad, bad_team), "reward_bounds": 0}
-    metrics = {}
+    metrics, of_metrics = {}, []
     for name, x in step.metrics.items():
         metrics[name], bad = _finite(x)
-        counts["nan_observation"] = counts["nan_observation"] + bad
+        of_metrics.append(bad)
+    masks = {"seen": seen, "state": [bad_state], "reward": [bad_reward], "team": [bad_team], "metrics": of_metrics}
     if guards.reward_bounds is not None:
         (low, high), n = guards.reward_bounds, reward.shape[-1]
-        outside = [xp.sum((x < k * low) | (x > k * high)) for x, k in ((reward, 1), (team, n))]
-        counts["reward_bounds"] = xp.maximum(*outside)
+        for name, x, k in (("outside", reward, 1), ("team_outside", team, n)):
+            masks[name] = [(x < k * low) | (x > k * high)]
         reward, team = xp.clip(reward, low, high), xp.clip(team, n * low, n * high)
+    bad = _numbers(xp, masks, step.team_reward.ndim)
+    # The state repeats observations, and the team's reward repeats the agents': what is bad in both is one fault.
+    counts = {
+        "nan_observation": xp.maximum(bad["seen"], bad["state"]) + bad["metrics"],
+        "nan_reward": xp.maximum(bad["reward"], bad["team"]),
+        "reward_bounds": xp.maximum(bad["outside"], bad["team_outside"]) if "outside" in bad else 0,
+    }
     return replace(step, obs=tuple(obs), state=state, reward=reward, team_reward=team, metrics=metrics), counts
 
 

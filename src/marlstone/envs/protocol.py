@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 class Env(Protocol):
     """One JAX environment: pure functions, so that it can be compiled and vmapped. One whose copies outlive their episodes is a
-    `PersistentEnv`. One may also have `render(state) -> [h w 3]` uint8, called on the host, which films show."""
+    `PersistentEnv`. One may also have `render(state) -> [h w 3]` uint8, called on the host, which films show; and `constant`, the names of
+    those fields of its steps among `present`, `deciding`, `discount` and `team_discount` that are 1 on every step, so that nobody records
+    them."""
 
     @property
     def spec(self) -> Spec:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from marlstone.core.records import record
 from marlstone.core.types import Array, Spec, Step
+from marlstone.envs.constant import ENDLESS, EVERYBODY, filled, without
 from marlstone.envs.guards import VALUES, BadStep, Guards, name_fault, sanitize
 from marlstone.envs.protocol import Env
 
@@ -36,9 +37,9 @@ class VectorState:
 class Vectorized:
     """`b` copies of `env` as a `VectorEnv`. The step after one with `last` is a reset: `first`, reward 0, its action ignored.
 
-    Fresh episodes are made only on the steps where somebody needs one, and for an eighth of the batch where that suffices: a `lax.switch`
-    over the whole batch, so `step` must not itself be vmapped over environments (over seeds it may, at the price of resetting on every
-    step). `keys` is `[b]`, one per environment and step; the same key serves the step or the reset, never both.
+    Fresh episodes are made only on the steps where somebody needs one, and for an eighth of the batch where that suffices: one decision
+    for the whole batch, so `step` must not itself be vmapped over environments (over seeds it may: then on the steps where some seed needs
+    one). `keys` is `[b]`, one per environment and step; the same key serves the step or the reset, never both.
 
     Attributes:
       env: one environment.
@@ -47,7 +48,7 @@ class Vectorized:
       resets: without, there is no next episode: what comes after an end means nothing, and compiling is much cheaper.
 
     Raises:
-      ValueError: fewer than one environment.
+      ValueError: fewer than one environment, or a field declared constant that cannot be.
     """
 
     env: Env
@@ -58,11 +59,19 @@ class Vectorized:
     def __post_init__(self) -> None:
         if self.b < 1:
             raise ValueError(f"Vectorized.b is {self.b}: step at least one environment")
+        if wrong := sorted(self.constant - EVERYBODY - ENDLESS):
+            can = ", ".join(sorted(EVERYBODY | ENDLESS))
+            raise ValueError(f"{type(self.env).__name__} declares {wrong[0]!r} constant: only {can} can be")
 
     @property
     def spec(self) -> Spec:
         """The spec of each copy."""
         return self.env.spec
+
+    @property
+    def constant(self) -> frozenset[str]:
+        """Fields of `Step` that are 1 on every step, as the environment declares them (`envs.constant`)."""
+        return getattr(self.env, "constant", frozenset())
 
     def init(self, keys: Array) -> tuple[VectorState, Step]:
         """Fresh episodes everywhere; `keys [b]`."""
@@ -83,31 +92,37 @@ class Vectorized:
     def _fresh(self, ended: Any, keys: Array, of: Callable[[Array], Array] = lambda x: x) -> Any:
         """Fresh episodes with `keys`, of the same copies where the environment is `PersistentEnv`; `of` picks theirs from all `[b ...]`."""
         again = getattr(self.env, "again", None)
-        if again is None:
-            return jax.vmap(self.env.init)(of(keys))
-        return jax.vmap(again)(jax.tree.map(of, ended), of(keys))
+        made = jax.vmap(self.env.init)(of(keys)) if again is None else jax.vmap(again)(jax.tree.map(of, ended), of(keys))
+        return made[0], without(made[1], self.constant)
 
-    def _reset(self, before: VectorState, keys: Array, old: Any) -> Any:
+    def _reset(self, before: VectorState, keys: Array, old: tuple[Any, Step]) -> tuple[Any, Step]:
         """`old` with fresh episodes where `before` is over: made for nobody, for the few that need one, or for all; the same numbers
-        each way. What is remembered is `before`: the ignored action has moved `old` already."""
-        few, over = self.b // FEW, before.over
-        rank = jnp.cumsum(over.astype(jnp.int32))
+        each way. What is remembered is `before`: the ignored action has moved `old` already.
 
-        def put(new: Any) -> Any:
+        A loop of no round or one: unlike a conditional, it leaves `old` where it lies when nobody needs a reset, without a copy.
+        """
+        few, over = self.b // FEW, before.over
+        count = jnp.sum(over.astype(jnp.int32))
+
+        def put(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda x, y: jnp.where(over.reshape(-1, *(1,) * (y.ndim - 1)), x, y), new, old)
 
-        def make_few() -> Any:
+        def make_few(old: Any) -> Any:
+            rank = jnp.cumsum(over.astype(jnp.int32))
             who = jnp.sum(rank <= jnp.arange(few)[:, None], axis=1)  # the r-th that is over; past the end where fewer are
             new = self._fresh(before.env, keys, lambda x: x[jnp.minimum(who, self.b - 1)])
-            return put(jax.tree.map(lambda x: x[jnp.clip(rank - 1, 0, few - 1)], new))
+            return put(jax.tree.map(lambda x: x[jnp.clip(rank - 1, 0, few - 1)], new), old)
 
-        def make_all() -> Any:
-            return put(self._fresh(before.env, keys))
+        def make_all(old: Any) -> Any:
+            return put(self._fresh(before.env, keys), old)
 
-        if not few:
-            return jax.lax.cond(rank[-1] > 0, make_all, lambda: old)
-        which = (rank[-1] > 0).astype(jnp.int32) + (rank[-1] > few).astype(jnp.int32)
-        return jax.lax.switch(which, (lambda: old, make_few, make_all))
+        def once(pending: Any) -> Any:
+            wanted, old = pending
+            return ~wanted, jax.lax.cond(count > few, make_all, make_few, old) if few else make_all(old)
+
+        old = old[0], without(old[1], self.constant)
+        state, step = jax.lax.while_loop(lambda pending: pending[0], once, (count > 0, old))[1]
+        return state, filled(step, self.constant)
 
     def refusal(self, state: VectorState) -> BadStep | None:
         """On the host: the first fault, if faults are refused and one was met. `state` may carry more leading axes."""

@@ -13,8 +13,9 @@ from marlstone.algorithm import Algorithm, Policy
 from marlstone.architectures.contract import Memory
 from marlstone.core.arrays import Array
 from marlstone.core.distributions import draw_group_noise
-from marlstone.core.records import record
+from marlstone.core.records import record, replace
 from marlstone.core.types import Step, Trajectory
+from marlstone.envs.constant import filled, without
 from marlstone.envs.protocol import VectorEnv
 
 
@@ -42,9 +43,18 @@ def draw_noise(algorithm: Algorithm, key: Array, length: int, b: int) -> tuple[t
 
 def assemble(algorithm: Algorithm, scanned: tuple[Step, tuple[Array, ...], tuple[Array, ...]], last: Step, memory: Memory) -> Trajectory:
     """Steps as scanned, `[t b ...]`, and the step after them, `[b ...]` -> a batch of trajectories `[b t ...]`."""
-    steps, action, heads = scanned
-    steps = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), steps, last)
-    steps, action, heads = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, action, heads))
+    steps, action, heads = _by_environment(scanned)
+    steps = jax.tree.map(lambda before, after: jnp.concatenate([before, after[:, None]], axis=1), steps, last)
+    return _trajectories(algorithm, steps, action, heads, memory)
+
+
+def _by_environment(scanned: Any) -> Any:
+    """`[t b ...]` to `[b t ...]`."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), scanned)
+
+
+def _trajectories(algorithm: Algorithm, steps: Step, action: tuple[Array, ...], heads: tuple[Array, ...], memory: Memory) -> Trajectory:
+    """Of `[b t+1 ...]` steps, `[b t ...]` actions and heads."""
     legal = tuple(None if ok is None else ok[:, :-1] for ok in steps.legal)
     return Trajectory(steps, action, algorithm.log_prob(heads, legal, action), memory)
 
@@ -76,7 +86,8 @@ def unroll(
     Returns:
       Where they are now, and a batch of trajectories `[b t ...]`.
     """
-    act, trajectory = act or algorithm.act, trajectory or partial(assemble, algorithm)
+    act, compiled = act or algorithm.act, trajectory is None
+    constant: frozenset[str] = getattr(env, "constant", frozenset())
 
     def tick(
         now: RolloutState, inputs: tuple[tuple[Array, ...], Array]
@@ -84,10 +95,17 @@ def unroll(
         noise, keys = inputs
         action, emitted, heads, memory = act(policy, now.step, now.memory, noise)
         state, following = env.step(now.env, emitted, keys)
-        return RolloutState(state, following, memory), (now.step, action, heads)
+        return RolloutState(state, following, memory), (without(following, constant) if compiled else now.step, action, heads)
 
     after, scanned = scan(tick, acting, (noise, keys))
-    return after, trajectory(scanned, after.step, acting.memory)
+    if trajectory is not None:
+        return after, trajectory(scanned, after.step, acting.memory)
+    # A compiled loop records each step where it is made, and carries on only what acting reads: the rest of the last step was recorded.
+    last = replace(jax.tree.map(lambda x: x[-1], scanned[0]), obs=after.step.obs, state=after.step.state)
+    following, action, heads = _by_environment(scanned)
+    join = lambda first, rest: jnp.concatenate([first[:, None], rest], axis=1)
+    steps = jax.tree.map(join, without(acting.step, constant), following)
+    return replace(after, step=filled(last, constant)), _trajectories(algorithm, filled(steps, constant), action, heads, acting.memory)
 
 
 def trajectory_shapes(algorithm: Algorithm, acting: RolloutState, length: int) -> Trajectory:

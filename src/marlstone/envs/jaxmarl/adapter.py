@@ -42,6 +42,14 @@ class JaxMarl:
     share: np.ndarray | None
     kinds: Any = field(repr=False)
 
+    @property
+    def constant(self) -> frozenset[str]:
+        """What the game leaves as it is by default: everybody is there, decides, and has no end but the time limit."""
+        kept = lambda name: getattr(type(self.game), name) is getattr(Game, name)
+        there, endless = kept("gone"), self.limit and kept("terminated")
+        declared = {"present": there, "deciding": kept("deciding"), "discount": there and endless, "team_discount": endless}
+        return frozenset(name for name, yes in declared.items() if yes)
+
     def init(self, key: Array) -> tuple[Any, Step]:
         """A fresh episode of the game."""
         with quiet():
@@ -58,7 +66,7 @@ class JaxMarl:
         with quiet():
             observation, after, rewards, dones, info = self.env.step_env(key, state, chosen)
         by_key = self.game.by_agent(self.env, rewards)
-        reward = jnp.stack([jnp.asarray(by_key[k], jnp.float32) for crew in self.crews for k in crew.keys])
+        reward = jnp.concatenate([jnp.asarray(by_key[k], jnp.float32)[None] for crew in self.crews for k in crew.keys])
         reward = reward if self.share is None else reward * self.share
         after = self._typed(after)
         return after, self._make_step(observation, after, Turn(state, chosen, after, reward, info, jnp.asarray(dones["__all__"], bool)))
@@ -71,10 +79,11 @@ class JaxMarl:
         game, env, n = self.game, self.env, self.spec.n
         available = getattr(env, self.masked)(state) if self.masked else None
         seen = game.by_agent(env, observation)
+        observed = tuple(crew.observation(seen) for crew in self.crews)
         world = game.world_state(env, observation, state)
         if world is None:
-            leaves = [jnp.ravel(x) for crew in self.crews for k in crew.keys for x in jax.tree.leaves(seen[k])]
-            world = jnp.concatenate([jnp.asarray(x, jnp.float32) for x in leaves])
+            parts = [crew.world(seen, obs) for crew, obs in zip(self.crews, observed, strict=True)]
+            world = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
         gone, deciding = game.gone(env, state), game.deciding(env, state)
         everyone = jnp.ones(n, bool)
         if turn is None:
@@ -86,7 +95,7 @@ class JaxMarl:
             metrics = game.measure(env, turn)
         discount = jnp.where(ended, 0.0, jnp.ones(n))
         return Step(
-            obs=tuple(crew.observation(seen) for crew in self.crews),
+            obs=observed,
             state=jnp.asarray(world, jnp.float32),
             reward=reward,
             team_reward=jnp.sum(reward * self.team) if not self.team.all() else jnp.sum(reward),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -45,8 +46,14 @@ class Crew:
             rows = [jnp.asarray(named(seen[key])[name], leaf.dtype) for key in self.keys]
             if leaf.kind == "vector":
                 rows = [jnp.pad(r.reshape(-1), (0, leaf.shape[0] - r.size)) if r.size < leaf.shape[0] else r.reshape(-1) for r in rows]
-            leaves[name] = jnp.stack(rows)
+            leaves[name] = jnp.concatenate([r[None] for r in rows])  # mapped over environments, a stack would be transposed
         return leaves
+
+    def world(self, seen: Mapping[Any, Any], observation: dict[str, Array]) -> Array:
+        """All that the group's agents see as one vector, without padding; `observation` has the same as leaves."""
+        if len(observation) == 1 and not self.group.features:
+            return jnp.asarray(next(iter(observation.values())), jnp.float32).reshape(-1)
+        return jnp.concatenate([jnp.asarray(jnp.ravel(x), jnp.float32) for k in self.keys for x in jax.tree.leaves(seen[k])])
 
     def legal(self, available: Mapping[Any, Array] | None) -> Array | None:
         """Which actions exist for each agent and are allowed now, `[n_g a]`; None if all of them always. Who has none has its default."""

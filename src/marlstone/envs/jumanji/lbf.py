@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.board import Board, color_of
+from marlstone.envs.constant import EVERYBODY
 from marlstone.envs.names import UnknownEnvironment, resolve_options
 from marlstone.envs.team_games import below, others, pick, team_step
 
@@ -65,6 +66,8 @@ class Foraging:
     Raises:
       UnknownEnvironment: a grid too small, nobody or nothing there, or a sight outside the grid.
     """
+
+    constant: ClassVar[frozenset[str]] = EVERYBODY
 
     grid: int
     agents: int

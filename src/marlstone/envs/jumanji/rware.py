@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.records import record
 from marlstone.core.types import Array, Group, Leaf, Spec, Step
 from marlstone.envs.board import Board, color_of
+from marlstone.envs.constant import EVERYBODY
 from marlstone.envs.names import UnknownEnvironment, resolve_options
 from marlstone.envs.team_games import below, distinct, pick, team_step
 
@@ -67,6 +68,8 @@ class Warehouse:
     Raises:
       UnknownEnvironment: a number below 1, or more robots or requests than fit.
     """
+
+    constant: ClassVar[frozenset[str]] = EVERYBODY
 
     rows: int
     columns: int
