@@ -42,3 +42,9 @@ def test_a_layer_costs_what_its_products_cost_however_they_are_computed() -> Non
         run = lambda p, x: jnp.sum(dense(p, x) ** 2)
         counted = count_products(jax.grad(run, (0, 1)), Dense(w, jnp.zeros(o)), x[:, None])
         assert counted.total() == 3 * 2 * M * IN * o
+
+
+def test_mapped_it_costs_as_much() -> None:
+    x, w = arrays(3)
+    run = lambda w: jnp.sum(jax.vmap(lambda row: narrow_product(row[None], w))(x) ** 2)
+    assert count_products(jax.grad(run), w).total() == 2 * 2 * M * IN * 3

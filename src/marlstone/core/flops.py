@@ -95,9 +95,11 @@ def _of_equation(equation: Any) -> Counter[Shape]:
         k, n = math.prod(shape[i] for i in at[1:]), shape[at[0]]  # input features of a group, and the window
         out = equation.outvars[0].aval.size
         return Counter({(out // n, k, n): out * 2 * k // math.prod(params["lhs_dilation"])})  # dilation puts zeros between
-    if params.get("name") == "outer_sum":  # `core.narrow_product`: a product in another form
-        (m, j), (_, k) = (x.aval.shape for x in equation.invars)
-        return Counter({(j, m, k): 2 * j * m * k})
+    if params.get("name") == "outer_sum":  # `core.narrow_product`: a product in another form, maybe mapped
+        inner, out = params["jaxpr"].jaxpr, equation.outvars[0].aval
+        size = next(e for e in inner.eqns if e.primitive.name == "mul").outvars[0].aval.size
+        j, k = out.shape[-2:]
+        return Counter({(j, size // max(1, out.size), k): 2 * size})
     if name == "cond":
         return max((_of(branch.jaxpr) for branch in params["branches"]), key=Counter.total)
     times, counted = params.get("length", 1), Counter[Shape]()
