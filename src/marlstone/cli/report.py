@@ -151,18 +151,16 @@ def _of_the_ceiling(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How well the truth is known, and how claims compare with it; nothing of shares."""
     if record.get("noise_ceiling") is None:
         return []
-    rows = [
+    untried, bias = record["defaults_untried"], record.get("window_bias")
+    return [
         ("noise ceiling: what a perfect claim would reach", _figure(record, "noise_ceiling")),
         ("share of the ceiling", _figure(record, "share_of_ceiling")),
         ("calibration: a claim of 1 was worth", _figure(record, "calibration_slope")),
+        *([("defaults that the policy hardly ever takes", f"{untried:.0%} of decisions")] if untried is not None else []),
         ("the rank correlation by quarter of the episode", ", ".join(number(q["rank_correlation"]) for q in record["by_quarter"])),
         ("each decision continued", f"{record['continuations']} times, acting by {record['acting']}"),
+        *([("a window changed the worth by", f"{_figure(record, 'window_bias')} of its spread")] if bias is not None else []),
     ]
-    if record["defaults_untried"] is not None:
-        rows.insert(3, ("defaults that the policy hardly ever takes", f"{record['defaults_untried']:.0%} of decisions"))
-    if record.get("window_bias") is not None:
-        rows.append(("a window changed the worth by", f"{_figure(record, 'window_bias')} of its spread"))
-    return rows
 
 
 VERDICTS = {True: "yes", False: "no", None: "not shown"}

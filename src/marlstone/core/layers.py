@@ -104,18 +104,13 @@ def dense_product(x: Array, w: Array, owners: np.ndarray | None = None) -> Array
     w = gather_agent_params(w, owners, 2)
     if w.ndim == 2:
         rows = x.reshape(-1, x.shape[-1])
-        narrow = xp is not np and w.shape[-1] <= NARROW
-        return (_narrow_product()(rows, w) if narrow else rows @ w).reshape(*x.shape[:-1], w.shape[-1])
+        if xp is not np and w.shape[-1] <= NARROW:
+            from marlstone.core.narrow_product import narrow_product
+
+            return narrow_product(rows, w).reshape(*x.shape[:-1], w.shape[-1])
+        return (rows @ w).reshape(*x.shape[:-1], w.shape[-1])
     y = xp.moveaxis(x, -2, 0).reshape(w.shape[0], -1, x.shape[-1]) @ w
     return xp.moveaxis(y.reshape(w.shape[0], *x.shape[:-2], w.shape[-1]), 0, -2)
-
-
-@cache
-def _narrow_product() -> Any:
-    """`core.narrow_product`, imported by programs that have JAX."""
-    from marlstone.core.narrow_product import narrow_product
-
-    return narrow_product
 
 
 def dense(p: Dense, x: Array, owners: np.ndarray | None = None) -> Array:

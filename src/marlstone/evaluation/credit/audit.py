@@ -32,7 +32,17 @@ from marlstone.evaluation.credit import host_truth
 from marlstone.evaluation.credit.host_truth import Compiled, Revisited, revisited
 from marlstone.evaluation.credit.judgement import compared, judgement, over_seeds
 from marlstone.evaluation.credit.reliability import ENOUGH, spearman, standard_error
-from marlstone.evaluation.credit.truth import Chosen, Decisions, Worth, coalition_returns, continued, default_chances, gather, shapley
+from marlstone.evaluation.credit.truth import (
+    Chosen,
+    Decisions,
+    Worth,
+    coalition_returns,
+    continued,
+    deciding,
+    default_chances,
+    gather,
+    shapley,
+)
 from marlstone.evaluation.credit.truth import choose as choose_decisions
 from marlstone.play.judging import choose
 from marlstone.play.player import Player
@@ -81,6 +91,11 @@ class Told:
     optimized: float
     efficiency_error: float | None
     measured: Measured | None = None
+
+    @cached_property
+    def agreement(self) -> float:
+        """The rank correlation of what is said of decisions with what they were worth."""
+        return spearman(self.claimed_each.ravel(), self.true_each.ravel())
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +169,7 @@ class Auditor:
         at, first = rounds[0].at, np.asarray(it.trajectories.step.first[:, :-1])
         position = np.arange(first.shape[1])
         time = (position - np.maximum.accumulate(np.where(first, position, 0), 1)).reshape(-1)[at]
-        chances = np.asarray(_default_chances(self, policy, it, at))[:, self.who]
+        chances = np.asarray(_chances(self, policy, *deciding(it, at)))[:, self.who]
         return at, Measured(worth, np.mean([w.discounted for w in rounds], 0), time, chances, bias)
 
     def _choose(self, it: Decisions, key: Array, samples: int) -> Any:
@@ -217,11 +232,6 @@ def _chances(a: Auditor, policy: Any, step: Any, memory: Any, action: Any) -> Ar
     return default_chances(a.algorithm, policy, step, memory, action)
 
 
-def _default_chances(a: Auditor, policy: Any, it: Decisions, at: np.ndarray) -> Array:
-    flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[at], tree)
-    return _chances(a, policy, *flat((jax.tree.map(lambda x: x[:, :-1], it.trajectories.step), it.memory, it.trajectories.action)))
-
-
 @partial(jax.jit, static_argnums=0)
 def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array:
     return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key, a.act)
@@ -240,7 +250,7 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     widest = max((claimed[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
     each_seed = [spearman(t.claimed, t.true) for t in told]
     across, across_ci = over_seeds(each_seed, CORRELATION)
-    decisions = [spearman(t.claimed_each.ravel(), t.true_each.ravel()) for t in told if t.efficiency_error is None]
+    decisions = [t.agreement for t in told if t.efficiency_error is None]
     each, each_ci = over_seeds(decisions, CORRELATION)
     optimized, optimized_ci = over_seeds([t.optimized for t in told])
     gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
@@ -267,7 +277,7 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
         "truth": {a: c for a, (c, _) in true.items()},
         "truth_ci95": {a: ci for a, (_, ci) in true.items()},
     }
-    record |= compared([t for t in told if t.measured is not None], agents)
+    record |= compared(told, agents)
     return record | {"judgement": judgement(record)}
 
 

@@ -184,7 +184,7 @@ def gather(env: Revisited, compiled: Compiled, policy: Policy, key: Array, lengt
         memories.append(memory)
         step, memory = env.step(emitted), after
     stacked = jax.tree.map(lambda *xs: np.stack(xs), *rows)
-    trajectories = compiled.trajectory(stacked, step, begin)
+    trajectories = jax.device_get(compiled.trajectory(stacked, step, begin))
     return Decisions(trajectories, states, jax.tree.map(lambda *xs: np.stack(xs, 1), *memories))
 
 
@@ -207,7 +207,7 @@ def continued(
     """As `truth.continued`, of the decisions `at`. Raises ValueError where the same actions, taken again, lead elsewhere."""
     algorithm, gamma = compiled.algorithm, getattr(compiled.algorithm.learner, "gamma", 1.0)
     variants = np.concatenate([np.zeros((1, algorithm.spec.n), bool), np.eye(algorithm.spec.n, dtype=bool)[who]])
-    trajectories = jax.device_get(it.trajectories)
+    trajectories = it.trajectories
     returns = np.zeros((2, len(at), len(variants)), np.float32)
     for s, row in enumerate(at.tolist()):
         here = lambda tree: jax.tree.map(lambda x: x[:, row], tree)  # noqa: B023

@@ -41,14 +41,14 @@ def compared(told: Sequence["Told"], agents: list[str]) -> dict[str, Any]:
     def put(name: str, values: list[float], bounds: Bounds | None = None) -> None:
         out[name], out[f"{name}_ci95"] = over_seeds(values, bounds)
 
-    raw = [spearman(t.claimed_each.ravel(), t.true_each.ravel()) for t, _ in measured]
     ceilings = [noise_ceiling(m.worth) for _, m in measured]
     put("standard_error", [standard_error(m.worth) for _, m in measured])
     put("noise_ceiling", ceilings, (0.0, 1.0))
-    put("share_of_ceiling", [r / c if c >= LEAST else float("nan") for r, c in zip(raw, ceilings, strict=True)])
+    put("share_of_ceiling", [t.agreement / c if c >= LEAST else float("nan") for (t, _), c in zip(measured, ceilings, strict=True)])
     put("discounted_rank_correlation", [spearman(t.claimed_each.ravel(), m.discounted.ravel()) for t, m in measured], CORRELATION)
-    put("calibration_slope", [calibration(t.claimed_each.ravel(), t.true_each.ravel()).slope for t, _ in measured])
-    put("calibration_bias", [calibration(t.claimed_each.ravel(), t.true_each.ravel()).bias for t, _ in measured])
+    lines = [calibration(t.claimed_each.ravel(), t.true_each.ravel()) for t, _ in measured]
+    put("calibration_slope", [line.slope for line in lines])
+    put("calibration_bias", [line.bias for line in lines])
     slopes = {
         a: over_seeds([calibration(t.claimed_each[:, i], t.true_each[:, i]).slope for t, _ in measured]) for i, a in enumerate(agents)
     }

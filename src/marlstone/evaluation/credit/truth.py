@@ -135,13 +135,21 @@ class Chosen:
     action: tuple[Array, ...]
 
 
+def deciding(it: Decisions, at: Array) -> tuple[Step, Any, tuple[Array, ...]]:
+    """The step, the memory and the actions of the decisions `at [s]` (flat in `[b t]`), `[s ...]` each."""
+    steps = jax.tree.map(lambda x: x[:, :-1], it.trajectories.step)
+    found: tuple[Step, Any, tuple[Array, ...]] = jax.tree.map(
+        lambda x: x.reshape(-1, *x.shape[2:])[at], (steps, it.memory, it.trajectories.action)
+    )
+    return found
+
+
 def choose(it: Decisions, samples: int, key: Array) -> Chosen:
     """So many decisions, drawn from those where an action counted."""
     counts = it.trajectories.real.reshape(-1)
     at = jax.random.choice(key, counts.shape[0], (samples,), p=counts / counts.sum())
-    flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[at], tree)
-    steps = jax.tree.map(lambda x: x[:, :-1], it.trajectories.step)
-    return Chosen(at, *flat((it.states, steps, it.memory, it.trajectories.action)))
+    states = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[at], it.states)
+    return Chosen(at, states, *deciding(it, at))
 
 
 def continued(
