@@ -6,44 +6,49 @@ import numpy as np
 import pytest
 
 from marlstone.algorithm import Algorithm
-from marlstone.architectures import Ctde, Mlp
+from marlstone.architectures import Ctde, Gru, Mlp
 from marlstone.core.records import replace
 from marlstone.credit import Measured
 from marlstone.credit.contract import Measuring
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient
-from marlstone.rollout.counterfactuals import Snapshots, draw, measure, without
+from marlstone.rollout.counterfactuals import Snapshots, _values, draw, measure, without
 from marlstone.rollout.unroll import RolloutState, draw_noise, unroll
 
-B, LENGTH, WINDOW = 4, 24, 6
+B, LENGTH, WINDOW = 3, 16, 4
 
 
-def rollout(name="proving:additive", window=WINDOW, share=0.2):
+def rollout(name="proving:additive", window=WINDOW, share=0.2, body=Mlp(hidden=(8,))):
     env = make(name)
-    algorithm = Algorithm(env.spec, Ctde(body=Mlp(hidden=(8,))), Measured(share=share, window=window), PolicyGradient(minibatches=1))
+    algorithm = Algorithm(env.spec, Ctde(body=body), Measured(share=share, window=window), PolicyGradient(minibatches=1))
     many = Vectorized(env, B)
-    train = algorithm.init(jax.random.key(0))
-    state, step = many.init(jax.random.split(jax.random.key(1), B))
-    noise, keys = draw_noise(algorithm, jax.random.key(2), LENGTH, B)
-    drawn = draw(algorithm.credit.measures, jax.random.key(3), LENGTH, B, env.spec.team.n)
-    snapshots = Snapshots(drawn.times)
-    begin = RolloutState(state, step, algorithm.memory(B))
-    _, trajectories = unroll(many, algorithm, train.policy, begin, noise, keys, snapshots.scan)
-    measured = measure(many, algorithm, train, trajectories, snapshots.kept, drawn, noise, keys, window)
-    return many, algorithm, train, begin, noise, keys, drawn, measured
+
+    @jax.jit
+    def made():
+        train = algorithm.init(jax.random.key(0))
+        state, step = many.init(jax.random.split(jax.random.key(1), B))
+        noise, keys = draw_noise(algorithm, jax.random.key(2), LENGTH, B)
+        drawn = draw(algorithm.credit.measures, jax.random.key(3), LENGTH, B, env.spec.team.n)
+        snapshots = Snapshots(drawn.times)
+        begin = RolloutState(state, step, algorithm.memory(B))
+        _, trajectories = unroll(many, algorithm, train.policy, begin, noise, keys, snapshots.scan)
+        return train, begin, noise, keys, drawn, measure(many, algorithm, train, trajectories, snapshots.kept, drawn, noise, keys, window)
+
+    return many, algorithm, *made()
 
 
-def by_hand(many, algorithm, train, begin, noise, keys, t, env, agent, window):
+def by_hand(act, go, algorithm, train, begin, noise, keys, t, env, agent, window):
     """The team's discounted rewards after step `t` of one environment, with and without an agent's action: the rollout, made again
     step by step; and what its value says after the window, where the episode goes on."""
     out = np.zeros((B, algorithm.spec.n), bool)
     out[env, agent] = True
-    found, act, go = [], jax.jit(algorithm.act), jax.jit(many.step)
+    found = []
     for leave in (False, True):
         state, step, memory = begin.env.env, begin.step, begin.memory
-        over, total, going = begin.env.over, 0.0, True
+        over, total, going, steps = begin.env.over, 0.0, True, []
         for u in range(min(t + window, LENGTH)):
+            steps.append(step)
             action, _, _, memory = act(train.policy, step, memory, tuple(x[u] for x in noise))
             if leave and u == t:
                 action = without(algorithm.spec, action, jnp.asarray(out))
@@ -53,17 +58,25 @@ def by_hand(many, algorithm, train, begin, noise, keys, t, env, agent, window):
                 total += algorithm.learner.gamma ** (u - t) * float(step.team_reward[env])
                 going = not bool(step.last[env])
         if going:
-            from marlstone.rollout.counterfactuals import _value
-
-            value = _value(algorithm, train, step)[env, : algorithm.spec.team.n].mean()
-            total += algorithm.learner.gamma ** (min(t + window, LENGTH) - t) * float(value)
+            seen = jax.tree.map(lambda *xs: jnp.stack(xs, 1), *steps, step)
+            total += algorithm.learner.gamma ** (min(t + window, LENGTH) - t) * float(
+                _values(algorithm, train, seen, begin.memory)[env, -1]
+            )
         found.append(total)
     return found[0] - found[1]
 
 
-@pytest.mark.parametrize("name", ["proving:additive", "proving:saboteur"])
-def test_measured_worth_is_the_difference_of_two_rollouts_that_differ_in_one_action(name):
-    *parts, _, after = rollout(name)
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("proving:additive", Mlp(hidden=(8,))),
+        ("proving:saboteur", Mlp(hidden=(8,))),
+        ("proving:delayed", Gru(before=8, hidden=8, after=(8,))),
+    ],
+)
+def test_measured_worth_is_the_difference_of_two_rollouts_that_differ_in_one_action(name, body):
+    many, algorithm, *rest, _, after = rollout(name, body=body)
+    parts = jax.jit(algorithm.act), jax.jit(many.step), algorithm, *rest
     known = np.argwhere(np.asarray(after.measured.known))
     assert len(known) >= B
     for env, t, agent in known[:6]:
@@ -89,5 +102,5 @@ def test_times_lie_apart_and_leave_a_whole_window():
 
 def test_the_rollout_is_the_same_whether_or_not_it_is_measured():
     many, algorithm, train, begin, noise, keys, _, after = rollout()
-    _, plain = unroll(many, algorithm, train.policy, begin, noise, keys)
+    _, plain = jax.jit(lambda: unroll(many, algorithm, train.policy, begin, noise, keys))()
     jax.tree.map(np.testing.assert_array_equal, plain, replace(after, measured=None))

@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 
 from marlstone.algorithm import Algorithm, Train
+from marlstone.architectures.contract import Memory
+from marlstone.core.distributions import concat_agents
 from marlstone.core.records import record, replace
 from marlstone.core.types import MeasuredWorth, Spec, Step, Trajectory
 from marlstone.credit.contract import Measuring
@@ -75,9 +77,8 @@ def measure(
     Args: `kept`: `Snapshots.kept`; `noise`, `keys`: the rollout's own, `[t b ...]`; `window`: H.
     """
     b, length = trajectories.logp.shape[:2]
-    m, n, gamma = len(drawn.times), algorithm.spec.team.n, getattr(algorithm.learner, "gamma", 1.0)
-    views = algorithm.views(train.nets, train.seen, train.targets, trajectories, frozenset({"value"}))
-    value, step = views.value[..., :n].mean(-1), trajectories.step  # of the team, from every agent's side [b t+1]
+    m, gamma = len(drawn.times), getattr(algorithm.learner, "gamma", 1.0)
+    step, value = trajectories.step, _values(algorithm, train, trajectories.step, trajectories.memory)
     span = jnp.minimum(window, length - drawn.times)  # steps there are to play [m]
     over = step.last | step.first
 
@@ -102,25 +103,37 @@ def measure(
     action = tuple(flat(at(a, drawn.times)) for a in trajectories.action)
     first = without(algorithm.spec, action, out)
 
+    begun, spans = (flat(jnp.broadcast_to(x[:, None], (m, b))) for x in (drawn.times, span))
+    recurrent = algorithm.architecture.recurrent_critic()
+    again = lambda x: jnp.tile(x, (m, *(1,) * (x.ndim - 1)))  # for each of the times [m b ...], flat
+    story: Any = (
+        jax.tree.map(again, step) if recurrent else None
+    )  # what critics with a memory have seen, the branch in place of the rollout
+
     def tick(carry: Any) -> Any:
-        h, state, now, memory, total, going = carry
+        h, state, now, memory, total, going, story = carry
         t = jnp.minimum(drawn.times + h, length - 1)
         drawn_noise, key = jax.tree.map(lambda x: flat(x[t]), (noise, keys))
         chosen, _, _, after = algorithm.act(train.policy, now, memory, drawn_noise)
         chosen = tuple(jnp.where(h == 0, a, c) for a, c in zip(first, chosen, strict=True))
         following, reached = jax.vmap(env.env.step)(state, algorithm.emit(chosen), key)
         reached, _ = sanitize(reached, env.guards)
-        on = going & flat(jnp.broadcast_to((h < span)[:, None], (m, b)))
+        on = going & (h < spans)
         hold = lambda x, y: jnp.where(on.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
         state, now, memory = jax.tree.map(hold, (following, reached, after), (state, now, memory))
-        return h + 1, state, now, memory, total + jnp.where(on, gamma**h * reached.team_reward, 0), going & ~(on & reached.last)
+        if recurrent:
+            place = (jnp.arange(m * b), jnp.where(on, begun + h + 1, length + 1))  # past the end nothing is written
+            story = jax.tree.map(lambda all_, x: all_.at[place].set(x, mode="drop"), story, now)
+        total = total + jnp.where(on, gamma**h * reached.team_reward, 0)
+        return h + 1, state, now, memory, total, going & ~(on & reached.last), story
 
-    going = lambda carry: (carry[0] < window) & carry[-1].any()
-    _, _, now, _, total, going_on = lax.while_loop(
-        going, tick, (jnp.array(0), state, here, memory, jnp.zeros(m * b), jnp.ones(m * b, bool))
-    )
-    ahead = _value(algorithm, train, now)[..., :n].mean(-1)
-    total = total + jnp.where(going_on, gamma ** flat(jnp.broadcast_to(span[:, None], (m, b))) * ahead, 0)
+    carry = jnp.array(0), state, here, memory, jnp.zeros(m * b), jnp.ones(m * b, bool), story
+    _, _, now, _, total, still, story = lax.while_loop(lambda carry: (carry[0] < window) & carry[5].any(), tick, carry)
+    if recurrent:
+        ahead = _values(algorithm, train, story, jax.tree.map(again, trajectories.memory))[jnp.arange(m * b), begun + spans]
+    else:
+        ahead = _values(algorithm, train, jax.tree.map(lambda x: x[:, None], now), algorithm.memory(m * b))[:, 0]
+    total = total + jnp.where(still, gamma**spans * ahead, 0)
 
     # ---- where it counts
     mine = lambda x: jnp.take_along_axis(flat(x), flat(drawn.who)[:, None], -1)[:, 0]
@@ -149,11 +162,10 @@ def _same(algorithm: Algorithm, action: tuple[Array, ...], other: tuple[Array, .
     return jnp.concatenate(each, -1)
 
 
-def _value(algorithm: Algorithm, train: Train, step: Step) -> Array:
-    """State values of single steps `[x ...]`, `[x n]`, of critics without memory."""
-    trajectory = jax.tree.map(lambda x: x[:, None], step)
-    memory = algorithm.memory(step.first.shape[0])
-    architecture, sets = algorithm.architecture, algorithm.sets
-    cores = architecture.policy(algorithm.spec, train.nets.actor, train.seen, trajectory, memory)[1]
-    values, _ = architecture.value(algorithm.spec, train.nets.critic, train.seen, trajectory, memory, cores)
-    return sets.denormalized(jnp.concatenate(list(values), -1), train.targets.value)[:, 0]
+def _values(algorithm: Algorithm, train: Train, step: Step, memory: Memory) -> Array:
+    """What the team's agents' critics say of sequences of steps `[x t ...]`, on average `[x t]`."""
+    architecture, spec, cores = algorithm.architecture, algorithm.spec, None
+    if architecture.trunk == "shared":
+        cores = architecture.policy(spec, train.nets.actor, train.seen, step, memory)[1]
+    values, _ = architecture.value(spec, train.nets.critic, train.seen, step, memory, cores)
+    return algorithm.sets.denormalized(concat_agents(list(values)), train.targets.value)[..., : spec.team.n].mean(-1)
