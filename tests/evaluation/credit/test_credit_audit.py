@@ -15,7 +15,9 @@ from marlstone.envs.make import make
 from marlstone.envs.proving import Redundant
 from marlstone.envs.proving.symbols import SymbolState
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluation.credit.audit import Auditor, Told, summary
+from marlstone.evaluation.credit.audit import Auditor
+from marlstone.evaluation.credit.findings import Told
+from marlstone.evaluation.credit.summary import summary
 from marlstone.learners import PolicyGradient
 from tests.batches import begun, quick
 
@@ -65,6 +67,20 @@ def test_a_method_that_says_the_truth_is_believed() -> None:
     liar = replace(told, claimed=-told.claimed, claimed_each=-told.claimed_each)
     record = summary([liar], list(GAME.spec.agents), "worth")
     assert [record[f"{k}rank_correlation"] for k in ("", "decision_")] == pytest.approx([-1.0, -1.0])
+
+
+def test_worth_is_discounted_from_the_decision_on() -> None:
+    """By the learner's gamma, to the step where its reward comes: of `delayed`, the episode's last."""
+    game = make("proving:delayed?rows=4")
+    algorithm = Algorithm(game.spec, Decentralized(Mlp((4,))), Team(), PolicyGradient(gamma=0.5))
+    told = Auditor(Vectorized(game, 8), algorithm, 10, 32, act="mode").seed(begun(algorithm), jax.random.key(1))
+    assert told.measured is not None and told.measured.time is not None and told.true_discounted is not None
+    waited = (0.5 ** (3 - told.measured.time))[:, None, None]
+    np.testing.assert_allclose(told.measured.discounted, waited * told.measured.worth, atol=1e-6)
+    np.testing.assert_array_equal(told.true_each, told.measured.discounted.mean(-1))
+    np.testing.assert_allclose(told.true_discounted, 4 * told.true_each.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(told.true, 4 * told.measured.worth.mean((0, -1)), rtol=1e-5)
+    assert np.abs(told.true - told.true_discounted).max() > 0.01 and told.changed.all()
 
 
 def test_shares_that_sum_to_the_return_miss_it_by_nothing() -> None:

@@ -5,9 +5,10 @@ Over seeds they are IQMs with 95% intervals, each for its agent alone; correlati
 interval of the truth lies within 2% of the team's return, never "not significant", and harm that it lies below that: by intervals that hold
 for all agents together (`stats.families`).
 
-Decisions are continued by the deployed way of acting, again and again with other keys, until the standard error of what they were worth is
-a fifth of their spread, or `continuations` are used up; how far claims agree is then told as a share of the noise ceiling (`reliability`).
-`judgement` puts it into a sentence.
+Decision by decision, claims are compared with worth discounted by the learner's gamma (`findings`): what methods learn from. Totals per
+agent are given both ways. Decisions are continued by the deployed way of acting, again and again with other keys, until the standard
+error of what they were worth is a fifth of their spread, or `continuations` are used up; how far claims agree is then told as a share
+of the noise ceiling (`reliability`). `judgement` puts it into a sentence.
 """
 
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ from marlstone.core.types import Trajectory
 from marlstone.envs.make import is_jax
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluation.credit import host_truth
+from marlstone.evaluation.credit.findings import Measured, Told
 from marlstone.evaluation.credit.host_truth import Compiled, Revisited, revisited
-from marlstone.evaluation.credit.judgement import compared, judgement, over_seeds
-from marlstone.evaluation.credit.reliability import ENOUGH, spearman, standard_error
+from marlstone.evaluation.credit.reliability import ENOUGH, standard_error
+from marlstone.evaluation.credit.summary import picture, summary
 from marlstone.evaluation.credit.truth import (
     Chosen,
     Decisions,
@@ -48,54 +50,15 @@ from marlstone.play.judging import choose
 from marlstone.play.player import Player
 from marlstone.rollout.state import State
 from marlstone.runs.checkpoint import Checkpoint
-from marlstone.runs.picture import saved
-from marlstone.stats.families import alpha_each
 from marlstone.training.fused import Fused
 from marlstone.training.trained import trained
 
 Array = Any
-CORRELATION = (-1.0, 1.0)
-NOTHING = 0.02  # of the team's return
 MOST_AGENTS = 16  # audited of larger teams
 WIDEST = 4096  # environments stepped together
 EPISODES, ROWS = 32, 4096  # that a host environment plays to be audited in, the fewer
 SPARE = 4  # of its states are kept for one decision that is measured
 CONTINUATIONS, BY_PYTHON = 16, 4  # of a decision, at most, in JAX and where Python steps
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What decisions were worth: `worth [s a k]` in each of k continuations, `discounted [s a]` on average, at which step of its episode
-    each was made, `time [s]`, with what probability training would have taken the default, `default_chance [s a]` (NaN: a Box), and where
-    only a window was played, how much that changed the worth of the first continuation, relative to its spread (None: all was played)."""
-
-    worth: np.ndarray
-    discounted: np.ndarray
-    time: np.ndarray
-    default_chance: np.ndarray
-    window_bias: float | None = None
-
-
-@dataclass(frozen=True)
-class Told:
-    """One seed: what the method says and what is true of the agents audited, per episode `[k]`; the same per decision `[s k]`, or, of
-    shares, per episode `[e k]` (of other episodes than their truth); the team's mean return; what learning optimizes in its place, an
-    episode's reward, summed over agents or, where each is rewarded by the whole, averaged; how far shares miss the return, relative to it
-    (None: none claimed); how decisions were measured (None: of shares)."""
-
-    claimed: np.ndarray
-    true: np.ndarray
-    claimed_each: np.ndarray
-    true_each: np.ndarray
-    team_return: float
-    optimized: float
-    efficiency_error: float | None
-    measured: Measured | None = None
-
-    @cached_property
-    def agreement(self) -> float:
-        """The rank correlation of what is said of decisions with what they were worth."""
-        return spearman(self.claimed_each.ravel(), self.true_each.ravel())
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +103,11 @@ class Auditor:
         if self.shares:
             return self._shares(train, k2, shares, whole.team_return, optimized)
         at, measured = self._measured(train.policy, it, k2)
-        true_each = measured.worth.mean(-1)
+        worth, discounted = measured.worth.mean(-1), measured.discounted.mean(-1)
         claimed_each = np.asarray(claimed).reshape(-1, claimed.shape[-1])[at][:, self.who]
-        return Told(claimed_each.mean(0) * rows, true_each.mean(0) * rows, claimed_each, true_each, team, optimized, None, measured)
+        per_episode = lambda x: x.mean(0) * rows
+        said, true, learned = map(per_episode, (claimed_each, worth, discounted))
+        return Told(said, true, claimed_each, discounted, team, optimized, None, measured, learned)
 
     def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
         if isinstance(self.env, Vectorized):
@@ -159,18 +124,18 @@ class Auditor:
             k = len(rounds)
             played = [self._continued(policy, it, chosen, key if not k else jax.random.fold_in(key, k)) for chosen, key in parts]
             rounds.append(jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *played))
-            worth = np.stack([w.worth for w in rounds], -1)
-            if len(rounds) > 1 and len(rounds) & (len(rounds) - 1) == 0 and standard_error(worth) <= ENOUGH:
+            discounted = np.stack([w.discounted for w in rounds], -1)
+            if len(rounds) > 1 and len(rounds) & (len(rounds) - 1) == 0 and standard_error(discounted) <= ENOUGH:
                 break
         bias = None
         if self.window is not None:
-            full = np.concatenate([np.asarray(self._continued(policy, it, chosen, key, whole=True).worth) for chosen, key in parts])
-            bias = float((worth[..., 0] - full).mean() / max(full.std(), 1e-12))
+            full = np.concatenate([np.asarray(self._continued(policy, it, chosen, key, whole=True).discounted) for chosen, key in parts])
+            bias = float((discounted[..., 0] - full).mean() / max(full.std(), 1e-12))
         at, first = rounds[0].at, np.asarray(it.trajectories.step.first[:, :-1])
         position = np.arange(first.shape[1])
         time = (position - np.maximum.accumulate(np.where(first, position, 0), 1)).reshape(-1)[at]
         chances = np.asarray(_chances(self, policy, *deciding(it, at)))[:, self.who]
-        return at, Measured(worth, np.mean([w.discounted for w in rounds], 0), time, chances, bias)
+        return at, Measured(np.stack([w.worth for w in rounds], -1), discounted, time, chances, bias)
 
     def _choose(self, it: Decisions, key: Array, samples: int) -> Any:
         return _chosen(it, key, samples) if isinstance(self.env, Vectorized) else host_truth.choose(it, samples, key)
@@ -235,73 +200,6 @@ def _chances(a: Auditor, policy: Any, step: Any, memory: Any, action: Any) -> Ar
 @partial(jax.jit, static_argnums=0)
 def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array:
     return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key, a.act)
-
-
-def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str, Any]:
-    """The audit's record of `marlstone audit-credit --json`, over seeds."""
-    team, _ = over_seeds([t.team_return for t in told])
-    scale = abs(team or 0.0)  # 0: a team that earned nothing leaves nothing to measure by
-    per = lambda name: {a: over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
-    claimed, true = per("claimed"), per("true")
-    joint = {a: over_seeds([float(t.true[k]) for t in told], level=1 - alpha_each(len(agents)))[1] for k, a in enumerate(agents)}
-    within = lambda ci: scale > 0 and all(x is not None and abs(x) <= NOTHING * scale for x in ci)
-    idle = [a for a in agents if within(joint[a])]
-    harmful = [a for a in agents if (high := joint[a][1]) is not None and high < -NOTHING * scale]
-    widest = max((claimed[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
-    each_seed = [spearman(t.claimed, t.true) for t in told]
-    across, across_ci = over_seeds(each_seed, CORRELATION)
-    decisions = [t.agreement for t in told if t.efficiency_error is None]
-    each, each_ci = over_seeds(decisions, CORRELATION)
-    optimized, optimized_ci = over_seeds([t.optimized for t in told])
-    gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
-    errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
-    record = {
-        "claims": claims,
-        "rank_correlation": across,
-        "rank_correlation_ci95": across_ci,
-        "rank_correlation_per_seed": [None if np.isnan(x) else x for x in each_seed],
-        "decision_rank_correlation": each,
-        "decision_rank_correlation_ci95": each_ci,
-        "efficiency_error": float(np.mean(errors)) if errors else None,
-        "team_return": team,
-        "optimized": optimized,
-        "optimized_ci95": optimized_ci,
-        "gap": gap,
-        "gap_ci95": gap_ci,
-        "by_seed": {"team_return": [t.team_return for t in told], "optimized": [t.optimized for t in told]},
-        "dummies": idle,
-        "dummy_ci95": None if widest is None else [None if x is None else x / scale for x in widest],
-        "saboteurs": harmful,
-        "contributions": {a: c for a, (c, _) in claimed.items()},
-        "contributions_ci95": {a: ci for a, (_, ci) in claimed.items()},
-        "truth": {a: c for a, (c, _) in true.items()},
-        "truth_ci95": {a: ci for a, (_, ci) in true.items()},
-    }
-    record |= compared(told, agents)
-    return record | {"judgement": judgement(record)}
-
-
-def picture(path: Path, record: dict[str, Any], title: str) -> Path:
-    """Truth and claim per agent, side by side, to a PNG, atomically."""
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    agents = list(record["truth"])
-    figure = Figure(figsize=(max(6.0, 0.7 * len(agents) + 2), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes, place = figure.subplots(), np.arange(len(agents))
-    label = record["claims"] or "implied by its critic"
-    for shift, name, color, words in ((-0.2, "truth", "0.45", "truth"), (0.2, "contributions", "#1f77b4", f"claimed ({label})")):
-        center = np.array([record[name][a] or 0.0 for a in agents])
-        ends = np.array([[c if x is None else x for x in record[f"{name}_ci95"][a]] for a, c in zip(agents, center, strict=True)])
-        spread = np.abs(ends.T - center)
-        axes.bar(place + shift, center, 0.4, color=color, yerr=spread, ecolor="0.2", capsize=2, label=words)
-    axes.axhline(0, color="0.2", linewidth=0.8)
-    axes.set_xticks(place, agents, rotation=30 if len(agents) > 5 else 0, ha="right" if len(agents) > 5 else "center")
-    axes.set(title=title, ylabel="worth to the team per episode, 95% CI")
-    axes.legend(frameon=False)
-    return saved(figure, path)
 
 
 def auditable(config: RunConfig) -> None:
@@ -372,4 +270,4 @@ def audit(
         if isinstance(auditor.env, Revisited):
             auditor.env.env.close()
     record = summary(told, agents, algorithm.credit.claims if algorithm.claims else None)
-    return record | {"acting": act}
+    return record | {"acting": act, "discount": 1.0 if auditor.shares else getattr(algorithm.learner, "gamma", 1.0)}
