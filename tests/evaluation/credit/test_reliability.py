@@ -9,6 +9,7 @@ import pytest
 
 from marlstone.evaluation.credit.findings import Measured, Told
 from marlstone.evaluation.credit.reliability import (
+    across_halves,
     calibration,
     ceiling_of_means,
     noise_ceiling,
@@ -61,6 +62,19 @@ def test_agents_ranked_by_means_have_a_ceiling_of_their_own() -> None:
     apart = np.arange(6.0) + rng.normal(size=(64, 6))
     assert ceiling_of_means(apart) == pytest.approx(1.0, abs=0.05)
     assert np.isnan(ceiling_of_means(apart[:1]))
+
+
+@pytest.mark.parametrize("noise", [0.3, 2.0])
+def test_claims_that_share_their_plays_luck_reach_no_more_than_the_truth_does(noise: float) -> None:
+    """A claim that is right of every play reaches the halves' own agreement; one that knows only each play's luck reaches nothing."""
+    right, lucky = [], []
+    for s in range(20):
+        true, worth = measured(noise, 4, s)
+        right.append(across_halves(worth, worth))
+        lucky.append(across_halves(worth - true[..., None], worth))
+        assert across_halves(true[..., None].repeat(4, -1), worth) > right[-1]
+    assert np.mean(right) == pytest.approx(1 / (1 + noise**2 / 2), abs=0.04) and abs(np.mean(lucky)) < 0.02
+    assert np.isnan(across_halves(worth[..., :1], worth[..., :1]))
 
 
 @pytest.mark.parametrize("noise", [0.0, 2.0])
@@ -176,7 +190,29 @@ def test_an_agent_without_any_effect_has_no_calibration_to_be_wrong_in() -> None
     assert record["worth_anything"] == pytest.approx(2 / 3)
 
 
-def test_shares_and_single_continuations_have_no_ceiling() -> None:
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        (lambda worth, rng: worth, "right here: its claims order episodes' shares by 100%"),
+        (lambda worth, rng: rng.normal(size=worth.shape), "its claims do not order episodes' shares by their truth"),
+        (lambda worth, rng: 9 * worth, "a claim of 1 of a's was worth 0.11"),
+    ],
+    ids=["right", "order", "scale"],
+)
+def test_shares_are_judged_by_plays_of_the_same_beginnings(claim: Any, words: str) -> None:
+    def share(t: Told, rng: Any) -> Told:
+        assert t.measured is not None
+        each = claim(t.measured.worth, rng)
+        how = Measured(t.measured.worth, t.measured.worth, claimed=each)
+        return replace(t, claimed=each.mean((0, -1)), claimed_each=each.mean(-1), efficiency_error=0.0, measured=how)
+
+    record = judged([share(t, np.random.default_rng(s)) for s, t in enumerate(seeds(lambda true, rng: true, noise=1.0))], "shares")
+    assert words in record["judgement"], record["judgement"]
+    assert 0.55 < record["noise_ceiling"] < 0.75 and record["by_quarter"] is record["defaults_untried"] is None
+    assert record["agents_noise_ceiling"] is not None
+
+
+def test_single_measurements_have_no_ceiling() -> None:
     told = seeds(lambda true, rng: true)
     assert judged([replace(t, measured=None) for t in told])["judgement"] == ""
     assert judged(seeds(lambda true, rng: true, k=1))["judgement"] == ""

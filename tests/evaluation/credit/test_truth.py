@@ -10,6 +10,7 @@ import pytest
 
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Ctde, Gru, Mlp
+from marlstone.core.episodes import whole_episodes
 from marlstone.credit import Team
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
@@ -22,6 +23,7 @@ from marlstone.evaluation.credit.truth import (
     decisions_worth,
     default_chances,
     gather,
+    recorded_play,
     shapley,
     swapped,
 )
@@ -110,6 +112,27 @@ def test_coalitions_play_paired_episodes() -> None:
     gathered = quick(lambda key: gather(Vectorized(env, 300), algorithm, policy, key, 2).trajectories.step.team_reward[:, 1:].sum(1))
     returns = np.asarray(gathered(jax.random.key(3)))
     assert abs(v[:, n + 1].mean() - returns.mean()) < 4 * np.hypot(v[:, n + 1].std(), returns.std()) / 300**0.5
+
+
+def test_a_recorded_play_is_the_whole_teams() -> None:
+    """Its returns are v(N); plays share a beginning and nothing else; nothing counts behind an end."""
+    name = "proving:additive?rows=3"
+    env, (algorithm, policy) = make(name), untrained(name, GRU)
+    everybody = np.ones((1, algorithm.spec.n), bool)
+
+    def both(play: Any) -> Any:
+        key = jax.random.key(2)
+        v = coalition_returns(env, algorithm, policy, 20, everybody, key, play=play)
+        return v, recorded_play(env, algorithm, policy, 20, 7, key, play=play)
+
+    (v, one), (w, other) = (jax.device_get(quick(both)(np.uint32(k))) for k in range(2))
+    whole = whole_episodes(one.step, one.logp, {})
+    np.testing.assert_array_equal(whole.env, np.arange(20))
+    np.testing.assert_allclose(whole.team_return, v[:, 0], atol=1e-6)
+    assert (whole.length == 3).all() and (one.real.sum(1) == 3).all() and one.real[:, :3].all()
+    first = lambda x: x.step.obs[0]["symbol"][:, 0]
+    np.testing.assert_array_equal(first(one), first(other))
+    assert (v != w).mean() > 0.5
 
 
 # ---- Shapley values

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Train
@@ -43,6 +44,7 @@ from marlstone.evaluation.credit.truth import (
     deciding,
     default_chances,
     gather,
+    recorded_play,
     shapley,
 )
 from marlstone.evaluation.credit.truth import choose as choose_decisions
@@ -59,14 +61,15 @@ WIDEST = 4096  # environments stepped together
 EPISODES, ROWS = 32, 4096  # that a host environment plays to be audited in, the fewer
 SPARE = 4  # of its states are kept for one decision that is measured
 CONTINUATIONS, BY_PYTHON = 16, 4  # of a decision, at most, in JAX and where Python steps
+PLAYS = 4  # of an episode whose shares are measured, at most: each is played by every coalition
 
 
 @dataclass(frozen=True, eq=False)
 class Auditor:
     """Audits one algorithm in one environment: `decisions` steps per seed of worth, or, in JAX, `episodes` of shares.
 
-    `act`: how policies act, as deployed (None: as training does). Each decision is continued up to `continuations` times, for `window`
-    steps (None: to the episode's end).
+    `act`: how policies act, as deployed (None: as training does). Each decision is continued, or episode played, up to `continuations`
+    times, decisions for `window` steps (None: to the episode's end).
     """
 
     env: Vectorized | Revisited
@@ -92,16 +95,15 @@ class Auditor:
     def seed(self, train: Train, key: Array) -> Told:
         """Audit what one seed has learned."""
         k1, k2 = jax.random.split(key)
+        if self.shares:
+            return self._shares(train, k2)
         it, claimed, pay = self._gathered(train, k1)
         n = claimed.shape[-1]
         whole = whole_episodes(it.trajectories.step, np.concatenate([claimed, pay], -1), {})
         if not len(whole.env):
-            raise ValueError(f"no episode ended within {self.length} steps: audit with a longer rollout (--set rollout.length)")
-        shares, paid = whole.agent_sums[:, :n], whole.agent_sums[:, n:]
-        optimized = float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
+            raise ValueError(self._too_short)
+        optimized = self._optimized(whole.agent_sums[:, n:])
         rows, team = whole.length.mean(), float(whole.team_return.mean())
-        if self.shares:
-            return self._shares(train, k2, shares, whole.team_return, optimized)
         at, measured = self._measured(train.policy, it, k2)
         worth, discounted = measured.worth.mean(-1), measured.discounted.mean(-1)
         claimed_each = np.asarray(claimed).reshape(-1, claimed.shape[-1])[at][:, self.who]
@@ -156,17 +158,42 @@ class Auditor:
         """Decisions measured at once."""
         return min(max(1, WIDEST // (len(self.who) + 1)), self.decisions)
 
-    def _shares(self, train: Train, key: Array, each: np.ndarray, returns: np.ndarray, optimized: float) -> Told:
-        error = float(np.abs(each.sum(-1) - returns).mean() / max(abs(returns).mean(), 1e-9))
-        n = self.algorithm.spec.team.n
+    @property
+    def _too_short(self) -> str:
+        return f"no episode ended within {self.length} steps: audit with a longer rollout (--set rollout.length)"
 
-        def value(coalitions: np.ndarray) -> np.ndarray:
-            most = max(1, WIDEST // self.episodes)
-            split = [coalitions[i : i + most] for i in range(0, len(coalitions), most)]
-            return np.concatenate([np.asarray(_coalitions(self, train.policy, c, key)) for c in split], 1)
+    def _optimized(self, paid: np.ndarray) -> float:
+        """An episode's pay `[e n]` as learning sums it up."""
+        return float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
 
-        true = shapley(value, n, np.random.default_rng(0))[:, self.who]
-        return Told(each[:, self.who].mean(0), true.mean(0), each[:, self.who], true, float(returns.mean()), optimized, error)
+    def _shares(self, train: Train, key: Array) -> Told:
+        """Episodes played again and again from the same beginnings: what is claimed of each play, and its Shapley values."""
+        n, ended, plays = self.algorithm.spec.team.n, np.ones(self.episodes, bool), list[tuple[np.ndarray, np.ndarray]]()
+        while len(plays) < self.continuations:
+            k = np.uint32(len(plays))
+            step, values = jax.device_get(_recorded(self, replace(train, opt=None, replay=None), key, k))
+            whole = whole_episodes(step, values, {})
+            sums = np.zeros((self.episodes, values.shape[-1] + 1))
+            sums[whole.env] = np.concatenate([whole.agent_sums, whole.team_return[:, None]], 1)
+            ended &= np.isin(np.arange(self.episodes), whole.env)
+            if not ended.any():
+                raise ValueError(self._too_short)
+            plays.append((sums, shapley(partial(self._values, train.policy, key, k), n, np.random.default_rng(0))))
+            played, true = (np.stack(x, -1)[ended] for x in zip(*plays, strict=True))
+            if len(plays) > 1 and len(plays) & (len(plays) - 1) == 0 and standard_error(true) <= ENOUGH:
+                break
+        each, paid, returns = played[:, :n], played[:, n:-1], played[:, -1]
+        error = float(np.abs(each.sum(1) - returns).mean() / max(abs(returns).mean(), 1e-9))
+        each, true = each[:, self.who], true[:, self.who]
+        said, is_so, optimized = each.mean(-1), true.mean(-1), self._optimized(np.moveaxis(paid, -1, 1).reshape(-1, paid.shape[1]))
+        measured = Measured(true, true, claimed=each)
+        return Told(said.mean(0), is_so.mean(0), said, is_so, float(returns.mean()), optimized, error, measured)
+
+    def _values(self, policy: Any, key: Array, play: Array, coalitions: np.ndarray) -> np.ndarray:
+        """v(S) `[e c]`, so many coalitions at a time as are stepped together."""
+        most = max(1, WIDEST // self.episodes)
+        split = [coalitions[i : i + most] for i in range(0, len(coalitions), most)]
+        return np.concatenate([np.asarray(_coalitions(self, policy, c, key, play)) for c in split], 1)
 
 
 # ---- compiled once for all seeds
@@ -198,8 +225,15 @@ def _chances(a: Auditor, policy: Any, step: Any, memory: Any, action: Any) -> Ar
 
 
 @partial(jax.jit, static_argnums=0)
-def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array:
-    return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key, a.act)
+def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array, play: Array) -> Array:
+    return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key, a.act, play)
+
+
+@partial(jax.jit, static_argnums=0)
+def _recorded(a: Auditor, train: Train, key: Array, play: Array) -> tuple[Any, Array]:
+    """The steps of one play, and what is claimed of and paid for each action, `[e t 2 n]`."""
+    trajectories = recorded_play(a.env.env, a.algorithm, train.policy, a.episodes, a.length, key, a.act, play)
+    return trajectories.step, jnp.concatenate(_claimed(a, train, trajectories), -1)
 
 
 def auditable(config: RunConfig) -> None:
@@ -255,9 +289,8 @@ def audit(
         length = max(length, 2 * (horizon + 1))
     if is_jax(config.env):
         assert isinstance(runtime, Fused)
-        auditor = Auditor(
-            replace(runtime.env, b=32), algorithm, length, decisions, act=act, window=window, continuations=continuations or CONTINUATIONS
-        )
+        auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions, act=act, window=window)
+        auditor = replace(auditor, continuations=continuations or (PLAYS if auditor.shares else CONTINUATIONS))
     else:
         length = max(length, decisions, min(EPISODES * (horizon + 1), ROWS) if horizon else ROWS)
         again = revisited(config.env, config.architecture.central)

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from marlstone.evaluation.credit.reliability import spearman
+from marlstone.evaluation.credit.reliability import across_halves, noise_ceiling, spearman
 
 LAST_BITS = 1e-6  # of the team's return: a worth below is what rounding leaves of a difference of returns
 
@@ -67,8 +67,17 @@ class Told:
 
     @cached_property
     def agreement(self) -> float:
-        """The rank correlation of what is said of decisions with what they were worth."""
+        """The rank correlation of what is said of decisions with what they were worth; of shares, of a half of the plays with the other."""
+        if (m := self.measured) is not None and m.claimed is not None:
+            return across_halves(m.claimed, m.worth)
         return spearman(self.claimed_each.ravel(), self.true_each.ravel())
+
+    @cached_property
+    def ceiling(self) -> float:
+        """The agreement that a perfect claim would have with what was measured."""
+        if (m := self.measured) is None:
+            return float("nan")
+        return noise_ceiling(m.discounted) if m.claimed is None else max(across_halves(m.worth, m.worth), 0.0)
 
     @cached_property
     def changed(self) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from marlstone.evaluation.credit.findings import Told
-from marlstone.evaluation.credit.reliability import LEAST, calibration, noise_ceiling, quarters, spearman, standard_error
+from marlstone.evaluation.credit.reliability import LEAST, calibration, ceiling_of_means, quarters, spearman, standard_error
 from marlstone.stats.intervals import Bounds, interval
 
 RIGHT, WRONG = 0.7, 0.5  # of the noise ceiling: reached by the whole interval, missed by the whole interval
@@ -28,9 +28,10 @@ def over_seeds(values: list[float], bounds: Bounds | None = None, level: float =
 
 
 def compared(told: Sequence[Told], agents: list[str]) -> dict[str, Any]:
-    """The record's part on how the truth was measured and how claims compare with it, over seeds; None each of shares.
+    """The record's part on how the truth was measured and how claims compare with it, over seeds; None each where it was not.
 
-    All of it is of discounted worth (`findings`), but for `undiscounted_rank_correlation`. `share_of_ceiling` is of the seeds whose noise
+    All of it is of discounted worth, or of shares (`findings`), but for `undiscounted_rank_correlation` and `agents_noise_ceiling`, of
+    `rank_correlation`, by halves of decisions or episodes. `share_of_ceiling` is of the seeds whose noise
     ceiling is at least `LEAST` and in which at least `FEW` decisions were worth anything.
     """
     measured = [(t, t.measured) for t in told if t.measured is not None]
@@ -44,10 +45,11 @@ def compared(told: Sequence[Told], agents: list[str]) -> dict[str, Any]:
     out |= {"decisions": measured[0][0].true_each.size, "decisions_worth_anything": [int(t.changed.sum()) for t, _ in measured]}
     put("worth_anything", [t.changed.mean() for t, _ in measured], (0.0, 1.0))
     out["agents_without_effect"] = [a for i, a in enumerate(agents) if not any(t.changed[:, i].any() for t, _ in measured)]
-    ceilings = [noise_ceiling(m.discounted) for _, m in measured]
+    ceilings = [t.ceiling for t, _ in measured]
     tells = [t.changed.sum() >= FEW and c >= LEAST for (t, _), c in zip(measured, ceilings, strict=True)]
     put("standard_error", [standard_error(m.discounted) for _, m in measured])
     put("noise_ceiling", ceilings, (0.0, 1.0))
+    put("agents_noise_ceiling", [ceiling_of_means(m.worth.mean(-1)) for _, m in measured], (0.0, 1.0))
     shares = zip(measured, ceilings, tells, strict=True)
     put("share_of_ceiling", [t.agreement / c if known else float("nan") for (t, _), c, known in shares])
     undiscounted = [spearman(t.claimed_each.ravel(), m.worth.mean(-1).ravel()) for t, m in measured]
@@ -61,10 +63,11 @@ def compared(told: Sequence[Told], agents: list[str]) -> dict[str, Any]:
     out |= {"slopes": {a: c for a, (c, _) in slopes.items()}, "slopes_ci95": {a: ci for a, (_, ci) in slopes.items()}}
     put("defaults_untried", [_untried(m.default_chance) for _, m in measured if m.default_chance is not None], (0.0, 1.0))
     parts = [[_part(t, mask) for mask in quarters(m.time)] for t, m in measured if m.time is not None]
-    out["by_quarter"] = [
-        {"rank_correlation": over_seeds([p[q][0] for p in parts], CORRELATION)[0], "error": over_seeds([p[q][1] for p in parts])[0]}
-        for q in range(4)
-    ]
+    quarter = lambda q: {
+        "rank_correlation": over_seeds([p[q][0] for p in parts], CORRELATION)[0],
+        "error": over_seeds([p[q][1] for p in parts])[0],
+    }
+    out["by_quarter"] = [quarter(q) for q in range(4)] if parts else None
     if any(m.window_bias is not None for _, m in measured):
         put("window_bias", [m.window_bias for _, m in measured if m.window_bias is not None])
     return out
@@ -84,40 +87,44 @@ def _part(told: Told, mask: np.ndarray) -> tuple[float, float]:
 
 
 def judgement(record: dict[str, Any]) -> str:
-    """Whether claims are right in this environment, in one sentence; "" of shares and where nothing was measured twice."""
+    """Whether claims are right in this environment, in one sentence; "" where nothing was measured twice."""
     if record["continuations"] in (None, 1):
         return ""
     who = "its claims" if record["claims"] else "what its critic implies"
+    shares = record["claims"] == "shares"
+    what, worth = ("episodes' shares", "shares of the return") if shares else ("decisions", "what decisions were worth")
     changed, of = record["decisions_worth_anything"], record["decisions"]
     if np.median(changed) < FEW:
-        return (
-            f"cannot be told here whether {who} can be believed: only {sum(changed)} of {of * len(changed)} decisions changed the return; "
-            "raise --decisions"
-        )
+        few = "shares were not 0" if shares else "decisions changed the return; raise --decisions"
+        return f"cannot be told here whether {who} can be believed: only {sum(changed)} of {of * len(changed)} {few}"
     if (ceiling := record["noise_ceiling"] or 0.0) < LEAST:
         return (
-            f"cannot be told here whether {who} can be believed: what decisions were worth, measured twice, agrees with itself by only "
-            f"{ceiling:.2g}; raise --continuations"
+            f"cannot be told here whether {who} can be believed: {worth}, measured twice, agree{'' if shares else 's'} with "
+            f"{'themselves' if shares else 'itself'} by only {ceiling:.2g}; raise --continuations"
         )
-    wrong = [*_order(record, who), *_scale(record), *_totals(record)]
+    wrong = [
+        *_order(record, f"{who} do not order {what} by {'their truth' if shares else 'what they were worth'}"),
+        *_scale(record),
+        *_totals(record),
+    ]
     if wrong:
         return "wrong here: " + "; ".join(wrong)
     low = record["share_of_ceiling_ci95"][0]
     idle = record["agents_without_effect"]
     fine = all(x is not None and FINE[0] <= x <= FINE[1] for a, x in record["slopes"].items() if a not in idle)
     if low is not None and low >= RIGHT and fine:
-        return f"right here: {who} order decisions by {record['share_of_ceiling']:.0%} of what the truth's noise allows, to scale"
+        return f"right here: {who} order {what} by {record['share_of_ceiling']:.0%} of what the truth's noise allows, to scale"
     share = record["share_of_ceiling"]
     reached = "none of what can be reached" if share is None else f"{share:.0%} of what the truth's noise allows"
-    return f"not shown to be right or wrong here: {who} order decisions by {reached}"
+    return f"not shown to be right or wrong here: {who} order {what} by {reached}"
 
 
-def _order(record: dict[str, Any], who: str) -> list[str]:
+def _order(record: dict[str, Any], words: str) -> list[str]:
     high = record["share_of_ceiling_ci95"][1]
     if high is None or high >= WRONG:
         return []
     raw, ceiling = record["decision_rank_correlation"], record["noise_ceiling"]
-    return [f"{who} do not order decisions by what they were worth (rank correlation {raw:.2g}, of a possible {ceiling:.2g})"]
+    return [f"{words} (rank correlation {raw:.2g}, of a possible {ceiling:.2g})"]
 
 
 def _scale(record: dict[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     widest = max((claimed[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
     each_seed = [spearman(t.claimed, t.true) for t in told]
     across, across_ci = over_seeds(each_seed, CORRELATION)
-    decisions = [t.agreement for t in told if t.efficiency_error is None]
+    decisions = [t.agreement for t in told if t.efficiency_error is None or t.measured is not None]
     each, each_ci = over_seeds(decisions, CORRELATION)
     optimized, optimized_ci = over_seeds([t.optimized for t in told])
     gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
