@@ -28,6 +28,7 @@ from marlstone.evaluation.credit.truth import (
     swapped,
 )
 from marlstone.learners import PolicyGradient
+from marlstone.rollout.sides import Sides
 from tests.batches import quick
 
 MLP, GRU = Mlp((4,), "tanh"), Gru(4, 4, (), "tanh")
@@ -218,6 +219,21 @@ def test_a_policy_is_continued_as_it_is_deployed(act: str) -> None:
 
     one, other = jax.device_get(quick(measured)(jax.random.key(0)))
     assert (one == other).all() == (act == "mode")
+
+
+def test_an_opponent_that_remembers_nothing_is_continued_too() -> None:
+    """One that plays at random, whose memory has no size, is part of the environment, and its draws are shared by all variants."""
+    env = Sides("", {"blue": "random"}).over(make("proving:rps?rows=4"))
+    algorithm = Algorithm(env.spec, Ctde(MLP), Team(), PolicyGradient())
+    policy = quick(algorithm.init)(jax.random.key(0)).policy
+
+    def measured(key: Any) -> Any:
+        it = gather(Vectorized(env, 4), algorithm, policy, key, 6)
+        return it.states, decisions_worth(env, algorithm, policy, it, SAMPLES, np.arange(1), jax.random.key(1))
+
+    states, worth = jax.device_get(quick(measured)(jax.random.key(0)))
+    assert any(x.size == 0 for x in jax.tree.leaves(states)), "or nothing is tested here"
+    assert worth.worth.shape == (SAMPLES, 1) and np.isin(4 * worth.worth, np.arange(-3, 4)).all() and worth.worth.any()
 
 
 def test_how_likely_a_default_was() -> None:

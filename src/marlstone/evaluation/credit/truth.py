@@ -9,6 +9,7 @@ environment written in JAX: its state can be stepped again.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from math import factorial
 from typing import Any
@@ -135,12 +136,15 @@ class Chosen:
     action: tuple[Array, ...]
 
 
+def _flat_at(at: Array, x: Array) -> Array:
+    """Of `x [b t ...]` what is at `at [s]`, flat in `[b t]`; what an opponent that knows nothing remembers has no size at all."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[at]
+
+
 def deciding(it: Decisions, at: Array) -> tuple[Step, Any, tuple[Array, ...]]:
     """The step, the memory and the actions of the decisions `at [s]` (flat in `[b t]`), `[s ...]` each."""
     steps = jax.tree.map(lambda x: x[:, :-1], it.trajectories.step)
-    found: tuple[Step, Any, tuple[Array, ...]] = jax.tree.map(
-        lambda x: x.reshape(-1, *x.shape[2:])[at], (steps, it.memory, it.trajectories.action)
-    )
+    found: tuple[Step, Any, tuple[Array, ...]] = jax.tree.map(partial(_flat_at, at), (steps, it.memory, it.trajectories.action))
     return found
 
 
@@ -148,7 +152,7 @@ def choose(it: Decisions, samples: int, key: Array) -> Chosen:
     """So many decisions, drawn from those where an action counted."""
     counts = it.trajectories.real.reshape(-1)
     at = jax.random.choice(key, counts.shape[0], (samples,), p=counts / counts.sum())
-    states = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[at], it.states)
+    states = jax.tree.map(partial(_flat_at, at), it.states)
     return Chosen(at, states, *deciding(it, at))
 
 
