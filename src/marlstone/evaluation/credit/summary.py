@@ -23,6 +23,7 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
     per = lambda name: {a: over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
     told = [replace(t, true_discounted=t.true) if t.true_discounted is None else t for t in told]
     claimed, true, discounted = per("claimed"), per("true"), per("true_discounted")
+    each_agent = lambda name: [dict(zip(agents, map(float, getattr(t, name)), strict=True)) for t in told]
     joint = {a: over_seeds([float(t.true[k]) for t in told], level=1 - alpha_each(len(agents)))[1] for k, a in enumerate(agents)}
     within = lambda ci: scale > 0 and all(x is not None and abs(x) <= NOTHING * scale for x in ci)
     idle = [a for a in agents if within(joint[a])]
@@ -48,7 +49,13 @@ def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str
         "optimized_ci95": optimized_ci,
         "gap": gap,
         "gap_ci95": gap_ci,
-        "by_seed": {"team_return": [t.team_return for t in told], "optimized": [t.optimized for t in told]},
+        "by_seed": {
+            "team_return": [t.team_return for t in told],
+            "optimized": [t.optimized for t in told],
+            "contributions": each_agent("claimed"),
+            "truth": each_agent("true"),
+            "truth_discounted": each_agent("true_discounted"),
+        },
         "dummies": idle,
         "dummy_ci95": None if widest is None else [None if x is None else x / scale for x in widest],
         "saboteurs": harmful,
