@@ -4,6 +4,7 @@ import functools
 import importlib.util
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from marlstone.envs.jaxmarl import make
 from marlstone.envs.jaxmarl.build import GAMES
 from marlstone.envs.jaxmarl.mabrax import MaBrax
 from marlstone.envs.jaxmarl.unavailable import LearnedEnemy, Robotarium
+from marlstone.envs.make import make as make_env
 from marlstone.envs.names import UnknownEnvironment
 from tests.envs.contract_laws import keeps_its_contract, trains
 
@@ -61,6 +63,51 @@ def test_everything_registered_keeps_the_contract_and_trains(name: str) -> None:
         pytest.skip("needs marlstone[mabrax]")
     keeps_its_contract(short(name))
     trains(short(name))
+
+
+@pytest.mark.parametrize("name", [name for game in GAMES[1:] for name in game.names if name in PLAYABLE])
+def test_what_a_step_gives_depends_on_the_action_of_every_group(name: str) -> None:
+    """Read off the traced program, backwards from its outputs: an adapter that hands over actions in a form that a game takes for something
+    else (a dict's keys for `storm_2p`'s actions) plays a game in which no one can act."""
+    if name in MaBrax.names and importlib.util.find_spec("brax") is None:
+        pytest.skip("needs marlstone[mabrax]")
+    env = make_env(short(name))
+    state = jax.eval_shape(env.init, jax.random.key(0))[0]
+    actions = tuple(jnp.asarray(group.recorded_defaults) for group in env.spec.groups)
+    traced = jax.make_jaxpr(lambda actions, state, key: env.step(state, actions, key))(actions, state, jax.random.key(0)).jaxpr
+    variables = lambda xs: {x for x in xs if isinstance(x, jax.extend.core.Var)}
+    read = variables(traced.outvars)
+    for equation in reversed(traced.eqns):
+        if read & set(equation.outvars):
+            read |= variables(equation.invars)
+    assert all(x in read for x in traced.invars[: len(actions)])
+
+
+def test_two_players_of_storm_meet_as_jaxmarl_plays_it() -> None:
+    """The same actions with the same keys, handed to JaxMARL's own `step_env` as it takes them: the same rewards, which someone gets."""
+    env = make("storm_2p", {"num_inner_steps": 152})
+    theirs = jaxmarl.make("storm_2p", num_inner_steps=152)
+
+    @quick
+    @jax.vmap
+    def play(key):
+        start, moves, steps = jax.random.split(key, 3)
+        joint = jax.random.randint(moves, (151, 2), 0, 5)
+
+        def tick(carry, x):
+            ours, reference = carry
+            action, k = x
+            ours, step = env.step(ours, (action,), k)
+            _, reference, rewards, *_ = theirs.step_env(k, reference, (action[0], action[1]))
+            return (ours, reference), (step.reward, jnp.stack(rewards), step.team_reward)
+
+        begin = env.init(start)[0], theirs.reset(start)[1]
+        return jax.lax.scan(tick, begin, (joint, jax.random.split(steps, 151)))[1]
+
+    ours, reference, team = play(jax.random.split(jax.random.key(0), 32))
+    np.testing.assert_array_equal(ours, reference)
+    np.testing.assert_allclose(team, ours.sum(-1), rtol=1e-6)
+    assert np.asarray(ours).any()
 
 
 @functools.cache

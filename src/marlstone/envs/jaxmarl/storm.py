@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
+from marlstone.core.types import Array
 from marlstone.envs.jaxmarl.game import Game
 
 STAY = {"storm": 4, "storm_2p": 4, "storm_np": 3}
@@ -27,6 +28,10 @@ class Storm(Game):
     def horizon(self, env: Any) -> int | None:
         """All episodes of a trial."""
         return int(env.num_inner_steps * env.num_outer_steps)
+
+    def joint_action(self, env: Any, actions: dict[Any, Array]) -> Any:
+        """A tuple: `storm_2p` unpacks it, and of a dict would take the keys for actions."""
+        return tuple(actions[agent] for agent in env.agents)
 
     def by_agent(self, env: Any, values: Any) -> dict[Any, Any]:
         """Arrays and tuples are in agents' order; `storm` gives one dict, in which inventories have one column an agent."""
