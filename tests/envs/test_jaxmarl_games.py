@@ -26,7 +26,7 @@ REFUSED = [*LearnedEnemy.names, *Robotarium.names]
 SHORT = {  # short episodes, so that some end
     "overcooked": "?max_steps=12",
     "overcooked_v2": "?max_steps=12",
-    "storm": "?num_inner_steps=12",
+    "storm": "?num_agents=3&num_inner_steps=12",
     "storm_2p": "?num_inner_steps=12",
     "storm_np": "?num_inner_steps=12",
     "coin_game": "?num_inner_steps=5&num_outer_steps=2",
@@ -108,6 +108,21 @@ def test_two_players_of_storm_meet_as_jaxmarl_plays_it() -> None:
     np.testing.assert_array_equal(ours, reference)
     np.testing.assert_allclose(team, ours.sum(-1), rtol=1e-6)
     assert np.asarray(ours).any()
+
+
+def test_in_storm_who_meets_is_rewarded_by_the_matrix_when_both_interact() -> None:
+    """One has collected the first kind of coin, another the second, and they face each other, the last pair of three; random play hardly
+    ever gets there."""
+    env = make("storm", {"num_agents": 3})
+    state, _ = env.init(jax.random.key(0))
+    places = jnp.array([[0, 0, 0], [3, 3, 0], [3, 4, 2]], state.agent_positions.dtype)
+    grid = jnp.zeros_like(state.grid).at[0, 0].set(1).at[3, 3].set(2).at[3, 4].set(3)
+    coins = jnp.array([[0, 0], [1, 0], [0, 1]], state.agent_inventories.dtype)
+    met = state.replace(agent_positions=places, grid=grid, agent_inventories=coins)
+    step = quick(lambda action: env.step(met, (action,), jax.random.key(1))[1])
+    both, one = step(jnp.array([4, 3, 3])), step(jnp.array([4, 3, 4]))
+    np.testing.assert_array_equal(both.reward, [0, 0, 5])
+    assert both.team_reward == 5 and not one.reward.any()
 
 
 @functools.cache
@@ -245,6 +260,7 @@ def test_what_cannot_be_had_is_refused_in_a_sentence(name: str) -> None:
         ("overcooked", {"shapin": 1.0}, "did you mean 'shaping'"),
         ("SMAX", {"team": "red"}, "ally, enemy"),
         ("hanabi", {"num_agents": 9}, "between 2 and 5"),
+        ("storm", {}, "take jaxmarl:storm_2p"),
     ],
 )
 def test_errors_carry_the_remedy(name: str, options: dict, says: str) -> None:
