@@ -65,9 +65,24 @@ class Study:
     # ---- what is there
     @cached_property
     def spec(self) -> Spec:
-        """The environment's, without managers."""
+        """The environment's, without managers, as those who learn know it."""
         with _made(self.question.env) as env:
-            return env.spec
+            spec: Spec = self.sides.over(env).spec
+            return spec
+
+    @cached_property
+    def sides(self) -> Sides:
+        """Whose team it is and who plays the others, the same for every candidate. Raises `UserError` where they differ: returns against
+        different opponents say nothing of each other."""
+        each = [(c.name, Sides.of(self._config(c, {}, 1, REPORTING, 1))) for c in self.question.candidates]
+        (first, sides), others = each[0], each[1:]
+        who = lambda s: (s.team, dict(s.opponents), s.league and s.league[0])
+        if odd := next((name for name, s in others if who(s) != who(sides)), None):
+            raise UserError(
+                f"candidates {first!r} and {odd!r} have different teams or opponents, so that their returns do not compare: name the same "
+                "for all, by --team and --opponent"
+            )
+        return sides
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
