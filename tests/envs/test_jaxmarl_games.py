@@ -4,6 +4,7 @@ import functools
 import importlib.util
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from marlstone.envs.jaxmarl import make
 from marlstone.envs.jaxmarl.build import GAMES
 from marlstone.envs.jaxmarl.mabrax import MaBrax
 from marlstone.envs.jaxmarl.unavailable import LearnedEnemy, Robotarium
+from marlstone.envs.make import make as make_env
 from marlstone.envs.names import UnknownEnvironment
 from tests.envs.contract_laws import keeps_its_contract, trains
 
@@ -24,7 +26,7 @@ REFUSED = [*LearnedEnemy.names, *Robotarium.names]
 SHORT = {  # short episodes, so that some end
     "overcooked": "?max_steps=12",
     "overcooked_v2": "?max_steps=12",
-    "storm": "?num_inner_steps=12",
+    "storm": "?num_agents=3&num_inner_steps=12",
     "storm_2p": "?num_inner_steps=12",
     "storm_np": "?num_inner_steps=12",
     "coin_game": "?num_inner_steps=5&num_outer_steps=2",
@@ -61,6 +63,66 @@ def test_everything_registered_keeps_the_contract_and_trains(name: str) -> None:
         pytest.skip("needs marlstone[mabrax]")
     keeps_its_contract(short(name))
     trains(short(name))
+
+
+@pytest.mark.parametrize("name", [name for game in GAMES[1:] for name in game.names if name in PLAYABLE])
+def test_what_a_step_gives_depends_on_the_action_of_every_group(name: str) -> None:
+    """Read off the traced program, backwards from its outputs: an adapter that hands over actions in a form that a game takes for something
+    else (a dict's keys for `storm_2p`'s actions) plays a game in which no one can act."""
+    if name in MaBrax.names and importlib.util.find_spec("brax") is None:
+        pytest.skip("needs marlstone[mabrax]")
+    env = make_env(short(name))
+    state = jax.eval_shape(env.init, jax.random.key(0))[0]
+    actions = tuple(jnp.asarray(group.recorded_defaults) for group in env.spec.groups)
+    traced = jax.make_jaxpr(lambda actions, state, key: env.step(state, actions, key))(actions, state, jax.random.key(0)).jaxpr
+    variables = lambda xs: {x for x in xs if isinstance(x, jax.extend.core.Var)}
+    read = variables(traced.outvars)
+    for equation in reversed(traced.eqns):
+        if read & set(equation.outvars):
+            read |= variables(equation.invars)
+    assert all(x in read for x in traced.invars[: len(actions)])
+
+
+def test_two_players_of_storm_meet_as_jaxmarl_plays_it() -> None:
+    """The same actions with the same keys, handed to JaxMARL's own `step_env` as it takes them: the same rewards, which someone gets."""
+    env = make("storm_2p", {"num_inner_steps": 152})
+    theirs = jaxmarl.make("storm_2p", num_inner_steps=152)
+
+    @quick
+    @jax.vmap
+    def play(key):
+        start, moves, steps = jax.random.split(key, 3)
+        joint = jax.random.randint(moves, (151, 2), 0, 5)
+
+        def tick(carry, x):
+            ours, reference = carry
+            action, k = x
+            ours, step = env.step(ours, (action,), k)
+            _, reference, rewards, *_ = theirs.step_env(k, reference, (action[0], action[1]))
+            return (ours, reference), (step.reward, jnp.stack(rewards), step.team_reward)
+
+        begin = env.init(start)[0], theirs.reset(start)[1]
+        return jax.lax.scan(tick, begin, (joint, jax.random.split(steps, 151)))[1]
+
+    ours, reference, team = play(jax.random.split(jax.random.key(0), 32))
+    np.testing.assert_array_equal(ours, reference)
+    np.testing.assert_allclose(team, ours.sum(-1), rtol=1e-6)
+    assert np.asarray(ours).any()
+
+
+def test_in_storm_who_meets_is_rewarded_by_the_matrix_when_both_interact() -> None:
+    """One has collected the first kind of coin, another the second, and they face each other, the last pair of three; random play hardly
+    ever gets there."""
+    env = make("storm", {"num_agents": 3})
+    state, _ = env.init(jax.random.key(0))
+    places = jnp.array([[0, 0, 0], [3, 3, 0], [3, 4, 2]], state.agent_positions.dtype)
+    grid = jnp.zeros_like(state.grid).at[0, 0].set(1).at[3, 3].set(2).at[3, 4].set(3)
+    coins = jnp.array([[0, 0], [1, 0], [0, 1]], state.agent_inventories.dtype)
+    met = state.replace(agent_positions=places, grid=grid, agent_inventories=coins)
+    step = quick(lambda action: env.step(met, (action,), jax.random.key(1))[1])
+    both, one = step(jnp.array([4, 3, 3])), step(jnp.array([4, 3, 4]))
+    np.testing.assert_array_equal(both.reward, [0, 0, 5])
+    assert both.team_reward == 5 and not one.reward.any()
 
 
 @functools.cache
@@ -198,6 +260,7 @@ def test_what_cannot_be_had_is_refused_in_a_sentence(name: str) -> None:
         ("overcooked", {"shapin": 1.0}, "did you mean 'shaping'"),
         ("SMAX", {"team": "red"}, "ally, enemy"),
         ("hanabi", {"num_agents": 9}, "between 2 and 5"),
+        ("storm", {}, "take jaxmarl:storm_2p"),
     ],
 )
 def test_errors_carry_the_remedy(name: str, options: dict, says: str) -> None:

@@ -23,6 +23,7 @@ from marlstone.rollout.shared_memory import anonymous, map_step
 from marlstone.rollout.unroll import RolloutState
 from marlstone.training.loop import runtime_of
 from tests.fleet.test_fleet import HOST
+from tests.twin import advance
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 B, T = 4, 6
@@ -37,6 +38,7 @@ COMBINATIONS = {
                         "learner.replay.capacity": "16", "learner.replay.batch": "4", "learner.replay.updates": "1", **GRU},
     "pqn-vdn": {"env": "proving:additive", "architecture.body.hidden": "[8]", "credit": "vdn", "learner": "pqn",
                 "faults": '["noise", {kind = "action_loss", rate = 0.5}]'},
+    "opponent": {"env": "proving:rps?rows=4", "opponents.blue": "random", "architecture.body.hidden": "[8]"},
 }  # fmt: skip
 
 
@@ -61,7 +63,7 @@ def alike(a: Any, b: Any, tolerance: float) -> None:
         np.testing.assert_allclose(np.asarray(x, float), np.asarray(y, float), rtol=0, atol=tolerance)
 
 
-SLOW = ("composite-coma", "hierarchical", "pqn-vdn", "coma-gru")  # the others show the same of another part each
+SLOW = ("composite-coma", "hierarchical", "pqn-vdn", "coma-gru", "opponent")  # the others show the same of another part each
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in COMBINATIONS])
@@ -133,6 +135,26 @@ def test_what_an_actor_ships_is_what_it_saw_did_and_said(body: dict[str, str]) -
             logp = actor.policy.log_prob(heads, step.legal, tuple(a[:, t] for a in trajectory.action))
             np.testing.assert_allclose(trajectory.logp[:, t], logp, atol=1e-6)
         assert len({float(x) for x in trajectory.logp.ravel()}) > 1
+
+
+def test_a_python_environments_actor_plays_against_the_frozen_opponent() -> None:
+    """What it ships is of those who learn, and follows from their actions and the opponent's, which is always 0."""
+    line = f"{Path(__file__).parents[1] / 'twin.py'}:make"
+    config = configured({"env": line, "opponents.pusher": "default", "fleet.kind": "local", "architecture.body.hidden": "[4]"})
+    post = Post(0, config.seed, 0, 0, B, T)
+    actor = HostActor(setup_of(config, post, (), frozenset(), None)["stepping"], post, Page(anonymous(), create=True))
+    algorithm = Algorithm(actor.stepper.spec, config.architecture, config.credit, config.learner)
+    assert algorithm.spec.agents == ("puller",)
+    actor.load(Weights(0, weights(jax.device_get(algorithm.init(jax.random.key(0), None).policy)), describe(algorithm)))
+    trajectory = jax.tree.unflatten(
+        jax.tree.structure(shipped_shapes(algorithm, RolloutState(None, actor.block.step, algorithm.memory(B)), T)), actor.unroll(0)[0]
+    )
+    x, first = trajectory.step.obs[0]["obs"][:, :, 0, 0], trajectory.step.first
+    chosen = trajectory.action[0][:, :, 0]
+    after, (reward, _) = advance(x[:, :-1], (chosen, np.zeros_like(chosen)))
+    went_on = ~first[:, 1:]
+    np.testing.assert_allclose(x[:, 1:][went_on], after[went_on], rtol=1e-5)
+    np.testing.assert_allclose(trajectory.step.team_reward[:, 1:][went_on], reward[went_on], rtol=1e-4, atol=1e-6)
 
 
 def test_arrays_are_listed_as_jax_lists_them() -> None:

@@ -276,6 +276,7 @@ def fleet(record: Mapping[str, Any]) -> None:
 
 def selected(record: Mapping[str, Any], wide: bool = False) -> None:
     """A selection: the table, then what is recommended and how sure that is. `wide`: with every column."""
+    from marlstone.evaluation.select.dead_seeds import unlearned
     from marlstone.evaluation.select.report import HEADS, NARROW, cells, judged_credit, narrow, proved
 
     rows, title = record["candidates"], f"{record['env']}: {record['budget']}, {record['seeds']} seeds each"
@@ -284,7 +285,7 @@ def selected(record: Mapping[str, Any], wide: bool = False) -> None:
     heads = HEADS if wide else (*NARROW[:4], f"cost, {currency}", NARROW[5])
     show_columns(title, heads, [(cells if wide else narrow)(row) for row in rows], bold=bold, lines=True, wide=wide)
     refused = [f"{row['name']} was {row['verdict']}" for row in rows if row["return_iqm"] is None and not wide]
-    say(*refused, record["evidence"], record["doubt"], *proved(record), *judged_credit(record))
+    say(*refused, record["evidence"], record["doubt"], *unlearned(record), *proved(record), *judged_credit(record))
     print(f"train it: marlstone train {record['config']}\nreport: {record['report']}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, metrics, settings, sinks, whole
+from marlstone.cli.arguments import Parser, metrics, settings, sides, sinks, whole
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.seeds import REPORTING
 from marlstone.evaluation.select import BUDGET, QUICK_BUDGET, SEEDS
@@ -40,6 +40,7 @@ def parser() -> Parser:
         metavar="DIR",
         help="where everything goes; given again, a selection that was broken off goes on; default: a new one under selections/",
     )
+    flags.add_sides()
     flags.add_metrics()
     flags.add_sinks()
     flags.add_acting()
@@ -83,7 +84,7 @@ def asked(flags: argparse.Namespace) -> "Question":
     numbers = {k: whole(k, v) for k in ("seeds", "seed", "episodes") if (v := getattr(flags, k)) is not None}
     return question(
         flags.env, budget=flags.budget, quick=flags.quick, candidates=flags.candidates,
-        settings=settings(flags.set) | metrics(flags.metric) | sinks(flags.sink), acting=flags.acting, **numbers,
+        settings=settings(flags.set) | sides(flags) | metrics(flags.metric) | sinks(flags.sink), acting=flags.acting, **numbers,
     )  # fmt: skip
 
 

@@ -42,7 +42,6 @@ WORLDS: tuple[World, ...] = (
     World("jaxmarl:overcooked?layout=coord_ring&shaping=1", "jaxmarl"),
     World("jaxmarl:overcooked_v2?layout=cramped_room&shaping=1", "jaxmarl"),
     World("jaxmarl:hanabi", "jaxmarl"),
-    World("jaxmarl:storm", "jaxmarl"),
     World("jaxmarl:storm_2p", "jaxmarl"),
     World("jaxmarl:storm_np", "jaxmarl"),
     World("jaxmarl:coin_game", "jaxmarl"),

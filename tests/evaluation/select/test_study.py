@@ -89,6 +89,7 @@ def test_rows_say_what_each_was_worth_and_why_the_others_are_not_there(killed: t
     for name in ("good", "apart"):  # of each architecture one runs to its end
         assert rows[name]["stopped_at"] is None and 0.6 * 40 * ROWS < rows[name]["steps"][0] <= 40 * ROWS
     assert {rows["good"]["rank"], rows["apart"]["rank"]} == {1, 2}
+    assert (rows["good"]["dead_seeds"], rows["good"]["unrewarded_seeds"], stopped["dead_seeds"]) == (0, 0, None)
     assert all(rows[k]["cost"]["train"] > 0 and rows[k]["stability"]["rating"] == "unrated" for k in ("good", "apart"))
     best = rows[killed[1]["recommended"]]
     assert best["edge_cases"] and best["verdict"] == "recommended" and "seed_iqr" in best["stability"]

@@ -64,7 +64,7 @@ class JaxMarl:
             chosen |= crew.action(part)
         chosen = {key: chosen[key] for key in self.env.agents}  # some games read them in order
         with quiet():
-            observation, after, rewards, dones, info = self.env.step_env(key, state, chosen)
+            observation, after, rewards, dones, info = self.env.step_env(key, state, self.game.joint_action(self.env, chosen))
         by_key = self.game.by_agent(self.env, rewards)
         reward = jnp.concatenate([jnp.asarray(by_key[k], jnp.float32)[None] for crew in self.crews for k in crew.keys])
         reward = reward if self.share is None else reward * self.share

@@ -57,6 +57,10 @@ class Game:
         limit = getattr(env, "max_steps", None)
         return None if limit is None else int(limit)
 
+    def joint_action(self, env: Any, actions: dict[Any, Array]) -> Any:
+        """What `step_env` takes, from actions by JaxMARL's agent keys in the order of `env.agents`."""
+        return actions
+
     def by_agent(self, env: Any, values: Any) -> dict[Any, Any]:
         """Observations or rewards by JaxMARL's agent keys, however the game gives them."""
         return values

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marlstone.evaluation.select import pictures
+from marlstone.evaluation.select.dead_seeds import unlearned
 from marlstone.evaluation.select.rating import axes_of, worst_axis
 from marlstone.evaluation.select.trial import MEASURED, kept
 from marlstone.evaluation.stability.rating import CUTS
@@ -45,6 +46,8 @@ GLOSSARY = {
     "reports anything. No significant difference does not mean equal.",
     "stability": "The worst of the rated axes, each a share of what the best candidate gained over random play; 0 is perfectly stable.",
     "acting": "How the policy chooses an action: mode (the likeliest), sample (drawn from its distribution), or at a temperature.",
+    "dead seed": "A training seed whose final return lies no further than a tenth of the way from random play's to the best seed's of all "
+    "candidates. Never met a reward: its training return was the same all along.",
     "stopped": "Ended at a quarter of the budget, its whole interval far below the leader's. What it would have reached is not known.",
     "throughput": "Environment steps per second of training, all seeds together, on this machine.",
     "cost": "Counted steps, network operations, bytes and messages, at the prices given.",
@@ -88,8 +91,7 @@ def write_report(file: Path, record: Mapping[str, Any], folder: Path) -> Path:
     prices = ", ".join(f"{v:g} a {k}" for k, v in record["prices"].items() if k != "currency")
     parts.append(_details("Prices", f"<p>In {html.escape(record['prices']['currency'])}: {prices}.</p>"))
     commands = html.escape("\n".join(reproduce(record, folder)))
-    sentences = (("What", _recommended(record)), ("Why", record["evidence"]), ("How sure", record["doubt"]))
-    top = "".join(f"<p><b>{title}.</b> {html.escape(text)}</p>" for title, text in sentences)
+    top = "".join(f"<p><b>{title}.</b> {html.escape(text)}</p>" for title, text in answer(record))
     name = html.escape(record["env"])
     heading = re.sub(r"([:?=/,])", r"\1<wbr>", name)
     about = f"{_date(folder)}; {html.escape(record['budget'])}, {record['seeds']} training seeds of each candidate"
@@ -101,6 +103,12 @@ def write_report(file: Path, record: Mapping[str, Any], folder: Path) -> Path:
     )
     write_atomic(file, page.encode())
     return file
+
+
+def answer(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the page says first, each with its title: the recommendation, its evidence and doubt, and seeds that learned nothing."""
+    first = [("What", _recommended(record)), ("Why", record["evidence"]), ("How sure", record["doubt"])]
+    return [*first, *(("Dead seeds", text) for text in unlearned(record))]
 
 
 def _recommended(record: Mapping[str, Any]) -> str:

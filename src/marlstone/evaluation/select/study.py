@@ -27,6 +27,7 @@ from marlstone.envs.faults import Drift
 from marlstone.envs.make import make
 from marlstone.envs.wrappers import wrap_env
 from marlstone.evaluation.check_env import random_play_speed
+from marlstone.evaluation.select.dead_seeds import DeadSeeds, dead_seeds
 from marlstone.evaluation.select.forecast import Speed, expected
 from marlstone.evaluation.select.prices import Cost
 from marlstone.evaluation.select.question import Candidate, Question, Settings, common_leaf, led
@@ -65,9 +66,24 @@ class Study:
     # ---- what is there
     @cached_property
     def spec(self) -> Spec:
-        """The environment's, without managers."""
+        """The environment's, without managers, as those who learn know it."""
         with _made(self.question.env) as env:
-            return env.spec
+            spec: Spec = self.sides.over(env).spec
+            return spec
+
+    @cached_property
+    def sides(self) -> Sides:
+        """Whose team it is and who plays the others, the same for every candidate. Raises `UserError` where they differ: returns against
+        different opponents say nothing of each other."""
+        each = [(c.name, Sides.of(self._config(c, {}, 1, REPORTING, 1))) for c in self.question.candidates]
+        (first, sides), others = each[0], each[1:]
+        who = lambda s: (s.team, dict(s.opponents), s.league and s.league[0])
+        if odd := next((name for name, s in others if who(s) != who(sides)), None):
+            raise UserError(
+                f"candidates {first!r} and {odd!r} have different teams or opponents, so that their returns do not compare: name the same "
+                "for all, by --team and --opponent"
+            )
+        return sides
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -247,6 +263,13 @@ class Study:
         }
 
     @cached_property
+    def dead(self) -> dict[str, DeadSeeds]:
+        """Seeds that learned nothing, of every candidate that ran to the end."""
+        ran = {c.name: x for c in self.candidates if (x := self.measured(c))["stopped_at"] is None}
+        chance = float((kept(self.folder, CHANCE) or {})["chance"])
+        return dead_seeds({k: x["returns"] for k, x in ran.items()}, {k: x["curve"] for k, x in ran.items()}, chance)
+
+    @cached_property
     def costs(self) -> dict[str, Cost]:
         """What training and acting cost, by candidate."""
         trials = {c.name: self.measured(c) for c in self.candidates}
@@ -340,7 +363,7 @@ class Study:
     def _row(self, s: Standing) -> dict[str, Any]:
         c = next(c for c in self.candidates if c.name == s.name)
         trial, config, stressed = self.measured(c), self._full(c), kept(self._trial(c), STRESSED)
-        stable = self.stability.get(s.name)
+        stable, dead = self.stability.get(s.name), self.dead.get(s.name)
         steps = sum(x["steps"] for x in trial["ledgers"])
         kind = lambda part: getattr(type(part), "kind", type(part).__name__)
         return {
@@ -356,6 +379,8 @@ class Study:
             "returns_by_acting": trial["record"]["returns_by_acting"],
             "acting_warning": trial["record"]["acting_warning"],
             "returns": [float(np.mean(r)) for r in s.returns],
+            "dead_seeds": None if dead is None else dead.dead,
+            "unrewarded_seeds": None if dead is None else dead.unrewarded,
             "true_metrics": trial["record"]["true_metrics"],
             "stability": {"rating": "unrated"} if stable is None else stable.record(),
             "edge_cases": [] if stressed is None else stressed["cases"],
