@@ -13,8 +13,9 @@ from marlstone.core.types import MeasuredWorth
 from marlstone.credit import Asked, Counterfactual, Measured
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient
+from marlstone.rollout.unroll import draw_noise
 from marlstone.runs.directory import RunDirectory
-from marlstone.training.loop import train
+from marlstone.training.loop import runtime_of, train
 from tests.batches import begun, trajectories_of
 
 ENV = "proving:additive"
@@ -94,3 +95,30 @@ def test_the_steps_that_are_played_are_part_of_the_budget_and_of_the_ledger(tmp_
 def test_where_nothing_can_be_played_on_it_is_refused(fields, words):
     with pytest.raises(ValueError, match=words):
         load(None, {"architecture": "ctde", "credit": "measured", "steps": "100", **fields})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"env": "proving:plan", "architecture": "hierarchical"},
+        {"env": "proving:pair", "architecture": "ctde", "architecture.sharing": "none"},
+    ],
+    ids=["managers", "agents that come and go"],
+)
+def test_only_decisions_of_the_team_are_measured(fields):
+    """Managers make none of them; nor does an agent that is not there, or a reset."""
+    small = {"architecture.body.hidden": "[8]", "rollout.envs": "8", "rollout.length": "24", "credit.share": "0.25", "credit.window": "3"}
+    config = load(None, {**small, "credit": "measured", "seeds": "1", "seed": "0", "steps": "1000", **fields})
+    runtime = runtime_of(config)
+    state = jax.tree.map(lambda x: x[0], runtime.start())
+
+    @jax.jit
+    def rollout(state):
+        drawn = draw_noise(runtime.algorithm, jax.random.key(0), runtime.length, runtime.env.b)
+        return runtime._rollout(runtime.env, state, *drawn)[1]
+
+    trajectories = rollout(state)
+    known, team = np.asarray(trajectories.measured.known), runtime.algorithm.spec.team.n
+    assert known.sum() > 8 and not known[..., team:].any()
+    assert (known <= np.asarray(trajectories.acts)).all() and (known.sum(-1) <= 1).all()
+    assert np.isfinite(trajectories.measured.worth).all() and (np.asarray(trajectories.measured.worth)[~known] == 0).all()
