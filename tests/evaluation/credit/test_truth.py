@@ -27,6 +27,7 @@ from marlstone.evaluation.credit.truth import (
     shapley,
 )
 from marlstone.learners import PolicyGradient
+from marlstone.rollout.counterfactuals import without
 from marlstone.rollout.sides import Sides
 from tests.batches import quick
 
