@@ -78,14 +78,18 @@ def test_the_shipped_candidates_are_configurations_of_every_architecture() -> No
     assert 6 <= len(DEFAULTS) <= 9
     assert {type(c.architecture).kind for c in configs} == {"decentralized", "ctde", "hierarchical"}
     assert all((c.steps, c.seeds, c.seed, c.rollout.length, c.learner.lr) == (5, 2, 7, 8, 0.1) for c in configs)
-    assert len(QUICK) == 3 and len({c.settings["architecture"] for c in QUICK}) == 3 and all(len(c.tries) == 1 for c in QUICK)
+    assert (
+        len(QUICK) == 3
+        and len({c.config("proving:additive", {}, {}).architecture.kind for c in QUICK}) == 3
+        and all(len(c.tries) == 1 for c in QUICK)
+    )
 
 
 def test_managers_are_told_what_goals_mean_where_a_leaf_says_it() -> None:
     assert common_leaf(make("proving:plan").spec) == "place"  # type: ignore[union-attr]
     told = {c.name: c.settings["architecture"] for c in led(DEFAULTS, "place")}
     assert told["hierarchical-team"] == {"kind": "hierarchical", "leaf": "place"}
-    assert told["ctde-team"] == "ctde"
+    assert told["ctde-team"] == {"kind": "ctde", "value_gain": 0.0}
     assert led(DEFAULTS, "") == DEFAULTS
     assert common_leaf(make("proving:dials").spec) == "time"  # type: ignore[union-attr]
 
