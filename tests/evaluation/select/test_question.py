@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from marlstone.cli.arguments import check_cluster
+from marlstone.cli.select import parser
 from marlstone.core.errors import UserError
 from marlstone.core.ledger import Ledger
 from marlstone.envs.make import make
@@ -104,3 +106,13 @@ def test_another_question_is_never_answered_by_what_lies_there(tmp_path: Path) -
     (tmp_path / "other" / "file").touch()
     with pytest.raises(UserError, match="is not empty and holds no selection"):
         remembered(tmp_path / "other", Question(**asked))
+
+
+def test_a_cluster_is_rays_or_none() -> None:
+    for words, says in (
+        (["--fleet", "local"], "--fleet local: a selection's trials"),
+        (["--address", "h:1"], "h:1 is that of a Ray cluster"),
+    ):
+        with pytest.raises(UserError, match=says):
+            check_cluster(parser().read(words), "selection")
+    check_cluster(parser().read(["--fleet", "ray", "--address", "h:1"]), "selection")
