@@ -32,6 +32,7 @@ from marlstone.play.action_selectors import Alone, Decider, told
 from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, add, finish, init_episodes, longest, over
 from marlstone.play.film import Frame, film_host, rendering
+from marlstone.play.kept_evaluators import KeptEvaluators
 from marlstone.rollout.fault_log import FaultLog, note_text
 from marlstone.rollout.placement import SeedPlacement
 from marlstone.rollout.sides import Sides
@@ -309,18 +310,11 @@ class Hosted:
         decider: Decider | None = None, faults: tuple[Fault, ...] = (), policies: Any = None, keys: tuple[int, ...] | None = None,
     ) -> Episodes:  # fmt: skip
         """As `Fused.evaluate`, in worker processes of their own."""
-        alone = decider is None and not faults
-        play = self._alone.get(episodes) if alone else None
-        if play is None:
-            play = self.evaluator(episodes, decider=decider, faults=faults)
-        if alone:
-            self._alone[episodes] = play
-        return play(policies_of(state) if policies is None else policies, keys, act)
+        return self._evaluators.evaluate(self, state, episodes, act, decider, faults, policies, keys)
 
     @cached_property
-    def _alone(self) -> dict[int, Callable[..., Episodes]]:
-        """As `Fused._alone`."""
-        return {}
+    def _evaluators(self) -> KeptEvaluators:
+        return KeptEvaluators()
 
     def evaluator(
         self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
