@@ -12,7 +12,7 @@ from marlstone.core.ledger import Ledger
 from marlstone.envs.make import make
 from marlstone.evaluation.select.prices import Cost, Prices
 from marlstone.evaluation.select.question import DEFAULTS, QUICK, Budget, Candidate, Question, common_leaf, led, read_candidates
-from marlstone.evaluation.select.study import remembered
+from marlstone.evaluation.select.question_file import remembered
 
 
 @pytest.mark.parametrize(
