@@ -39,6 +39,7 @@ METHODS = {
     "team": {},
     "counterfactual": {},
     "difference": {},
+    "measured": {},
     "attention": {},
     "shaping": {},
     "decoupled": {},

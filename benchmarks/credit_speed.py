@@ -21,7 +21,18 @@ from marlstone.training.loop import runtime_of
 
 ENVS = {"spread": ("jaxmarl:MPE_simple_spread_v3", "25"), "swarm-64": ("proving:swarm?agents=64", "18")}
 LEARNERS = {
-    "policy_gradient": ("team", "individual", "counterfactual", "difference", "attention", "shaping", "decoupled", "vdn", "qmix"),
+    "policy_gradient": (
+        "team",
+        "individual",
+        "counterfactual",
+        "difference",
+        "measured",
+        "attention",
+        "shaping",
+        "decoupled",
+        "vdn",
+        "qmix",
+    ),
     "pqn": ("team", "vdn", "qmix", "qplex"),
 }
 FIELDS = {

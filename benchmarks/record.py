@@ -38,9 +38,9 @@ def stamp() -> dict[str, str]:
     return {"machine": machine(), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "commit": commit(), "jax": jax.__version__}
 
 
-def write(name: str, record: dict[str, Any]) -> Path:
+def write(name: str, record: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Keep a result as `results/NAME.json`, one per name: a new measurement replaces the old, git keeps both."""
-    path = RESULTS / f"{name}.json"
+    path = folder / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     return path

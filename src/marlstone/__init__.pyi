@@ -29,6 +29,7 @@ from marlstone.credit import Counterfactual as Counterfactual
 from marlstone.credit import Decoupled as Decoupled
 from marlstone.credit import Difference as Difference
 from marlstone.credit import Individual as Individual
+from marlstone.credit import Measured as Measured
 from marlstone.credit import Qmix as Qmix
 from marlstone.credit import Qplex as Qplex
 from marlstone.credit import Shaping as Shaping

@@ -46,7 +46,12 @@ def selection() -> dict[str, Any]:
 
 def audit() -> dict[str, Any]:
     figures = {f"{k}{e}": CI if e else 0.98765 for k in ("rank_correlation", "decision_rank_correlation", "gap") for e in ("", "_ci95")}
-    truth = {k: each(CI if k.endswith("ci95") else 0.12345) for k in ("contributions", "contributions_ci95", "truth", "truth_ci95")}
+    kinds = ("contributions", "truth", "truth_discounted")
+    truth = {f"{k}{e}": each(CI if e else 0.12345) for k in kinds for e in ("", "_ci95")}
+    more = ("undiscounted_rank_correlation", "noise_ceiling", "share_of_ceiling", "calibration_slope", "window_bias")
+    figures |= {f"{k}{e}": CI if e else 0.98765 for k in more for e in ("", "_ci95")}
+    figures |= {"continuations": 16, "defaults_untried": 0.5, "by_quarter": [{"rank_correlation": 0.12345}] * 4, "discount": 0.995}
+    figures |= {"acting": "temperature=0.25", "decisions": 512, "decisions_worth_anything": [512, 12], "judgement": "wrong here: " * 9}
     return {
         "env": LONG, **PARTS, "claims": None, "seeds": [1, 2], **figures, "team_return": 0.98765, "efficiency_error": 0.01,
         "dummy_ci95": [-0.0123, 0.0234], "dummies": list(AGENTS[1:]), "picture": f"{RUN}/credit_audit.png", "run": RUN, **truth,

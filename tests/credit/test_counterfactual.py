@@ -59,7 +59,7 @@ def every(space: Any) -> list[Any]:
 @pytest.mark.parametrize(("group", "agent"), [(0, 0), (0, 1), (2, 0)], ids=["player_0", "player_1", "late_0"])
 def test_advantages_are_zero_in_expectation_under_the_agents_own_policy(body: Any, group: int, agent: int) -> None:
     """By enumeration, illegal actions having no probability: the gradient keeps its expectation."""
-    ask = claims(Counterfactual(), body)
+    ask = claims(Counterfactual(trust=1.0), body)
     each = [ask(group, agent, a)[:2] for a in every(ask.it.spec.groups[group].space)]
     p, advantage = np.exp([logp for _, logp in each]), np.array([a for a, _ in each])
     np.testing.assert_allclose(p.sum(0), 1, atol=1e-5)
@@ -68,7 +68,7 @@ def test_advantages_are_zero_in_expectation_under_the_agents_own_policy(body: An
 
 
 def test_a_boxs_advantages_are_zero_over_its_points() -> None:
-    ask = claims(Counterfactual(), Mlp((6, 5), "tanh"))
+    ask = claims(Counterfactual(trust=1.0), Mlp((6, 5), "tanh"))
     trajectory, train = ask.trajectory, ask.train
     head = ask.it.architecture.policy(ask.it.spec, train.nets.actor, train.seen, trajectory.step, trajectory.memory)[0][1][:, :-1]
     advantage = np.array([ask(1, 0, p[:, :, 0])[0] for p in np.asarray(Box(1).points(head))])
@@ -79,7 +79,7 @@ def test_a_boxs_advantages_are_zero_over_its_points() -> None:
 @METHODS
 def test_the_default_is_worth_nothing(method: Any) -> None:
     """A contribution of either method, and Difference's advantage, exactly; any other action's is not nothing."""
-    ask = claims(method(), Mlp((6, 5), "tanh"))
+    ask = claims(method(trust=1.0), Mlp((6, 5), "tanh"))
     acts = np.asarray(ask.trajectory.acts)
     for group, agent, default, other in ((0, 0, 0, 1), (0, 1, 0, 2), (1, 0, 0.0, 0.8), (2, 0, (0, 0), (1, 2))):
         here = acts[..., STARTS[group] + agent]
@@ -111,7 +111,7 @@ def test_trust_weighs_the_critic_against_what_followed(method: Any) -> None:
 def test_every_legal_action_keeps_being_tried(method: Any, explore: float) -> None:
     """The acting policy, however settled: explore / 2 is spread over whatever is legal, nothing else, as much again goes to the declared
     default, or is spread too where that is illegal; learning corrects for it, since log-probs of learning are the policy's own."""
-    ask = claims(method(), Mlp((6, 5), "tanh"))
+    ask = claims(method(trust=1.0), Mlp((6, 5), "tanh"))
     it = configured(ask.it, credit=method(explore=explore))
     assert float(it._explore(jnp.ones(()))) == pytest.approx(explore)
     actor = jax.tree.map(lambda x: 30 * x, ask.train.nets.actor)  # policies that have settled

@@ -33,7 +33,7 @@ VIEWS = {
     "value": "state values",
 }
 """What messages call the views of a batch that a credit method may need."""
-ALWAYS = frozenset({"logp", "entropy", "scale"})  # views that every architecture has
+ALWAYS = frozenset({"logp", "entropy", "scale", "gap_scale"})  # views that every architecture has
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,10 @@ class ViewBuilder:
         if "value" in wanted:
             values, _ = self.architecture.value(self.spec, nets.critic, seen, step, trajectory.memory, cores)
             views["value"] = self.sets.denormalized(concat_agents(list(values)), scale.value)
-        if "scale" in wanted:
-            sigma = self.sets.per_agent(scale.value.sigma)
-            views["scale"] = jnp.broadcast_to(sigma, (*step.first.shape[:1], *sigma.shape))
+        for name, of in (("scale", scale.value), ("gap_scale", scale.gap)):
+            if name in wanted:
+                sigma = self.sets.per_agent(of.sigma)
+                views[name] = jnp.broadcast_to(sigma, (*step.first.shape[:1], *sigma.shape))
         defaults = tuple(g.default_like(a) for g, a in zip(self.spec.groups, trajectory.action, strict=True))
         if self.learner.value_based:
             views["q_chosen"] = each(lambda s, q, a: s.score(q, a), now(heads), trajectory.action)

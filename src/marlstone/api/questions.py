@@ -165,9 +165,9 @@ def audit_credit(
 ) -> CreditAudit:
     """What a run's credit method says of each agent, against the truth.
 
-    Args: `decisions`: audited per seed; `continuations`: how often each is played on at most (None: 16 times, 4 where Python steps);
-    `window`: for how many steps (None: to the episode's end). Raises `UserError` where there is no truth to be had, ValueError where the
-    environment cannot go back to a state it was in.
+    Args: `decisions`: audited per seed; `continuations`: how often each is played on at most (None: 16 times; 4 where Python steps, and
+    episodes of shares); `window`: for how many steps (None: to the episode's end). Raises `UserError` where there is no truth to be had,
+    ValueError where the environment cannot go back to a state it was in.
     """
     _prepare()
     from marlstone.evaluation.credit.audit import audit_run

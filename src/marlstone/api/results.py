@@ -130,15 +130,20 @@ class Tuning(Result):
 class CreditAudit(Result):
     """What a credit method says each agent was worth (`contributions`), beside what each was worth (`truth`), by agent.
 
+    Decisions are compared by what methods learn from, returns with the learner's `discount` from the decision on; `truth` is undiscounted,
+    `truth_discounted` in units of the claims. `worth_anything`: the share of decisions that changed the return at all.
     `noise_ceiling`: the rank correlation with the measured truth that a perfect claim would have, decision by decision;
-    `share_of_ceiling`: how much of it these claims reach; `calibration_slope`: what a claim of 1 was worth; None each where shares are
-    claimed. `judgement`: whether the claims are right in this environment, in a sentence."""
+    `share_of_ceiling`: how much of it these claims reach; `calibration_slope`: what a claim of 1 was worth; of shares, episode by
+    episode. `judgement`: whether the claims are right in this environment, in a sentence."""
 
     claims: str | None
     rank_correlation: float | None
     rank_correlation_ci95: Interval
     contributions: Mapping[str, float]
     truth: Mapping[str, float]
+    truth_discounted: Mapping[str, float]
+    discount: float
+    worth_anything: float | None
     noise_ceiling: float | None
     share_of_ceiling: float | None
     calibration_slope: float | None

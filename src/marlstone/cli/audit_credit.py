@@ -26,7 +26,12 @@ def _parser() -> Parser:
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field of the training, as for train")
     add("--out", metavar="DIR", help="keep the trained run here; default: it is not kept, only the audit is printed")
     add("--decisions", type=int, metavar="N", help=f"decisions audited per seed; default: {DECISIONS}")
-    add("--continuations", type=int, metavar="K", help="play each decision on up to K times; default: 16, where Python steps 4")
+    add(
+        "--continuations",
+        type=int,
+        metavar="K",
+        help="play each decision on up to K times; default: 16, where Python steps, and episodes of shares, 4",
+    )
     add("--window", type=int, metavar="T", help="play on for T steps only, and measure what that changes; default: to the episode's end")
     add(
         "--from-log",

@@ -129,7 +129,10 @@ def audited(record: Mapping[str, Any]) -> None:
         ("architecture / credit / learner", " / ".join(str(record[k]) for k in ("architecture", "credit", "learner"))),
         ("claims", claims),
         (f"rank correlation with the truth, {len(record['seeds'])} seeds", _figure(record, "rank_correlation")),
-        ("the same, decision by decision", _figure(record, "decision_rank_correlation")),
+        (
+            "the same, episode by episode" if record["claims"] == "shares" else "the same, decision by decision" + _discount(record),
+            _figure(record, "decision_rank_correlation"),
+        ),
         *_of_the_ceiling(record),
     ]
     rows.append(("what it optimizes, less the true return", f"{_figure(record, 'gap')} of {number(record['team_return'])}"))
@@ -140,25 +143,46 @@ def audited(record: Mapping[str, Any]) -> None:
     rows += [(name, str(record[name])) for name in ("picture", "run") if record.get(name)]
     show("credit audit", rows)
     figures = lambda a, k: (number(record[k][a]), between(record[f"{k}_ci95"][a]))
-    cells = [(a, *figures(a, "contributions"), *figures(a, "truth")) for a in record["truth"]]
-    show_columns("worth to the team, per episode", ("agent", "claimed", "95% interval", "true", "95% interval"), cells)
+    heads = ("agent", "claimed", "95% interval", "true", "95% interval")
+    if record.get("discount", 1.0) == 1.0:
+        cells = [(a, *figures(a, "contributions"), *figures(a, "truth")) for a in record["truth"]]
+        show_columns("worth to the team, per episode", heads, cells)
+    else:
+        both = [(a, *figures(a, "contributions"), *figures(a, "truth_discounted"), number(record["truth"][a])) for a in record["truth"]]
+        show_columns("worth to the team, per episode, discounted", (*heads, "true, undiscounted"), both)
+        say(
+            f"Claims are compared with what methods learn from: returns discounted by {record['discount']:g} a step from the decision on. "
+            "The last column is in units of the team's return."
+        )
     say("Intervals are each agent's own; worth nothing, or harmful, is decided by intervals that hold for all agents together.")
     if record.get("judgement"):
         say(record["judgement"][0].upper() + record["judgement"][1:] + ".")
 
 
+def _discount(record: Mapping[str, Any]) -> str:
+    """In words, where there is one: what claims are compared with is discounted."""
+    return "" if record.get("discount", 1.0) == 1.0 else f", discounted by {record['discount']:g} a step"
+
+
 def _of_the_ceiling(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How well the truth is known, and how claims compare with it; nothing of shares."""
-    if record.get("noise_ceiling") is None:
+    """How well the truth is known, and how claims compare with it; nothing where it was not measured again and again."""
+    if record.get("continuations") is None:
         return []
-    untried, bias = record["defaults_untried"], record.get("window_bias")
+    untried, bias, changed = record["defaults_untried"], record.get("window_bias"), record["decisions_worth_anything"]
+    shares, quarters = record["claims"] == "shares", ", ".join(number(q["rank_correlation"]) for q in record["by_quarter"] or ())
+    undiscounted = [("the same, undiscounted", _figure(record, "undiscounted_rank_correlation"))] if _discount(record) else []
     return [
+        *undiscounted,
+        (
+            "shares that were not 0" if shares else "decisions that changed the return at all",
+            f"{sum(changed)} of {len(changed) * record['decisions']}",
+        ),
         ("noise ceiling: what a perfect claim would reach", _figure(record, "noise_ceiling")),
         ("share of the ceiling", _figure(record, "share_of_ceiling")),
         ("calibration: a claim of 1 was worth", _figure(record, "calibration_slope")),
         *([("defaults that the policy hardly ever takes", f"{untried:.0%} of decisions")] if untried is not None else []),
-        ("the rank correlation by quarter of the episode", ", ".join(number(q["rank_correlation"]) for q in record["by_quarter"])),
-        ("each decision continued", f"{record['continuations']} times, acting by {record['acting']}"),
+        *([("the rank correlation by quarter of the episode", quarters)] if quarters else []),
+        ("each episode played" if shares else "each decision continued", f"{record['continuations']} times, acting by {record['acting']}"),
         *([("a window changed the worth by", f"{_figure(record, 'window_bias')} of its spread")] if bias is not None else []),
     ]
 

@@ -9,7 +9,7 @@ from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hier
 from marlstone.architectures.body import Body
 from marlstone.core.errors import UserError, suggest
 from marlstone.core.user_code import member
-from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
+from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Measured, Qmix, Qplex, Shaping, Team, Vdn
 from marlstone.encoders import Encoder, Image, Vector
 from marlstone.envs.faults import FAULTS, Fault
 from marlstone.envs.own_metrics import Info, TrueMetric, is_metric, of_function
@@ -20,7 +20,7 @@ PARTS: dict[Any, tuple[type, ...]] = {
     Architecture: (Decentralized, Ctde, Hierarchical),
     Body: (Mlp, Gru),
     Encoder: (Image, Vector),
-    Credit: (Individual, Team, Counterfactual, Difference, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
+    Credit: (Individual, Team, Counterfactual, Difference, Measured, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
     Learner: (PolicyGradient, QLearning, Pqn),
     Optimizer: (Adam, RmsProp, RAdam, Sgd),
     Fault: FAULTS,

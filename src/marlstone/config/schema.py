@@ -269,6 +269,8 @@ class RunConfig:
                 raise ValueError(
                     f"rollout.shards is {self.rollout.shards}, but self_play keeps one league per seed: use rollout.shards = 1"
                 )
+        if self.credit.measures is not None:
+            self._refuse_measuring(type(self.credit).__name__)
         if self.fleet.kind != "none":
             if self.stages:
                 raise ValueError("stages are given, but a fleet's actors step one environment: train without --fleet")
@@ -281,6 +283,19 @@ class RunConfig:
                 raise ValueError(
                     f"rollout.shards is {self.rollout.shards}, but a fleet's environments are its actors': use rollout.shards = 1"
                 )
+
+    def _refuse_measuring(self, credit: str) -> None:
+        """Raises ValueError where nothing can be played on from a state that is trained in."""
+        if not is_jax(self.env):
+            raise ValueError(
+                f"{credit} plays states on a second time, and {self.env} is stepped in worker processes, which cannot go back: use an "
+                "environment written in JAX, or credit = 'counterfactual'"
+            )
+        if self.fleet.kind != "none":
+            raise ValueError(
+                f"{credit} plays states on a second time, which a fleet's actors do not: train without --fleet, or use "
+                "credit = 'counterfactual'"
+            )
 
     def _refuse_ramps(self) -> None:
         """Raises ValueError for a ramp of what cannot move, or cannot be where it begins or ends."""
@@ -312,10 +327,19 @@ class RunConfig:
         return seeds_of(self.seed, self.seeds)
 
     @property
+    def measured_steps(self) -> int:
+        """Joint steps per update that are played to measure what actions were worth, where credit asks for that."""
+        return 0 if self.credit.measures is None else self.rollout.envs * self.credit.measures.steps(self.rollout.length)
+
+    @property
+    def steps_per_update(self) -> int:
+        """Joint steps per seed that an update takes: `rollout.envs` x `rollout.length`, and those that are played to measure credit."""
+        return self.rollout.envs * self.rollout.length + self.measured_steps
+
+    @property
     def whole_steps(self) -> int:
-        """`steps` rounded up to whole updates, of `rollout.envs` x `rollout.length` joint steps each: what is trained."""
-        update = self.rollout.envs * self.rollout.length
-        return -(-self.steps // update) * update
+        """`steps` rounded up to whole updates of `steps_per_update`: what is trained."""
+        return -(-self.steps // self.steps_per_update) * self.steps_per_update
 
     @property
     def purpose(self) -> Purpose:

@@ -10,6 +10,7 @@ class Ledger:
     Attributes:
       steps: joint environment steps (reset steps excluded).
       rows: environment interactions, resets included.
+      measured: joint environment steps that were played besides, to measure what actions were worth.
       episodes: episodes that ended.
       flops: of all products in acting and learning (`core.flops`), multiply and add counted apart.
       bytes: trajectories handed from actors to learners.
@@ -18,6 +19,7 @@ class Ledger:
 
     steps: int = 0
     rows: int = 0
+    measured: int = 0
     episodes: int = 0
     flops: int = 0
     bytes: int = 0

@@ -216,6 +216,19 @@ class Step:
 
 
 @record
+class MeasuredWorth:
+    """What some actions were worth, measured by playing the same state on without them (`rollout.counterfactuals`).
+
+    Attributes:
+      worth: the team's discounted return with the agent's action less that with its default in its place, `[*b t n]`; 0 elsewhere.
+      known: where it was measured, `[*b t n]`.
+    """
+
+    worth: Float[Array, "*b t n"]
+    known: Bool[Array, "*b t n"]
+
+
+@record
 class Trajectory:
     """What an actor sends a learner: t transitions of each of b environments.
 
@@ -224,12 +237,14 @@ class Trajectory:
       action: per group, as recorded (`ActionSpace`), `[*b t n_g ...]`.
       logp: log-probability under the policy that acted, so that stale data can be corrected.
       memory: the policy's recurrent state when the trajectory began (None for feed-forward bodies).
+      measured: what was measured of its actions' worth, where credit asks for that; else None.
     """
 
     step: Step
     action: tuple[Array, ...]
     logp: Float[Array, "*b t n"]
     memory: Any
+    measured: MeasuredWorth | None = None
 
     @property
     def real(self) -> Bool[Array, "*b t"]:
@@ -269,7 +284,10 @@ class Trajectory:
             legal=s.legal[:g],
             **{k: getattr(s, k)[..., :m] for k in ("reward", "discount", "present", "deciding")},
         )
-        return Trajectory(step, self.action[:g], self.logp[..., :m], self.memory)
+        measured = self.measured
+        if measured is not None:
+            measured = MeasuredWorth(measured.worth[..., :m], measured.known[..., :m])
+        return Trajectory(step, self.action[:g], self.logp[..., :m], self.memory, measured)
 
 
 @record
@@ -288,6 +306,7 @@ class Views:
       q_best: of its best legal action, `[*b t+1 n]`.
       q_greedy: of the action the learner would take, `[*b t+1 n]`.
       scale: standard deviation of value targets, `[*b n]`.
+      gap_scale: standard deviation of what action values add to state values, `[*b n]`.
       team: where credit methods are asked, the `Spec` of the agents they attribute to.
     """
 
@@ -300,4 +319,5 @@ class Views:
     q_best: Any = None
     q_greedy: Any = None
     scale: Any = None
+    gap_scale: Any = None
     team: Any = None

@@ -21,6 +21,27 @@ Array = Any
 QUESTIONS = ("reward", "mix", "advantage", "loss", "meta", "contribution")
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """What a method wants measured while it trains: on a `share` of the steps one agent's action in each environment is replaced by its
+    default, and the state is played on for `window` steps (`rollout.counterfactuals`)."""
+
+    share: float
+    window: int
+
+    def times(self, length: int) -> int:
+        """On how many of a rollout's steps."""
+        return min(max(1, round(self.share * length)), self.last(length))
+
+    def last(self, length: int) -> int:
+        """Before which step: a whole window is left where the rollout is long enough, else half of it."""
+        return max(length - self.window + 1, (length + 1) // 2)
+
+    def steps(self, length: int) -> int:
+        """How many steps are played at most, in each environment and rollout."""
+        return self.times(length) * min(self.window, length)
+
+
 class Lookahead(Protocol):
     """One step of learning from a batch, pure, to be differentiated by what changes rewards. The team's agents, `[b t n]`."""
 
@@ -46,6 +67,12 @@ class Credit:
     claims: ClassVar[Literal["worth", "shares"]] = "worth"
     splits: ClassVar[bool] = True
     explore: float = 0.0
+
+    @property
+    def measures(self) -> Measuring | None:
+        """What it wants measured, which is then in `trajectory.measured`; None: nothing. Needs an environment whose state can be stepped
+        again; the steps count as any others."""
+        return None
 
     def init(self, spec: Spec, key: Array) -> Any:
         """The method's own parameters, arrays only."""

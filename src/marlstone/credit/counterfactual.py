@@ -19,11 +19,12 @@ Array = Any
 @dataclass(frozen=True)
 class Counterfactual(Team):
     """`trust` in [0, 1]: how far the action's value is the critic's own (1, as published), and how far the lambda-return that followed
-    (0: no bias of the critic's, and all the others' noise). `explore`: the share of actions drawn at random, without which a policy
-    that has settled never shows its critic what else could have been done; policies are corrected for it by their importance ratios."""
+    (0, the default: the critic gives the baseline alone, and its errors move no policy the wrong way). `explore`: the share of actions
+    drawn at random, without which a policy that has settled never shows its critic what else could have been done; policies are corrected
+    for it by their importance ratios."""
 
     kind: ClassVar[str] = "counterfactual"
-    trust: float = 1.0
+    trust: float = 0.0
     explore: float = field(default=0.05, kw_only=True)
 
     needs: ClassVar[frozenset[str]] = frozenset({"q_chosen", "q_expected", "joint_q"})

@@ -78,7 +78,7 @@ class Checks:
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint is the first since another `evaluate.every` steps, or the last."""
-        every, rows = self.config.evaluate.every, self.config.rollout.envs * self.config.rollout.length
+        every, rows = self.config.evaluate.every, self.config.steps_per_update
         if every is None:
             return False
         gap = max(1, self.config.steps_between_checkpoints // rows) * rows  # checkpoints are whole updates apart

@@ -17,6 +17,7 @@ import numpy as np
 
 from marlstone.config import RunConfig
 from marlstone.core.errors import Diverging
+from marlstone.core.flops import Flops
 from marlstone.core.ledger import Ledger
 from marlstone.play.episodes import how_many, recorder
 from marlstone.rollout.fault_log import Faults
@@ -44,7 +45,7 @@ class Moment:
     @property
     def per_update(self) -> int:
         """Joint steps per seed that an update takes, resets included."""
-        return self.config.rollout.envs * self.config.rollout.length
+        return self.config.steps_per_update
 
     @property
     def step(self) -> int:
@@ -76,20 +77,22 @@ class Callback(Protocol):
 class Counting(Callback):
     """What did it consume? Ledgers per seed over all lives of the run; `trained`: joint steps of all seeds in this one.
 
-    `flops`: of a joint step; `handed`: bytes that an update's trajectories have.
+    `flops`: of a joint step, and of one that is only measured no more than acting; `handed`: bytes that an update's trajectories have.
     """
 
     ledgers: list[Ledger]
-    flops: int
+    flops: Flops
     handed: int
     trained: int = 0
 
     def updated(self, now: Moment) -> None:
         """Add a contact's steps, episodes, FLOPs and bytes."""
         assert now.report is not None
-        steps, rows = now.report.steps.sum(1), now.updates * now.per_update
+        steps, measured = now.report.steps.sum(1), now.updates * now.config.measured_steps
+        rows = now.updates * now.per_update - measured
+        flops = rows * self.flops.total + measured * self.flops.acting
         self.ledgers = [
-            ledger.plus(steps=s, rows=rows, episodes=e, flops=rows * self.flops, bytes=now.updates * self.handed)
+            ledger.plus(steps=s, rows=rows, measured=measured, episodes=e, flops=flops, bytes=now.updates * self.handed)
             for ledger, s, e in zip(self.ledgers, steps, now.report.finished.episodes.sum(1), strict=True)
         ]
         self.trained += int(steps.sum())

@@ -37,7 +37,7 @@ class Checkpoints:
     @classmethod
     def of(cls, config: RunConfig, run: RunDirectory, clock: Clock, total: int, done: int) -> "Checkpoints":
         """As configured, of a run that begins or resumes with `done` updates."""
-        per_update = config.rollout.envs * config.rollout.length
+        per_update = config.steps_per_update
         every = max(1, config.steps_between_checkpoints // per_update)
         return cls(run, clock, every, total, per_update, config.checkpoint_minutes, done)
 

@@ -37,6 +37,7 @@ from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, play
 from marlstone.play.film import Frame, film_jax
 from marlstone.play.kept_evaluators import KeptEvaluators
+from marlstone.rollout.counterfactuals import Snapshots, draw, measure
 from marlstone.rollout.fault_log import FaultLog
 from marlstone.rollout.placement import PARTS, WHOLE, SeedPlacement
 from marlstone.rollout.self_play import after_update, begin_league, league_env, with_players
@@ -122,7 +123,7 @@ class Fused:
         train, algorithm, shards = state.train, self.algorithm, self.algorithm.shards
         drawn = draw_noise(algorithm, jax.random.fold_in(state.act_key, train.version), self.length, self.env.b)
         noise, keys = jax.tree.map(lambda x: shard_slice(x, shards, 1), drawn)
-        acting, trajectories = unroll(self._against(state.league, train.policy), algorithm, train.policy, state.acting, noise, keys)
+        acting, trajectories = self._rollout(self._against(state.league, train.policy), state, noise, keys)
         before, after = state.acting.env.faults, acting.env.faults
         met = psum_over_shards({k: after[k] - before[k] for k in before}, shards)
         env = replace(acting.env, faults={k: before[k] + met[k] for k in before})
@@ -136,6 +137,18 @@ class Fused:
         if self.snapshot_every:
             league = after_update(league, acting.env.env, train.policy, train.version % self.snapshot_every == 0)
         return State(train, acting, running, state.act_key, state.learn_key, league), Report(finished, count, losses)
+
+    def _rollout(self, env: Vectorized, state: State, noise: tuple[Array, ...], keys: Array) -> tuple[RolloutState, Trajectory]:
+        """One rollout, with what credit wants measured of it."""
+        train, algorithm, measuring = state.train, self.algorithm, self.algorithm.credit.measures
+        if measuring is None:
+            return unroll(env, algorithm, train.policy, state.acting, noise, keys)
+        key = jax.random.fold_in(jax.random.fold_in(state.act_key, train.version), 1)
+        drawn = draw(measuring, key, self.length, self.env.b, algorithm.spec.team.n)
+        drawn = replace(drawn, who=shard_slice(drawn.who, algorithm.shards, 1))
+        snapshots = Snapshots(drawn.times)
+        acting, trajectories = unroll(env, algorithm, train.policy, state.acting, noise, keys, snapshots.scan)
+        return acting, measure(env, algorithm, train, trajectories, snapshots.kept, drawn, noise, keys, measuring.window)
 
     def advance(self, state: State, updates: Array, most: int) -> tuple[State, Report]:
         """`updates` cycles (at most `most`, so that one program serves every segment); reports `[most ...]`."""

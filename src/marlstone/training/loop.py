@@ -56,7 +56,7 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     Raises ValueError where the parts do not fit each other or the environment.
     """
     seeds = seeds_of(config.seed, config.seeds) if seeds is None else seeds
-    rows = config.rollout.envs * config.rollout.length
+    rows = config.steps_per_update
     total = -(-config.steps // rows)
     if is_jax(config.env):
         env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics, Sides.of(config))
@@ -166,7 +166,7 @@ class Training:
     @property
     def step(self) -> int:
         """Joint steps per seed so far."""
-        return self.done * self.config.rollout.envs * self.config.rollout.length
+        return self.done * self.config.steps_per_update
 
     @property
     def most(self) -> int:
@@ -195,7 +195,7 @@ class Training:
         if (now := self.stages.at(self.done)) != self.stages.number:
             self._enter(now)
         handed = self._compile()
-        self.counting = Counting(ledgers, self.flops.total, handed)
+        self.counting = Counting(ledgers, self.flops, handed)
         return self.step, taken
 
     def _enter(self, number: int) -> None:
@@ -238,7 +238,7 @@ class Training:
                 if (number := self.stages.at(self.done)) != self.stages.number:
                     self._enter(number)
                     handed = self._compile()
-                    self.counting.flops, self.counting.handed, pace = self.flops.total, handed, 1
+                    self.counting.flops, self.counting.handed, pace = self.flops, handed, 1
                     now.config, now.backend, now.state = self.stages.span.config, self.backend, self.state
                 self.report("training", now.step, **metrics.lately)
                 until = min(self.stages.span.until, self.done + checkpoints.every - self.done % checkpoints.every)

@@ -81,7 +81,7 @@ class PureTraining:
     @cached_property
     def steps(self) -> np.ndarray:
         """Joint environment steps after each update, `[updates]`: the x axis of curves, as runs have it."""
-        return (1 + np.arange(self.updates)) * self.config.rollout.envs * self.config.rollout.length
+        return (1 + np.arange(self.updates)) * self.config.steps_per_update
 
     def __call__(self, key: Array) -> Trained:
         """Train one seed. `key`: a key of `jax.random.key(seed)`, or the seed itself, a whole number; a run of that seed draws the same."""

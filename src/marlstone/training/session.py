@@ -40,7 +40,8 @@ def notes(config: RunConfig) -> list[str]:
 
     found, rollout = ambiguous_options(config.env), config.rollout
     if config.whole_steps != config.steps:
-        whole = f"whole updates of {rollout.envs} envs x {rollout.length} steps"
+        measured = f" and {config.measured_steps:,} measured" if config.measured_steps else ""
+        whole = f"whole updates of {rollout.envs} envs x {rollout.length} steps{measured}"
         found.append(f"{config.steps:,} steps asked: rounded up to {config.whole_steps:,} ({whole})")
     return found
 

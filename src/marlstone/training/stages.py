@@ -36,7 +36,7 @@ class Span:
 
 def spans(config: RunConfig) -> tuple[Span, ...]:
     """The stages of a run in order, the last by its own configuration. Raises `UserError` naming stage and field."""
-    per_update = config.rollout.envs * config.rollout.length
+    per_update = config.steps_per_update
     total, found, before = -(-config.steps // per_update), list[Span](), 0
     for i, stage in enumerate(config.stages):
         steps = stage.until * config.steps if stage.until < 1 else stage.until
@@ -175,7 +175,7 @@ class Stages:
 
     def record(self, done: int) -> list[dict[str, Any]]:
         """The stages that `done` updates reached, with their joint steps per seed and what they changed."""
-        out, begin, per_update = list[dict[str, Any]](), 0, self.config.rollout.envs * self.config.rollout.length
+        out, begin, per_update = list[dict[str, Any]](), 0, self.config.steps_per_update
         for span in self.spans:
             if begin < done:
                 out.append({"from": begin * per_update, "until": min(span.until, done) * per_update, "set": span.set})

@@ -37,7 +37,7 @@ def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend
         if acts_alone or elsewhere:
             like, count, groups = fresh.train.policy, len(runtime.seeds), [g.name for g in runtime.algorithm.spec.groups]
             policies = carry_policies(checkpoint.path, like, count, groups) if elsewhere else read_policies(checkpoint.path, like, count)
-            version = checkpoint.step // (config.rollout.envs * config.rollout.length)
+            version = checkpoint.step // config.steps_per_update
             state = replace(fresh, train=fresh.train.acting_by(policies, version))
         elif _own(config, checkpoint) and _same(config, fresh, read(checkpoint.path)):
             state, _ = load(checkpoint.path, fresh)

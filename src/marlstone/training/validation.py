@@ -156,7 +156,7 @@ def judge_best(
     None where no validation episode of any seed ended. `state`: of the end of the run."""
     if kept.policies is None:
         return None
-    version = (kept.steps // (config.rollout.envs * config.rollout.length)).astype(np.int32)
+    version = (kept.steps // config.steps_per_update).astype(np.int32)
     pad = judge.placement.pad
     best = replace(state, train=state.train.acting_by(pad(kept.policies), pad(version)))
     act = clock.time("choosing how to act", lambda: choose(judge, best, config))

@@ -15,7 +15,9 @@ from marlstone.envs.make import make
 from marlstone.envs.proving import Redundant
 from marlstone.envs.proving.symbols import SymbolState
 from marlstone.envs.vectorized import Vectorized
-from marlstone.evaluation.credit.audit import Auditor, Told, summary
+from marlstone.evaluation.credit.audit import Auditor
+from marlstone.evaluation.credit.findings import Told
+from marlstone.evaluation.credit.summary import summary
 from marlstone.learners import PolicyGradient
 from tests.batches import begun, quick
 
@@ -67,18 +69,36 @@ def test_a_method_that_says_the_truth_is_believed() -> None:
     assert [record[f"{k}rank_correlation"] for k in ("", "decision_")] == pytest.approx([-1.0, -1.0])
 
 
+def test_worth_is_discounted_from_the_decision_on() -> None:
+    """By the learner's gamma, to the step where its reward comes: of `delayed`, the episode's last."""
+    game = make("proving:delayed?rows=4")
+    algorithm = Algorithm(game.spec, Decentralized(Mlp((4,))), Team(), PolicyGradient(gamma=0.5))
+    told = Auditor(Vectorized(game, 8), algorithm, 10, 32, act="mode").seed(begun(algorithm), jax.random.key(1))
+    assert told.measured is not None and told.measured.time is not None and told.true_discounted is not None
+    waited = (0.5 ** (3 - told.measured.time))[:, None, None]
+    np.testing.assert_allclose(told.measured.discounted, waited * told.measured.worth, atol=1e-6)
+    np.testing.assert_array_equal(told.true_each, told.measured.discounted.mean(-1))
+    np.testing.assert_allclose(told.true_discounted, 4 * told.true_each.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(told.true, 4 * told.measured.worth.mean((0, -1)), rtol=1e-5)
+    assert np.abs(told.true - told.true_discounted).max() > 0.01 and told.changed.all()
+
+
 def test_shares_that_sum_to_the_return_miss_it_by_nothing() -> None:
-    """Twins may be told apart by contribution, never by fair shares; other episodes, so equal up to their noise."""
+    """Twins may be told apart by contribution, never by fair shares; claims are of the very plays whose coalitions are measured."""
     told = audited(Fair())
-    assert told.efficiency_error == pytest.approx(0, abs=1e-5)
+    assert told.efficiency_error == pytest.approx(0, abs=1e-5) and told.measured is not None and told.measured.claimed is not None
+    np.testing.assert_allclose(told.measured.claimed, told.measured.worth, atol=1e-5)
     np.testing.assert_allclose(told.claimed_each.sum(0) / len(told.claimed_each), told.claimed, rtol=1e-5)
     assert told.claimed.sum() == pytest.approx(told.team_return, abs=1e-5)
-    error = np.hypot(told.claimed_each.std(0) / len(told.claimed_each) ** 0.5, told.true_each.std(0) / len(told.true_each) ** 0.5)
-    assert (np.abs(told.claimed - told.true) < 4 * error).all()
     halved = replace(told, efficiency_error=0.5)
     record = summary([told, halved], list(GAME.spec.agents), "shares")
     assert record["efficiency_error"] == pytest.approx(0.25)
-    assert record["decision_rank_correlation"] is None, "shares are claimed of other episodes than their truth is measured in"
+    assert record["truth_discounted"] == record["truth"], "shares are of the undiscounted return"
+    assert record["share_of_ceiling"] == pytest.approx(1) and 0 < record["noise_ceiling"] < 1
+    assert record["calibration_slope"] == pytest.approx(1, abs=1e-3) and record["by_quarter"] is None
+    assert list(record["slopes"].values()) == pytest.approx([1.0] * GAME.spec.n, abs=1e-3)
+    strange = replace(told, claimed_each=np.roll(told.claimed_each, 1, 0))
+    assert max(summary([strange], list(GAME.spec.agents), "shares")["slopes"].values()) < 0.8, "claims of other episodes"
 
 
 # ---- what is made of it

@@ -47,6 +47,8 @@ def test_worth_is_the_jax_twins() -> None:
         np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), atol=1e-5)
     np.testing.assert_array_equal(worth.at, known.at)
     np.testing.assert_allclose(worth.worth, known.worth, atol=1e-5)
+    np.testing.assert_allclose(worth.discounted, known.discounted, atol=1e-5)
+    assert np.abs(worth.discounted - worth.worth).max() > 1e-3, "what follows later counts for less"
     np.testing.assert_allclose(worth.team_return, known.team_return, atol=1e-5)
     assert np.abs(worth.worth).max() > 0.1 and len(set(worth.at)) > 5
 

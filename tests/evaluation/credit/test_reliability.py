@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marlstone.evaluation.credit.audit import Measured, Told, summary
+from marlstone.evaluation.credit.findings import Measured, Told
 from marlstone.evaluation.credit.reliability import (
+    across_halves,
     calibration,
     ceiling_of_means,
     noise_ceiling,
@@ -16,6 +17,7 @@ from marlstone.evaluation.credit.reliability import (
     spearman,
     standard_error,
 )
+from marlstone.evaluation.credit.summary import summary
 
 S, A = 400, 3
 AGENTS = ["a", "b", "c"]
@@ -62,6 +64,19 @@ def test_agents_ranked_by_means_have_a_ceiling_of_their_own() -> None:
     assert np.isnan(ceiling_of_means(apart[:1]))
 
 
+@pytest.mark.parametrize("noise", [0.3, 2.0])
+def test_claims_that_share_their_plays_luck_reach_no_more_than_the_truth_does(noise: float) -> None:
+    """A claim that is right of every play reaches the halves' own agreement; one that knows only each play's luck reaches nothing."""
+    right, lucky = [], []
+    for s in range(20):
+        true, worth = measured(noise, 4, s)
+        right.append(across_halves(worth, worth))
+        lucky.append(across_halves(worth - true[..., None], worth))
+        assert across_halves(true[..., None].repeat(4, -1), worth) > right[-1]
+    assert np.mean(right) == pytest.approx(1 / (1 + noise**2 / 2), abs=0.04) and abs(np.mean(lucky)) < 0.02
+    assert np.isnan(across_halves(worth[..., :1], worth[..., :1]))
+
+
 @pytest.mark.parametrize("noise", [0.0, 2.0])
 def test_calibration_is_not_moved_by_noise_in_what_was_measured(noise: float) -> None:
     found = []
@@ -88,7 +103,7 @@ def seeds(claim: Any, noise: float = 0.1, k: int = 4) -> list[Told]:
         true, worth = measured(noise, k, s)
         true, worth = true + np.array([0.1, 0.2, 0.3]), worth + np.array([0.1, 0.2, 0.3])[:, None]
         claimed, mean = claim(true, np.random.default_rng(100 + s)), worth.mean(-1)
-        how = Measured(worth, mean, np.arange(S), np.full((S, A), 0.5))
+        how = Measured(worth, worth, np.arange(S), np.full((S, A), 0.5))
         out.append(Told(claimed.mean(0), mean.mean(0), claimed, mean, 1.0, 1.0, None, how))
     return out
 
@@ -131,7 +146,73 @@ def test_where_the_truth_does_not_agree_with_itself_nothing_is_said_of_claims() 
     assert record["share_of_ceiling"] is None or record["noise_ceiling"] < 0.3
 
 
-def test_shares_and_single_continuations_have_no_ceiling() -> None:
+def test_claims_are_compared_with_the_return_that_methods_learn_from() -> None:
+    """Where an action changes only how soon all of the return comes, that is what a claim is right or wrong about."""
+    told = seeds(lambda true, rng: true)
+    told = [replace(t, measured=replace(t.measured, worth=0 * t.measured.worth), true=0 * t.true, true_discounted=t.true) for t in told]
+    record = judged(told)
+    assert record["judgement"].startswith("right here") and record["decision_rank_correlation"] > 0.95
+    assert record["undiscounted_rank_correlation"] is None and record["noise_ceiling"] > 0.95
+    assert record["worth_anything"] == 1 and record["decisions_worth_anything"] == [S * A] * 5
+    assert record["truth"] == dict.fromkeys(AGENTS, 0) and record["truth_discounted"] == pytest.approx(record["contributions"], abs=0.02)
+    assert record["dummies"] == AGENTS, "who is worth nothing is told in units of the team's return"
+    other = [replace(t, measured=replace(t.measured, worth=-t.measured.discounted)) for t in told]
+    assert judged(other)["undiscounted_rank_correlation"] < -0.95 < 0.95 < judged(other)["decision_rank_correlation"]
+
+
+@pytest.mark.parametrize(("few", "said"), [(19, "only 95 of 6000 decisions changed the return"), (25, "right here")])
+def test_where_hardly_any_decision_changed_the_return_no_order_is_told(few: int, said: str) -> None:
+    """Ties agree with themselves perfectly: a ceiling of 1 over one or two decisions would say nothing."""
+
+    def solved(t: Told) -> Told:
+        worth = np.where(np.arange(S * A).reshape(S, A, 1) < few, t.measured.discounted, 0)  # type: ignore[union-attr]
+        each = worth.mean(-1)
+        return replace(t, claimed_each=each, true_each=each, measured=replace(t.measured, worth=worth, discounted=worth))  # type: ignore[type-var]
+
+    record = judged([solved(t) for t in seeds(lambda true, rng: true)])
+    assert said in record["judgement"], record["judgement"]
+    assert record["worth_anything"] == pytest.approx(few / (S * A)) and record["decisions"] == S * A
+    assert (record["share_of_ceiling"] is None) == (few < 20) and record["noise_ceiling"] > 0.9
+
+
+def test_an_agent_without_any_effect_has_no_calibration_to_be_wrong_in() -> None:
+    """What is left in the last bits of a difference of returns is no effect."""
+
+    def without(t: Told) -> Told:
+        worth = t.measured.discounted * [[[1], [1], [0]]] + [[[0], [0], [1e-8]]]  # type: ignore[union-attr]
+        claimed = t.claimed_each.copy()
+        claimed[:, 2] *= 1e-4
+        return replace(t, claimed_each=claimed, true_each=worth.mean(-1), measured=replace(t.measured, worth=worth, discounted=worth))  # type: ignore[type-var]
+
+    told = [replace(x, claimed=x.claimed_each.mean(0), true=x.true_each.mean(0)) for x in map(without, seeds(lambda true, rng: true))]
+    record = judged(told)
+    assert record["agents_without_effect"] == ["c"] and record["judgement"].startswith("right here"), record["judgement"]
+    assert record["worth_anything"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        (lambda worth, rng: worth, "right here: its claims order episodes' shares by 100%"),
+        (lambda worth, rng: rng.normal(size=worth.shape), "its claims do not order episodes' shares by their truth"),
+        (lambda worth, rng: 9 * worth, "a claim of 1 of a's was worth 0.11"),
+    ],
+    ids=["right", "order", "scale"],
+)
+def test_shares_are_judged_by_plays_of_the_same_beginnings(claim: Any, words: str) -> None:
+    def share(t: Told, rng: Any) -> Told:
+        assert t.measured is not None
+        each = claim(t.measured.worth, rng)
+        how = Measured(t.measured.worth, t.measured.worth, claimed=each)
+        return replace(t, claimed=each.mean((0, -1)), claimed_each=each.mean(-1), efficiency_error=0.0, measured=how)
+
+    record = judged([share(t, np.random.default_rng(s)) for s, t in enumerate(seeds(lambda true, rng: true, noise=1.0))], "shares")
+    assert words in record["judgement"], record["judgement"]
+    assert 0.55 < record["noise_ceiling"] < 0.75 and record["by_quarter"] is record["defaults_untried"] is None
+    assert record["agents_noise_ceiling"] is not None
+
+
+def test_single_measurements_have_no_ceiling() -> None:
     told = seeds(lambda true, rng: true)
     assert judged([replace(t, measured=None) for t in told])["judgement"] == ""
     assert judged(seeds(lambda true, rng: true, k=1))["judgement"] == ""

@@ -10,6 +10,7 @@ import pytest
 
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Ctde, Gru, Mlp
+from marlstone.core.episodes import whole_episodes
 from marlstone.credit import Team
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
@@ -22,10 +23,12 @@ from marlstone.evaluation.credit.truth import (
     decisions_worth,
     default_chances,
     gather,
+    recorded_play,
     shapley,
     swapped,
 )
 from marlstone.learners import PolicyGradient
+from marlstone.rollout.sides import Sides
 from tests.batches import quick
 
 MLP, GRU = Mlp((4,), "tanh"), Gru(4, 4, (), "tanh")
@@ -112,6 +115,27 @@ def test_coalitions_play_paired_episodes() -> None:
     assert abs(v[:, n + 1].mean() - returns.mean()) < 4 * np.hypot(v[:, n + 1].std(), returns.std()) / 300**0.5
 
 
+def test_a_recorded_play_is_the_whole_teams() -> None:
+    """Its returns are v(N); plays share a beginning and nothing else; nothing counts behind an end."""
+    name = "proving:additive?rows=3"
+    env, (algorithm, policy) = make(name), untrained(name, GRU)
+    everybody = np.ones((1, algorithm.spec.n), bool)
+
+    def both(play: Any) -> Any:
+        key = jax.random.key(2)
+        v = coalition_returns(env, algorithm, policy, 20, everybody, key, play=play)
+        return v, recorded_play(env, algorithm, policy, 20, 7, key, play=play)
+
+    (v, one), (w, other) = (jax.device_get(quick(both)(np.uint32(k))) for k in range(2))
+    whole = whole_episodes(one.step, one.logp, {})
+    np.testing.assert_array_equal(whole.env, np.arange(20))
+    np.testing.assert_allclose(whole.team_return, v[:, 0], atol=1e-6)
+    assert (whole.length == 3).all() and (one.real.sum(1) == 3).all() and one.real[:, :3].all()
+    first = lambda x: x.step.obs[0]["symbol"][:, 0]
+    np.testing.assert_array_equal(first(one), first(other))
+    assert (v != w).mean() > 0.5
+
+
 # ---- Shapley values
 def game(n: int, episodes: int, seed: int) -> Any:
     """Random values of every coalition, nobody's 0."""
@@ -195,6 +219,21 @@ def test_a_policy_is_continued_as_it_is_deployed(act: str) -> None:
 
     one, other = jax.device_get(quick(measured)(jax.random.key(0)))
     assert (one == other).all() == (act == "mode")
+
+
+def test_an_opponent_that_remembers_nothing_is_continued_too() -> None:
+    """One that plays at random, whose memory has no size, is part of the environment, and its draws are shared by all variants."""
+    env = Sides("", {"blue": "random"}).over(make("proving:rps?rows=4"))
+    algorithm = Algorithm(env.spec, Ctde(MLP), Team(), PolicyGradient())
+    policy = quick(algorithm.init)(jax.random.key(0)).policy
+
+    def measured(key: Any) -> Any:
+        it = gather(Vectorized(env, 4), algorithm, policy, key, 6)
+        return it.states, decisions_worth(env, algorithm, policy, it, SAMPLES, np.arange(1), jax.random.key(1))
+
+    states, worth = jax.device_get(quick(measured)(jax.random.key(0)))
+    assert any(x.size == 0 for x in jax.tree.leaves(states)), "or nothing is tested here"
+    assert worth.worth.shape == (SAMPLES, 1) and np.isin(4 * worth.worth, np.arange(-3, 4)).all() and worth.worth.any()
 
 
 def test_how_likely_a_default_was() -> None:

@@ -5,9 +5,10 @@ Over seeds they are IQMs with 95% intervals, each for its agent alone; correlati
 interval of the truth lies within 2% of the team's return, never "not significant", and harm that it lies below that: by intervals that hold
 for all agents together (`stats.families`).
 
-Decisions are continued by the deployed way of acting, again and again with other keys, until the standard error of what they were worth is
-a fifth of their spread, or `continuations` are used up; how far claims agree is then told as a share of the noise ceiling (`reliability`).
-`judgement` puts it into a sentence.
+Decision by decision, claims are compared with worth discounted by the learner's gamma (`findings`): what methods learn from. Totals per
+agent are given both ways. Decisions are continued by the deployed way of acting, again and again with other keys, until the standard
+error of what they were worth is a fifth of their spread, or `continuations` are used up; how far claims agree is then told as a share
+of the noise ceiling (`reliability`). `judgement` puts it into a sentence.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Train
@@ -29,9 +31,10 @@ from marlstone.core.types import Trajectory
 from marlstone.envs.make import is_jax
 from marlstone.envs.vectorized import Vectorized
 from marlstone.evaluation.credit import host_truth
+from marlstone.evaluation.credit.findings import Measured, Told
 from marlstone.evaluation.credit.host_truth import Compiled, Revisited, revisited
-from marlstone.evaluation.credit.judgement import compared, judgement, over_seeds
-from marlstone.evaluation.credit.reliability import ENOUGH, spearman, standard_error
+from marlstone.evaluation.credit.reliability import ENOUGH, standard_error
+from marlstone.evaluation.credit.summary import picture, summary
 from marlstone.evaluation.credit.truth import (
     Chosen,
     Decisions,
@@ -41,6 +44,7 @@ from marlstone.evaluation.credit.truth import (
     deciding,
     default_chances,
     gather,
+    recorded_play,
     shapley,
 )
 from marlstone.evaluation.credit.truth import choose as choose_decisions
@@ -48,62 +52,24 @@ from marlstone.play.judging import choose
 from marlstone.play.player import Player
 from marlstone.rollout.state import State
 from marlstone.runs.checkpoint import Checkpoint
-from marlstone.runs.picture import saved
-from marlstone.stats.families import alpha_each
 from marlstone.training.fused import Fused
 from marlstone.training.trained import trained
 
 Array = Any
-CORRELATION = (-1.0, 1.0)
-NOTHING = 0.02  # of the team's return
 MOST_AGENTS = 16  # audited of larger teams
 WIDEST = 4096  # environments stepped together
 EPISODES, ROWS = 32, 4096  # that a host environment plays to be audited in, the fewer
 SPARE = 4  # of its states are kept for one decision that is measured
 CONTINUATIONS, BY_PYTHON = 16, 4  # of a decision, at most, in JAX and where Python steps
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What decisions were worth: `worth [s a k]` in each of k continuations, `discounted [s a]` on average, at which step of its episode
-    each was made, `time [s]`, with what probability training would have taken the default, `default_chance [s a]` (NaN: a Box), and where
-    only a window was played, how much that changed the worth of the first continuation, relative to its spread (None: all was played)."""
-
-    worth: np.ndarray
-    discounted: np.ndarray
-    time: np.ndarray
-    default_chance: np.ndarray
-    window_bias: float | None = None
-
-
-@dataclass(frozen=True)
-class Told:
-    """One seed: what the method says and what is true of the agents audited, per episode `[k]`; the same per decision `[s k]`, or, of
-    shares, per episode `[e k]` (of other episodes than their truth); the team's mean return; what learning optimizes in its place, an
-    episode's reward, summed over agents or, where each is rewarded by the whole, averaged; how far shares miss the return, relative to it
-    (None: none claimed); how decisions were measured (None: of shares)."""
-
-    claimed: np.ndarray
-    true: np.ndarray
-    claimed_each: np.ndarray
-    true_each: np.ndarray
-    team_return: float
-    optimized: float
-    efficiency_error: float | None
-    measured: Measured | None = None
-
-    @cached_property
-    def agreement(self) -> float:
-        """The rank correlation of what is said of decisions with what they were worth."""
-        return spearman(self.claimed_each.ravel(), self.true_each.ravel())
+PLAYS = 4  # of an episode whose shares are measured, at most: each is played by every coalition
 
 
 @dataclass(frozen=True, eq=False)
 class Auditor:
     """Audits one algorithm in one environment: `decisions` steps per seed of worth, or, in JAX, `episodes` of shares.
 
-    `act`: how policies act, as deployed (None: as training does). Each decision is continued up to `continuations` times, for `window`
-    steps (None: to the episode's end).
+    `act`: how policies act, as deployed (None: as training does). Each decision is continued, or episode played, up to `continuations`
+    times, decisions for `window` steps (None: to the episode's end).
     """
 
     env: Vectorized | Revisited
@@ -129,20 +95,21 @@ class Auditor:
     def seed(self, train: Train, key: Array) -> Told:
         """Audit what one seed has learned."""
         k1, k2 = jax.random.split(key)
+        if self.shares:
+            return self._shares(train, k2)
         it, claimed, pay = self._gathered(train, k1)
         n = claimed.shape[-1]
         whole = whole_episodes(it.trajectories.step, np.concatenate([claimed, pay], -1), {})
         if not len(whole.env):
-            raise ValueError(f"no episode ended within {self.length} steps: audit with a longer rollout (--set rollout.length)")
-        shares, paid = whole.agent_sums[:, :n], whole.agent_sums[:, n:]
-        optimized = float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
+            raise ValueError(self._too_short)
+        optimized = self._optimized(whole.agent_sums[:, n:])
         rows, team = whole.length.mean(), float(whole.team_return.mean())
-        if self.shares:
-            return self._shares(train, k2, shares, whole.team_return, optimized)
         at, measured = self._measured(train.policy, it, k2)
-        true_each = measured.worth.mean(-1)
+        worth, discounted = measured.worth.mean(-1), measured.discounted.mean(-1)
         claimed_each = np.asarray(claimed).reshape(-1, claimed.shape[-1])[at][:, self.who]
-        return Told(claimed_each.mean(0) * rows, true_each.mean(0) * rows, claimed_each, true_each, team, optimized, None, measured)
+        per_episode = lambda x: x.mean(0) * rows
+        said, true, learned = map(per_episode, (claimed_each, worth, discounted))
+        return Told(said, true, claimed_each, discounted, team, optimized, None, measured, learned)
 
     def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
         if isinstance(self.env, Vectorized):
@@ -159,18 +126,18 @@ class Auditor:
             k = len(rounds)
             played = [self._continued(policy, it, chosen, key if not k else jax.random.fold_in(key, k)) for chosen, key in parts]
             rounds.append(jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *played))
-            worth = np.stack([w.worth for w in rounds], -1)
-            if len(rounds) > 1 and len(rounds) & (len(rounds) - 1) == 0 and standard_error(worth) <= ENOUGH:
+            discounted = np.stack([w.discounted for w in rounds], -1)
+            if len(rounds) > 1 and len(rounds) & (len(rounds) - 1) == 0 and standard_error(discounted) <= ENOUGH:
                 break
         bias = None
         if self.window is not None:
-            full = np.concatenate([np.asarray(self._continued(policy, it, chosen, key, whole=True).worth) for chosen, key in parts])
-            bias = float((worth[..., 0] - full).mean() / max(full.std(), 1e-12))
+            full = np.concatenate([np.asarray(self._continued(policy, it, chosen, key, whole=True).discounted) for chosen, key in parts])
+            bias = float((discounted[..., 0] - full).mean() / max(full.std(), 1e-12))
         at, first = rounds[0].at, np.asarray(it.trajectories.step.first[:, :-1])
         position = np.arange(first.shape[1])
         time = (position - np.maximum.accumulate(np.where(first, position, 0), 1)).reshape(-1)[at]
         chances = np.asarray(_chances(self, policy, *deciding(it, at)))[:, self.who]
-        return at, Measured(worth, np.mean([w.discounted for w in rounds], 0), time, chances, bias)
+        return at, Measured(np.stack([w.worth for w in rounds], -1), discounted, time, chances, bias)
 
     def _choose(self, it: Decisions, key: Array, samples: int) -> Any:
         return _chosen(it, key, samples) if isinstance(self.env, Vectorized) else host_truth.choose(it, samples, key)
@@ -191,17 +158,42 @@ class Auditor:
         """Decisions measured at once."""
         return min(max(1, WIDEST // (len(self.who) + 1)), self.decisions)
 
-    def _shares(self, train: Train, key: Array, each: np.ndarray, returns: np.ndarray, optimized: float) -> Told:
-        error = float(np.abs(each.sum(-1) - returns).mean() / max(abs(returns).mean(), 1e-9))
-        n = self.algorithm.spec.team.n
+    @property
+    def _too_short(self) -> str:
+        return f"no episode ended within {self.length} steps: audit with a longer rollout (--set rollout.length)"
 
-        def value(coalitions: np.ndarray) -> np.ndarray:
-            most = max(1, WIDEST // self.episodes)
-            split = [coalitions[i : i + most] for i in range(0, len(coalitions), most)]
-            return np.concatenate([np.asarray(_coalitions(self, train.policy, c, key)) for c in split], 1)
+    def _optimized(self, paid: np.ndarray) -> float:
+        """An episode's pay `[e n]` as learning sums it up."""
+        return float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
 
-        true = shapley(value, n, np.random.default_rng(0))[:, self.who]
-        return Told(each[:, self.who].mean(0), true.mean(0), each[:, self.who], true, float(returns.mean()), optimized, error)
+    def _shares(self, train: Train, key: Array) -> Told:
+        """Episodes played again and again from the same beginnings: what is claimed of each play, and its Shapley values."""
+        n, ended, plays = self.algorithm.spec.team.n, np.ones(self.episodes, bool), list[tuple[np.ndarray, np.ndarray]]()
+        while len(plays) < self.continuations:
+            k = np.uint32(len(plays))
+            step, values = jax.device_get(_recorded(self, replace(train, opt=None, replay=None), key, k))
+            whole = whole_episodes(step, values, {})
+            sums = np.zeros((self.episodes, values.shape[-1] + 1))
+            sums[whole.env] = np.concatenate([whole.agent_sums, whole.team_return[:, None]], 1)
+            ended &= np.isin(np.arange(self.episodes), whole.env)
+            if not ended.any():
+                raise ValueError(self._too_short)
+            plays.append((sums, shapley(partial(self._values, train.policy, key, k), n, np.random.default_rng(0))))
+            played, true = (np.stack(x, -1)[ended] for x in zip(*plays, strict=True))
+            if len(plays) > 1 and len(plays) & (len(plays) - 1) == 0 and standard_error(true) <= ENOUGH:
+                break
+        each, paid, returns = played[:, :n], played[:, n:-1], played[:, -1]
+        error = float(np.abs(each.sum(1) - returns).mean() / max(abs(returns).mean(), 1e-9))
+        each, true = each[:, self.who], true[:, self.who]
+        said, is_so, optimized = each.mean(-1), true.mean(-1), self._optimized(np.moveaxis(paid, -1, 1).reshape(-1, paid.shape[1]))
+        measured = Measured(true, true, claimed=each)
+        return Told(said.mean(0), is_so.mean(0), said, is_so, float(returns.mean()), optimized, error, measured)
+
+    def _values(self, policy: Any, key: Array, play: Array, coalitions: np.ndarray) -> np.ndarray:
+        """v(S) `[e c]`, so many coalitions at a time as are stepped together."""
+        most = max(1, WIDEST // self.episodes)
+        split = [coalitions[i : i + most] for i in range(0, len(coalitions), most)]
+        return np.concatenate([np.asarray(_coalitions(self, policy, c, key, play)) for c in split], 1)
 
 
 # ---- compiled once for all seeds
@@ -233,75 +225,15 @@ def _chances(a: Auditor, policy: Any, step: Any, memory: Any, action: Any) -> Ar
 
 
 @partial(jax.jit, static_argnums=0)
-def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array) -> Array:
-    return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key, a.act)
+def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array, play: Array) -> Array:
+    return coalition_returns(a.env.env, a.algorithm, policy, a.episodes, coalitions, key, a.act, play)
 
 
-def summary(told: list[Told], agents: list[str], claims: str | None) -> dict[str, Any]:
-    """The audit's record of `marlstone audit-credit --json`, over seeds."""
-    team, _ = over_seeds([t.team_return for t in told])
-    scale = abs(team or 0.0)  # 0: a team that earned nothing leaves nothing to measure by
-    per = lambda name: {a: over_seeds([float(getattr(t, name)[k]) for t in told]) for k, a in enumerate(agents)}
-    claimed, true = per("claimed"), per("true")
-    joint = {a: over_seeds([float(t.true[k]) for t in told], level=1 - alpha_each(len(agents)))[1] for k, a in enumerate(agents)}
-    within = lambda ci: scale > 0 and all(x is not None and abs(x) <= NOTHING * scale for x in ci)
-    idle = [a for a in agents if within(joint[a])]
-    harmful = [a for a in agents if (high := joint[a][1]) is not None and high < -NOTHING * scale]
-    widest = max((claimed[a][1] for a in idle), key=lambda ci: max(abs(x or 0) for x in ci), default=None)
-    each_seed = [spearman(t.claimed, t.true) for t in told]
-    across, across_ci = over_seeds(each_seed, CORRELATION)
-    decisions = [t.agreement for t in told if t.efficiency_error is None]
-    each, each_ci = over_seeds(decisions, CORRELATION)
-    optimized, optimized_ci = over_seeds([t.optimized for t in told])
-    gap, gap_ci = over_seeds([t.optimized - t.team_return for t in told])
-    errors = [t.efficiency_error for t in told if t.efficiency_error is not None]
-    record = {
-        "claims": claims,
-        "rank_correlation": across,
-        "rank_correlation_ci95": across_ci,
-        "rank_correlation_per_seed": [None if np.isnan(x) else x for x in each_seed],
-        "decision_rank_correlation": each,
-        "decision_rank_correlation_ci95": each_ci,
-        "efficiency_error": float(np.mean(errors)) if errors else None,
-        "team_return": team,
-        "optimized": optimized,
-        "optimized_ci95": optimized_ci,
-        "gap": gap,
-        "gap_ci95": gap_ci,
-        "by_seed": {"team_return": [t.team_return for t in told], "optimized": [t.optimized for t in told]},
-        "dummies": idle,
-        "dummy_ci95": None if widest is None else [None if x is None else x / scale for x in widest],
-        "saboteurs": harmful,
-        "contributions": {a: c for a, (c, _) in claimed.items()},
-        "contributions_ci95": {a: ci for a, (_, ci) in claimed.items()},
-        "truth": {a: c for a, (c, _) in true.items()},
-        "truth_ci95": {a: ci for a, (_, ci) in true.items()},
-    }
-    record |= compared(told, agents)
-    return record | {"judgement": judgement(record)}
-
-
-def picture(path: Path, record: dict[str, Any], title: str) -> Path:
-    """Truth and claim per agent, side by side, to a PNG, atomically."""
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    agents = list(record["truth"])
-    figure = Figure(figsize=(max(6.0, 0.7 * len(agents) + 2), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes, place = figure.subplots(), np.arange(len(agents))
-    label = record["claims"] or "implied by its critic"
-    for shift, name, color, words in ((-0.2, "truth", "0.45", "truth"), (0.2, "contributions", "#1f77b4", f"claimed ({label})")):
-        center = np.array([record[name][a] or 0.0 for a in agents])
-        ends = np.array([[c if x is None else x for x in record[f"{name}_ci95"][a]] for a, c in zip(agents, center, strict=True)])
-        spread = np.abs(ends.T - center)
-        axes.bar(place + shift, center, 0.4, color=color, yerr=spread, ecolor="0.2", capsize=2, label=words)
-    axes.axhline(0, color="0.2", linewidth=0.8)
-    axes.set_xticks(place, agents, rotation=30 if len(agents) > 5 else 0, ha="right" if len(agents) > 5 else "center")
-    axes.set(title=title, ylabel="worth to the team per episode, 95% CI")
-    axes.legend(frameon=False)
-    return saved(figure, path)
+@partial(jax.jit, static_argnums=0)
+def _recorded(a: Auditor, train: Train, key: Array, play: Array) -> tuple[Any, Array]:
+    """The steps of one play, and what is claimed of and paid for each action, `[e t 2 n]`."""
+    trajectories = recorded_play(a.env.env, a.algorithm, train.policy, a.episodes, a.length, key, a.act, play)
+    return trajectories.step, jnp.concatenate(_claimed(a, train, trajectories), -1)
 
 
 def auditable(config: RunConfig) -> None:
@@ -357,9 +289,8 @@ def audit(
         length = max(length, 2 * (horizon + 1))
     if is_jax(config.env):
         assert isinstance(runtime, Fused)
-        auditor = Auditor(
-            replace(runtime.env, b=32), algorithm, length, decisions, act=act, window=window, continuations=continuations or CONTINUATIONS
-        )
+        auditor = Auditor(replace(runtime.env, b=32), algorithm, length, decisions, act=act, window=window)
+        auditor = replace(auditor, continuations=continuations or (PLAYS if auditor.shares else CONTINUATIONS))
     else:
         length = max(length, decisions, min(EPISODES * (horizon + 1), ROWS) if horizon else ROWS)
         again = revisited(config.env, config.architecture.central)
@@ -372,4 +303,4 @@ def audit(
         if isinstance(auditor.env, Revisited):
             auditor.env.env.close()
     record = summary(told, agents, algorithm.credit.claims if algorithm.claims else None)
-    return record | {"acting": act}
+    return record | {"acting": act, "discount": 1.0 if auditor.shares else getattr(algorithm.learner, "gamma", 1.0)}

@@ -6,6 +6,9 @@ standard error, so that not even a perfect claim would correlate with it by 1:
     reliability  rho = 2 r / (1 + r)     r: correlation of the means over even and over odd k (Spearman 1910, Brown 1910)
     noise ceiling    = sqrt(rho)         the correlation with the measured worth that the true worth would have
 
+Of shares the unit is an episode, K plays of one beginning. A claim is made of the very play whose truth is measured, and varies with it,
+so claims of half of the plays are compared with the truth of the others; claims that are right of every play reach the halves' own r.
+
 A claim c is calibrated where regressing measured worth on claims, w = bias + slope c, gives slope 1 and bias 0: noise in w moves neither.
 """
 
@@ -49,6 +52,15 @@ def noise_ceiling(worth: np.ndarray) -> float:
     if worth.shape[-1] < 2:
         return float("nan")
     return _ceiling(worth[..., 0::2].mean(-1).ravel(), worth[..., 1::2].mean(-1).ravel())
+
+
+def across_halves(a: np.ndarray, b: np.ndarray) -> float:
+    """The rank correlation of the means over even k of `a [s a k]` with those over odd k of `b`, and the other way round, on average: what
+    both owe to the same play cannot make them agree. NaN with one play, or where all is worth the same."""
+    if a.shape[-1] < 2:
+        return float("nan")
+    half = lambda x, at: x[..., at::2].mean(-1).ravel()
+    return float(np.mean([spearman(half(a, at), half(b, 1 - at)) for at in (0, 1)]))
 
 
 def ceiling_of_means(worth: np.ndarray) -> float:

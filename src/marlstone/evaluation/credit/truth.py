@@ -9,6 +9,7 @@ environment written in JAX: its state can be stepped again.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from math import factorial
 from typing import Any
@@ -21,7 +22,7 @@ from jax import lax
 from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.acting import Act
 from marlstone.core.distributions import draw_group_noise, enumerable
-from marlstone.core.records import record
+from marlstone.core.records import record, replace
 from marlstone.core.types import Spec, Step, Trajectory
 from marlstone.envs.protocol import Env
 from marlstone.envs.vectorized import Vectorized
@@ -135,12 +136,15 @@ class Chosen:
     action: tuple[Array, ...]
 
 
+def _flat_at(at: Array, x: Array) -> Array:
+    """Of `x [b t ...]` what is at `at [s]`, flat in `[b t]`; what an opponent that knows nothing remembers has no size at all."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[at]
+
+
 def deciding(it: Decisions, at: Array) -> tuple[Step, Any, tuple[Array, ...]]:
     """The step, the memory and the actions of the decisions `at [s]` (flat in `[b t]`), `[s ...]` each."""
     steps = jax.tree.map(lambda x: x[:, :-1], it.trajectories.step)
-    found: tuple[Step, Any, tuple[Array, ...]] = jax.tree.map(
-        lambda x: x.reshape(-1, *x.shape[2:])[at], (steps, it.memory, it.trajectories.action)
-    )
+    found: tuple[Step, Any, tuple[Array, ...]] = jax.tree.map(partial(_flat_at, at), (steps, it.memory, it.trajectories.action))
     return found
 
 
@@ -148,7 +152,7 @@ def choose(it: Decisions, samples: int, key: Array) -> Chosen:
     """So many decisions, drawn from those where an action counted."""
     counts = it.trajectories.real.reshape(-1)
     at = jax.random.choice(key, counts.shape[0], (samples,), p=counts / counts.sum())
-    states = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[at], it.states)
+    states = jax.tree.map(partial(_flat_at, at), it.states)
     return Chosen(at, states, *deciding(it, at))
 
 
@@ -186,11 +190,19 @@ def default_chances(algorithm: Algorithm, policy: Policy, step: Step, memory: An
     return jnp.where(counted, chances, jnp.nan)
 
 
-def coalition_returns(
-    env: Env, algorithm: Algorithm, policy: Policy, episodes: int, coalitions: np.ndarray, key: Array, act: Act | None = None
-) -> Array:
-    """v(S) `[episodes coalitions]` of whole episodes from the same beginnings; `coalitions [c n]`: who of the team plays its policy."""
+def _play_keys(key: Array, play: Array | None) -> tuple[Array, Array]:
+    """Of the beginnings, and of what happens after them in one of several plays."""
     k1, k2 = jax.random.split(key)
+    return k1, k2 if play is None else jax.random.fold_in(k2, play)
+
+
+def coalition_returns(
+    env: Env, algorithm: Algorithm, policy: Policy, episodes: int, coalitions: np.ndarray, key: Array, act: Act | None = None,
+    play: Array | None = None,
+) -> Array:  # fmt: skip
+    """v(S) `[episodes coalitions]` of whole episodes from the same beginnings; `coalitions [c n]`: who of the team plays its policy;
+    `play`: which of several plays from these beginnings."""
+    k1, k2 = _play_keys(key, play)
     state, step = jax.vmap(env.init)(jax.random.split(k1, episodes))
     c = len(coalitions)
     state, step = jax.tree.map(lambda x: jnp.repeat(x, c, 0), (state, step))
@@ -198,6 +210,39 @@ def coalition_returns(
     always = jnp.tile(out, (episodes, 1))
     returns = play_on(env, algorithm, policy, state, step, algorithm.memory(episodes * c), None, always, episodes, k2, act=act)
     return returns.total.reshape(episodes, c)
+
+
+def recorded_play(
+    env: Env,
+    algorithm: Algorithm,
+    policy: Policy,
+    episodes: int,
+    length: int,
+    key: Array,
+    act: Act | None = None,
+    play: Array | None = None,
+) -> Trajectory:
+    """The episodes in which `coalition_returns`' whole team plays, draw by draw, as trajectories of `length` steps: what credit is
+    asked of. Steps behind an end are resets, which nobody counts."""
+    groups, choose = algorithm.spec.groups, acting_by(algorithm, act)
+    k1, k2 = _play_keys(key, play)
+    state, step = jax.vmap(env.init)(jax.random.split(k1, episodes))
+    begin = algorithm.memory(episodes)
+
+    def tick(carry: Any, t: Array) -> tuple[Any, Any]:
+        state, step, memory, over = carry
+        a, b = jax.random.split(jax.random.fold_in(k2, t))
+        noise = draw_group_noise([g.space for g in groups], [g.count for g in groups], a, (episodes,))
+        action, emitted, heads, after = choose(policy, step, memory, noise)
+        stepped = jax.vmap(env.step)(state, emitted, jax.random.split(b, episodes))
+        over = over | step.last
+        still = lambda old, new: jnp.where(over.reshape(-1, *(1,) * (old.ndim - 1)), old, new)
+        state, following = jax.tree.map(still, (state, step), stepped)
+        following = replace(following, first=following.first | over, last=following.last & ~over)
+        return (state, following, after, over), (step, action, heads)
+
+    (_, last, _, _), rows = lax.scan(tick, (state, step, begin, jnp.zeros(episodes, bool)), jnp.arange(length))
+    return assemble(algorithm, rows, last, begin)
 
 
 def shapley(value: Callable[[np.ndarray], np.ndarray], n: int, random: np.random.Generator) -> np.ndarray:

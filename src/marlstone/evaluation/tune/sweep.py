@@ -47,12 +47,12 @@ class Sweep:
     def _config(self, settings: Mapping[str, Any]) -> RunConfig:
         """A trial: tuning seeds, judged at rungs alone, no sink told."""
         config = self.question.config(settings, 0, self.question.tuning_seeds)
-        every = rung_updates(self.question, config, 0) * config.rollout.envs * config.rollout.length
+        every = rung_updates(self.question, config, 0) * config.steps_per_update
         return replace(config, checkpoint_every=every, evaluate=replace(config.evaluate, logged=0, every=None, suites=()), sinks=())
 
     def _job(self, k: int, settings: Mapping[str, Any], rung: int) -> Job:
         config, last = self._config(settings), rung == self.question.rungs - 1
-        pause = 0 if last else rung_updates(self.question, config, rung) * config.rollout.envs * config.rollout.length
+        pause = 0 if last else rung_updates(self.question, config, rung) * config.steps_per_update
         folder = self.folder / "trials" / f"trial-{k}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         return Job(str(folder), str(self.folder), dump(resolved(config)), light=True, pause=pause)

@@ -1,0 +1,94 @@
+"""The docs' tables of credit on the field's tasks and of planted agents, from results/credit_tasks/."""
+
+from pathlib import Path
+from typing import Any
+
+from credit_tasks import METHODS, TASKS
+from record import read
+from tables import CORRELATION, number, table, within
+
+BEGIN, END = "<!-- credit-tasks: written by benchmarks/render.py -->", "<!-- /credit-tasks -->"
+
+
+def _both(record: dict[str, Any], name: str, bounds: tuple[float, float] | None = None) -> str:
+    center = record.get(name)
+    if center is None:
+        return "-"
+    low, high = within(record[f"{name}_ci95"], center, bounds)
+    return f"{center:.2f} ({'-' if low is None else f'{low:.2f}'} to {'-' if high is None else f'{high:.2f}'})"
+
+
+def _slopes(record: dict[str, Any]) -> str:
+    known = [x for x in (record.get("slopes") or {}).values() if x is not None]
+    return "-" if not known else f"{min(known):.2f} to {max(known):.2f}"
+
+
+def _results(task: str) -> list[tuple[str, dict[str, Any] | None]]:
+    """By method, in their order; a task without any result is one entry."""
+    recorded = read("credit_tasks")
+    found = [(m, recorded.get(f"{task}-{m}")) for m in METHODS]
+    return found if any(r for _, r in found) else [("", None)]
+
+
+def _told(task: str, method: str, r: dict[str, Any] | None) -> list[str]:
+    first = [task, f"`{method}`" if method else "all methods"]
+    if r is None:
+        return [*first, "not recorded", *[""] * 7]
+    a = r["audit"]
+    return [
+        *first,
+        _both(a, "noise_ceiling", (0.0, 1.0)),
+        _both(a, "decision_rank_correlation", CORRELATION),
+        _both(a, "share_of_ceiling"),
+        _slopes(a),
+        f"{r['return_iqm']:.3g} ({number(r['return_ci95'][0])} to {number(r['return_ci95'][1])})",
+        number(float(max(r["env_steps"]))),
+        number(r["steps_per_second"]),
+        f"{len(a['seeds'])} seeds, {r['date'][:10]} `{r['commit']}`",
+    ]
+
+
+def _planted(task: str, method: str, r: dict[str, Any] | None) -> list[str]:
+    first = [task, f"`{method}`" if method else "all methods"]
+    if r is None:
+        return [*first, "not recorded", *[""] * 4]
+    p, a = r["planted"], r["audit"]
+    agent = p["agent"]
+    others = [x for k, x in a["contributions"].items() if k != agent]
+    return [
+        *first,
+        f"**{p['named']} of {p['of']}**",
+        f"{p['true']} of {p['of']}",
+        f"{a['contributions'][agent]:.3g} (others {min(others):.3g} to {max(others):.3g})",
+        f"{a['truth_discounted'][agent]:.3g}",
+        f"{r['date'][:10]} `{r['commit']}`",
+    ]
+
+
+def tasks() -> str:
+    """Both tables: what claims reach on each task, and whether they name who was planted."""
+    head = [
+        "task",
+        "credit",
+        "noise ceiling",
+        "rank correlation, decision by decision",
+        "share of the ceiling",
+        "slopes, of agents",
+        "return",
+        "environment steps per seed, measured ones too",
+        "steps/s, all seeds",
+        "measured",
+    ]
+    plain = [_told(t, m, r) for t in TASKS if "planted" not in TASKS[t] for m, r in _results(t)]
+    names = [_planted(t, m, r) for t in TASKS if "planted" in TASKS[t] for m, r in _results(t)]
+    who = ["task", "credit", "named by the claims", "by the truth", "claimed of it", "true, discounted", "measured"]
+    return "\n".join([table(head, plain), table(who, names)])
+
+
+def credit(page: Path) -> str:
+    """The page with its tables, between two marks."""
+    text = page.read_text()
+    if BEGIN not in text:
+        return text
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n{tasks()}{END}{rest.split(END)[1]}"
