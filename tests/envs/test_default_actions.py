@@ -20,9 +20,9 @@ from marlstone.envs.faults.by_agent import default_actions
 from marlstone.envs.grouping import arrange, arrangement_from_json
 from marlstone.envs.host.gymnasium import GymnasiumEnv
 from marlstone.envs.host.pettingzoo import PettingZooEnv
-from marlstone.evaluation.credit.truth import swapped
 from marlstone.learners import PolicyGradient
 from marlstone.policy.policy import Policy
+from marlstone.rollout.counterfactuals import without
 from tests.batches import begun
 
 ACTIONS = {
@@ -108,7 +108,7 @@ def test_truth_and_credit_see_it() -> None:
     action = tuple(jnp.zeros(np.shape(x), x.dtype) for x in default_actions(env.spec, np))
     out = jnp.array([a in ("light_1", "lift") for a in env.spec.agents])
     env.reset(0)
-    env.step(tuple(np.asarray(x) for x in swapped(env.spec, action, out)))
+    env.step(tuple(np.asarray(x) for x in without(env.spec, action, out)))
     done = env._env.done
     assert done["light_0"] == 5 and done["light_1"] == 9 and same(done["lift"], DEFAULTS["lift"]) and same(done["arm"], [0, 5])
     for g, rest in zip(env.spec.groups, default_actions(env.spec, np), strict=True):

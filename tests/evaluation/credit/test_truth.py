@@ -25,9 +25,9 @@ from marlstone.evaluation.credit.truth import (
     gather,
     recorded_play,
     shapley,
-    swapped,
 )
 from marlstone.learners import PolicyGradient
+from marlstone.rollout.counterfactuals import without
 from marlstone.rollout.sides import Sides
 from tests.batches import quick
 
@@ -91,7 +91,7 @@ def test_noise_that_no_action_makes_cancels() -> None:
 def test_swapped_agents_play_their_groups_default() -> None:
     spec, out = make("proving:pair").spec, np.array([[True, False, True, False], [False, True, False, True]])
     action = (jnp.full((2, 2), 2), jnp.full((2, 1, 1), 0.5), jnp.ones((2, 1, 2), jnp.int32))
-    players, arm, late = swapped(spec, action, out)
+    players, arm, late = without(spec, action, out)
     np.testing.assert_array_equal(players, [[0, 2], [2, 0]])
     np.testing.assert_array_equal(arm[..., 0, 0], [0.0, 0.5])
     np.testing.assert_array_equal(late[:, 0], [[1, 1], [0, 0]])

@@ -20,9 +20,10 @@ from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step
 from marlstone.envs.host.snapshots import CANNOT
 from marlstone.envs.make import make, parse
-from marlstone.evaluation.credit.truth import Decisions, Worth, swapped
+from marlstone.evaluation.credit.truth import Decisions, Worth
 from marlstone.play.episodes import acting_by
 from marlstone.play.evaluator import longest
+from marlstone.rollout.counterfactuals import without
 from marlstone.rollout.env_stepper import episode_seed
 from marlstone.rollout.unroll import assemble, draw_noise
 
@@ -213,7 +214,7 @@ def continued(
         here = lambda tree: jax.tree.map(lambda x: x[:, row], tree)  # noqa: B023
         step, action, memory = here(trajectories.step), here(trajectories.action), here(it.memory)
         for v, out in enumerate(variants):
-            first = swapped(algorithm.spec, action, out[None])
+            first = without(algorithm.spec, action, out[None])
             env.env.restore(it.states[row])
             env.over = False
             then = None if out.any() else jax.tree.map(lambda x: x[:, row + 1], trajectories.step)  # noqa: B023

@@ -23,11 +23,12 @@ from marlstone.algorithm import Algorithm, Policy
 from marlstone.core.acting import Act
 from marlstone.core.distributions import draw_group_noise, enumerable
 from marlstone.core.records import record, replace
-from marlstone.core.types import Spec, Step, Trajectory
+from marlstone.core.types import Step, Trajectory
 from marlstone.envs.protocol import Env
 from marlstone.envs.vectorized import Vectorized
 from marlstone.play.episodes import acting_by
 from marlstone.play.evaluator import longest
+from marlstone.rollout.counterfactuals import without
 from marlstone.rollout.unroll import assemble, draw_noise
 
 Array = Any
@@ -63,17 +64,6 @@ def gather(env: Vectorized, algorithm: Algorithm, policy: Policy, key: Array, le
     return Decisions(assemble(algorithm, rows, last, begin), swap(states), swap(memory))
 
 
-def swapped(spec: Spec, action: tuple[Array, ...], out: Array) -> tuple[Array, ...]:
-    """`action` (`[... n_g]` per group) with the declared default where `out [... n]`."""
-    start, changed = 0, []
-    for g, a in zip(spec.groups, action, strict=True):
-        which = out[..., start : start + g.count]
-        start += g.count
-        which = which.reshape(*which.shape, *(1,) * (a.ndim - which.ndim))
-        changed.append(jnp.where(which, g.default_like(a), a))
-    return tuple(changed)
-
-
 @record
 class Returns:
     """The team's returns from a state on, `[m]` each: undiscounted, and with the learner's discount."""
@@ -102,7 +92,7 @@ def play_on(
         action, _, _, memory = choose(policy, step, memory, noise)
         if first is not None:
             action = tuple(jnp.where(t == 0, a, b) for a, b in zip(first, action, strict=True))
-        emitted = algorithm.emit(swapped(algorithm.spec, action, always))
+        emitted = algorithm.emit(without(algorithm.spec, action, always))
         state, after = jax.vmap(env.step)(state, emitted, share(jax.random.split(k2, samples)))
         gained = jnp.where(over, 0, after.team_reward)
         return t + 1, state, after, memory, total + gained, discounted + gamma**t * gained, over | after.last
@@ -165,7 +155,7 @@ def continued(
     variants = np.concatenate([np.zeros((1, algorithm.spec.n), bool), np.eye(algorithm.spec.n, dtype=bool)[who]])
     v = len(variants)
     state, step, memory, action = jax.tree.map(lambda x: jnp.repeat(x, v, 0), (chosen.state, chosen.step, chosen.memory, chosen.action))
-    first = swapped(algorithm.spec, action, jnp.tile(variants, (samples, 1)))
+    first = without(algorithm.spec, action, jnp.tile(variants, (samples, 1)))
     nobody = jnp.zeros((samples * v, algorithm.spec.n), bool)
     returns = play_on(env, algorithm, policy, state, step, memory, first, nobody, samples, key, act=act, window=window)
     acted = (chosen.step.present & chosen.step.deciding)[:, who]
