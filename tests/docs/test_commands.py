@@ -98,7 +98,8 @@ def fitting_cases(config: Any, checkpoint: Any, episodes: int, tell: Any) -> dic
 def fitting_selection(question: Any, folder: Path, do: Any) -> dict[str, Any]:
     """No candidate is trained, but all are fitted, and one is recommended."""
     from marlstone.config import dump
-    from marlstone.evaluation.select.study import Study, remembered
+    from marlstone.evaluation.select.question_file import remembered
+    from marlstone.evaluation.select.study import Study
 
     it = Study(question, folder, do, print)
     remembered(folder, question)
@@ -110,7 +111,7 @@ def fitting_selection(question: Any, folder: Path, do: Any) -> dict[str, Any]:
 def fitting_sweep(question: Any, folder: Path, do: Any) -> dict[str, Any]:
     """No trial is trained, but the space is read, and the configuration as it is wins."""
     from marlstone.config import dump
-    from marlstone.evaluation.select.study import remembered
+    from marlstone.evaluation.select.question_file import remembered
 
     remembered(folder, question, "sweep")
     (folder / "best.toml").write_text(dump(question.config({}, 1000, 2)))

@@ -56,7 +56,9 @@ class Architecture:
     Fields: `body` of both networks; `sharing`: parameters shared by `all` agents of a group, by `type`, or not at all;
     `agent_ids`: agents that share parameters are told which one they are; `trunk`: whether actor and critic share their core;
     `encoders`: encoders by the name of an observation leaf, or for all leaves of a kind (`image`, `vector`), or for `all` leaves that the
-    encoder accepts; `image`: the encoder of image leaves for which none is chosen there.
+    encoder accepts; `image`: the encoder of image leaves for which none is chosen there; `value_gain`: of the heads of values when they are
+    made (None: the architecture's own). With 0 values start at 0: until a reward is met advantages are 0 too, and policies stay as random
+    as they begin, where a random critic's differences, standardized, would make them anything before they have met one.
     """
 
     body: Body = field(default_factory=Mlp)
@@ -65,15 +67,18 @@ class Architecture:
     trunk: Literal["separate", "shared"] = "separate"
     image: Image = field(default_factory=Image)
     encoders: dict[str, Encoder] = field(default_factory=dict, hash=False)
+    value_gain: float | None = None
 
     provides: ClassVar[frozenset[str]] = frozenset({"value", *ACTION_VALUES})
     central: ClassVar[bool] = False
-    value_gain: ClassVar[float] = 1.0  # of the heads of values, when they are made
+    own_value_gain: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         for name, allowed in (("sharing", ("all", "type", "none")), ("trunk", ("separate", "shared"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
+        if self.value_gain is not None and not 0 <= self.value_gain < float("inf"):
+            raise ValueError(f"{type(self).__name__}.value_gain is {self.value_gain}: give 0 or more")
 
     # who there is
     def managers(self) -> Managers | None:
@@ -124,7 +129,8 @@ class Architecture:
             network(self.body_of(g), self.actor_fuse(g), g.space.head, 0.01, k) for g, k in zip(spec.groups, keys[0], strict=True)
         )
         values = zip(spec.groups if "value" in wanted else (), keys[1], strict=False)
-        critic = tuple(network(self.body_of(g), self.critic_fuse(g, spec), 1, self.value_gain, k, apart) for g, k in values)
+        gain = self.own_value_gain if self.value_gain is None else self.value_gain
+        critic = tuple(network(self.body_of(g), self.critic_fuse(g, spec), 1, gain, k, apart) for g, k in values)
         q = self.action_values(spec).init(jax.random.fold_in(key, 2)) if wanted & ACTION_VALUES else ()
         return actor, critic, q
 

@@ -44,7 +44,7 @@ class Hierarchical(Ctde):
     goal_pay: float = 0.02
     manager: Body = field(default_factory=Mlp)
 
-    value_gain: ClassVar[float] = 0.0
+    own_value_gain: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -60,6 +60,24 @@ class Parser(argparse.ArgumentParser):
         text = f"also send what is measured to a service: {choices('sink')}, or your own: file.py:Class (docs: sinks); may be repeated"
         self.add_argument("--sink", action="append", default=[], metavar="KIND", help=text)
 
+    def add_cluster(self, jobs: str) -> None:
+        """`--fleet` and `--address`, as commands have them whose `jobs` may be done on a Ray cluster; checked by `check_cluster`."""
+        self.add_argument("--fleet", metavar="KIND", help=f"ray: {jobs} at once on a Ray cluster whose nodes see the same files")
+        self.add_address()
+
+    def add_address(self) -> None:
+        """`--address`, as every command has it that may run on a Ray cluster."""
+        text = "of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine"
+        self.add_argument("--address", metavar="HOST:PORT", help=text)
+
+    def add_playing_time(self, default: str) -> None:
+        """`--budget`, as commands have it that play episodes until something is decided."""
+        self.add_argument("--budget", default=default, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {default}")
+
+    def add_json(self) -> None:
+        """`--json`, as every command has it."""
+        self.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+
     def error(self, message: str) -> NoReturn:
         """Raises `UserError` with what `argparse` found wrong, in place of leaving with a usage text."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -93,6 +111,14 @@ def sides(flags: argparse.Namespace) -> dict[str, str]:
         found[pattern] = who
     team = {} if flags.team is None else {"team": flags.team}
     return team | ({"opponent": json.dumps(found)} if found else {})
+
+
+def check_cluster(flags: argparse.Namespace, what: str) -> None:
+    """Raises `UserError` where `--fleet` or `--address`, of `add_cluster`, ask for what a `what` (the word for it) cannot have."""
+    if flags.fleet not in (None, "ray"):
+        raise UserError(f"--fleet {flags.fleet}: a {what}'s trials run on this machine's cores, or on a cluster's with --fleet ray")
+    if flags.address is not None and flags.fleet is None:
+        raise UserError(f"--address {flags.address} is that of a Ray cluster: add --fleet ray")
 
 
 def whole(name: str, text: str) -> int:

@@ -38,7 +38,7 @@ def _parser() -> Parser:
         metavar="LOG",
         help="say what RUN's credit makes of these logged episodes (evaluate --log); there is no truth to a log",
     )
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     return parser
 
 

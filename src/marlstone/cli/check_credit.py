@@ -13,7 +13,7 @@ def main(words: list[str]) -> int:
     add("--learner", metavar="KIND", help="as for train; default: the first that takes it")
     add("--architecture", metavar="KIND", help="as for train; default: ctde")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field, as for train: credit.share=0.3")
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
 
     from marlstone.rollout.placement import prepare

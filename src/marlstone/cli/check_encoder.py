@@ -12,7 +12,7 @@ def main(words: list[str]) -> int:
     add("kind", metavar="KIND", help=f"{choices('encoder')}, or your own: file.py:Class")
     add("--env", metavar="NAME", help="check it on this environment's observations; default: small ones of the kinds it accepts")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the encoder, such as channels=[8,16]")
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     fields = settings(flags.set)
     if "kind" in fields:

@@ -15,7 +15,7 @@ def main(words: list[str]) -> int:
     parser = Parser("check-env", about)
     parser.add_argument("env", metavar="NAME", help="source:name?option=value, or your own: file.py:make_env")
     parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help=f"joint steps to play; default: {STEPS}")
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     if flags.steps < 1:
         raise UserError(f"--steps is {flags.steps}: give at least 1")

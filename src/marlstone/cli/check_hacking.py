@@ -21,10 +21,10 @@ def main(words: list[str]) -> int:
     add("runs", nargs="+", metavar="RUN", help="one run, over its training; or two of one environment, before and after")
     add("--baseline", metavar="RUN", help="another run of the environment, whose policy the newest is held against too")
     add("--episodes", type=int, default=EPISODES, metavar="N", help=f"of each policy per training seed, at most; default: {EPISODES}")
-    add("--budget", default=BUDGET, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {BUDGET}")
+    parser.add_playing_time(BUDGET)
     parser.add_metrics()
     parser.add_acting()
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     if len(flags.runs) > 2:
         raise UserError(f"check-hacking was given {len(flags.runs)} runs: give one, or two to compare; a third as --baseline")

@@ -13,7 +13,7 @@ def main(words: list[str]) -> int:
     add("--credit", metavar="KIND", help="as for train; default: individual")
     add("--architecture", metavar="KIND", help="as for train; default: decentralized")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field, as for train: learner.lr=1e-3")
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
 
     from marlstone.rollout.placement import prepare

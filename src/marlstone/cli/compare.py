@@ -20,11 +20,11 @@ def _parser() -> Parser:
         "--bounds", nargs=2, type=float, metavar=("LO", "HI"),
         help="the least and the greatest team return an episode can have; default: estimated from the first 32 episodes, then not counted",
     )  # fmt: skip
-    add("--budget", default=BUDGET, metavar="TIME", help=f"time to play in, such as 90s or 1h; default: {BUDGET}")
+    parser.add_playing_time(BUDGET)
     add("--env", metavar="NAME", help="the runs' environment, where it lies in another place now")
     parser.add_metrics()
     parser.add_acting()
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     return parser
 
 

@@ -7,7 +7,7 @@ def main(words: list[str]) -> int:
     """List the sources, or show how a name reads. Imports no environment."""
     parser = Parser("envs", "List the environments, and what each needs installed; or show how a name and its options read.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="source:name?option=value, only to be read")
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     return _list(flags.json) if flags.name is None else _read(flags.name, flags.json)
 

@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--cases", metavar="FILE.toml", help="edge cases of your own ([[evaluate.cases]]) instead of the run's")
     parser.add_argument("--film", metavar="FILE", help="also show its first episodes in a film: .gif, or .mp4 (marlstone[film])")
     parser.add_argument("--film-episodes", metavar="N", help="episodes of the film, of the first training seed; default: 1")
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     for suite in flags.suite:
         if suite not in SUITES:

@@ -8,7 +8,7 @@ def main(words: list[str]) -> int:
     """Write the file; returns the exit code."""
     parser = Parser("fleet dump", "Write what every process of a run's fleet is at, all threads' Python stacks, to one file.")
     parser.add_argument("run", metavar="RUN", help="the directory that marlstone train printed")
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
 
     from marlstone.fleet.inspection import dump_stacks

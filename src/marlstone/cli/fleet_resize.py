@@ -9,7 +9,7 @@ def main(words: list[str]) -> int:
     parser = Parser("fleet resize", "Let actors join or leave a run's fleet while it trains.")
     parser.add_argument("run", metavar="RUN", help="the directory that marlstone train printed")
     parser.add_argument("--actors", metavar="N", type=int, required=True, help="per seed")
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
 
     from marlstone.fleet.inspection import ask_for

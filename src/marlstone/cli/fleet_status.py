@@ -23,7 +23,7 @@ def main(words: list[str]) -> int:
     add = parser.add_argument
     add("run", metavar="RUN", help="the directory that marlstone train printed")
     add("--once", action="store_true", help="show it once")
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
 
     from marlstone.fleet.inspection import status_of

@@ -20,7 +20,7 @@ def _parser() -> Parser:
     add("--episodes", type=int, default=EPISODES, metavar="N", help=f"of each training seed and cell; default: {EPISODES}")
     add("--seeds", type=int, metavar="K", help="training seeds that play; default: as many as every run has")
     add("--acting", metavar="HOW", help="mode, sample or temperature=T for all of them; default: each as it is deployed")
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     return parser
 
 

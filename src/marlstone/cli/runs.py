@@ -39,7 +39,7 @@ def _list(words: list[str]) -> int:
     add("--state", metavar="STATE", help=f"only these: {', '.join(STATES)}")
     add("--sort", default="name", metavar="BY", help=f"{', '.join(SORTS)}; best, newest and largest first; default: name")
     add("--top", type=int, metavar="N", help="only the first N")
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     for name, value, known in (("--state", flags.state, STATES), ("--sort", flags.sort, SORTS)):
         if value is not None and value not in known:
@@ -96,7 +96,7 @@ def _order(by: str) -> "Callable[[Listed], Any]":
 def _show(words: list[str]) -> int:
     parser = Parser("runs show", "One run: what was asked, and what came of it.")
     parser.add_argument("run", metavar="RUN", help="the run's directory")
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     from marlstone.runs.catalog import described
     from marlstone.runs.directory import RunDirectory, one_line
@@ -126,7 +126,7 @@ def _compare(words: list[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN|DIR", help="their directories, or folders that hold runs")
     parser.add_argument("--top", type=int, metavar="N", help="only the N with the best return")
     parser.add_argument("--out", default="curves.png", metavar="FILE.png", help="default: curves.png")
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     if flags.top is not None and flags.top < 1:
         raise UserError(f"--top is {flags.top}: give at least 1")
@@ -163,7 +163,7 @@ def _export(words: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the run's directory; it must not be training")
     parser.add_argument("--to", metavar="KIND", help=f"{choices('sink')}, or your own: file.py:Class")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the sink, such as mode=offline")
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     if flags.to is None:
         raise UserError(f"runs export needs to know where to: --to {', '.join(KINDS['sink'])}, or file.py:Class")
@@ -192,7 +192,7 @@ def _archive(words: list[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="their directories")
     parser.add_argument("--to", default="archive", metavar="DIR", help="where the files go; default: archive")
     parser.add_argument("--delete", action="store_true", help="then remove the runs")
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     from marlstone.runs.catalog import archive, delete
     from marlstone.runs.directory import RunDirectory, one_line
@@ -214,7 +214,7 @@ def _delete(words: list[str]) -> int:
     parser = Parser("runs delete", "Remove runs, with their checkpoints and policies.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="their directories")
     parser.add_argument("--yes", action="store_true", help="do it; without, only say what would be removed")
-    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     flags = parser.read(words)
     from marlstone.runs.catalog import delete, described
     from marlstone.runs.directory import RunDirectory, one_line

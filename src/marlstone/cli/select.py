@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, metrics, settings, sides, sinks, whole
+from marlstone.cli.arguments import Parser, check_cluster, metrics, settings, sides, sinks, whole
 from marlstone.core.errors import Failure, UserError
 from marlstone.core.seeds import REPORTING
 from marlstone.evaluation.select import BUDGET, QUICK_BUDGET, SEEDS
@@ -33,8 +33,7 @@ def parser() -> Parser:
     add("--quick", action="store_true", help=f"three candidates, {QUICK_BUDGET} steps, untuned, no soak: a first look")
     add("--episodes", metavar="N", help="that judge each seed's final policy; default: 64")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of every candidate's runs, such as rollout.envs=64")
-    add("--fleet", metavar="KIND", help="ray: candidates at once on a Ray cluster whose nodes see the same files")
-    add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
+    flags.add_cluster("candidates")
     add(
         "--out",
         metavar="DIR",
@@ -45,7 +44,7 @@ def parser() -> Parser:
     flags.add_sinks()
     flags.add_acting()
     add("--wide", action="store_true", help="every column of the table, as wide as it takes; the report has them too")
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    flags.add_json()
     return flags
 
 
@@ -54,10 +53,7 @@ def main(words: list[str]) -> int:
     flags = parser().read(words)
     if flags.env is None:
         raise UserError("select needs an environment: --env jumanji:LevelBasedForaging?task=8x8-2p-2f-coop (all: marlstone envs)")
-    if flags.fleet not in (None, "ray"):
-        raise UserError(f"--fleet {flags.fleet}: a selection's trials run on this machine's cores, or on a cluster's with --fleet ray")
-    if flags.address is not None and flags.fleet is None:
-        raise UserError(f"--address {flags.address} is that of a Ray cluster: add --fleet ray")
+    check_cluster(flags, "selection")
 
     from marlstone.rollout.placement import prepare
 

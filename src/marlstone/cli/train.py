@@ -61,7 +61,7 @@ def _parser() -> Parser:
         help="actors in processes of their own, and a learner that waits for none of them: local, or ray for a cluster (docs/fleet.md)",
     )
     add("--actors", metavar="N", help="of a fleet, per seed: fleet.actors")
-    add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
+    parser.add_address()
     parser.add_sides()
     add("--self-play", metavar="AGENTS", help="agents that are played by past policies of this very run: self_play.opponents")
     parser.add_metrics()
@@ -71,7 +71,7 @@ def _parser() -> Parser:
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, such as learner.lr=1e-3; may be repeated")
     add("--resume", metavar="RUN", help="continue a run exactly, from its newest checkpoint or from the one named")
     add("--from", dest="origin", metavar="RUN", help="a new run that starts from this run's parameters, as far as they fit")
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_json()
     return parser
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marlstone.cli.arguments import Parser, settings, sinks, whole
+from marlstone.cli.arguments import Parser, check_cluster, settings, sinks, whole
 from marlstone.core.errors import UserError
 from marlstone.evaluation.tune import ETA, SAMPLERS, SEEDS, TRIALS, TUNING_SEEDS
 
@@ -34,22 +34,18 @@ def parser() -> Parser:
     add("--sampler", metavar="NAME", help=f"{', '.join(SAMPLERS)} (an extra); default: random")
     add("--no-baseline", action="store_true", help="do not train the configuration as it is on the reporting seeds")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field of every run, such as rollout.envs=64")
-    add("--fleet", metavar="KIND", help="ray: trials at once on a Ray cluster whose nodes see the same files")
-    add("--address", metavar="HOST:PORT", help="of the Ray cluster; none: RAY_ADDRESS, or one of our own on this machine")
+    flags.add_cluster("trials")
     add("--out", metavar="DIR", help="given again, a sweep that was broken off goes on; default: a new one under sweeps/")
     flags.add_sinks()
     flags.add_acting()
-    add("--json", action="store_true", help="one line of JSON on stdout")
+    flags.add_json()
     return flags
 
 
 def main(words: list[str]) -> int:
     """Tune; returns the exit code."""
     flags = parser().read(words)
-    if flags.fleet not in (None, "ray"):
-        raise UserError(f"--fleet {flags.fleet}: a sweep's trials run on this machine's cores, or on a cluster's with --fleet ray")
-    if flags.address is not None and flags.fleet is None:
-        raise UserError(f"--address {flags.address} is that of a Ray cluster: add --fleet ray")
+    check_cluster(flags, "sweep")
 
     from marlstone.rollout.placement import prepare
 

@@ -17,7 +17,7 @@ from marlstone.core.types import Array, Spec, Step
 if TYPE_CHECKING:
     from jaxtyping import Shaped
 
-    from marlstone.envs.grouping import Arrangement
+    from marlstone.envs.arrangement import Arrangement
     from marlstone.envs.guards import Report
 
 

@@ -41,10 +41,11 @@ from marlstone.rollout.sides import Sides
 from marlstone.rollout.state import Report, State
 from marlstone.rollout.unroll import RolloutState, trajectory_shapes
 from marlstone.training.fused import Fused
-from marlstone.training.host import Hosted, OneByOne
+from marlstone.training.host import Hosted
 from marlstone.training.limit import LONGEST, Limit
 from marlstone.training.loop import runtime_of
 from marlstone.training.memory import refuse_too_large
+from marlstone.training.one_by_one import OneByOne
 
 Array = Any
 ASK = 1.0  # seconds to wait for a parcel before asking again

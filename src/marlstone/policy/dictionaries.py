@@ -9,8 +9,8 @@ import numpy as np
 from marlstone.core.distributions import Box, Composite, Discrete, MultiDiscrete
 from marlstone.core.types import Group, Spec
 from marlstone.envs.actuators import actuator_of
+from marlstone.envs.arrangement import Arrangement
 from marlstone.envs.default_actions import BOUND, recorded_action
-from marlstone.envs.grouping import Arrangement
 from marlstone.envs.spaces import LISTED, MASKS, masks_in
 from marlstone.envs.spaces_json import spaces_from_json
 

@@ -24,7 +24,8 @@ from marlstone.core.acting import Act, temperature
 from marlstone.core.errors import UserError, suggest
 from marlstone.core.records import replace
 from marlstone.core.types import Spec
-from marlstone.envs.grouping import Arrangement, arrangement_from_json
+from marlstone.envs.arrangement import Arrangement
+from marlstone.envs.grouping import arrangement_from_json
 from marlstone.envs.managed import GOAL, Layout, Managers
 from marlstone.policy.deployed import Deployed, PolicyMemory, PureActing, observed
 from marlstone.policy.dictionaries import Dictionaries, blank_actions

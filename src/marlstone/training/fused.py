@@ -36,6 +36,7 @@ from marlstone.play.action_selectors import Alone, Decider
 from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, play
 from marlstone.play.film import Frame, film_jax
+from marlstone.play.kept_evaluators import KeptEvaluators
 from marlstone.rollout.counterfactuals import Snapshots, draw, measure
 from marlstone.rollout.fault_log import FaultLog
 from marlstone.rollout.placement import PARTS, WHOLE, SeedPlacement
@@ -251,18 +252,11 @@ class Fused:
         `decider` decides (default: the policy alone) by `policies` (one entry per slot; default: the seeds' own), under `faults`.
         Seed i's episodes are drawn from `keys[i]` (default: its own seed): evaluations with equal keys meet the same episodes.
         """
-        alone = decider is None and not faults
-        play = self._alone.get(episodes) if alone else None
-        if play is None:
-            play = self.evaluator(episodes, decider=decider, faults=faults)
-        if alone:
-            self._alone[episodes] = play
-        return play(policies_of(state) if policies is None else policies, keys, act)
+        return self._evaluators.evaluate(self, state, episodes, act, decider, faults, policies, keys)
 
     @cached_property
-    def _alone(self) -> dict[int, Callable[..., Episodes]]:
-        """Programs that play policies alone, by episodes: made once for any number of checkpoints, rounds and ways of acting."""
-        return {}
+    def _evaluators(self) -> KeptEvaluators:
+        return KeptEvaluators()
 
     def evaluator(
         self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()

@@ -4,7 +4,6 @@ The loop is the fused one with `host_scan` in place of `lax.scan`; algorithm, tr
 trained side by side, each on its own thread and processes, so that one seed's environments step while another learns.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ import numpy as np
 from marlstone.algorithm import Algorithm, Policy, Train
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act, temperature
-from marlstone.core.distributions import draw_group_noise
 from marlstone.core.episodes import init_tally, tally
 from marlstone.core.errors import UserError
 from marlstone.core.flops import Flops
@@ -32,54 +30,17 @@ from marlstone.play.action_selectors import Alone, Decider, told
 from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, add, finish, init_episodes, longest, over
 from marlstone.play.film import Frame, film_host, rendering
+from marlstone.play.kept_evaluators import KeptEvaluators
 from marlstone.rollout.fault_log import FaultLog, note_text
-from marlstone.rollout.placement import SeedPlacement
 from marlstone.rollout.sides import Sides
 from marlstone.rollout.state import Report, State, policies_of
 from marlstone.rollout.unroll import RolloutState, assemble, draw_noise, host_scan, trajectory_shapes, unroll
 from marlstone.rollout.worker_pool import Workers, first_seeds
-from marlstone.training.limit import LONGEST, Limit, matrix_rate
+from marlstone.training.limit import LONGEST, Limit, host_limit
 from marlstone.training.memory import refuse_too_large
+from marlstone.training.one_by_one import OneByOne
 
 Array = Any
-
-
-@dataclass(frozen=True)
-class OneByOne(SeedPlacement):
-    """Seeds in a stack, without empty slots: threads take them apart."""
-
-    def pad(self, tree: Any) -> Any:
-        """As it is: there are no empty slots."""
-        return tree
-
-    def apart(self, f: Callable[..., Any], *stacks: Any) -> list[Any]:
-        """`f(i, entry ...)` for every seed, on its own thread."""
-        entry = lambda i: [jax.tree.map(lambda x: x[i], s) for s in stacks]
-        with ThreadPoolExecutor(self.seeds) as threads:
-            return list(threads.map(lambda i: f(i, *entry(i)), range(self.seeds)))
-
-    @staticmethod
-    def stacked(entries: list[Any]) -> Any:
-        """Entries of all seeds, along a leading axis."""
-        return jax.tree.map(lambda *xs: jnp.stack(xs), *entries)
-
-    def advance(self, cycle: Callable[[int, Any], tuple[Any, Any]], state: Any, n: int) -> tuple[Any, Any]:
-        """`n` times `cycle(i, state) -> state, report` for every seed: states and reports, stacked."""
-
-        def run(i: int, state: Any) -> tuple[Any, Any]:
-            reports = []
-            for _ in range(n):
-                state, report = cycle(i, state)
-                reports.append(report)
-            return state, together(reports)
-
-        out = self.apart(run, state)
-        return self.stacked([s for s, _ in out]), together([r for _, r in out])
-
-
-def together(reports: list[Any]) -> Any:
-    """Reports stacked on the host: on a device, each number of them would be a program of its own."""
-    return jax.tree.map(lambda *xs: np.stack(xs), *jax.device_get(reports))
 
 
 def seen_of(step: Step) -> Step:
@@ -309,18 +270,11 @@ class Hosted:
         decider: Decider | None = None, faults: tuple[Fault, ...] = (), policies: Any = None, keys: tuple[int, ...] | None = None,
     ) -> Episodes:  # fmt: skip
         """As `Fused.evaluate`, in worker processes of their own."""
-        alone = decider is None and not faults
-        play = self._alone.get(episodes) if alone else None
-        if play is None:
-            play = self.evaluator(episodes, decider=decider, faults=faults)
-        if alone:
-            self._alone[episodes] = play
-        return play(policies_of(state) if policies is None else policies, keys, act)
+        return self._evaluators.evaluate(self, state, episodes, act, decider, faults, policies, keys)
 
     @cached_property
-    def _alone(self) -> dict[int, Callable[..., Episodes]]:
-        """As `Fused._alone`."""
-        return {}
+    def _evaluators(self) -> KeptEvaluators:
+        return KeptEvaluators()
 
     def evaluator(
         self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
@@ -410,32 +364,10 @@ class Hosted:
             env.close()
 
     def limit(self, flops: Flops, seconds: float = LONGEST) -> Limit:
-        """Random legal actions through as many workers, all seeds at once, by the best of three measurements of the time that stepping
-        takes; products as in the fused runtime."""
-        groups, keys = self.spec.groups, jax.random.split(jax.random.key(0), len(self.seeds))
-
+        """As `limit.host_limit`, through these workers, or as many of them."""
         pools = self.pools or [self._more(self.b) for _ in self.seeds]
         self.spare.extend(p for p in pools if p not in self.pools)
-
-        def one(i: int, key: Array) -> float:
-            _, step = pools[i].init(jax.random.split(key, self.b))
-            zeros = [np.zeros((self.b, g.count, g.space.head), np.float32) for g in groups]
-            noise = [np.asarray(z) for z in draw_group_noise([g.space for g in groups], [g.count for g in groups], key, (32, self.b))]
-            rows, best = 0, 0.0
-            for _ in range(3):
-                real, stepping = 0, 0.0
-                while stepping < seconds or not real:
-                    sampled = [g.space.sample(h, ok, z[rows % 32]) for g, h, ok, z in zip(groups, zeros, step.legal, noise, strict=True)]
-                    action, began = self.algorithm.emit(tuple(sampled)), time.perf_counter()
-                    _, step = pools[i].step(None, action)
-                    stepping += time.perf_counter() - began
-                    real, rows = real + int((~step.first).sum()), rows + 1
-                best = max(best, real / stepping)
-            return best
-
-        rate = sum(self.placement.apart(one, keys))
-        products = matrix_rate(flops.heaviest, SeedPlacement(1), seconds)
-        return Limit(rate, flops.total, products, overlapped=len(self.seeds) > 1, is_estimate=True)
+        return host_limit(pools, self.algorithm, self.placement, flops, seconds)
 
     def close(self) -> None:
         """End the worker processes."""

@@ -15,14 +15,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from marlstone.algorithm import Algorithm
 from marlstone.core.compile_options import FAST_COMPILE, supported
+from marlstone.core.distributions import draw_group_noise
 from marlstone.core.flops import Flops, Shape
 from marlstone.envs.vectorized import Vectorized
 from marlstone.rollout.placement import SeedPlacement
 from marlstone.rollout.unroll import draw_noise
+from marlstone.rollout.worker_pool import Workers
+from marlstone.training.one_by_one import OneByOne
 
 Array = Any
 
@@ -133,3 +137,29 @@ def fused_limit(env: Vectorized, algorithm: Algorithm, length: int, seeds: int, 
     placement = SeedPlacement(seeds, algorithm.shards)
     rate = random_rate(env, algorithm, length, placement, seconds)
     return Limit(rate, flops.total, matrix_rate(flops.heaviest, placement, seconds))
+
+
+def host_limit(pools: list[Workers], algorithm: Algorithm, placement: OneByOne, flops: Flops, seconds: float = LONGEST) -> Limit:
+    """The limit of a run whose seeds' environments Python steps, in `pools`: random legal actions through their workers, all seeds at once,
+    by the best of three measurements of the time that stepping takes; products as in the fused runtime."""
+    groups, b = algorithm.spec.groups, pools[0].b
+
+    def one(i: int, key: Any) -> float:
+        _, step = pools[i].init(jax.random.split(key, b))
+        zeros = [np.zeros((b, g.count, g.space.head), np.float32) for g in groups]
+        noise = [np.asarray(z) for z in draw_group_noise([g.space for g in groups], [g.count for g in groups], key, (32, b))]
+        rows, best = 0, 0.0
+        for _ in range(3):
+            real, stepping = 0, 0.0
+            while stepping < seconds or not real:
+                sampled = [g.space.sample(h, ok, z[rows % 32]) for g, h, ok, z in zip(groups, zeros, step.legal, noise, strict=True)]
+                action, began = algorithm.emit(tuple(sampled)), time.perf_counter()
+                _, step = pools[i].step(None, action)
+                stepping += time.perf_counter() - began
+                real, rows = real + int((~step.first).sum()), rows + 1
+            best = max(best, real / stepping)
+        return best
+
+    rate = sum(placement.apart(one, jax.random.split(jax.random.key(0), len(pools))))
+    products = matrix_rate(flops.heaviest, SeedPlacement(1), seconds)
+    return Limit(rate, flops.total, products, overlapped=len(pools) > 1, is_estimate=True)

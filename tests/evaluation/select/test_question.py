@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from marlstone.cli.arguments import check_cluster
+from marlstone.cli.select import parser
 from marlstone.core.errors import UserError
 from marlstone.core.ledger import Ledger
 from marlstone.envs.make import make
 from marlstone.evaluation.select.prices import Cost, Prices
 from marlstone.evaluation.select.question import DEFAULTS, QUICK, Budget, Candidate, Question, common_leaf, led, read_candidates
-from marlstone.evaluation.select.study import remembered
+from marlstone.evaluation.select.question_file import remembered
 
 
 @pytest.mark.parametrize(
@@ -78,14 +80,18 @@ def test_the_shipped_candidates_are_configurations_of_every_architecture() -> No
     assert 6 <= len(DEFAULTS) <= 9
     assert {type(c.architecture).kind for c in configs} == {"decentralized", "ctde", "hierarchical"}
     assert all((c.steps, c.seeds, c.seed, c.rollout.length, c.learner.lr) == (5, 2, 7, 8, 0.1) for c in configs)
-    assert len(QUICK) == 3 and len({c.settings["architecture"] for c in QUICK}) == 3 and all(len(c.tries) == 1 for c in QUICK)
+    assert (
+        len(QUICK) == 3
+        and len({c.config("proving:additive", {}, {}).architecture.kind for c in QUICK}) == 3
+        and all(len(c.tries) == 1 for c in QUICK)
+    )
 
 
 def test_managers_are_told_what_goals_mean_where_a_leaf_says_it() -> None:
     assert common_leaf(make("proving:plan").spec) == "place"  # type: ignore[union-attr]
     told = {c.name: c.settings["architecture"] for c in led(DEFAULTS, "place")}
     assert told["hierarchical-team"] == {"kind": "hierarchical", "leaf": "place"}
-    assert told["ctde-team"] == "ctde"
+    assert told["ctde-team"] == {"kind": "ctde", "value_gain": 0.0}
     assert led(DEFAULTS, "") == DEFAULTS
     assert common_leaf(make("proving:dials").spec) == "time"  # type: ignore[union-attr]
 
@@ -100,3 +106,13 @@ def test_another_question_is_never_answered_by_what_lies_there(tmp_path: Path) -
     (tmp_path / "other" / "file").touch()
     with pytest.raises(UserError, match="is not empty and holds no selection"):
         remembered(tmp_path / "other", Question(**asked))
+
+
+def test_a_cluster_is_rays_or_none() -> None:
+    for words, says in (
+        (["--fleet", "local"], "--fleet local: a selection's trials"),
+        (["--address", "h:1"], "h:1 is that of a Ray cluster"),
+    ):
+        with pytest.raises(UserError, match=says):
+            check_cluster(parser().read(words), "selection")
+    check_cluster(parser().read(["--fleet", "ray", "--address", "h:1"]), "selection")

@@ -48,7 +48,7 @@ def lanes(asked: Question) -> int:
 
 def timed(folder: Path, study: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The record of `study`, with the seconds that all its parts took so far; kept in `folder` as `result.json`."""
-    from marlstone.evaluation.select.study import QUESTION
+    from marlstone.evaluation.select.question_file import QUESTION
 
     file = folder / "seconds"
     before, began = float(file.read_text()) if file.is_file() else 0.0, time.perf_counter()

@@ -8,8 +8,8 @@ import numpy as np
 
 SHARE = 0.1  # of what the best seed of all candidates gained over random play: up to here a seed counts as dead
 REMEDY = (
-    "train more seeds and keep the best (keep_best), explore more (learner.entropy), set goals (architecture hierarchical) or reward steps "
-    "on the way"
+    "explore more (learner.entropy, architecture.value_gain = 0), set goals (architecture hierarchical), reward steps on the way, or train "
+    "more seeds and deploy the best"
 )
 
 

@@ -50,12 +50,15 @@ class Candidate:
         return config
 
 
+# Values of flat policy gradients start at 0, as those of `hierarchical`, so that policies stay random until they meet a reward.
+CTDE, DECENTRALIZED = ({"kind": kind, "value_gain": 0.0} for kind in ("ctde", "decentralized"))
+
 DEFAULTS: tuple[Candidate, ...] = (
-    Candidate("ctde-team", {"architecture": "ctde", "credit": "team", "learner": POLICY}),
-    Candidate("decentralized-team", {"architecture": "decentralized", "credit": "team", "learner": POLICY}),
+    Candidate("ctde-team", {"architecture": CTDE, "credit": "team", "learner": POLICY}),
+    Candidate("decentralized-team", {"architecture": DECENTRALIZED, "credit": "team", "learner": POLICY}),
     Candidate("hierarchical-team", {"architecture": "hierarchical", "credit": "team", "learner": POLICY}),
     Candidate("ctde-counterfactual", {"architecture": "ctde", "credit": "counterfactual", "learner": POLICY}),
-    Candidate("decentralized-individual", {"architecture": "decentralized", "credit": "individual", "learner": POLICY}),
+    Candidate("decentralized-individual", {"architecture": DECENTRALIZED, "credit": "individual", "learner": POLICY}),
     Candidate("ctde-qmix", {"architecture": {"kind": "ctde", "body": LAYERED}, "credit": "qmix", "learner": VALUES, "rollout": MANY}),
     Candidate(
         "decentralized-vdn",

@@ -6,7 +6,6 @@
 Each is a run's directory; a selection that was broken off goes on from what lies there.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from marlstone.config import RunConfig, dump
-from marlstone.config.paths import portable, recorded, resolved
+from marlstone.config.paths import recorded, resolved
 from marlstone.core.errors import UserError
 from marlstone.core.machine import cores
 from marlstone.core.seeds import REPORTING
@@ -27,22 +26,20 @@ from marlstone.envs.faults import Drift
 from marlstone.envs.make import make
 from marlstone.envs.wrappers import wrap_env
 from marlstone.evaluation.check_env import random_play_speed
-from marlstone.evaluation.select.dead_seeds import DeadSeeds, dead_seeds
+from marlstone.evaluation.select.findings import Findings, refused_row
 from marlstone.evaluation.select.forecast import Speed, expected
-from marlstone.evaluation.select.prices import Cost
 from marlstone.evaluation.select.question import Candidate, Question, Settings, common_leaf, led
-from marlstone.evaluation.select.ranking import Recommendation, Standing, compared, level, recommend, standings, verdict
-from marlstone.evaluation.select.rating import Rated, alike, collapse, rated
-from marlstone.evaluation.select.trial import CHANCE, MEASURED, QUARTER, STRESSED, Job, center, kept
+from marlstone.evaluation.select.question_file import remembered
+from marlstone.evaluation.select.ranking import Standing, level
+from marlstone.evaluation.select.rating import collapse
+from marlstone.evaluation.select.trial import MEASURED, Job, center, kept
 from marlstone.rollout.sides import Sides
 from marlstone.runs.files import write_atomic
-from marlstone.runs.json_line import one_line, plain
 from marlstone.runs.sinks.contract import check_all
 from marlstone.stats.families import pairwise
-from marlstone.stats.intervals import Bounds, interval
+from marlstone.stats.intervals import interval
 
 PILOT = 20  # updates that tell a candidate's speed, where the budget is no number of steps
-QUESTION = "question.json"
 
 
 class Executor(Protocol):
@@ -160,7 +157,7 @@ class Study:
             if q.budget.minutes is not None:
                 out[name] = round(60 * q.budget.minutes * (trial["record"]["steps_per_second"] or 0.0) / trial["cores"])
             else:
-                spent = self._cost(trial)
+                spent = self.found.cost(trial)
                 each = spent.train_per_seed / trial["ledgers"][0]["steps"]
                 tried = q.tuning * q.tuning_seeds * len(c.tries) if len(c.tries) > 1 else 0.0
                 proofs = (q.seeds * q.confirm + q.soak * q.soak_seeds) / len(names)  # of the winner, whoever that is
@@ -187,8 +184,10 @@ class Study:
             best[c.name] = c.tries[k] if c.tries else {}
         return best
 
-    def _trial(self, c: Candidate) -> Path:
-        return self.folder / "trials" / c.name
+    @cached_property
+    def found(self) -> Findings:
+        """What the trials say."""
+        return Findings(self.question, self.folder, self.candidates, self.spec.n)
 
     def _full(self, c: Candidate) -> RunConfig:
         return self._config(c, self.tuned[c.name], self.steps[c.name], self.question.seed, self.question.seeds)
@@ -200,93 +199,29 @@ class Study:
             first.setdefault(self._architecture(c), c)
         safe = list(first.values())
         rest = [c for c in self.candidates if c not in safe]
-        jobs = [self._job(c, self._trial(c), self._full(c)) for c in self._longest_first(safe)]
+        jobs = [self._job(c, self.found.trial(c), self._full(c)) for c in self._longest_first(safe)]
         rivals = tuple(job.folder for job in jobs)
-        jobs += [self._job(c, self._trial(c), self._full(c), rivals=rivals, judged=len(rest)) for c in self._longest_first(rest)]
+        jobs += [self._job(c, self.found.trial(c), self._full(c), rivals=rivals, judged=len(rest)) for c in self._longest_first(rest)]
         self.do(jobs, "training")
 
     def _architecture(self, c: Candidate) -> str:
         kind = c.settings.get("architecture", "decentralized")
         return str(kind.get("kind", "decentralized") if isinstance(kind, dict) else kind)
 
-    # ---- the answer
-    def measured(self, c: Candidate) -> dict[str, Any]:
-        """What the trial of a candidate left: returns, ledgers, curve and record."""
-        trial = kept(self._trial(c), MEASURED)
-        assert trial is not None, c.name
-        return trial
-
-    @cached_property
-    def ranked(self) -> list[Standing]:
-        """Candidates by return: those that ran to the end first, then those that were stopped."""
-        trials = {c.name: self.measured(c) for c in self.candidates}
-        early = {c.name: x["returns"] for c in self.candidates if (x := kept(self._trial(c), QUARTER))}
-        whole = {k: v["stopped_at"] is None for k, v in trials.items()}
-        return standings({k: v["returns"] for k, v in trials.items()}, whole, early, self.bounds)
-
-    @cached_property
-    def bounds(self) -> Bounds | None:
-        """Within which every candidate's returns lie, where all of them declare it."""
-        known = [self.measured(c)["record"].get("return_bounds") for c in self.candidates]
-        if any(b is None for b in known):
-            return None
-        return min(-math.inf if b[0] is None else b[0] for b in known), max(math.inf if b[1] is None else b[1] for b in known)
-
-    def _beside_recommended(self, s: Standing) -> dict[str, Any]:
-        """The difference from the recommended candidate, with the interval that holds for all pairs together."""
-        name = self.recommendation.name
-        if s.rank is None or s.name == name:
-            return {"difference": None, "difference_ci95": [None, None]}
-        difference, ends = compared(self.ranked, self.bounds).difference(s.name, name)
-        return {"difference": difference, "difference_ci95": [None if math.isnan(x) else x for x in ends]}
-
     def stress(self) -> None:
         """Edge cases, cross-play: for the best of each architecture, for what is not significantly beaten, then for the others, best
         first; for no more than `survivors` of those that ran to the end."""
-        by, ran = {c.name: c for c in self.candidates}, [s for s in self.ranked if s.rank is not None]
+        by, ran = {c.name: c for c in self.candidates}, [s for s in self.found.ranked if s.rank is not None]
         architecture = {s.name: self._architecture(by[s.name]) for s in ran}
         first = [s for i, s in enumerate(ran) if architecture[s.name] not in {architecture[x.name] for x in ran[:i]}]
-        close = [s for s in level(self.ranked) if s not in first]
+        close = [s for s in level(self.found.ranked) if s not in first]
         chosen = [*first, *close, *(s for s in ran if s not in first and s not in close)][: self.question.survivors]
         order = self._longest_first([by[s.name] for s in chosen])
-        self.do([self._job(c, self._trial(c), self._full(c), stress=True) for c in order], "stress")
-
-    @cached_property
-    def stability(self) -> dict[str, Rated]:
-        """The rating of every candidate that ran to the end."""
-        chance = float((kept(self.folder, CHANCE) or {})["chance"])
-        reference = max(s.iqm for s in self.ranked if s.rank is not None)
-        return {
-            c.name: rated(self.measured(c), kept(self._trial(c), STRESSED), chance, reference, self.question.seed)
-            for c in self.candidates
-            if self.measured(c)["stopped_at"] is None
-        }
-
-    @cached_property
-    def dead(self) -> dict[str, DeadSeeds]:
-        """Seeds that learned nothing, of every candidate that ran to the end."""
-        ran = {c.name: x for c in self.candidates if (x := self.measured(c))["stopped_at"] is None}
-        chance = float((kept(self.folder, CHANCE) or {})["chance"])
-        return dead_seeds({k: x["returns"] for k, x in ran.items()}, {k: x["curve"] for k, x in ran.items()}, chance)
-
-    @cached_property
-    def costs(self) -> dict[str, Cost]:
-        """What training and acting cost, by candidate."""
-        trials = {c.name: self.measured(c) for c in self.candidates}
-        return {k: self._cost(v) for k, v in trials.items()}
-
-    def _cost(self, measured: dict[str, Any]) -> Cost:
-        return Cost.of(self.question.prices, measured["ledgers"], measured["record"]["flops_per_step"]["acting"], self.spec.n)
-
-    @cached_property
-    def recommendation(self) -> Recommendation:
-        """The most stable of the candidates that are not significantly beaten, then the cheapest, with evidence and doubt."""
-        equal = alike({s.name: self.stability[s.name] for s in level(self.ranked)})
-        return recommend(self.ranked, {k: r.rating for k, r in self.stability.items()}, {k: c.train for k, c in self.costs.items()}, equal)
+        self.do([self._job(c, self.found.trial(c), self._full(c), stress=True) for c in order], "stress")
 
     def prove(self) -> dict[str, Any]:
         """The winner on fresh seeds, and for longer under drift."""
-        q, c = self.question, next(c for c in self.candidates if c.name == self.recommendation.name)
+        q, c = self.question, next(c for c in self.candidates if c.name == self.found.recommendation.name)
         fresh, jobs = q.seed + q.seeds, []
         if q.confirm:
             config = self._config(c, self.tuned[c.name], self.steps[c.name], fresh, q.seeds)
@@ -298,14 +233,16 @@ class Study:
         out: dict[str, Any] = {}
         if q.confirm and (trial := kept(self.folder / "confirm" / c.name, MEASURED)):
             fresh_returns = [np.array(r) for r in trial["returns"]]
-            iqm, ci = interval(fresh_returns, bounds=self.bounds)
-            mine = next(s for s in self.ranked if s.name == c.name)
+            iqm, ci = interval(fresh_returns, bounds=self.found.bounds)
+            mine = next(s for s in self.found.ranked if s.name == c.name)
             pair = pairwise({"first": [np.array(r) for r in mine.returns], "again": fresh_returns})
             apart = pair.significant("first", "again")
             out["confirmed"] = {"return_iqm": iqm, "return_ci95": list(ci), "seeds": q.seeds, "separable_from_first": apart}
         if q.soak and (trial := kept(self.folder / "soak" / c.name, MEASURED)):
-            chance = float((kept(self.folder, CHANCE) or {})["chance"])
-            out["soak"] = {"budgets": q.soak, **collapse(trial, chance, max(s.iqm for s in self.ranked if s.rank is not None))}
+            out["soak"] = {
+                "budgets": q.soak,
+                **collapse(trial, self.found.chance, max(s.iqm for s in self.found.ranked if s.rank is not None)),
+            }
         return out
 
     # ---- how long it takes
@@ -314,7 +251,7 @@ class Study:
         return random_play_speed(self.question.env)
 
     def _speed(self, c: Candidate) -> Speed:
-        trained = [kept(self._trial(c), MEASURED), *self._tries(c), kept(self.folder / "pilot" / c.name, MEASURED)]
+        trained = [kept(self.found.trial(c), MEASURED), *self._tries(c), kept(self.folder / "pilot" / c.name, MEASURED)]
         known = [x["record"]["steps_per_second"] / x["cores"] for x in trained if x is not None and x["record"].get("steps_per_second")]
         return Speed(known[0], True) if known else Speed.guessed(self._alone)
 
@@ -322,7 +259,7 @@ class Study:
         """Tell whoever watches how long what is not `done` will take."""
         speeds = {c.name: self._speed(c) for c in self.candidates}
         tries = {c.name: len(c.tries) for c in self.candidates}
-        trained = [c.name for c in self.candidates if kept(self._trial(c), MEASURED) is not None]
+        trained = [c.name for c in self.candidates if kept(self.found.trial(c), MEASURED) is not None]
         for line in expected(self.question, self.steps, tries, speeds, self.spec.horizon, len(cores()), done, trained):
             self.say(line)
 
@@ -340,7 +277,7 @@ class Study:
         self._foretell("tuning", "training")
         self.stress()
         proof = self.prove()
-        chosen = next(c for c in self.candidates if c.name == self.recommendation.name)
+        chosen = next(c for c in self.candidates if c.name == self.found.recommendation.name)
         config = replace(
             self._full(chosen), checkpoint_every=None, evaluate=replace(self._full(chosen).evaluate, episodes=self.question.episodes)
         )
@@ -349,12 +286,12 @@ class Study:
             "env": self.question.env,
             "budget": self.question.budget.words,
             "seeds": self.question.seeds,
-            "chance_return": float((kept(self.folder, CHANCE) or {})["chance"]),
-            "candidates": [*(self._row(s) for s in self.ranked), *(_refused(k, v) for k, v in self.refused.items())],
-            "recommended": self.recommendation.name,
-            "inseparable_from": list(self.recommendation.inseparable_from),
-            "evidence": self.recommendation.evidence,
-            "doubt": with_proof(self.recommendation.doubt, proof),
+            "chance_return": self.found.chance,
+            "candidates": [*(self._row(s) for s in self.found.ranked), *(refused_row(k, v) for k, v in self.refused.items())],
+            "recommended": self.found.recommendation.name,
+            "inseparable_from": list(self.found.recommendation.inseparable_from),
+            "evidence": self.found.recommendation.evidence,
+            "doubt": with_proof(self.found.recommendation.doubt, proof),
             **proof,
             "prices": asdict(self.question.prices),
             "config": str(self.folder / "recommended.toml"),
@@ -362,41 +299,7 @@ class Study:
 
     def _row(self, s: Standing) -> dict[str, Any]:
         c = next(c for c in self.candidates if c.name == s.name)
-        trial, config, stressed = self.measured(c), self._full(c), kept(self._trial(c), STRESSED)
-        stable, dead = self.stability.get(s.name), self.dead.get(s.name)
-        steps = sum(x["steps"] for x in trial["ledgers"])
-        kind = lambda part: getattr(type(part), "kind", type(part).__name__)
-        return {
-            "name": s.name,
-            "architecture": kind(config.architecture),
-            "credit": kind(config.credit),
-            "learner": kind(config.learner),
-            "claims": self.claims[s.name],
-            "return_iqm": s.iqm,
-            "return_ci95": list(s.ci95),
-            "return_worst_seed": s.worst,
-            "acting": trial["record"]["acting"],
-            "returns_by_acting": trial["record"]["returns_by_acting"],
-            "acting_warning": trial["record"]["acting_warning"],
-            "returns": [float(np.mean(r)) for r in s.returns],
-            "dead_seeds": None if dead is None else dead.dead,
-            "unrewarded_seeds": None if dead is None else dead.unrewarded,
-            "true_metrics": trial["record"]["true_metrics"],
-            "stability": {"rating": "unrated"} if stable is None else stable.record(),
-            "edge_cases": [] if stressed is None else stressed["cases"],
-            "credit_judgement": "" if stressed is None else stressed.get("credit_judgement", ""),
-            "cost": asdict(self.costs[s.name]),
-            "steps": [x["steps"] for x in trial["ledgers"]],
-            "steps_per_second": trial["record"].get("steps_per_second"),
-            "messages_per_step": sum(x["messages"] for x in trial["ledgers"]) / max(steps, 1),
-            "tuned": self.tuned[s.name],
-            "stopped_at": trial["stopped_at"],
-            "rank_at_quarter": s.quarter,
-            "rank": s.rank,
-            **self._beside_recommended(s),
-            "verdict": verdict(s, self.recommendation, trial["stopped_at"]),
-            "run": str(self._trial(c)),
-        }
+        return self.found.row(s, self._full(c), self.claims[c.name], self.tuned[c.name])
 
 
 @contextmanager
@@ -407,14 +310,6 @@ def _made(name: str) -> Iterator[Any]:
         yield env
     finally:
         getattr(env, "close", lambda: None)()
-
-
-def _refused(name: str, reason: str) -> dict[str, Any]:
-    nothing = dict.fromkeys(
-        ("architecture", "credit", "learner", "return_iqm", "return_ci95", "return_worst_seed", "acting", "returns_by_acting", "stability",
-         "cost", "stopped_at", "rank_at_quarter", "rank")
-    )  # fmt: skip
-    return {"name": name, **nothing, "verdict": f"refused: {reason}"}
 
 
 def drifting(config: RunConfig) -> RunConfig:
@@ -430,20 +325,3 @@ def with_proof(text: str, proof: dict[str, Any]) -> str:
     if (soak := proof.get("soak")) and soak["collapsed"]:
         more.append(f"trained {soak['budgets']} times as long under drift it fell back from its best ({soak['words']})")
     return text if not more else f"{text.rstrip('.')}; {'; '.join(more)}."
-
-
-def remembered(folder: Path, question: Any, what: str = "selection") -> None:
-    """Keep what is asked (a dataclass), so that another question is never answered by this one's runs. `what`: the word for it in messages.
-    Raises `UserError`."""
-    asked = portable(plain(asdict(question)), folder.resolve())
-    file = folder / QUESTION
-    if file.is_file():
-        before = portable(json.loads(file.read_text()), folder.resolve())
-        if before != json.loads(one_line(asked)):
-            other = next(k for k in asked if before.get(k) != json.loads(one_line({k: asked[k]}))[k])
-            raise UserError(f"out = {str(folder)!r} holds a {what} with another {other}: name another directory, or ask the same")
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"out = {str(folder)!r} is not empty and holds no {what}: name another directory")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, (one_line(asked) + "\n").encode())

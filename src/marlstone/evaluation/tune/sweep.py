@@ -23,7 +23,8 @@ from marlstone.config.paths import recorded, resolved
 from marlstone.core.machine import cores
 from marlstone.evaluation.check_env import random_play_speed
 from marlstone.evaluation.select.forecast import BUILT, Speed, words
-from marlstone.evaluation.select.study import Executor, remembered
+from marlstone.evaluation.select.question_file import remembered
+from marlstone.evaluation.select.study import Executor
 from marlstone.evaluation.select.trial import MEASURED, Job, kept
 from marlstone.evaluation.tune.question import Question, rung_updates
 from marlstone.evaluation.tune.sampler import sampler_of

@@ -1,0 +1,31 @@
+"""Evaluators that are made once for many evaluations: the one implementation of `Player.evaluate`, for every backend."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from marlstone.core.acting import Act
+from marlstone.envs.faults import Fault
+from marlstone.play.action_selectors import Decider
+from marlstone.play.evaluator import Episodes
+from marlstone.play.player import Player
+from marlstone.rollout.state import State, policies_of
+
+
+@dataclass(frozen=True)
+class KeptEvaluators:
+    """Of policies that act alone, without faults, by number of episodes: compiled once for any number of checkpoints, rounds and ways of
+    acting. Others are made for one evaluation."""
+
+    alone: dict[int, Callable[..., Episodes]] = field(default_factory=dict)
+
+    def evaluate(
+        self, player: Player, state: State | None, episodes: int, act: Act,
+        decider: Decider | None, faults: tuple[Fault, ...], policies: Any, keys: tuple[int, ...] | None,
+    ) -> Episodes:  # fmt: skip
+        """As `Player.evaluate`, by the `evaluator` of `player`."""
+        if decider is not None or faults:
+            play = player.evaluator(episodes, decider=decider, faults=faults)
+        else:
+            play = self.alone.get(episodes) or self.alone.setdefault(episodes, player.evaluator(episodes))
+        return play(policies_of(state) if policies is None else policies, keys, act)
