@@ -10,7 +10,7 @@ from marlstone.core.errors import UserError, suggest
 KINDS = {
     "architecture": ("decentralized", "ctde", "hierarchical"),
     "credit": (
-        "individual", "team", "counterfactual", "difference", "attention", "shaping", "decoupled", "vdn", "qmix", "qplex",
+        "individual", "team", "counterfactual", "difference", "measured", "attention", "shaping", "decoupled", "vdn", "qmix", "qplex",
     ),
     "learner": ("policy_gradient", "q_learning", "pqn"),
     "body": ("mlp", "gru"),
