@@ -61,6 +61,7 @@ TASKS: dict[str, dict[str, Any]] = {
 METHODS: dict[str, dict[str, str]] = {
     "team": {},
     "counterfactual": {},
+    "coma": {"credit.trust": "1.0"},
     "difference": {},
     "measured": {},
     "attention": {},

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from credit_tasks import METHODS, TASKS
+from credit_windows import WINDOWS
 from record import read
 from tables import CORRELATION, number, table, within
 
@@ -82,7 +83,25 @@ def tasks() -> str:
     plain = [_told(t, m, r) for t in TASKS if "planted" not in TASKS[t] for m, r in _results(t)]
     names = [_planted(t, m, r) for t in TASKS if "planted" in TASKS[t] for m, r in _results(t)]
     who = ["task", "credit", "named by the claims", "by the truth", "claimed of it", "true, discounted", "measured"]
-    return "\n".join([table(head, plain), table(who, names)])
+    return "\n".join([table(head, plain), windows(), table(who, names)])
+
+
+def windows() -> str:
+    """What a difference bootstrapped after so many steps says of decisions, on a trained policy."""
+    found = read("credit_windows")
+    head = ["task", "noise ceiling", "claimed", *[f"{h} steps" for h in WINDOWS], "to the end", "measured"]
+    rows = [
+        [
+            task,
+            f"{r['noise_ceiling']:.2f}",
+            f"{r['claimed']:.2f}",
+            *[f"{r['windows'][str(h)]['once']:.2f}, {r['windows'][str(h)]['mean']:.2f}" for h in WINDOWS],
+            f"{r['whole_episode_once']:.2f}",
+            f"1 seed, {number(r['steps'])} steps, {r['acting']}, {r['date'][:10]} `{r['commit']}`",
+        ]
+        for task, r in found.items()
+    ]
+    return table(head, rows) if rows else "How far a counterfactual must be played is not recorded yet.\n"
 
 
 def credit(page: Path) -> str:

@@ -13,7 +13,7 @@ from marlstone.credit.contract import Measuring
 from marlstone.envs.make import make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.learners import PolicyGradient
-from marlstone.rollout.counterfactuals import Snapshots, _values, draw, measure, without
+from marlstone.rollout.counterfactuals import Snapshots, draw, measure, state_values, without
 from marlstone.rollout.unroll import RolloutState, draw_noise, unroll
 
 B, LENGTH, WINDOW = 3, 16, 4
@@ -60,7 +60,7 @@ def by_hand(act, go, algorithm, train, begin, noise, keys, t, env, agent, window
         if going:
             seen = jax.tree.map(lambda *xs: jnp.stack(xs, 1), *steps, step)
             total += algorithm.learner.gamma ** (min(t + window, LENGTH) - t) * float(
-                _values(algorithm, train, seen, begin.memory)[env, -1]
+                state_values(algorithm, train, seen, begin.memory)[env, -1]
             )
         found.append(total)
     return found[0] - found[1]

@@ -78,7 +78,7 @@ def measure(
     """
     b, length = trajectories.logp.shape[:2]
     m, gamma = len(drawn.times), getattr(algorithm.learner, "gamma", 1.0)
-    step, value = trajectories.step, _values(algorithm, train, trajectories.step, trajectories.memory)
+    step, value = trajectories.step, state_values(algorithm, train, trajectories.step, trajectories.memory)
     span = jnp.minimum(window, length - drawn.times)  # steps there are to play [m]
     over = step.last | step.first
 
@@ -130,9 +130,9 @@ def measure(
     carry = jnp.array(0), state, here, memory, jnp.zeros(m * b), jnp.ones(m * b, bool), story
     _, _, now, _, total, still, story = lax.while_loop(lambda carry: (carry[0] < window) & carry[5].any(), tick, carry)
     if recurrent:
-        ahead = _values(algorithm, train, story, jax.tree.map(again, trajectories.memory))[jnp.arange(m * b), begun + spans]
+        ahead = state_values(algorithm, train, story, jax.tree.map(again, trajectories.memory))[jnp.arange(m * b), begun + spans]
     else:
-        ahead = _values(algorithm, train, jax.tree.map(lambda x: x[:, None], now), algorithm.memory(m * b))[:, 0]
+        ahead = state_values(algorithm, train, jax.tree.map(lambda x: x[:, None], now), algorithm.memory(m * b))[:, 0]
     total = total + jnp.where(still, gamma**spans * ahead, 0)
 
     # ---- where it counts
@@ -162,7 +162,7 @@ def _same(algorithm: Algorithm, action: tuple[Array, ...], other: tuple[Array, .
     return jnp.concatenate(each, -1)
 
 
-def _values(algorithm: Algorithm, train: Train, step: Step, memory: Memory) -> Array:
+def state_values(algorithm: Algorithm, train: Train, step: Step, memory: Memory) -> Array:
     """What the team's agents' critics say of sequences of steps `[x t ...]`, on average `[x t]`."""
     architecture, spec, cores = algorithm.architecture, algorithm.spec, None
     if architecture.trunk == "shared":
