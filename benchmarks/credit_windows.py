@@ -4,7 +4,8 @@
 
 A policy is trained with `counterfactual`; then decisions are continued 16 times to the end of their episodes (their worth, discounted), and
 from the same states for H steps, after which the critic's value stands for the rest: once, as `credit = "measured"` measures, and 8 times.
-H = 1 is what a critic of one step's bootstrap, r + g v(s') - v(s), would say had it learned that exactly. One seed, `results/credit_windows/`.
+H = 1 is what a critic of one step's bootstrap, r + g v(s') - v(s), would say had it learned that exactly. One seed; results lie in
+`results/credit_windows/`.
 """
 
 import argparse
