@@ -24,7 +24,13 @@ from marlstone.rollout.placement import prepare
 from marlstone.runs.checkpoint import newest
 from marlstone.runs.directory import RunDirectory
 
-LBF, SMAX = "jumanji:LevelBasedForaging?task=", "jaxmarl:HeuristicEnemySMAX?scenario=3m"
+LBF = "jumanji:LevelBasedForaging?task="
+SMAX: dict[str, Any] = {
+    "env": "jaxmarl:HeuristicEnemySMAX?scenario=3m",
+    "steps": "1000000",
+    "rollout.envs": "64",
+    "audit": {"decisions": 256, "continuations": 8},  # a battle steps slowly
+}
 SEEDS = "10"
 
 
@@ -42,21 +48,21 @@ TASKS: dict[str, dict[str, Any]] = {
         "env": "jumanji:RobotWarehouse?task=tiny-2ag",
         "steps": "2000000",
         "rollout.envs": "64",
-        "audit": {"window": 128, "continuations": 8},  # of 500 steps; what that changes is told
+        "audit": {"decisions": 256, "window": 128, "continuations": 8},  # of 500 steps; what that changes is told
     },
     "mpe-spread": {"env": "jaxmarl:MPE_simple_spread_v3", "steps": "1000000"},
     "mpe-tag": {"env": "jaxmarl:MPE_simple_tag_v3", "opponents.agent_0": "random", "steps": "1000000"},
-    "smax-3m": {"env": SMAX, "steps": "1000000", "rollout.envs": "64"},
+    "smax-3m": SMAX,
     "overcooked-cramped-room": {
         "env": "jaxmarl:overcooked?layout=cramped_room&shaping=1",
         "steps": "1000000",
         "rollout.envs": "64",
-        "audit": {"continuations": 8},
+        "audit": {"decisions": 256, "continuations": 8},
     },
     "lbf-lazy": {"env": f"{LBF}8x8-3p-3f", "steps": "1000000", **planted("lazy", "agent_1")},
     "lbf-saboteur": {"env": f"{LBF}8x8-3p-3f", "steps": "1000000", **planted("saboteur", "agent_1")},
-    "smax-lazy": {"env": SMAX, "steps": "1000000", "rollout.envs": "64", **planted("lazy", "ally_1")},
-    "smax-saboteur": {"env": SMAX, "steps": "1000000", "rollout.envs": "64", **planted("saboteur", "ally_1")},
+    "smax-lazy": {**SMAX, **planted("lazy", "ally_1")},
+    "smax-saboteur": {**SMAX, **planted("saboteur", "ally_1")},
 }
 METHODS: dict[str, dict[str, str]] = {
     "team": {},
@@ -105,7 +111,8 @@ def measure(task: str, method: str, fields: dict[str, str]) -> dict[str, Any]:
         run = RunDirectory.create(Path(folder) / "run", dump(config))
         with Display() as show:
             trained = train(config, run, progress=show)
-        audit = audit_run(config, newest(run.checkpoints), DECISIONS, run.path / "audit.png", **TASKS[task].get("audit", {}))
+        how = {"decisions": DECISIONS, **TASKS[task].get("audit", {})}
+        audit = audit_run(config, newest(run.checkpoints), path=run.path / "audit.png", **how)
     for path in ("run", "picture"):
         audit.pop(path)
     used = [ledger["rows"] + ledger.get("measured", 0) for ledger in trained["ledger"]]

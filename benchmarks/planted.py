@@ -1,10 +1,10 @@
 """Agents that are planted in a team to be found (`credit_tasks.py`): one that is lazy, one that blocks the others. Faults of one agent.
 
-Both draw a coin a step, by the fault's own stream, so what an agent's default would have led to is measured with the same coins.
+Both draw coins by the fault's own stream, so what an agent's default would have led to is measured with the same coins.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from marlstone.core.distributions import Discrete
 from marlstone.core.records import replace
@@ -15,7 +15,7 @@ from marlstone.envs.faults.by_agent import Actions, Legal, default_actions, grou
 
 @dataclass(frozen=True)
 class _Planted(Fault):
-    """`agent`: its name; `rate`: on which share of the steps it is as it is planted."""
+    """`agent`: its name; `rate`: on which share of the steps, or in which share of the episodes, it is as it is planted."""
 
     agent: str = ""
     rate: float = 0.5
@@ -32,18 +32,31 @@ class _Planted(Fault):
 
 @dataclass(frozen=True)
 class Asleep(_Planted):
-    """Lazy: with probability `rate` a step the agent sleeps, and its declared default acts in place of what it decided."""
+    """Lazy: while the agent sleeps, its declared default acts in place of what it decided; with probability `rate` through an `episode`,
+    or on each `step`.
 
-    def begin(self, spec: Spec, step: Step, draw: Draws) -> Legal:
-        return step.legal
+    Whole episodes halve what it is worth. Of single steps that is not so: where others wait for it, each that is left is worth more, and in
+    SMAX 3m whoever slept on half of the steps was worth more than anybody else (2 seeds of 200,000 steps).
+    """
 
-    def action(self, spec: Spec, memory: Legal, action: Actions, draw: Draws) -> tuple[Legal, Actions]:
-        mine = self.mine(spec, action[0])
-        asleep = mine & (draw.uniform(()) < self.rate)
-        return memory, replace_actions(spec, asleep, default_actions(spec, action[0].__array_namespace__()), action, memory)
+    sleeps: Literal["episode", "step"] = "episode"
 
-    def step(self, spec: Spec, memory: Legal, step: Step, draw: Draws) -> tuple[Legal, Step]:
-        return step.legal, step
+    def refuses(self, spec: Spec) -> str:
+        known = self.sleeps in ("episode", "step")
+        return super().refuses(spec) if known else f"sleeps is {self.sleeps!r}: choose one of episode, step"
+
+    def begin(self, spec: Spec, step: Step, draw: Draws) -> tuple[Legal, Array]:
+        return step.legal, draw.uniform(()) < self.rate
+
+    def action(self, spec: Spec, memory: tuple[Legal, Array], action: Actions, draw: Draws) -> tuple[Any, Actions]:
+        legal, asleep = memory
+        if self.sleeps == "step":
+            asleep = draw.uniform(()) < self.rate
+        rest = default_actions(spec, action[0].__array_namespace__())
+        return memory, replace_actions(spec, self.mine(spec, action[0]) & asleep, rest, action, legal)
+
+    def step(self, spec: Spec, memory: tuple[Legal, Array], step: Step, draw: Draws) -> tuple[Any, Step]:
+        return (step.legal, memory[1]), step
 
 
 @dataclass(frozen=True)

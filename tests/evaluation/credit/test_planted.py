@@ -40,8 +40,9 @@ def audited(fault: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return worth, action, legal
 
 
-def test_who_sleeps_changes_nothing_then() -> None:
-    worth, action, _ = audited(planted.Asleep(agent=WHO, rate=0.5))
+@pytest.mark.parametrize("sleeps", ["episode", "step"])
+def test_who_sleeps_changes_nothing_then(sleeps: str) -> None:
+    worth, action, _ = audited(planted.Asleep(agent=WHO, rate=0.5, sleeps=sleeps))
     others = np.delete(worth, 1, 1)
     assert 0.25 < (worth[action != 0, 1] != 0).mean() < 0.75, "half of what it does is lost"
     assert (np.abs(others) > 1e-6).mean() > 0.5, "nobody else's is"
@@ -61,5 +62,7 @@ def test_who_blocks_is_worth_the_negative_of_what_it_blocked() -> None:
 def test_who_is_planted_must_be_there() -> None:
     with pytest.raises(UserError, match="agent is 'nobody': name one of worker_0, worker_1"):
         with_faults((planted.Asleep(agent="nobody"),), make("proving:additive"))
+    with pytest.raises(UserError, match="choose one of episode, step"):
+        with_faults((planted.Asleep(agent=WHO, sleeps="never"),), make("proving:additive"))
     with pytest.raises(UserError, match="rate is 2"):
         with_faults((planted.Blocking(agent=WHO, rate=2),), make("proving:additive"))
