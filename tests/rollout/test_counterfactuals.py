@@ -78,18 +78,23 @@ def test_measured_worth_is_the_difference_of_two_rollouts_that_differ_in_one_act
     many, algorithm, *rest, _, after = rollout(name, body=body)
     parts = jax.jit(algorithm.act), jax.jit(many.step), algorithm, *rest
     known = np.argwhere(np.asarray(after.measured.known))
-    assert len(known) >= B
+    assert len(known) >= 3
     for env, t, agent in known[:6]:
         expected = by_hand(*parts, int(t), int(env), int(agent), WINDOW)
         np.testing.assert_allclose(after.measured.worth[env, t, agent], expected, atol=1e-5)
     assert float(np.abs(after.measured.worth).max()) > 0
 
 
-def test_an_action_that_is_the_default_is_worth_exactly_nothing():
-    _, algorithm, *_, after = rollout()
+def test_no_step_is_spent_on_an_agent_that_took_its_default_and_one_is_on_every_environment_where_somebody_did_not():
+    _, algorithm, *_, drawn, after = rollout()
     default = np.asarray(algorithm.spec.groups[0].recorded_defaults)
-    same = np.asarray(after.action[0]) == default
-    assert (np.asarray(after.measured.worth)[same] == 0).all() and (np.asarray(after.measured.known) & same).any()
+    other = (np.asarray(after.action[0]) != default) & np.asarray(after.acts)
+    known = np.asarray(after.measured.known)
+    assert not (known & ~other).any() and not other.all()
+    times = np.zeros(LENGTH, bool)
+    times[np.asarray(drawn.times)] = True
+    np.testing.assert_array_equal(known.any(-1), other.any(-1) & times)
+    assert (np.asarray(after.measured.worth)[~known] == 0).all() and (known.sum(-1) <= 1).all()
 
 
 def test_times_lie_apart_and_leave_a_whole_window():

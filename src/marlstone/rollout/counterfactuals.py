@@ -8,6 +8,7 @@ to bootstrap, be it a termination or a time limit: the worth is of the episode's
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -30,19 +31,20 @@ Array = Any
 
 @record
 class Drawn:
-    """What is measured in one rollout: at which steps, `times [m]`, ascending, and whose action in each environment, `who [m b]`."""
+    """What is measured in one rollout: at which steps, `times [m]`, ascending, and by which numbers, `lots [m b n]`, the agent is drawn in
+    each environment whose action that is."""
 
     times: Array
-    who: Array
+    lots: Array
 
 
 def draw(measuring: Measuring, key: Array, length: int, b: int, agents: int) -> Drawn:
-    """Times spread over the rollout, a random one in each of equally long parts, and random agents."""
+    """Times spread over the rollout, a random one in each of equally long parts, and random lots."""
     k1, k2 = jax.random.split(key)
     count, last = measuring.times(length), measuring.last(length)
     edges = np.arange(count + 1) * last // count
     times = edges[:-1] + jax.random.randint(k1, (count,), 0, np.diff(edges))
-    return Drawn(times, jax.random.randint(k2, (count, b), 0, agents))
+    return Drawn(times, jax.random.uniform(k2, (count, b, agents)))
 
 
 @dataclass(eq=False)
@@ -72,78 +74,94 @@ def measure(
     env: Vectorized, algorithm: Algorithm, train: Train, trajectories: Trajectory, kept: Any, drawn: Drawn, noise: tuple[Array, ...],
     keys: Array, window: int,
 ) -> Trajectory:  # fmt: skip
-    """A rollout's `trajectories [b t ...]` with what the drawn actions were worth.
+    """A rollout's `trajectories [b t ...]` with what one action in each of its environments was worth, at each of the drawn times: of an
+    agent drawn from those who did something else than their default. Where nobody did, nothing is known.
 
     Args: `kept`: `Snapshots.kept`; `noise`, `keys`: the rollout's own, `[t b ...]`; `window`: H.
     """
     b, length = trajectories.logp.shape[:2]
-    m, gamma = len(drawn.times), getattr(algorithm.learner, "gamma", 1.0)
-    step, value = trajectories.step, state_values(algorithm, train, trajectories.step, trajectories.memory)
-    span = jnp.minimum(window, length - drawn.times)  # steps there are to play [m]
+    n, at = algorithm.spec.team.n, partial(_at, times=drawn.times)
+    action = tuple(at(a) for a in trajectories.action)
+    everyone = without(algorithm.spec, action, jnp.ones((len(drawn.times), b, algorithm.spec.n), bool))
+    eligible = (at(trajectories.acts) & ~_same(action, everyone))[..., :n]
+    who = jnp.where(eligible, drawn.lots, -1).argmax(-1)
+    first = without(algorithm.spec, action, jax.nn.one_hot(who, algorithm.spec.n, dtype=bool))
+    recorded = _recorded(algorithm, train, trajectories, drawn.times, window)
+    worth = recorded - _played(env, algorithm, train, trajectories, kept, drawn.times, first, noise, keys, window)
+    known = eligible.any(-1)
+    place = jnp.arange(b), drawn.times[:, None], who
+    put = lambda x: jnp.zeros((b, length, algorithm.spec.n), x.dtype).at[place].set(x)
+    return replace(trajectories, measured=MeasuredWorth(put(jnp.where(known, worth, 0)), put(known)))
+
+
+def _at(x: Array, times: Array) -> Array:
+    """`x [b t ...]` at `times [m]`, `[m b ...]`."""
+    return jnp.swapaxes(x[:, times], 0, 1)
+
+
+def _same(action: tuple[Array, ...], other: tuple[Array, ...]) -> Array:
+    """Which agents do the same in both, `[m b n]`."""
+    return concat_agents([jnp.equal(a, o).reshape(*a.shape[:3], -1).all(-1) for a, o in zip(action, other, strict=True)])
+
+
+def _recorded(algorithm: Algorithm, train: Train, trajectories: Trajectory, times: Array, window: int) -> Array:
+    """The team's discounted return from `times [m]` on in the rollout itself, bootstrapped after `window` steps, `[m b]`."""
+    length, step, gamma = trajectories.logp.shape[1], trajectories.step, _gamma(algorithm)
+    span = jnp.minimum(window, length - times)[:, None]
     over = step.last | step.first
 
-    def at(x: Array, t: Array) -> Array:
-        """`x [b t ...]` at the times `t [m]`, `[m b ...]`."""
-        return jnp.swapaxes(x[:, t], 0, 1)
-
-    # ---- what came of the recorded action: the rollout itself
     def add(h: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         total, going = carry
-        t, on = jnp.minimum(drawn.times + h + 1, length), going & (h < span)[:, None]
-        return total + jnp.where(on, gamma**h * at(step.team_reward, t), 0), going & ~(on & at(over, t))
+        t, on = jnp.minimum(times + h + 1, length), going & (h < span)
+        return total + jnp.where(on, gamma**h * _at(step.team_reward, t), 0), going & ~(on & _at(over, t))
 
-    factual, alive = lax.fori_loop(0, window, add, (jnp.zeros((m, b)), jnp.ones((m, b), bool)))
-    factual = factual + jnp.where(alive, gamma ** span[:, None] * at(value, drawn.times + span), 0)
+    begin = jnp.zeros((len(times), len(over))), jnp.ones((len(times), len(over)), bool)
+    total, going = lax.fori_loop(0, window, add, begin)
+    ahead = _at(state_values(algorithm, train, step, trajectories.memory), times + span[:, 0])
+    return total + jnp.where(going, gamma**span * ahead, 0)
 
-    # ---- the same without it: played
+
+def _played(
+    env: Vectorized, algorithm: Algorithm, train: Train, trajectories: Trajectory, kept: Any, times: Array, first: tuple[Array, ...],
+    noise: tuple[Array, ...], keys: Array, window: int,
+) -> Array:  # fmt: skip
+    """The same where the actions at `times` are `first`, `[m b n_g ...]` per group: played on from the states that were `kept`, `[m b]`."""
+    b, length = trajectories.logp.shape[:2]
+    m, gamma, recurrent = len(times), _gamma(algorithm), algorithm.architecture.recurrent_critic()
     flat = lambda x: x.reshape(m * b, *x.shape[2:])
-    state, memory = jax.tree.map(flat, kept)
-    here: Step = jax.tree.map(lambda x: flat(at(x, drawn.times)), step)
-    out = jax.nn.one_hot(flat(drawn.who), algorithm.spec.n, dtype=bool)
-    action = tuple(flat(at(a, drawn.times)) for a in trajectories.action)
-    first = without(algorithm.spec, action, out)
-
-    begun, spans = (flat(jnp.broadcast_to(x[:, None], (m, b))) for x in (drawn.times, span))
-    recurrent = algorithm.architecture.recurrent_critic()
-    again = lambda x: jnp.tile(x, (m, *(1,) * (x.ndim - 1)))  # for each of the times [m b ...], flat
-    story: Any = (
-        jax.tree.map(again, step) if recurrent else None
-    )  # what critics with a memory have seen, the branch in place of the rollout
+    wide = lambda x: flat(jnp.broadcast_to(x[:, None], (m, b)))
+    again = lambda x: jnp.tile(x, (m, *(1,) * (x.ndim - 1)))  # `[b ...]` for each of the times
+    (state, memory), here, first = jax.tree.map(flat, (kept, jax.tree.map(lambda x: _at(x, times), trajectories.step), first))
+    begun, span = wide(times), wide(jnp.minimum(window, length - times))
+    story: Any = jax.tree.map(again, trajectories.step) if recurrent else None  # what critics with a memory see: the rollout up to `times`
 
     def tick(carry: Any) -> Any:
         h, state, now, memory, total, going, story = carry
-        t = jnp.minimum(drawn.times + h, length - 1)
-        drawn_noise, key = jax.tree.map(lambda x: flat(x[t]), (noise, keys))
-        chosen, _, _, after = algorithm.act(train.policy, now, memory, drawn_noise)
+        drawn, key = jax.tree.map(lambda x: flat(x[jnp.minimum(times + h, length - 1)]), (noise, keys))
+        chosen, _, _, after = algorithm.act(train.policy, now, memory, drawn)
         chosen = tuple(jnp.where(h == 0, a, c) for a, c in zip(first, chosen, strict=True))
         following, reached = jax.vmap(env.env.step)(state, algorithm.emit(chosen), key)
         reached, _ = sanitize(reached, env.guards)
-        on = going & (h < spans)
+        on = going & (h < span)
         hold = lambda x, y: jnp.where(on.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
         state, now, memory = jax.tree.map(hold, (following, reached, after), (state, now, memory))
         if recurrent:
-            place = (jnp.arange(m * b), jnp.where(on, begun + h + 1, length + 1))  # past the end nothing is written
+            place = jnp.arange(m * b), jnp.where(on, begun + h + 1, length + 1)  # past the end nothing is written
             story = jax.tree.map(lambda all_, x: all_.at[place].set(x, mode="drop"), story, now)
         total = total + jnp.where(on, gamma**h * reached.team_reward, 0)
         return h + 1, state, now, memory, total, going & ~(on & reached.last), story
 
     carry = jnp.array(0), state, here, memory, jnp.zeros(m * b), jnp.ones(m * b, bool), story
-    _, _, now, _, total, still, story = lax.while_loop(lambda carry: (carry[0] < window) & carry[5].any(), tick, carry)
+    _, _, now, _, total, going, story = lax.while_loop(lambda carry: (carry[0] < window) & carry[5].any(), tick, carry)
     if recurrent:
-        ahead = state_values(algorithm, train, story, jax.tree.map(again, trajectories.memory))[jnp.arange(m * b), begun + spans]
+        ahead = state_values(algorithm, train, story, jax.tree.map(again, trajectories.memory))[jnp.arange(m * b), begun + span]
     else:
         ahead = state_values(algorithm, train, jax.tree.map(lambda x: x[:, None], now), algorithm.memory(m * b))[:, 0]
-    total = total + jnp.where(still, gamma**spans * ahead, 0)
+    return (total + jnp.where(going, gamma**span * ahead, 0)).reshape(m, b)
 
-    # ---- where it counts
-    mine = lambda x: jnp.take_along_axis(flat(x), flat(drawn.who)[:, None], -1)[:, 0]
-    counted = mine(at(trajectories.acts, drawn.times))
-    same = mine(_same(algorithm, action, first).reshape(m, b, -1))
-    worth = jnp.where(counted & ~same, flat(factual) - total, 0).reshape(m, b)
-    known = counted.reshape(m, b)
-    rows, blank = jnp.arange(b), jnp.zeros((b, length, algorithm.spec.n))
-    put = lambda x, dtype: blank.astype(dtype).at[rows[None], drawn.times[:, None], drawn.who].set(x)
-    return replace(trajectories, measured=MeasuredWorth(put(worth, jnp.float32), put(known, bool)))
+
+def _gamma(algorithm: Algorithm) -> Any:
+    return getattr(algorithm.learner, "gamma", 1.0)
 
 
 def without(spec: Spec, action: tuple[Array, ...], out: Array) -> tuple[Array, ...]:
@@ -154,12 +172,6 @@ def without(spec: Spec, action: tuple[Array, ...], out: Array) -> tuple[Array, .
         start += g.count
         changed.append(jnp.where(which.reshape(*which.shape, *(1,) * (a.ndim - which.ndim)), g.default_like(a), a))
     return tuple(changed)
-
-
-def _same(algorithm: Algorithm, action: tuple[Array, ...], other: tuple[Array, ...]) -> Array:
-    """Which agents do the same in both, `[x n]`."""
-    each = [jnp.equal(a, o).reshape(*a.shape[:2], -1).all(-1) for a, o in zip(action, other, strict=True)]
-    return jnp.concatenate(each, -1)
 
 
 def state_values(algorithm: Algorithm, train: Train, step: Step, memory: Memory) -> Array:

@@ -145,7 +145,7 @@ class Fused:
             return unroll(env, algorithm, train.policy, state.acting, noise, keys)
         key = jax.random.fold_in(jax.random.fold_in(state.act_key, train.version), 1)
         drawn = draw(measuring, key, self.length, self.env.b, algorithm.spec.team.n)
-        drawn = replace(drawn, who=shard_slice(drawn.who, algorithm.shards, 1))
+        drawn = replace(drawn, lots=shard_slice(drawn.lots, algorithm.shards, 1))
         snapshots = Snapshots(drawn.times)
         acting, trajectories = unroll(env, algorithm, train.policy, state.acting, noise, keys, snapshots.scan)
         return acting, measure(env, algorithm, train, trajectories, snapshots.kept, drawn, noise, keys, measuring.window)
