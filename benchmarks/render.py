@@ -214,6 +214,7 @@ def credit() -> str:
     for name, r in read("credit").items():
         a, method = r["audit"], name.partition("-")[2]
         said = lambda names, a=a: ", ".join(f"{n} {a['contributions'][n]:.3f} (true {a['truth'][n]:.3f})" for n in names) or "-"
+        older = "" if "discount" in a or a["decision_rank_correlation"] is None else ", undiscounted"
         idle = "-" if a["dummy_ci95"] is None else " to ".join("-" if x is None else f"{x:.1%}" for x in a["dummy_ci95"])
         rows.append(
             [
@@ -221,7 +222,7 @@ def credit() -> str:
                 f"{method}, {a['learner']}",
                 a["claims"] or "none: implied",
                 _both(a["rank_correlation"], a["rank_correlation_ci95"], CORRELATION),
-                _both(a["decision_rank_correlation"], a["decision_rank_correlation_ci95"], CORRELATION),
+                _both(a["decision_rank_correlation"], a["decision_rank_correlation_ci95"], CORRELATION) + older,
                 idle,
                 said(a["saboteurs"]),
                 "-" if a["efficiency_error"] is None else f"{a['efficiency_error']:.1%}",
