@@ -14,7 +14,20 @@ from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hier
 from marlstone.core.normalize import EmaMoments, Scales
 from marlstone.core.records import replace
 from marlstone.core.types import Trajectory
-from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Qmix, Qplex, Shaping, Team, Vdn
+from marlstone.credit import (
+    Attention,
+    Counterfactual,
+    Credit,
+    Decoupled,
+    Difference,
+    Individual,
+    Measured,
+    Qmix,
+    Qplex,
+    Shaping,
+    Team,
+    Vdn,
+)
 from marlstone.envs.make import make
 from marlstone.learners import PolicyGradient, Pqn, QLearning, Replay
 from tests.batches import B, begun, built, combination, quick, rollout, trajectories_of
@@ -25,7 +38,9 @@ MLP, GRU = Mlp((6, 5), "tanh"), Gru(6, 5, (4,), "tanh")
 REPLAY = Replay(8, 3, 2, priority=0.5)
 LEARNERS = (PolicyGradient(lr=1e-2, epochs=2, minibatches=2), QLearning(lr=1e-2, replay=REPLAY), Pqn(lr=1e-2, epochs=2, minibatches=2))
 FILTERED = Decoupled(hidden=4)
-CREDITS = (Individual(), Team(), Counterfactual(), Difference(), Vdn(), Qmix(4, 5), Qplex(5), Attention(), Shaping(hidden=4), FILTERED)
+CREDITS = (
+    Individual(), Team(), Counterfactual(), Difference(), Measured(), Vdn(), Qmix(4, 5), Qplex(5), Attention(), Shaping(hidden=4), FILTERED,
+)  # fmt: skip
 LED = Hierarchical(MLP, every=3, span=3, roles=2, manager=Mlp((4, 5), "tanh"))
 ARCHITECTURES = (Decentralized(MLP), Ctde(MLP), LED)
 ALL = list(itertools.product(ARCHITECTURES, CREDITS, LEARNERS))

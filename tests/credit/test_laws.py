@@ -21,7 +21,9 @@ USUAL = {k: v for k, v in SMALL.items() if k != "env"}  # groups of every kind, 
 FREE = "its parameters know agents apart"
 MAY_SKIP = {
     "agents of one type may swap places": {"qmix": FREE, "qplex": FREE},
-    "every parameter learns": dict.fromkeys(("individual", "team", "counterfactual", "difference", "vdn"), "it has no parameters"),
+    "every parameter learns": dict.fromkeys(
+        ("individual", "team", "counterfactual", "difference", "measured", "vdn"), "it has no parameters"
+    ),
 }
 CAUGHT = dict(zip(
     LAWS,

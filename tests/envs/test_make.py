@@ -49,6 +49,7 @@ plain = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(all
 
 
 @example({"0:": False})
+@example({"0": " "})
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), st.recursive(plain, st.lists, max_leaves=4), max_size=3))
 def test_typed_options_read_back(options: dict) -> None:
     """Whatever a table of options holds, the name that stands for it gives the same, with the same types, and leaves nothing to note."""

@@ -109,7 +109,11 @@ def with_options(name: str, options: Mapping[str, Any]) -> str:
         escape = lambda t: quote(t, safe="[]{}(),:\"' /+*!$;@")
         named = escape(key).replace(":", "%3A")  # a colon before the equals sign announces JSON
         items.append(f"{named}={escape(plain)}" if same else f"{named}:={escape(text)}")
-    return f"{name}{'&' if '?' in name else '?'}{'&'.join(items)}" if items else name
+    if not items:
+        return name
+    text = "&".join(items)
+    kept = text.rstrip(" ")  # spaces around a name mean nothing, at the end of the last value they do
+    return f"{name}{'&' if '?' in name else '?'}{kept}{'%20' * (len(text) - len(kept))}"
 
 
 def ambiguous_options(name: str) -> list[str]:
