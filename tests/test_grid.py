@@ -101,9 +101,9 @@ def test_few_combinations_are_refused() -> None:
 
     works = lambda *parts, name=ADDITIVE: isinstance(accepted(name, parts), Algorithm)
     open_to = {kind: sum(works(*p) for p in ALL if named(p).startswith(kind)) for kind in ("decentralized", "ctde", "hierarchical")}
-    assert open_to == {"decentralized": 16, "ctde": 23, "hierarchical": 23}
+    assert open_to == {"decentralized": 16, "ctde": 24, "hierarchical": 24}
     assert not any(works(*p, name=PAIR) for p in ALL if not isinstance(p[2], PolicyGradient))
-    assert sum(works(*p, name=PAIR) for p in ALL) == 24
+    assert sum(works(*p, name=PAIR) for p in ALL) == 26
 
 
 # ---- a sample, really run
