@@ -286,7 +286,11 @@ class RunConfig:
 
     def _refuse_measuring(self, credit: str) -> None:
         """Raises ValueError where nothing can be played on from a state that is trained in."""
-        if not is_jax(self.env):
+        try:
+            goes_back = is_jax(self.env)
+        except ValueError:
+            return  # no such environment: whoever makes it says so
+        if not goes_back:
             raise ValueError(
                 f"{credit} plays states on a second time, and {self.env} is stepped in worker processes, which cannot go back: use an "
                 "environment written in JAX, or credit = 'counterfactual'"
