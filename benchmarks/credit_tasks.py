@@ -19,7 +19,7 @@ from typing import Any
 from record import HERE, RESULTS, stamp, write
 
 from marlstone.api.display import Display
-from marlstone.config import dump, load
+from marlstone.config import RunConfig, dump, load
 from marlstone.rollout.placement import prepare
 from marlstone.runs.checkpoint import newest
 from marlstone.runs.directory import RunDirectory
@@ -101,12 +101,17 @@ def without_paths(value: Any) -> Any:
     return value.replace(f"{HERE}/", "benchmarks/") if isinstance(value, str) else value
 
 
+def configured(task: str, method: str, fields: dict[str, str]) -> RunConfig:
+    """A method in a task, with its defaults but for `fields`."""
+    own = {k: v for k, v in TASKS[task].items() if k not in ("audit", "planted")}
+    return load(None, {"architecture": "ctde", "credit": method, "seeds": SEEDS, **own, **METHODS[method], **fields})
+
+
 def measure(task: str, method: str, fields: dict[str, str]) -> dict[str, Any]:
     from marlstone.evaluation.credit.audit import audit_run
     from marlstone.training.loop import train
 
-    own = {k: v for k, v in TASKS[task].items() if k not in ("audit", "planted")}
-    config = load(None, {"architecture": "ctde", "credit": method, "seeds": SEEDS, **own, **METHODS[method], **fields})
+    config = configured(task, method, fields)
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory.create(Path(folder) / "run", dump(config))
         with Display() as show:

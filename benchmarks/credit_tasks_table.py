@@ -6,17 +6,13 @@ from typing import Any
 from credit_tasks import METHODS, TASKS
 from credit_windows import WINDOWS
 from record import read
-from tables import CORRELATION, number, table, within
+from tables import CORRELATION, between, both, number, table
 
 BEGIN, END = "<!-- credit-tasks: written by benchmarks/render.py -->", "<!-- /credit-tasks -->"
 
 
 def _both(record: dict[str, Any], name: str, bounds: tuple[float, float] | None = None) -> str:
-    center = record.get(name)
-    if center is None:
-        return "-"
-    low, high = within(record[f"{name}_ci95"], center, bounds)
-    return f"{center:.2f} ({'-' if low is None else f'{low:.2f}'} to {'-' if high is None else f'{high:.2f}'})"
+    return both(record.get(name), record.get(f"{name}_ci95", [None, None]), bounds, 2)
 
 
 def _slopes(record: dict[str, Any]) -> str:
@@ -67,7 +63,7 @@ def _planted(task: str, method: str, r: dict[str, Any] | None) -> list[str]:
 
 
 def tasks() -> str:
-    """Both tables: what claims reach on each task, and whether they name who was planted."""
+    """The tables: what claims reach on each task, how far counterfactuals must be played, whether claims name who was planted."""
     head = [
         "task",
         "credit",
@@ -106,8 +102,4 @@ def windows() -> str:
 
 def credit(page: Path) -> str:
     """The page with its tables, between two marks."""
-    text = page.read_text()
-    if BEGIN not in text:
-        return text
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n{tasks()}{END}{rest.split(END)[1]}"
+    return between(page.read_text(), BEGIN, tasks(), END)

@@ -17,18 +17,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from credit_tasks import TASKS
-from jax import lax
+from credit_tasks import TASKS, configured
 from record import stamp, write
 
-from marlstone.config import RunConfig, dump, load
-from marlstone.core.distributions import draw_group_noise
+from marlstone.config import dump
 from marlstone.core.records import replace
 from marlstone.evaluation.credit import audit
 from marlstone.evaluation.credit.reliability import noise_ceiling, spearman
-from marlstone.play.episodes import acting_by
+from marlstone.evaluation.credit.truth import difference, with_and_without
 from marlstone.play.judging import choose
-from marlstone.rollout.counterfactuals import state_values, without
+from marlstone.rollout.counterfactuals import step_values
 from marlstone.rollout.placement import prepare
 from marlstone.runs.checkpoint import newest
 from marlstone.runs.directory import RunDirectory
@@ -38,36 +36,17 @@ WINDOWS = (1, 2, 4, 8, 16)
 DECISIONS, CONTINUATIONS, AGAIN = 512, 16, 8
 
 
-def bootstrapped(a: Any, policy: Any, train: Any, chosen: Any, window: int, key: Any) -> Any:
-    """What the team's agents did in the `chosen` decisions was worth by `window` steps of play and the critic's value then, `[s n]`."""
-    algorithm, env, s = a.algorithm, a.env.env, chosen.at.shape[0]
-    spec, gamma, act = algorithm.spec, algorithm.learner.gamma, acting_by(algorithm, a.act)
-    variants = np.concatenate([np.zeros((1, spec.n), bool), np.eye(spec.n, dtype=bool)[: spec.team.n]])
-    share = lambda x: jnp.repeat(x, len(variants), 0)
-    state, step, memory, action = jax.tree.map(share, (chosen.state, chosen.step, chosen.memory, chosen.action))
-    first = without(spec, action, jnp.tile(variants, (s, 1)))
-
-    def tick(t: Any, carry: Any) -> Any:
-        state, step, memory, total, over = carry
-        k1, k2 = jax.random.split(jax.random.fold_in(key, t))
-        noise = jax.tree.map(share, draw_group_noise([g.space for g in spec.groups], [g.count for g in spec.groups], k1, (s,)))
-        taken, _, _, memory = act(policy, step, memory, noise)
-        taken = tuple(jnp.where(t == 0, x, y) for x, y in zip(first, taken, strict=True))
-        state, step = jax.vmap(env.step)(state, algorithm.emit(taken), share(jax.random.split(k2, s)))
-        return state, step, memory, total + jnp.where(over, 0, gamma**t * step.team_reward), over | step.last
-
-    begun = state, step, memory, jnp.zeros(s * len(variants)), jnp.zeros(s * len(variants), bool)
-    _, after, _, total, over = lax.fori_loop(0, window, tick, begun)
-    ahead = state_values(algorithm, train, jax.tree.map(lambda x: x[:, None], after), algorithm.memory(len(total)))[:, 0]
-    returns = (total + jnp.where(over, 0, gamma**window * ahead)).reshape(s, -1)
-    return jnp.where((chosen.step.present & chosen.step.deciding)[:, : spec.team.n], returns[:, :1] - returns[:, 1:], 0)
+def bootstrapped(a: Any, train: Any, chosen: Any, window: int, key: Any) -> Any:
+    """What the agents audited did in the `chosen` decisions was worth by `window` steps of play and the critic's value then, `[s k]`."""
+    played = with_and_without(a.env.env, a.algorithm, train.policy, chosen, a.who, key, act=a.act, window=window)
+    ahead = a.algorithm.discount**window * step_values(a.algorithm, train, played.last)
+    return difference(chosen, a.who, played.discounted + jnp.where(played.over, 0, ahead))
 
 
 def measure(task: str, steps: str) -> dict[str, Any]:
     from marlstone.training.loop import train
 
-    own = {k: v for k, v in TASKS[task].items() if k not in ("audit", "planted")}
-    config: RunConfig = load(None, {"architecture": "ctde", "credit": "counterfactual", **own, "seeds": "1", "steps": steps})
+    config = configured(task, "counterfactual", {"seeds": "1", "steps": steps})
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory.create(Path(folder) / "run", dump(config))
         train(config, run)
@@ -82,10 +61,10 @@ def measure(task: str, steps: str) -> dict[str, Any]:
             play = lambda k: np.asarray(audit._continued(a, mine.policy, chosen, jax.random.key(100 + k), None).discounted)
             each = np.stack([play(k) for k in range(CONTINUATIONS)], -1)
             true, said = each.mean(-1), np.asarray(claimed).reshape(-1, claimed.shape[-1])[np.asarray(chosen.at)][:, a.who]
-            once = jax.jit(bootstrapped, static_argnums=(0, 4))
+            once = jax.jit(bootstrapped, static_argnums=(0, 3))
             rows = {}
             for window in WINDOWS:
-                found = np.stack([np.asarray(once(a, mine.policy, mine, chosen, window, jax.random.key(7 + k))) for k in range(AGAIN)])
+                found = np.stack([np.asarray(once(a, mine, chosen, window, jax.random.key(7 + k))) for k in range(AGAIN)])
                 rows[str(window)] = {
                     "once": spearman(found[0].ravel(), true.ravel()),
                     "mean": spearman(found.mean(0).ravel(), true.ravel()),

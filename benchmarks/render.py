@@ -17,7 +17,7 @@ from hacking_table import city, hacking
 from record import HERE, RESULTS, read
 from select_table import families, folklore, reliability, seeds, selections
 from self_play_table import opponents
-from tables import CORRELATION, number, possible, table, within
+from tables import CORRELATION, between, both, number, possible, table, within
 from worlds_table import environments
 
 from marlstone.runs.curve import draw
@@ -202,12 +202,6 @@ def traffic() -> str:
     return table(head, rows) if rows else "No traffic result is recorded yet.\n"
 
 
-def _both(center: float | None, ci: list[float | None], bounds: tuple[float, float] | None = None) -> str:
-    ci = within(ci, center, bounds)
-    figure = lambda x: "-" if x is None else f"{x:.3f}"
-    return "-" if center is None else f"{center:.3f} ({figure(ci[0])} to {figure(ci[1])})"
-
-
 def credit() -> str:
     """What each method said on each ground, beside what was true."""
     rows = []
@@ -221,8 +215,8 @@ def credit() -> str:
                 f"`{a['env']}`",
                 f"{method}, {a['learner']}",
                 a["claims"] or "none: implied",
-                _both(a["rank_correlation"], a["rank_correlation_ci95"], CORRELATION),
-                _both(a["decision_rank_correlation"], a["decision_rank_correlation_ci95"], CORRELATION) + older,
+                both(a["rank_correlation"], a["rank_correlation_ci95"], CORRELATION),
+                both(a["decision_rank_correlation"], a["decision_rank_correlation_ci95"], CORRELATION) + older,
                 idle,
                 said(a["saboteurs"]),
                 "-" if a["efficiency_error"] is None else f"{a['efficiency_error']:.1%}",
@@ -254,9 +248,9 @@ def optimized() -> str:
             [
                 f"`{a['env']}`",
                 f"{method}, {a['learner']}",
-                f"{_both(r['return_iqm'], r['return_ci95'], possible(a['env']))}, worst {r['return_worst_seed']:.3f}",
+                f"{both(r['return_iqm'], r['return_ci95'], possible(a['env']))}, worst {r['return_worst_seed']:.3f}",
                 f"{sum(x >= 0.99 * BEST.get(ground, 1.0) for x in r['returns'])} of {len(r['returns'])}",
-                _both(a["gap"], a["gap_ci95"]),
+                both(a["gap"], a["gap_ci95"]),
                 "**yes**" if r["hacks"] else "no",
             ]
         )
@@ -349,7 +343,7 @@ def chaos() -> str:
                     + ", ".join(f"{c[k]:,} {k.replace('_', ' ')}" for k in ("trained", "dropped", "rolled_back", "left")),
                     f"{x['trained_twice']}, {x['unaccounted']}, {x['orphans'] if how == 'chaos' else '-'}, {x['shared_memory_left']}",
                     number(x["seconds"]),
-                    _both(x["return_iqm"], x["return_ci95"]),
+                    both(x["return_iqm"], x["return_ci95"]),
                     f"{r['date'][:10]} `{r['commit']}`",
                 ]
             )
@@ -609,8 +603,7 @@ def house() -> str:
             )
         source += f" Speeds: `benchmarks/two_commits.py` at {t['before']} and {t['commit']}, {t['date']}; {t['machine']}."
     table = ["| | before | after |", "|---|---:|---:|", *(f"| {x} | {y} | {z} |" for x, y, z in rows)]
-    head, rest = page.split(begin)
-    return f"{head}{begin}\n" + "\n".join([*table, "", source]) + f"\n{end}{rest.split(end)[1]}"
+    return between(page, begin, "\n".join([*table, "", source]) + "\n", end)
 
 
 def pictures() -> None:

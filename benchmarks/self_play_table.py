@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from record import RESULTS
-from tables import table
+from tables import between, table
 
 BEGIN, END = "<!-- self-play: written by benchmarks/render.py -->", "<!-- /self-play -->"
 
@@ -26,5 +26,4 @@ def _schemes() -> str:
 
 def opponents(page: Path) -> str:
     """The page with its table, between two marks."""
-    head, rest = page.read_text().split(BEGIN)
-    return f"{head}{BEGIN}\n{_schemes()}{END}{rest.split(END)[1]}"
+    return between(page.read_text(), BEGIN, _schemes(), END)

@@ -12,6 +12,19 @@ def number(x: Any) -> str:
     return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
 
 
+def both(center: float | None, ci: list[float | None], bounds: tuple[float, float] | None = None, digits: int = 3) -> str:
+    """A figure with its interval, within what is possible; "-" where it is not known."""
+    figure = lambda x: "-" if x is None else f"{x:.{digits}f}"
+    low, high = within(ci, center, bounds)
+    return "-" if center is None else f"{figure(center)} ({figure(low)} to {figure(high)})"
+
+
+def between(page: str, begin: str, text: str, end: str) -> str:
+    """`page` with `text` between two marks in place of what stood there."""
+    head, rest = page.split(begin)
+    return f"{head}{begin}\n{text}{end}{rest.split(end)[1]}"
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     line = lambda cells: "| " + " | ".join(cells) + " |"
     return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)]) + "\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from record import RESULTS
-from tables import number, table
+from tables import between, number, table
 
 from marlstone.envs.worlds import WORLDS
 
@@ -56,8 +56,4 @@ def _metrics(r: dict[str, Any] | None) -> str:
 
 def environments(page: Path) -> str:
     """The page with its table, between two marks."""
-    text = page.read_text()
-    if BEGIN not in text:
-        return text
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n{worlds()}{END}{rest.split(END)[1]}"
+    return between(page.read_text(), BEGIN, worlds(), END)

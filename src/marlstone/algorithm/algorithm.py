@@ -98,6 +98,11 @@ class Algorithm:
         """Views that training needs; critics are built for these alone."""
         return self.credit.needs | self.learner.needs
 
+    @property
+    def discount(self) -> Any:
+        """By how much the learner discounts a return each step; 1 where it does not say."""
+        return getattr(self.learner, "gamma", 1.0)
+
     @cached_property
     def sets(self) -> ParameterSets:
         """Who shares parameters with whom."""

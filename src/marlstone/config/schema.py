@@ -341,9 +341,14 @@ class RunConfig:
         return self.rollout.envs * self.rollout.length + self.measured_steps
 
     @property
+    def updates(self) -> int:
+        """Updates that `steps` take, the last of them whole."""
+        return -(-self.steps // self.steps_per_update)
+
+    @property
     def whole_steps(self) -> int:
         """`steps` rounded up to whole updates of `steps_per_update`: what is trained."""
-        return -(-self.steps // self.steps_per_update) * self.steps_per_update
+        return self.updates * self.steps_per_update
 
     @property
     def purpose(self) -> Purpose:

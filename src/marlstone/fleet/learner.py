@@ -108,7 +108,7 @@ class Learning:
            lineage: TextIO | None = None) -> "Learning":  # fmt: skip
         """`spec()` waits for an actor to say what it steps; environments written in JAX are asked here."""
         b, length, seeds = config.rollout.envs, config.rollout.length, config.all_seeds
-        total = -(-config.steps // (b * length))
+        total = config.updates
         inner: Any
         fleet = config.fleet
         if is_jax(config.env):

@@ -106,7 +106,7 @@ def _same(action: tuple[Array, ...], other: tuple[Array, ...]) -> Array:
 
 def _recorded(algorithm: Algorithm, train: Train, trajectories: Trajectory, times: Array, window: int) -> Array:
     """The team's discounted return from `times [m]` on in the rollout itself, bootstrapped after `window` steps, `[m b]`."""
-    length, step, gamma = trajectories.logp.shape[1], trajectories.step, _gamma(algorithm)
+    length, step, gamma = trajectories.logp.shape[1], trajectories.step, algorithm.discount
     span = jnp.minimum(window, length - times)[:, None]
     over = step.last | step.first
 
@@ -117,7 +117,12 @@ def _recorded(algorithm: Algorithm, train: Train, trajectories: Trajectory, time
 
     begin = jnp.zeros((len(times), len(over))), jnp.ones((len(times), len(over)), bool)
     total, going = lax.fori_loop(0, window, add, begin)
-    ahead = _at(state_values(algorithm, train, step, trajectories.memory), times + span[:, 0])
+    ends = times + span[:, 0]
+    if algorithm.architecture.recurrent_critic():
+        ahead = _at(state_values(algorithm, train, step, trajectories.memory), ends)
+    else:
+        last = jax.tree.map(lambda x: _at(x, ends).reshape(total.size, *x.shape[2:]), step)
+        ahead = step_values(algorithm, train, last).reshape(total.shape)
     return total + jnp.where(going, gamma**span * ahead, 0)
 
 
@@ -127,7 +132,7 @@ def _played(
 ) -> Array:  # fmt: skip
     """The same where the actions at `times` are `first`, `[m b n_g ...]` per group: played on from the states that were `kept`, `[m b]`."""
     b, length = trajectories.logp.shape[:2]
-    m, gamma, recurrent = len(times), _gamma(algorithm), algorithm.architecture.recurrent_critic()
+    m, gamma, recurrent = len(times), algorithm.discount, algorithm.architecture.recurrent_critic()
     flat = lambda x: x.reshape(m * b, *x.shape[2:])
     wide = lambda x: flat(jnp.broadcast_to(x[:, None], (m, b)))
     again = lambda x: jnp.tile(x, (m, *(1,) * (x.ndim - 1)))  # `[b ...]` for each of the times
@@ -156,12 +161,8 @@ def _played(
     if recurrent:
         ahead = state_values(algorithm, train, story, jax.tree.map(again, trajectories.memory))[jnp.arange(m * b), begun + span]
     else:
-        ahead = state_values(algorithm, train, jax.tree.map(lambda x: x[:, None], now), algorithm.memory(m * b))[:, 0]
+        ahead = step_values(algorithm, train, now)
     return (total + jnp.where(going, gamma**span * ahead, 0)).reshape(m, b)
-
-
-def _gamma(algorithm: Algorithm) -> Any:
-    return getattr(algorithm.learner, "gamma", 1.0)
 
 
 def without(spec: Spec, action: tuple[Array, ...], out: Array) -> tuple[Array, ...]:
@@ -181,3 +182,8 @@ def state_values(algorithm: Algorithm, train: Train, step: Step, memory: Memory)
         cores = architecture.policy(spec, train.nets.actor, train.seen, step, memory)[1]
     values, _ = architecture.value(spec, train.nets.critic, train.seen, step, memory, cores)
     return algorithm.sets.denormalized(concat_agents(list(values)), train.targets.value)[..., : spec.team.n].mean(-1)
+
+
+def step_values(algorithm: Algorithm, train: Train, step: Step) -> Array:
+    """The same of single steps `[x ...]`, by critics without memory, `[x]`."""
+    return state_values(algorithm, train, jax.tree.map(lambda x: x[:, None], step), algorithm.memory(step.first.shape[0]))[:, 0]

@@ -56,15 +56,14 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     Raises ValueError where the parts do not fit each other or the environment.
     """
     seeds = seeds_of(config.seed, config.seeds) if seeds is None else seeds
-    rows = config.steps_per_update
-    total = -(-config.steps // rows)
+    total = config.updates
     if is_jax(config.env):
         env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics, Sides.of(config))
         algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards, config.ramped)
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
         most = config.evaluate.max_steps
-        snapshots = max(1, config.self_play.every // rows) if league_env(env) is not None else 0
+        snapshots = max(1, config.self_play.every // config.steps_per_update) if league_env(env) is not None else 0
         return Fused(many, algorithm, config.rollout.length, total, seeds, most, log, FaultLog(log.reported), snapshots)
     if config.rollout.shards > 1:
         raise ValueError(f"rollout.shards is {config.rollout.shards}, but {config.env} is stepped in worker processes: set rollout.workers")

@@ -37,7 +37,7 @@ class Span:
 def spans(config: RunConfig) -> tuple[Span, ...]:
     """The stages of a run in order, the last by its own configuration. Raises `UserError` naming stage and field."""
     per_update = config.steps_per_update
-    total, found, before = -(-config.steps // per_update), list[Span](), 0
+    total, found, before = config.updates, list[Span](), 0
     for i, stage in enumerate(config.stages):
         steps = stage.until * config.steps if stage.until < 1 else stage.until
         until = -(-int(steps) // per_update)

@@ -103,13 +103,13 @@ class Auditor:
         if not len(whole.env):
             raise ValueError(self._too_short)
         optimized = self._optimized(whole.agent_sums[:, n:])
-        rows, team = whole.length.mean(), float(whole.team_return.mean())
+        steps, team = whole.length.mean(), float(whole.team_return.mean())
         at, measured = self._measured(train.policy, it, k2)
         worth, discounted = measured.worth.mean(-1), measured.discounted.mean(-1)
         claimed_each = np.asarray(claimed).reshape(-1, claimed.shape[-1])[at][:, self.who]
-        per_episode = lambda x: x.mean(0) * rows
-        said, true, learned = map(per_episode, (claimed_each, worth, discounted))
-        return Told(said, true, claimed_each, discounted, team, optimized, None, measured, learned)
+        per_episode = lambda x: x.mean(0) * steps
+        total, true, true_discounted = map(per_episode, (claimed_each, worth, discounted))
+        return Told(total, true, claimed_each, discounted, team, optimized, None, measured, true_discounted)
 
     def _gathered(self, train: Train, key: Array) -> tuple[Decisions, Array, Array]:
         if isinstance(self.env, Vectorized):
@@ -162,9 +162,9 @@ class Auditor:
     def _too_short(self) -> str:
         return f"no episode ended within {self.length} steps: audit with a longer rollout (--set rollout.length)"
 
-    def _optimized(self, paid: np.ndarray) -> float:
-        """An episode's pay `[e n]` as learning sums it up."""
-        return float(paid.sum(-1).mean() if self.algorithm.credit.splits else paid.mean())
+    def _optimized(self, reward: np.ndarray) -> float:
+        """An episode's rewards `[e n]` as learning sums them up."""
+        return float(reward.sum(-1).mean() if self.algorithm.credit.splits else reward.mean())
 
     def _shares(self, train: Train, key: Array) -> Told:
         """Episodes played again and again from the same beginnings: what is claimed of each play, and its Shapley values."""
@@ -182,12 +182,14 @@ class Auditor:
             played, true = (np.stack(x, -1)[ended] for x in zip(*plays, strict=True))
             if len(plays) > 1 and len(plays) & (len(plays) - 1) == 0 and standard_error(true) <= ENOUGH:
                 break
-        each, paid, returns = played[:, :n], played[:, n:-1], played[:, -1]
+        each, reward, returns = played[:, :n], played[:, n:-1], played[:, -1]
         error = float(np.abs(each.sum(1) - returns).mean() / max(abs(returns).mean(), 1e-9))
         each, true = each[:, self.who], true[:, self.who]
-        said, is_so, optimized = each.mean(-1), true.mean(-1), self._optimized(np.moveaxis(paid, -1, 1).reshape(-1, paid.shape[1]))
+        claimed_each, true_each = each.mean(-1), true.mean(-1)
+        optimized = self._optimized(np.moveaxis(reward, -1, 1).reshape(-1, n))
         measured = Measured(true, true, claimed=each)
-        return Told(said.mean(0), is_so.mean(0), said, is_so, float(returns.mean()), optimized, error, measured)
+        totals = claimed_each.mean(0), true_each.mean(0)
+        return Told(*totals, claimed_each, true_each, float(returns.mean()), optimized, error, measured)
 
     def _values(self, policy: Any, key: Array, play: Array, coalitions: np.ndarray) -> np.ndarray:
         """v(S) `[e c]`, so many coalitions at a time as are stepped together."""
@@ -231,7 +233,7 @@ def _coalitions(a: Auditor, policy: Any, coalitions: Array, key: Array, play: Ar
 
 @partial(jax.jit, static_argnums=0)
 def _recorded(a: Auditor, train: Train, key: Array, play: Array) -> tuple[Any, Array]:
-    """The steps of one play, and what is claimed of and paid for each action, `[e t 2 n]`."""
+    """The steps of one play, and what is claimed of each action and its reward, `[e t 2n]`."""
     trajectories = recorded_play(a.env.env, a.algorithm, train.policy, a.episodes, a.length, key, a.act, play)
     return trajectories.step, jnp.concatenate(_claimed(a, train, trajectories), -1)
 
@@ -303,4 +305,4 @@ def audit(
         if isinstance(auditor.env, Revisited):
             auditor.env.env.close()
     record = summary(told, agents, algorithm.credit.claims if algorithm.claims else None)
-    return record | {"acting": act, "discount": 1.0 if auditor.shares else getattr(algorithm.learner, "gamma", 1.0)}
+    return record | {"acting": act, "discount": 1.0 if auditor.shares else algorithm.discount}

@@ -206,7 +206,7 @@ def continued(
     window: int | None = None,
 ) -> Worth:
     """As `truth.continued`, of the decisions `at`. Raises ValueError where the same actions, taken again, lead elsewhere."""
-    algorithm, gamma = compiled.algorithm, getattr(compiled.algorithm.learner, "gamma", 1.0)
+    algorithm, gamma = compiled.algorithm, compiled.algorithm.discount
     variants = np.concatenate([np.zeros((1, algorithm.spec.n), bool), np.eye(algorithm.spec.n, dtype=bool)[who]])
     trajectories = it.trajectories
     returns = np.zeros((2, len(at), len(variants)), np.float32)

@@ -66,10 +66,13 @@ def gather(env: Vectorized, algorithm: Algorithm, policy: Policy, key: Array, le
 
 @record
 class Returns:
-    """The team's returns from a state on, `[m]` each: undiscounted, and with the learner's discount."""
+    """The team's returns from a state on, `[m]` each: undiscounted, and with the learner's discount; the last step that was made, and
+    whether the episode had ended by then."""
 
     total: Array
     discounted: Array
+    last: Step
+    over: Array
 
 
 def play_on(
@@ -81,7 +84,7 @@ def play_on(
     Args: `first`: the recorded actions of the first step, or None: the policy's. `always [m n]`: agents that play their default. `act`: as
     deployed; None: as training does. `window`: steps after which nothing is played any more; None: to the end.
     """
-    groups, m, gamma = algorithm.spec.groups, step.first.shape[0], getattr(algorithm.learner, "gamma", 1.0)
+    groups, m, gamma = algorithm.spec.groups, step.first.shape[0], algorithm.discount
     limit = longest(env.spec, None) if window is None else min(window, longest(env.spec, None))
     share, choose = lambda x: jnp.repeat(x, m // samples, 0), acting_by(algorithm, act)
 
@@ -99,8 +102,9 @@ def play_on(
 
     going = lambda carry: (carry[0] < limit) & ~carry[-1].all()
     zero = jnp.zeros(m)
-    _, _, _, _, total, discounted, _ = lax.while_loop(going, tick, (jnp.array(0), state, step, memory, zero, zero, jnp.zeros(m, bool)))
-    return Returns(total, discounted)
+    begin = jnp.array(0), state, step, memory, zero, zero, jnp.zeros(m, bool)
+    _, _, last, _, total, discounted, over = lax.while_loop(going, tick, begin)
+    return Returns(total, discounted, last, over)
 
 
 @record
@@ -146,22 +150,36 @@ def choose(it: Decisions, samples: int, key: Array) -> Chosen:
     return Chosen(at, states, *deciding(it, at))
 
 
-def continued(
+def with_and_without(
     env: Env, algorithm: Algorithm, policy: Policy, chosen: Chosen, who: np.ndarray, key: Array,
     *, act: Act | None = None, window: int | None = None,
-) -> Worth:  # fmt: skip
-    """What agents `who` did in the `chosen` decisions was worth in one continuation of each; `act` and `window` as in `play_on`."""
+) -> Returns:  # fmt: skip
+    """What the `chosen` decisions lead to in one continuation of each, `[s x (1 + k)]`: as they were made, then without what each of the
+    agents `who [k]` did; `act` and `window` as in `play_on`."""
     samples = chosen.at.shape[0]
     variants = np.concatenate([np.zeros((1, algorithm.spec.n), bool), np.eye(algorithm.spec.n, dtype=bool)[who]])
     v = len(variants)
     state, step, memory, action = jax.tree.map(lambda x: jnp.repeat(x, v, 0), (chosen.state, chosen.step, chosen.memory, chosen.action))
     first = without(algorithm.spec, action, jnp.tile(variants, (samples, 1)))
-    nobody = jnp.zeros((samples * v, algorithm.spec.n), bool)
-    returns = play_on(env, algorithm, policy, state, step, memory, first, nobody, samples, key, act=act, window=window)
-    acted = (chosen.step.present & chosen.step.deciding)[:, who]
-    total, discounted = returns.total.reshape(samples, v), returns.discounted.reshape(samples, v)
-    worth = lambda r: jnp.where(acted, r[:, :1] - r[:, 1:], 0)
-    return Worth(worth(total), chosen.at, total[:, 0], worth(discounted))
+    none = jnp.zeros((samples * v, algorithm.spec.n), bool)
+    return play_on(env, algorithm, policy, state, step, memory, first, none, samples, key, act=act, window=window)
+
+
+def difference(chosen: Chosen, who: np.ndarray, returns: Array) -> Array:
+    """What each of the agents `who [k]` did was worth by the returns of `with_and_without`, `[s k]`; 0 of those that did not act."""
+    r, acted = returns.reshape(chosen.at.shape[0], -1), (chosen.step.present & chosen.step.deciding)[:, who]
+    return jnp.where(acted, r[:, :1] - r[:, 1:], 0)
+
+
+def continued(
+    env: Env, algorithm: Algorithm, policy: Policy, chosen: Chosen, who: np.ndarray, key: Array,
+    *, act: Act | None = None, window: int | None = None,
+) -> Worth:  # fmt: skip
+    """What agents `who` did in the `chosen` decisions was worth in one continuation of each; `act` and `window` as in `play_on`."""
+    returns = with_and_without(env, algorithm, policy, chosen, who, key, act=act, window=window)
+    worth = partial(difference, chosen, who)
+    as_made = returns.total.reshape(chosen.at.shape[0], -1)[:, 0]
+    return Worth(worth(returns.total), chosen.at, as_made, worth(returns.discounted))
 
 
 def decisions_worth(env: Env, algorithm: Algorithm, policy: Policy, it: Decisions, samples: int, who: np.ndarray, key: Array) -> Worth:

@@ -75,8 +75,7 @@ class Question:
     def rungs(self) -> int:
         """How many times trials are judged: 1 + floor(log_eta trials), as long as every rung is longer than the one before."""
         config = self.config({}, 0, 1)
-        updates = config.whole_steps // config.steps_per_update
-        return 1 + max(0, min(whole_log(self.trials, self.eta), whole_log(updates, self.eta)))
+        return 1 + max(0, min(whole_log(self.trials, self.eta), whole_log(config.updates, self.eta)))
 
     def left(self, rung: int) -> int:
         """How many trials reach a rung; the first is 0."""
@@ -150,7 +149,6 @@ def spaces(pairs: Sequence[str]) -> dict[str, Mapping[str, Any]]:
 
 def rung_updates(question: Question, config: RunConfig, rung: int) -> int:
     """Updates after which a trial of this configuration has reached a rung."""
-    per_update = config.steps_per_update
-    total = config.whole_steps // per_update
+    total = config.updates
     first = max(1, math.floor(total * question.share(0)))
     return total if rung == question.rungs - 1 else min(total, first * question.eta**rung)
