@@ -14,6 +14,9 @@ from marlstone.algorithm.state import Nets, Policy, Train
 from marlstone.algorithm.views import FROM_CRITICS, FROM_VALUES
 from marlstone.architectures.acting import log_prob
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, Memory, ObservationNormalizer
+from marlstone.comms import Channel, NoMessages
+from marlstone.comms.layout import with_shares
+from marlstone.comms.learning import Speech, begin_price
 from marlstone.core.distributions import draw_group_noise, exploration_head
 from marlstone.core.flops import Flops, count_products
 from marlstone.core.normalize import Scales, init_ema_moments
@@ -40,8 +43,9 @@ ALWAYS = frozenset({"logp", "entropy", "scale", "gap_scale"})  # views that ever
 class Algorithm:
     """One combination, checked against one environment's `spec` when it is made. Raises ValueError naming part and remedy.
 
-    `shards`: how many devices hold a part of each batch (`core.across`); what is averaged is averaged over all of them. `ramps`: fields of
-    the learner that move while it trains, linearly with progress: `(name, from, to)`.
+    `channel`: how agents talk, which `spec` then shows; `shards`: how many devices hold a part of each batch (`core.across`); what is
+    averaged is averaged over all of them. `ramps`: fields of the learner that move while it trains, linearly with progress: `(name, from,
+    to)`.
     """
 
     spec: Spec
@@ -50,6 +54,7 @@ class Algorithm:
     learner: Learner
     shards: int = 1
     ramps: tuple[tuple[str, float, float], ...] = ()
+    channel: Channel = NoMessages()
 
     def __post_init__(self) -> None:
         c, learns = (type(x).__name__ for x in (self.credit, self.learner))
@@ -111,7 +116,12 @@ class Algorithm:
     @cached_property
     def problem(self) -> LearningProblem:
         """What the learner meets."""
-        return LearningProblem(self.spec, self.architecture, self.credit, self.learner, self.sets, self.wanted)
+        return LearningProblem(self.spec, self.architecture, self.credit, self.learner, self.sets, self.wanted, speech=self.speech)
+
+    @cached_property
+    def speech(self) -> Speech | None:
+        """The channel's part in acting and learning; None where nobody talks."""
+        return Speech(self.channel, self.spec) if self.channel.speaks else None
 
     @cached_property
     def _critics(self) -> frozenset[str]:
@@ -132,7 +142,8 @@ class Algorithm:
         k = sum(self.sets.sizes)
         scale, version = Scales(init_ema_moments(k), init_ema_moments(k)), jnp.array(0, jnp.int32)
         opt = self.learner.optimizer.init(nets)
-        return Train(nets, seen, scale, opt, version, self._explore(jnp.zeros(())), target_params, replay)
+        explore, price = self._explore(jnp.zeros(())), begin_price(self.channel)
+        return Train(nets, seen, scale, opt, version, explore, target_params, replay, price)
 
     def memory(self, b: int) -> Memory:
         """Recurrent state of actors and critics at the start of an episode, for `b` environments."""
@@ -142,6 +153,7 @@ class Algorithm:
     def heads(self, policy: Policy, step: Step, memory: Memory) -> tuple[tuple[Array, ...], Memory]:
         """The policy's outputs for one step, ready to sample from, `[b n_g head]` per group; and its memory after it."""
         heads, _, memory = self.architecture.policy(self.spec, policy.actor, policy.seen, step, memory)
+        heads = with_shares(self.spec, heads, policy.seen.obs)
         return self._behave(heads, step.legal, policy.explore), memory
 
     def _explore(self, progress: Array) -> Array:
@@ -207,6 +219,9 @@ class Algorithm:
         if self.ramps:
             return self._at(progress).update(train, trajectories, progress, key)
         after, metrics = self.learner.update(self.problem, train, trajectories, progress, key)
+        if self.speech is not None:
+            price, spent = self.speech.next_price(train.price, trajectories, progress, self.sets.psum)
+            after, metrics = replace(after, price=price), metrics | spent
         return replace(after, version=train.version + 1, explore=self._explore(progress)), metrics
 
     def _at(self, progress: Array) -> "Algorithm":

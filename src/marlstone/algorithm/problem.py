@@ -12,6 +12,7 @@ from marlstone.algorithm.parameter_sets import ParameterSets
 from marlstone.algorithm.state import Nets
 from marlstone.algorithm.views import Outputs, ViewBuilder
 from marlstone.architectures.contract import Architecture, ObservationNormalizer
+from marlstone.comms.learning import Speech
 from marlstone.core.normalize import Scales, update_moments
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Trajectory, Views
@@ -26,7 +27,7 @@ VALUE_RATE = 0.05  # how fast value targets' moments follow, per update
 @dataclass(frozen=True)
 class LearningProblem:
     """One combination in one environment, as its learner meets it. `wanted`: the views that training needs; `scales`: of values and of
-    action values per agent, `[n]` each, where they are known (`scaled`)."""
+    action values per agent, `[n]` each, where they are known (`scaled`); `speech`: the channel's part, where agents talk."""
 
     spec: Spec
     architecture: Architecture
@@ -35,6 +36,7 @@ class LearningProblem:
     sets: ParameterSets
     wanted: frozenset[str]
     scales: tuple[Array, Array] | None = None
+    speech: Speech | None = None
 
     def scaled(self, train: TrainState) -> "LearningProblem":
         """The same, with the scales of `train`'s value targets worked out once per agent: what a loop of gradient steps is given."""
@@ -49,7 +51,7 @@ class LearningProblem:
     @cached_property
     def views_of(self) -> ViewBuilder:
         """What builds views and encodes batches."""
-        return ViewBuilder(self.spec, self.architecture, self.learner, self.sets)
+        return ViewBuilder(self.spec, self.architecture, self.learner, self.sets, self.speech)
 
     def encoded(self, seen: ObservationNormalizer, trajectories: Trajectory) -> Trajectory:
         """A batch with observations and state normalized and actions encoded, as networks and credit see it."""
@@ -132,6 +134,9 @@ class LearningProblem:
         share = sets.mean(weigh(losses.deciding), trajectories.acts, acts) + sets.mean(weigh(losses.predicting), predicted, values)
         if losses.gap is not None:
             share = share + sets.mean(weigh(losses.gap / self._scales(train)[1] ** 2), trajectories.acts, acts)
+        if self.speech is not None:
+            cost = self.speech.cost(train.price, batch.views.bits, trajectories)  # type: ignore[attr-defined]
+            share = share + sets.mean(weigh(cost), trajectories.acts, acts)
         views, encoded, total = batch.views, batch.trajectory, None
         for own in (asked.loss(views, encoded), asked.meta(views, encoded, self._lookahead(train, trajectories, acts, asked, batch))):
             if own is not None:

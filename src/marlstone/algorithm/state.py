@@ -34,7 +34,8 @@ class Policy:
 @record
 class Train:
     """All that learning carries from update to update. `version` counts updates; `explore` is how far the next rollout explores;
-    `target_params`, the learner's target networks, and `replay`, what it remembers, are None for those without."""
+    `target_params`, the learner's target networks, and `replay`, what it remembers, are None for those without; so is `price`, what
+    speaking costs (`comms.learning`)."""
 
     nets: Nets
     seen: ObservationNormalizer
@@ -44,6 +45,7 @@ class Train:
     explore: Array
     target_params: Any
     replay: Any
+    price: Any = None
 
     @property
     def policy(self) -> Policy:

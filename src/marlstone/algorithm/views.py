@@ -11,6 +11,8 @@ from marlstone.algorithm.parameter_sets import ParameterSets
 from marlstone.algorithm.state import Nets
 from marlstone.architectures.acting import log_prob
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, ObservationNormalizer
+from marlstone.comms.layout import with_shares
+from marlstone.comms.learning import Speech
 from marlstone.core.distributions import concat_agents
 from marlstone.core.layers import gather_agent_params, owner_index
 from marlstone.core.normalize import Moments, Scales, normalize
@@ -34,11 +36,16 @@ class ViewBuilder:
     architecture: Architecture
     learner: Learner
     sets: ParameterSets
+    speech: Speech | None = None
 
     def outputs(self, nets: Nets, seen: ObservationNormalizer, trajectory: Trajectory) -> Outputs:
         """What the actors' networks say of a batch, `[b t+1 n_g ...]` per group: their heads, and what lies below them."""
-        heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, trajectory.step, trajectory.memory)
-        return heads, cores
+        step, memory = trajectory.step, trajectory.memory
+        if self.speech is not None:  # what would have been said decides what would have been heard
+            said, _, _ = self.architecture.policy(self.spec, nets.actor, seen, step, memory)
+            step = self.speech.heard(said, trajectory)
+        heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, step, memory)
+        return with_shares(self.spec, heads, seen.obs), cores
 
     def views(
         self,
@@ -60,6 +67,8 @@ class ViewBuilder:
         if wanted & {"logp", "entropy"}:
             views["logp"] = log_prob(self.spec, now(heads), now(step.legal), trajectory.action)
             views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
+            if self.speech is not None:
+                views["bits"] = self.speech.expected_bits(heads, trajectory)
         if "value" in wanted:
             values, _ = self.architecture.value(self.spec, nets.critic, seen, step, trajectory.memory, cores)
             views["value"] = self.sets.denormalized(concat_agents(list(values)), scale.value)

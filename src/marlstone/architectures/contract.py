@@ -8,7 +8,8 @@ from marlstone.architectures.acting import Actor, policy_forward
 from marlstone.architectures.action_values import ActionValues, Joint, QValues
 from marlstone.architectures.body import Body, Mlp
 from marlstone.architectures.network import Network, network
-from marlstone.core.layers import dense, owner_index
+from marlstone.core.distributions import Composite
+from marlstone.core.layers import Dense, dense, owner_index
 from marlstone.core.normalize import Moments, normalize
 from marlstone.core.records import record, replace
 from marlstone.core.types import Group, Spec, Step, Trajectory
@@ -47,6 +48,13 @@ def owners(types: tuple[str, ...], sharing: Sharing) -> tuple[int, ...]:
     if sharing == "all":
         return (0,) * len(types)
     return tuple(range(len(types))) if sharing == "none" else tuple(sorted(set(types), key=types.index).index(t) for t in types)
+
+
+def _begun(group: Group, made: Network) -> Network:
+    """A group's untrained policy, as what its agents say begins (`core.distributions.speech`)."""
+    if not isinstance(group.space, Composite):
+        return made
+    return replace(made, head=Dense(*group.space.start(made.head.w, made.head.b)))
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Architecture:
     def actor_fuse(self, group: Group) -> Fuse:
         """The first layer of a group's policy: everything that its agents see."""
         encoders = encoders_of(group, self.encoders, self.image)
-        return Fuse(group, self.body_of(group).intake, self.owners(group), encoders, tuple(group.observation), 0, self.agent_ids)
+        return Fuse(group, self.body_of(group).intake, self.owners(group), encoders, group.seen, 0, self.agent_ids)
 
     def critic_fuse(self, group: Group, spec: Spec) -> Fuse:
         """The first layer of a group's critics: what they see. Here, what the policy sees."""
@@ -126,7 +134,8 @@ class Architecture:
         keys = jax.random.split(key, (2, len(spec.groups)))
         apart = self.trunk == "separate"
         actor = tuple(
-            network(self.body_of(g), self.actor_fuse(g), g.space.head, 0.01, k) for g, k in zip(spec.groups, keys[0], strict=True)
+            _begun(g, network(self.body_of(g), self.actor_fuse(g), g.space.head, 0.01, k))
+            for g, k in zip(spec.groups, keys[0], strict=True)
         )
         values = zip(spec.groups if "value" in wanted else (), keys[1], strict=False)
         gain = self.own_value_gain if self.value_gain is None else self.value_gain

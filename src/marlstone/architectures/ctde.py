@@ -37,6 +37,6 @@ class Ctde(Architecture):
 
     def critic_fuse(self, group: Group, spec: Spec) -> Fuse:
         """The global state, and the group's own observations where `critic_sees` says so."""
-        leaves = tuple(group.observation) if self.critic_sees == "state_and_observation" else ()
+        leaves = group.seen if self.critic_sees == "state_and_observation" else ()
         encoders = encoders_of(group, self.encoders, self.image)
         return Fuse(group, self.body_of(group).intake, self.owners(group), encoders, leaves, spec.state, self.agent_ids)

@@ -13,6 +13,7 @@ KINDS = {
         "individual", "team", "counterfactual", "difference", "measured", "attention", "shaping", "decoupled", "vdn", "qmix", "qplex",
     ),
     "learner": ("policy_gradient", "q_learning", "pqn"),
+    "comms": ("none", "broadcast", "targeted"),
     "body": ("mlp", "gru"),
     "encoder": ("image", "vector"),
     "sink": ("tensorboard", "wandb", "mlflow", "csv"),
@@ -20,6 +21,7 @@ KINDS = {
 """The kinds of each part, for help, which imports none of them; a test holds them against the parts themselves."""
 PAPERS = {
     "counterfactual": "COMA", "shaping": "LIIR", "attention": "TAR2", "decoupled": "PRD", "policy_gradient": "PPO", "q_learning": "DQN",
+    "broadcast": "CommNet, IC3Net", "targeted": "TarMAC",
 }  # fmt: skip
 """What the field calls a kind, where that is another name; it is taken too (`config.kinds.ALIASES`)."""
 

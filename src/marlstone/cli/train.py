@@ -19,6 +19,7 @@ FIELDS = (
     "architecture",
     "credit",
     "learner",
+    "comms",
     "body",
     "encoder",
     "sharing",
@@ -45,7 +46,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("config", nargs="?", metavar="CONFIG.toml", help="the run's configuration; flags alone will do")
     add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs); with --resume: the same one in another place")
-    for part in ("architecture", "credit", "learner"):
+    for part in ("architecture", "credit", "learner", "comms"):
         add(f"--{part}", metavar="KIND", help=f"{choices(part)}, or your own: file.py:Class")
     add("--body", metavar="KIND", help=f"{choices('body')}, or your own: architecture.body")
     add("--encoder", metavar="KIND", help=f"{choices('encoder')}, or your own, of every observation it accepts: architecture.encoders.all")

@@ -12,7 +12,7 @@ from marlstone.evaluation.tune import ETA, SAMPLERS, SEEDS, TRIALS, TUNING_SEEDS
 if TYPE_CHECKING:
     from marlstone.evaluation.tune.question import Question
 
-FIELDS = ("env", "architecture", "credit", "learner", "body", "sharing", "steps", "acting")
+FIELDS = ("env", "architecture", "credit", "learner", "comms", "body", "sharing", "steps", "acting")
 
 
 def parser() -> Parser:
@@ -23,7 +23,7 @@ def parser() -> Parser:
     add("config", nargs="?", metavar="CONFIG.toml", help="a run's configuration, with [tune.space] (docs/tune.md); flags alone will do")
     add("--env", metavar="NAME", help="source:name?option=value (all: marlstone envs)")
     add("--space", action="append", default=[], metavar="FIELD=VALUES", help="learner.lr=1e-4..1e-2:log, or learner.epochs=1|2|4; repeat")
-    for part in ("architecture", "credit", "learner", "body", "sharing"):
+    for part in ("architecture", "credit", "learner", "comms", "body", "sharing"):
         add(f"--{part}", metavar="KIND", help="as marlstone train has it")
     add("--steps", metavar="N", help="joint environment steps per seed of a trial that is not dropped, and of the report")
     add("--trials", metavar="N", help=f"settings that are tried, the configuration as it is among them; default: {TRIALS}")

@@ -7,6 +7,8 @@ from typing import Any
 
 from marlstone.architectures import Architecture, Ctde, Decentralized, Gru, Hierarchical, Mlp
 from marlstone.architectures.body import Body
+from marlstone.comms import Channel
+from marlstone.comms.plain import CHANNELS
 from marlstone.core.errors import UserError, suggest
 from marlstone.core.user_code import member
 from marlstone.credit import Attention, Counterfactual, Credit, Decoupled, Difference, Individual, Measured, Qmix, Qplex, Shaping, Team, Vdn
@@ -22,6 +24,7 @@ PARTS: dict[Any, tuple[type, ...]] = {
     Encoder: (Image, Vector),
     Credit: (Individual, Team, Counterfactual, Difference, Measured, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
     Learner: (PolicyGradient, QLearning, Pqn),
+    Channel: CHANNELS,
     Optimizer: (Adam, RmsProp, RAdam, Sgd),
     Fault: FAULTS,
     TrueMetric: (Info,),
@@ -32,6 +35,7 @@ PARTS: dict[Any, tuple[type, ...]] = {
 ALIASES: dict[Any, dict[str, str]] = {
     Architecture: {"ippo": "decentralized", "independent": "decentralized", "mappo": "ctde"},
     Credit: {"coma": "counterfactual", "liir": "shaping", "tar2": "attention", "prd": "decoupled"},
+    Channel: {"commnet": "broadcast", "ic3net": "broadcast", "tarmac": "targeted"},
     Learner: {"ppo": "policy_gradient", "dqn": "q_learning", "iql": "q_learning"},
 }
 """Names that papers gave to what a kind does. Configurations are written with the kind."""

@@ -5,6 +5,7 @@ from math import lcm
 from typing import Any, Literal, cast
 
 from marlstone.architectures import Architecture, Decentralized
+from marlstone.comms import Channel, NoMessages
 from marlstone.config.case import Case
 from marlstone.config.stages import Stage
 from marlstone.config.stopping import Stop
@@ -184,6 +185,7 @@ class RunConfig:
     Fields:
       env: `source:name?option=value`, as `marlstone envs` lists them.
       architecture, credit, learner: the three parts; each has its own fields.
+      comms: how agents talk to each other, if they do.
       acting: how policies act when they are judged and deployed.
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
@@ -208,6 +210,7 @@ class RunConfig:
     architecture: Architecture = field(default_factory=Decentralized)
     credit: Credit = field(default_factory=Individual)
     learner: Learner = field(default_factory=PolicyGradient)
+    comms: Channel = field(default_factory=NoMessages)
     rollout: Rollout = field(default_factory=Rollout)
     evaluate: Evaluation = field(default_factory=Evaluation)
     guards: Guards = field(default_factory=Guards)

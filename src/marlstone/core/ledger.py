@@ -14,7 +14,8 @@ class Ledger:
       episodes: episodes that ended.
       flops: of all products in acting and learning (`core.flops`), multiply and add counted apart.
       bytes: trajectories handed from actors to learners.
-      messages: between agents (none without a channel).
+      messages: between agents (none without a channel), one for each recipient.
+      bits: of these.
     """
 
     steps: int = 0
@@ -24,6 +25,7 @@ class Ledger:
     flops: int = 0
     bytes: int = 0
     messages: int = 0
+    bits: int = 0
 
     def plus(self, **more: int) -> "Ledger":
         """These counts and `more`, by name. Raises ValueError for a quantity that is not counted."""

@@ -7,7 +7,7 @@ from typing import Any
 from marlstone.core import distributions as dist
 from marlstone.core.types import Group, Leaf, Metric, Spec
 
-_SPACES: dict[str, Any] = {c.__name__: c for c in (dist.Discrete, dist.MultiDiscrete, dist.Box, dist.Composite)}
+_SPACES: dict[str, Any] = {c.__name__: c for c in (dist.Discrete, dist.MultiDiscrete, dist.Box, dist.Composite, dist.Gate, dist.Content)}
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Leaf:
     """One modality of an observation.
 
     Attributes:
-      kind: `vector` or `image`.
+      kind: `vector` or `image`; `message`, a vector that networks see as it is, never normalized; `record`, numbers that are recorded
+        with every step and that no network sees. Channels add the last two (`comms`).
       shape: `(f,)` of a vector, `(h, w, c)` of an image.
       dtype: images of `uint8` are in 0..255, others are taken as they are.
 
@@ -34,12 +35,12 @@ class Leaf:
       ValueError: a shape of another rank than the kind's.
     """
 
-    kind: Literal["vector", "image"]
+    kind: Literal["vector", "image", "message", "record"]
     shape: tuple[int, ...]
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        rank = {"vector": 1, "image": 3}[self.kind]
+        rank = 3 if self.kind == "image" else 1
         if len(self.shape) != rank:
             raise ValueError(f"observation leaf of kind {self.kind!r} has shape {self.shape}: expected {rank} dimension(s)")
 
@@ -87,6 +88,11 @@ class Group:
     def count(self) -> int:
         """Number of agents, the axis `n_g`."""
         return len(self.agents)
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Names of the leaves that networks see."""
+        return tuple(name for name, leaf in self.observation.items() if leaf.kind != "record")
 
     def default_like(self, action: Array) -> Array:
         """The declared default in place of every recorded action `[... n_g]` or `[... n_g k]`."""
@@ -307,6 +313,7 @@ class Views:
       q_greedy: of the action the learner would take, `[*b t+1 n]`.
       scale: standard deviation of value targets, `[*b n]`.
       gap_scale: standard deviation of what action values add to state values, `[*b n]`.
+      bits: that each agent is expected to send, `[*b t n]`, where agents talk.
       team: where credit methods are asked, the `Spec` of the agents they attribute to.
     """
 
@@ -320,4 +327,5 @@ class Views:
     q_greedy: Any = None
     scale: Any = None
     gap_scale: Any = None
+    bits: Any = None
     team: Any = None

@@ -53,7 +53,7 @@ class Fuse:
     @classmethod
     def shared(cls, group: Group, width: int) -> "Fuse":
         """Of everything a group sees, with one set of parameters for all of it."""
-        return cls(group, width, (0,) * group.count, encoders_of(group, {}, Image()), tuple(group.observation))
+        return cls(group, width, (0,) * group.count, encoders_of(group, {}, Image()), group.seen)
 
     @property
     def sets(self) -> int:

@@ -1,4 +1,5 @@
-"""An environment as agents meet it: measured, opponents in it, managers over it, then what goes wrong between it and them."""
+"""An environment as agents meet it: measured, opponents in it, managers over it, then what goes wrong between it and them, then
+messages."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -9,16 +10,18 @@ from marlstone.envs.own_metrics import measured
 
 
 class Over(Protocol):
-    """What is put over environments from above this layer: teams and frozen opponents (`rollout.opponents.Sides`)."""
+    """What is put over environments from above this layer: teams and frozen opponents (`rollout.sides.Sides`), channels (`comms`)."""
 
     def over(self, env: Any) -> Any:
         """`env`, an `Env` or a `HostEnv`, with it. Raises `UserError`."""
 
 
 def wrap_env(
-    env: Any, managers: Managers | None = None, faults: Sequence[Fault] = (), metrics: Sequence[Any] = (), sides: Over | None = None
-) -> Any:
+    env: Any, managers: Managers | None = None, faults: Sequence[Fault] = (), metrics: Sequence[Any] = (), sides: Over | None = None,
+    channel: Over | None = None,
+) -> Any:  # fmt: skip
     """`env`, an `Env` or a `HostEnv`, with what is put over it: the one order in which every runtime does. Raises `UserError`."""
     env = measured(env, metrics)
     env = env if sides is None else sides.over(env)
-    return with_faults(faults, env if managers is None else managers.over(env))
+    env = with_faults(faults, env if managers is None else managers.over(env))
+    return env if channel is None else channel.over(env)

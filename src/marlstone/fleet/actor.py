@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from marlstone.comms.plain import channel_to_json
 from marlstone.core.records import replace
 from marlstone.core.spec_json import spec_to_json
 from marlstone.core.types import Spec, Step, Trajectory
@@ -219,9 +220,10 @@ class ReferenceActor:
 
         self.post, self.page = post, page
         page.doing("building environments")
-        env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics, Sides.of(config))
+        managers, channel = config.architecture.managers(), config.comms.training
+        env = wrap_env(make(config.env), managers, config.faults, config.metrics, Sides.of(config), channel)
         self.env = Vectorized(env, post.envs, config.guards)
-        self.algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner)
+        self.algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, channel=config.comms)
         mine = lambda key: key if post.actor == post.life == 0 else jax.random.fold_in(jax.random.fold_in(key, post.actor), post.life)
         self.key = mine(component_key(post.seed, "act"))
         running, step = jax.jit(lambda key: self.env.init(jax.random.split(key, post.envs)))(mine(component_key(post.seed, "environment")))
@@ -323,7 +325,7 @@ def setup_of(config: "RunConfig", post: Post, retry: tuple[int, ...], skipped: f
         "name": config.env, "options": {}, "low": 0, "high": post.envs,
         "guards": asdict(config.guards), "managers": managers and asdict(managers), "faults": [fault_to_json(f) for f in config.faults],
         "metrics": [metric_to_json(m) for m in config.metrics], "state": config.architecture.central or bool(config.metrics),
-        "sides": Sides.of(config).plain(),
+        "sides": Sides.of(config).plain(), "channel": channel_to_json(config.comms.training),
     }  # fmt: skip
     told = {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}
     return {**told, "parts": own_parts(config)}

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from marlstone.algorithm import Algorithm
+from marlstone.comms.learning import sent_in
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.episodes import EpisodeSums, init_tally
@@ -119,7 +120,7 @@ class Learning:
         else:
             declared, masked = spec()
             refuse_too_large(config, declared, len(seeds), copies=1 + fleet.queue)  # those in training, and those that wait
-            algorithm = Algorithm(declared, config.architecture, config.credit, config.learner, ramps=config.ramped)
+            algorithm = Algorithm(declared, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.comms)
             inner = Hosted(
                 config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
                 most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),
@@ -158,10 +159,11 @@ class Learning:
 
     @cached_property
     def _learn(self) -> Callable[..., Any]:
-        def learn(train: Any, trajectories: Trajectory, key: Array) -> tuple[Any, Any, dict[str, Array], Array]:
+        def learn(train: Any, trajectories: Trajectory, key: Array) -> tuple[Any, Any, dict[str, Array], Array, dict[str, Array]]:
             memory = self.algorithm.remember(train, trajectories, trajectories.memory)
             after, losses = self.algorithm.update(train, trajectories, train.version / self.total, jax.random.fold_in(key, train.version))
-            return after, (memory.critic, memory.q), losses, trajectories.real.sum()
+            sent = sent_in(self.algorithm.channel, self.algorithm.spec, trajectories)
+            return after, (memory.critic, memory.q), losses, trajectories.real.sum(), sent
 
         return jax.jit(learn)
 
@@ -245,7 +247,7 @@ class Learning:
         """One batch, one update, one policy published."""
         parcels, began = self.gather(i, int(state.train.version)), time.perf_counter()
         self.page.doing("updating")
-        train, memory, losses, steps = jax.block_until_ready(self._learn(state.train, self.batch(i, parcels), state.learn_key))
+        train, memory, losses, steps, sent = jax.block_until_ready(self._learn(state.train, self.batch(i, parcels), state.learn_key))
         self.remember(i, parcels, memory)
         state = replace(state, train=train)
         self.page.count(int(steps), self.b)
@@ -262,7 +264,7 @@ class Learning:
         total = lambda get: np.float32(sum(get(s) for s in sums))
         metrics = {k: total(lambda s, k=k: s["metrics"][k]) for k in self.algorithm.spec.metrics}
         finished = EpisodeSums(total(lambda s: s["episodes"]), total(lambda s: s["team_return"]), total(lambda s: s["length"]), metrics)
-        return state, Report(finished, np.asarray(steps), losses)
+        return state, Report(finished, np.asarray(steps), losses, sent)
 
     # ---- all seeds
     def start(self) -> State:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from marlstone.core.distributions import ActionSpace, Composite, enumerable
+from marlstone.core.distributions import ActionSpace, Composite, Content, enumerable
 from marlstone.core.records import replace
 from marlstone.core.types import Trajectory
 from marlstone.learners.contract import Learner, copied, in_range
@@ -73,6 +73,8 @@ class ValueBased(Learner):
         if enumerable(space):
             return None
         what = f"a {type(space).__name__}"
+        if isinstance(space, Composite) and any(isinstance(p, Content) for p in space.parts):
+            return f"{type(self).__name__} cannot learn what to say, which is no choice: use learner = 'policy_gradient', or comms = 'none'"
         if isinstance(space, Composite):
             what += f" ({', '.join(n for n, p in zip(space.names, space.parts, strict=True) if not enumerable(p))} is a Box)"
         return f"{type(self).__name__} cannot maximize over {what}: use learner = 'policy_gradient'"

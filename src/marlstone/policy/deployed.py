@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.comms.exchange import begin, draws, exchange, inbox
+from marlstone.comms.layout import TalkLayout
 from marlstone.core.records import record, replace
 from marlstone.core.types import Spec, Step
 from marlstone.envs.managed import Layout
@@ -21,12 +23,15 @@ Arrays = tuple[Array, ...]
 
 @record
 class PolicyMemory:
-    """What a policy remembers between two steps of one episode: recurrent state, the managers' goals and clock, what its gate saw."""
+    """What a policy remembers between two steps of one episode: recurrent state, the managers' goals and clock, what its gate saw,
+    and what its channel carries and may still send."""
 
     recurrent: Any
     goals: Any = None
     clock: Any = None
     gate: GateMemory | None = None
+    wire: Any = None
+    budget: Any = None
 
 
 def observed(obs: tuple[dict[str, Array], ...], legal: Arrays, present: Array, first: Array) -> Step:
@@ -45,13 +50,14 @@ def observed(obs: tuple[dict[str, Array], ...], legal: Arrays, present: Array, f
 class Deployed:
     """One policy, ready to decide.
 
-    Fields: `weights`, as `FastActor.bind` gives them; `layout`: its managers, if it has some; `gate`, if it has one; `fallback`: per group,
-    recorded actions of who is outside (None: default actions).
+    Fields: `weights`, as `FastActor.bind` gives them; `layout`: its managers, and `talk`: its channel, if it has some; `gate`, if it has
+    one; `fallback`: per group, recorded actions of who is outside (None: default actions).
     """
 
     actor: FastActor
     weights: Bound
     layout: Layout | None = None
+    talk: TalkLayout | None = None
     gate: Gate | None = None
     fallback: Arrays | None = None
 
@@ -63,29 +69,46 @@ class Deployed:
     def memory(self) -> PolicyMemory:
         """Before an episode's first step."""
         gate = None if self.gate is None else init_memory(self.actor.spec, 1)
-        if self.layout is None:
-            return PolicyMemory(self.actor.memory(1), gate=gate)
-        return PolicyMemory(self.actor.memory(1), np.zeros(self.layout.inner.n, np.int32), np.int32(0), gate)
+        goals = clock = wire = budget = None
+        if self.layout is not None:
+            goals, clock = np.zeros(self.layout.inner.n, np.int32), np.int32(0)
+        if self.talk is not None:
+            wire, budget = begin(self.talk.channel, self.talk.n, None, self.talk.level(None, np), np)
+        return PolicyMemory(self.actor.memory(1), goals, clock, gate, wire, budget)
 
     def act(self, step: Step, memory: PolicyMemory, noise: Arrays) -> tuple[Arrays, PolicyMemory]:
-        """One step of one environment, `[n_g ...]`, without managers; its actions as it takes them, and memory after it.
+        """One step of one environment, `[n_g ...]`, without managers and messages; its actions as it takes them, and memory after it.
 
-        Args: `noise`: per group, managers too, `[n_g ...]`, sampling noise times the temperature.
+        Args: `noise`: per group, managers too, `[n_g ...]`, sampling noise times the temperature; where the channel draws, its uniform
+        numbers last (`exchange.draws`).
         """
         chosen, memory = self.choose(step, memory, noise)
-        return tuple(g.space.emit(a) for g, a in zip(self.actor.spec.groups[: self.own], chosen, strict=True)), memory
+        emitted = tuple(g.space.emit(a) for g, a in zip(self.actor.spec.groups[: self.own], chosen, strict=True))
+        return (emitted if self.talk is None else self.talk.acted(emitted)), memory
 
     def choose(self, step: Step, memory: PolicyMemory, noise: Arrays) -> tuple[Arrays, PolicyMemory]:
-        """As `act`, with actions as they are recorded."""
-        xp, goals, clock = step.present.__array_namespace__(), memory.goals, memory.clock
+        """As `act`, with actions as they are recorded: messages in them."""
+        xp, goals, clock, wire, budget = step.present.__array_namespace__(), memory.goals, memory.clock, memory.wire, memory.budget
         if self.layout is not None:
             fresh_goals, fresh_clock = self.layout.begin(step)
             goals, clock = xp.where(step.first, fresh_goals, goals), xp.where(step.first, fresh_clock, clock)
             step = self.layout.row(step, goals, clock)
+        u, allowed = None, None
+        if self.talk is not None:
+            if self.talk.channel.drawing:
+                *rest, u = noise
+                noise = tuple(rest)
+            allowed = self.talk.allowed(step)
+            fresh = begin(self.talk.channel, self.talk.n, u, self.talk.level(None, xp), xp)
+            wire, budget = (_where(step.first, new, old) for new, old in zip(fresh, (wire, budget), strict=True))
+            step = self.talk.row(step, wire, budget, inbox(self.talk.channel, wire))
         action, recurrent, seen = self.decide(_batched(step), memory.recurrent, memory.gate, tuple(z[None] for z in noise))
         if self.layout is not None:
             goals, clock = self.layout.after(goals, clock, self.actor.spec.groups[-1].space.emit(action[-1])[0])
-        return tuple(x[0] for x in action[: self.own]), PolicyMemory(recurrent, goals, clock, seen)
+        chosen = tuple(x[0] for x in action)
+        if self.talk is not None:
+            wire, _, budget, _ = exchange(self.talk.channel, wire, self.talk.messages(chosen, allowed), budget, u)
+        return chosen[: self.own], PolicyMemory(recurrent, goals, clock, seen, wire, budget)
 
     def decide(self, step: Step, recurrent: Any, seen: GateMemory | None, noise: Arrays) -> tuple[Arrays, Any, GateMemory | None]:
         """One step of `b` environments that have managers already, where the policy has some: recorded actions, recurrent state and what
@@ -97,6 +120,12 @@ class Deployed:
         spec = self.actor.spec
         seen = watch(spec, self.gate, step, seen)
         return chosen(spec, seen.away, held(spec, action, step.legal, self.fallback), action), recurrent, seen
+
+
+def _where(first: Array, new: Any, old: Any) -> Any:
+    """`new` where an episode begins, array by array."""
+    xp = first.__array_namespace__()
+    return type(new)(*(xp.where(first, getattr(new, k), getattr(old, k)) for k in vars(new)))
 
 
 def _batched(step: Step) -> Step:
@@ -137,5 +166,9 @@ class PureActing:
         from marlstone.core.distributions import draw_group_noise
 
         groups, heat = self.deployed.actor.spec.groups, self.temperature if temperature is None else temperature
-        noise = draw_group_noise([g.space for g in groups], [g.count for g in groups], key, ())
-        return self.deployed.act(step, memory, tuple(heat * z for z in noise))
+        noise = tuple(heat * z for z in draw_group_noise([g.space for g in groups], [g.count for g in groups], key, ()))
+        if (talk := self.deployed.talk) is not None and talk.channel.drawing:
+            import jax
+
+            noise = (*noise, jax.random.uniform(jax.random.fold_in(key, 1), (draws(talk.channel), talk.n, talk.n)))
+        return self.deployed.act(step, memory, noise)

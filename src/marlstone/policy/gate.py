@@ -70,20 +70,26 @@ def _pool(size: int) -> np.ndarray:
     return np.stack([np.isin(np.arange(size), p) / len(p) for p in parts]).astype(np.float32)
 
 
+WATCHED = ("vector", "image")
+"""Kinds of leaves that a gate looks at: what is heard is not the world."""
+
+
 def width(leaf: Leaf) -> int:
     """How many features a leaf becomes."""
     return leaf.shape[0] if leaf.kind == "vector" else min(POOL, leaf.shape[0]) * min(POOL, leaf.shape[1]) * leaf.shape[2]
 
 
 def feature_count(group: Group) -> int:
-    """How many features an agent of this group has for its gate."""
-    return sum(width(leaf) for leaf in group.observation.values())
+    """How many features an agent of this group has for its gate; messages are not among them."""
+    return sum(width(leaf) for leaf in group.observation.values() if leaf.kind in WATCHED)
 
 
 def readings(group: Group, obs: dict[str, Array]) -> Array:
     """A group's observation as plain numbers, `[... n f]`, leaves in the spec's order."""
     xp, parts = next(iter(obs.values())).__array_namespace__(), []
     for name, leaf in group.observation.items():
+        if leaf.kind not in WATCHED:
+            continue
         x = obs[name].astype(np.float32)
         if leaf.kind == "image":
             means = xp.einsum("ph,qw,...hwc->...pqc", _pool(leaf.shape[0]), _pool(leaf.shape[1]), x)

@@ -19,6 +19,7 @@ from marlstone.architectures.acting import Actor, log_prob, policy_forward
 from marlstone.architectures.body import Body, Gru, Mlp
 from marlstone.architectures.contract import Architecture, Memory, ObservationNormalizer
 from marlstone.architectures.network import Network
+from marlstone.comms.layout import with_shares
 from marlstone.core.distributions import exploration_head
 from marlstone.core.errors import UserError
 from marlstone.core.gru import GruParams as GruParameters
@@ -165,6 +166,7 @@ class FastActor:
         actor, seen, explore = bound
         with np.errstate(over="ignore"):  # a gate's exponential may be infinite: the gate is then 0
             heads, _, after = policy_forward(self._actors, actor, seen, step, memory.actor)
+            heads = with_shares(self.spec, heads, seen)
         if self._exploring is not None:
             parts = zip(self.spec.groups, heads, step.legal, strict=True)
             heads = tuple(exploration_head(self._exploring, g.space, h, ok, explore, g.default) for g, h, ok in parts)

@@ -20,6 +20,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from marlstone.comms import INBOX, LINKS, SAID, Channel
+from marlstone.comms.exchange import draws
+from marlstone.comms.layout import TalkLayout, without_messages
+from marlstone.comms.plain import channel_from_json, channel_to_json
 from marlstone.core.acting import Act, temperature
 from marlstone.core.errors import UserError, suggest
 from marlstone.core.records import replace
@@ -88,6 +92,7 @@ class Policy:
             "acting": act,
             "network": dict(network or describe(algorithm)),
             "managers": None if managers is None else asdict(managers),
+            "channel": channel_to_json(algorithm.channel, paths=False) if algorithm.channel.speaks else None,
             "fallback": None,
             "gate": None,
             "wiring": None if wiring is None else dict(wiring),
@@ -245,8 +250,9 @@ class Policy:
         fallback = None
         if declared is not None:
             managers = self._actor.spec.groups[len(self.spec_without_goals.groups) :]
-            fallback = (*self._fallback_rows, *(g.default_like(blank_actions(g)) for g in managers))
-        return Deployed(self._actor, bound, self._layout, gate, fallback)
+            rows = self._fallback_rows if self._talk is None else self._talk.silent(self._fallback_rows)
+            fallback = (*rows, *(g.default_like(blank_actions(g)) for g in managers))
+        return Deployed(self._actor, bound, self._layout, self._talk, gate, fallback)
 
     @cached_property
     def _decide(self) -> Callable[..., Any]:
@@ -280,14 +286,28 @@ class Policy:
         return None if (managers := self.description["managers"]) is None else Layout(Managers(**managers), self.spec_without_goals)
 
     @cached_property
+    def channel(self) -> Channel | None:
+        """How its agents talk; None where they do not."""
+        plain = self.description.get("channel")
+        return None if plain is None else channel_from_json(plain, self.parts)
+
+    @cached_property
+    def _talk(self) -> TalkLayout | None:
+        if (channel := self.channel) is None:
+            return None
+        below = self._layout.spec if self._layout is not None else self.spec_without_goals
+        return TalkLayout(channel, below)
+
+    @cached_property
     def spec_without_goals(self) -> Spec:
-        """The environment's own groups: without managers, and without the goals that managers give."""
+        """The environment's own groups: without managers, the goals that these give, and messages."""
         if self._arranged is not None:
             return Spec(self._arranged.groups, 0)
-        if self.description["managers"] is None:
+        if self.description["managers"] is None and self.description.get("channel") is None:
             return self.spec
-        bare = lambda g: replace(g, observation={k: leaf for k, leaf in g.observation.items() if k != GOAL})
-        return Spec(tuple(map(bare, self.spec.groups)), 0)
+        hidden = (GOAL,) if self.description.get("channel") is None else (GOAL, INBOX, LINKS, SAID)
+        bare = lambda g: replace(g, observation={k: leaf for k, leaf in g.observation.items() if k not in hidden})
+        return Spec(tuple(without_messages(bare(g)) for g in self.spec.groups), 0)
 
     # ---- acting
     def memory(self) -> PolicyMemory:
@@ -319,6 +339,8 @@ class Policy:
         step = observed(obs, legal, present, np.bool_(first))
         heat, rng = np.float32(temperature(acting or self.acting)), rng or np.random.default_rng()
         noise = tuple(heat * z for z in self._actor.noise(rng, ()))  # at 0 the mode, whatever is drawn
+        if self._talk is not None and self._talk.channel.drawing:
+            noise = (*noise, rng.random((draws(self._talk.channel), self._talk.n, self._talk.n), np.float32))
         emitted, memory = self._decide(step, memory, noise)
         actions = self._dictionaries.named(emitted)
         return {a: actions[a] for a in asked}, memory

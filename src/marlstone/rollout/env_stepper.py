@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.comms import Channel
+from marlstone.comms.plain import channel_from_json
 from marlstone.core.types import Spec, Step
 from marlstone.envs.conformance import NonConforming, probe, raised_at
 from marlstone.envs.faults import Fault, fault_from_json
@@ -65,6 +67,7 @@ class EnvStepper:
       state: whether anybody reads the environment's own state.
       metrics: of the user's own.
       sides: whose team it is, and who is played by frozen policies.
+      channel: over which agents talk (None: they do not).
 
     Attributes:
       next_seed: `next_seed(i)` is the seed of environment i's next episode; may be replaced, by default from the block's `seed` and
@@ -85,9 +88,10 @@ class EnvStepper:
         state: bool = True,
         metrics: tuple[Any, ...] = (),
         sides: Sides | None = None,
+        channel: Channel | None = None,
     ) -> None:
         self.name, self.options, self.managers, self.faults, self.guards = name, options, managers, faults, guards
-        self.report_note, self.metrics, self.sides = report_note, metrics, sides
+        self.report_note, self.metrics, self.sides, self.channel = report_note, metrics, sides, channel
         self.survive, self.state = guards.on_bad == "survive", state
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
@@ -100,7 +104,8 @@ class EnvStepper:
 
     @classmethod
     def of(cls, setup: dict[str, Any], report_note: Callable[[Note], None]) -> "EnvStepper":
-        """From a parent's JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`, `metrics`, `sides`."""
+        """From a parent's JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`, `metrics`, `sides`,
+        `channel`."""
         bounds = setup["guards"].pop("reward_bounds")
         guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
         managers = None if setup["managers"] is None else Managers(**setup["managers"])
@@ -108,7 +113,9 @@ class EnvStepper:
         metrics = tuple(metric_from_json(plain) for plain in setup.get("metrics", ()))
         low, high = setup["low"], setup["high"]
         sides = Sides(**setup.get("sides") or {})
-        return cls(setup["name"], setup["options"], managers, faults, guards, low, high, report_note, setup["state"], metrics, sides)
+        channel = channel_from_json(setup["channel"]) if setup.get("channel") else None
+        state = setup["state"]
+        return cls(setup["name"], setup["options"], managers, faults, guards, low, high, report_note, state, metrics, sides, channel)
 
     @property
     def spec(self) -> Spec:
@@ -168,7 +175,7 @@ class EnvStepper:
         if self.low == k == 0 and isinstance(infos := getattr(env, "metrics", None), InfoMetrics):  # one environment speaks for all
             infos.notify = lambda text: self.report_note({"fault": NOTICE, "env": 0, "text": text})
         self.adapters[k] = env
-        made = wrap_env(env, self.managers, self.faults, self.metrics, self.sides)
+        made = wrap_env(env, self.managers, self.faults, self.metrics, self.sides, self.channel)
         for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():
             self.report_note({"fault": NOTICE, "env": 0, "text": text})
         return made

@@ -1,5 +1,6 @@
 """What training carries from update to update, and what an update reports."""
 
+from dataclasses import field
 from typing import Any
 
 from marlstone.algorithm import Policy, Train
@@ -38,11 +39,13 @@ class Report:
       finished: sums over the episodes that ended.
       steps: joint environment steps.
       losses: by name.
+      sent: messages and bits by sender and recipient, `[n n]` each; {} where nobody talks.
     """
 
     finished: EpisodeSums
     steps: Array
     losses: dict[str, Array]
+    sent: dict[str, Array] = field(default_factory=dict)
 
 
 def policies_of(state: State | None) -> Policy:

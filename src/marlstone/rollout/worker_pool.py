@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.comms import Channel, NoMessages
+from marlstone.comms.plain import channel_to_json
 from marlstone.core.errors import UserError
 from marlstone.core.spec_json import spec_from_json
 from marlstone.core.types import Array, Spec, Step
@@ -69,14 +71,14 @@ class Workers:
     def __init__(
         self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2,
         managers: Managers | None = None, faults: Sequence[Fault] = (), state: bool = True, log: FaultLog | None = None,
-        metrics: Sequence[Any] = (), sides: Sides | None = None,
+        metrics: Sequence[Any] = (), sides: Sides | None = None, channel: Channel | None = None,
     ) -> None:  # fmt: skip
         if b < 1 or num_workers < 1:
             raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
         self.name, self.b, self.guards = name, b, guards or Guards()
         self._options, self._managers, self._faults = dict(options or {}), managers, [fault_to_json(f) for f in faults]
         self._state, self._metrics = state or bool(metrics), [metric_to_json(m) for m in metrics]
-        self._sides = (sides or Sides()).plain()
+        self._sides, self._channel = (sides or Sides()).plain(), channel_to_json(channel or NoMessages())
         self.workers = b if one_per_process(name) else min(num_workers, b)
         self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
         self.restarts = 0
@@ -163,6 +165,7 @@ class Workers:
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
             "faults": self._faults, "state": self._state, "metrics": self._metrics, "sides": self._sides,
+            "channel": self._channel,
             "masked": self._masked if self._masked is not None or w == 0 else [],
         })  # fmt: skip
         return process

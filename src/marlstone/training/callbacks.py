@@ -19,12 +19,16 @@ from marlstone.config import RunConfig
 from marlstone.core.errors import Diverging
 from marlstone.core.flops import Flops
 from marlstone.core.ledger import Ledger
+from marlstone.core.records import replace
 from marlstone.play.episodes import how_many, recorder
 from marlstone.rollout.fault_log import Faults
 from marlstone.rollout.state import Report, State
 from marlstone.runs.store import Store
 from marlstone.training.backend import Backend
 from marlstone.training.clock import Clock
+
+SENT = ("messages", "bits")
+"""What is counted of every link."""
 
 
 @dataclass
@@ -74,16 +78,49 @@ class Callback(Protocol):
 
 
 @dataclass
+class Sent:
+    """Messages and bits of a run so far, by sender and recipient: `counts[what] [seeds n n]`, float64, exact up to 2^53."""
+
+    counts: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, backend: Backend, plain: list[dict[str, Any]] | None) -> "Sent | None":
+        """None where nobody talks; `plain`: what a checkpoint kept."""
+        if not backend.algorithm.channel.speaks:
+            return None
+        n = backend.algorithm.spec.team.n
+        none = [{what: np.zeros((n, n)).tolist() for what in SENT} for _ in backend.seeds]
+        return cls({what: np.array([seed[what] for seed in plain or none], np.float64) for what in SENT})
+
+    def add(self, more: dict[str, Any]) -> None:
+        """Add what the updates of a contact sent, `[seeds updates n n]`."""
+        for what in SENT:
+            self.counts[what] += np.asarray(more[what], np.float64).sum(1)
+
+    @property
+    def plain(self) -> list[dict[str, Any]]:
+        """Per seed, as JSON."""
+        return [{what: self.counts[what][i].tolist() for what in SENT} for i in range(len(self.counts[SENT[0]]))]
+
+    @property
+    def totals(self) -> list[dict[str, int]]:
+        """Per seed, over all links; whole bits."""
+        return [{what: round(float(self.counts[what][i].sum())) for what in SENT} for i in range(len(self.counts[SENT[0]]))]
+
+
+@dataclass
 class Counting(Callback):
     """What did it consume? Ledgers per seed over all lives of the run; `trained`: joint steps of all seeds in this one.
 
-    `flops`: of a joint step, and of one that is only measured no more than acting; `handed`: bytes that an update's trajectories have.
+    `flops`: of a joint step, and of one that is only measured no more than acting; `handed`: bytes that an update's trajectories have;
+    `sent`: messages by sender and recipient, where agents talk.
     """
 
     ledgers: list[Ledger]
     flops: Flops
     handed: int
     trained: int = 0
+    sent: Sent | None = None
 
     def updated(self, now: Moment) -> None:
         """Add a contact's steps, episodes, FLOPs and bytes."""
@@ -95,11 +132,15 @@ class Counting(Callback):
             ledger.plus(steps=s, rows=rows, measured=measured, episodes=e, flops=flops, bytes=now.updates * self.handed)
             for ledger, s, e in zip(self.ledgers, steps, now.report.finished.episodes.sum(1), strict=True)
         ]
+        if self.sent is not None:
+            self.sent.add(now.report.sent)
+            self.ledgers = [replace(ledger, **total) for ledger, total in zip(self.ledgers, self.sent.totals, strict=True)]
         self.trained += int(steps.sum())
 
     def kept(self) -> dict[str, Any]:
-        """The ledgers."""
-        return {"ledgers": [vars(ledger) for ledger in self.ledgers]}
+        """The ledgers, and who sent what to whom."""
+        sent = {} if self.sent is None else {"sent": self.sent.plain}
+        return {"ledgers": [vars(ledger) for ledger in self.ledgers], **sent}
 
 
 @dataclass

@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 
 from marlstone.algorithm import Algorithm, Train
+from marlstone.comms.learning import sent_in
+from marlstone.comms.talking import with_channel
 from marlstone.core.acting import Act, temperature
 from marlstone.core.compile_options import CPU_OPTIONS, FAST_COMPILE, supported
 from marlstone.core.episodes import init_tally, tally
@@ -136,7 +138,8 @@ class Fused:
         league = state.league
         if self.snapshot_every:
             league = after_update(league, acting.env.env, train.policy, train.version % self.snapshot_every == 0)
-        return State(train, acting, running, state.act_key, state.learn_key, league), Report(finished, count, losses)
+        sent = psum_over_shards(sent_in(algorithm.channel, algorithm.spec, trajectories), shards)
+        return State(train, acting, running, state.act_key, state.learn_key, league), Report(finished, count, losses, sent)
 
     def _rollout(self, env: Vectorized, state: State, noise: tuple[Array, ...], keys: Array) -> tuple[RolloutState, Trajectory]:
         """One rollout, with what credit wants measured of it."""
@@ -289,7 +292,7 @@ class Fused:
     def _play(
         self, episodes: int, decider: Decider | None, faults: tuple[Fault, ...], policy: Any, seed: Array, temperature: Array
     ) -> tuple[Episodes, dict[str, Array]]:
-        env = replace(self.env, env=with_faults(faults, self.env.env), b=episodes, resets=False)
+        env = replace(self._judging, env=with_faults(faults, self._judging.env), b=episodes, resets=False)
         decider, key = decider or Alone(self.algorithm), component_key(seed, "evaluation")
         return play(env, episodes, decider, policy, key, temperature, self.most)
 
@@ -302,6 +305,11 @@ class Fused:
             episodes, _ = played(state.train.policy, *map(self.placement.pad, numbers))  # faults are what was asked for
             yield jax.device_get(self.placement.trim(episodes))
 
+    @property
+    def _judging(self) -> Vectorized:
+        """The environments that policies are judged in: what they send is held to its budget there, where it is where they are deployed."""
+        return replace(self.env, env=with_channel(self.env.env, enforce=self.algorithm.channel.enforce))
+
     def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Fused":
         """The same policies in the environment `name` with `options`, for judging, under this runtime's own managers and faults.
 
@@ -311,7 +319,8 @@ class Fused:
         if not is_jax(name):
             raise UserError(f"{name} is stepped by Python, and this run's environment by JAX: name one written in JAX")
         here = self.env.env
-        env = wrap_env(make(name, options), self.algorithm.architecture.managers(), faults_of(here), metrics_of(here), sides_of(here))
+        managers, channel = self.algorithm.architecture.managers(), self.algorithm.channel.training
+        env = wrap_env(make(name, options), managers, faults_of(here), metrics_of(here), sides_of(here), channel)
         if reason := spec_difference(self.env.spec, env.spec):
             raise UserError(f"{name} with {options}: {reason}" if options else f"{name}: {reason}")
         return replace(self, env=replace(self.env, env=env))
@@ -320,7 +329,7 @@ class Fused:
         """`play(state, nth=0)`: an episode of each of `episodes` fresh environments with every seed's policy as it stands, per seed one
         batch of trajectories `[episodes t ...]` on the host; acting as training does where `act` is None. The same state and number play
         the same episodes."""
-        env, seeds = replace(self.env, b=episodes), self.placement.pad(np.array(self.seeds, np.uint32))
+        env, seeds = replace(self.env if act is None else self._judging, b=episodes), self.placement.pad(np.array(self.seeds, np.uint32))
         length, pieces = spans(env.spec, self.length, self.most)
         key = lambda seed, train, nth: jax.random.fold_in(jax.random.fold_in(component_key(seed, "episodes"), train.version), nth)
 
@@ -352,7 +361,7 @@ class Fused:
 
     def film(self, state: State, episodes: int, act: Act, shown: int) -> Iterator[Frame]:
         """As `Player.film`: of the very episodes that `evaluate` plays."""
-        env, key = replace(self.env, b=episodes, resets=False), component_key(self.seeds[0], "evaluation")
+        env, key = replace(self._judging, b=episodes, resets=False), component_key(self.seeds[0], "evaluation")
         policy = self.placement.first(policies_of(state))
         yield from film_jax(env, episodes, Alone(self.algorithm), policy, key, jnp.float32(temperature(act)), self.most, shown)
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from marlstone.algorithm import Algorithm, Policy, Train
+from marlstone.comms.learning import sent_in
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act, temperature
 from marlstone.core.episodes import init_tally, tally
@@ -89,11 +90,12 @@ class Hosted:
         make = lambda _: Workers(
             config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults,
             state=config.architecture.central, log=log, metrics=config.metrics, sides=sides,
+            channel=config.comms.training,
         )  # fmt: skip
         first = make(0)
         try:
             refuse_too_large(config, first.spec, len(seeds), copies=2)  # as steps come in, and put together
-            algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner, ramps=config.ramped)
+            algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.comms)
             with ThreadPoolExecutor(len(seeds)) as threads:
                 pools = [first, *threads.map(make, range(len(seeds) - 1))]
         except BaseException:
@@ -110,9 +112,9 @@ class Hosted:
         managers, central = config.architecture.managers(), config.architecture.central
         with Workers(
             config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central,
-            metrics=config.metrics, sides=Sides.of(config),
+            metrics=config.metrics, sides=Sides.of(config), channel=config.comms,
         ) as one:  # fmt: skip
-            algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner)
+            algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner, channel=config.comms)
         return cls(
             config.env, algorithm, b, config.rollout.length, min(config.rollout.workers, b), 1, seeds, config.guards, [], config.faults,
             most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),
@@ -158,7 +160,7 @@ class Hosted:
             key = jax.random.fold_in(state.learn_key, train.version)
             train, losses = self.algorithm.update(train, trajectories, train.version / self.total, key)
             return State(train, RolloutState(None, after, memory), running, state.act_key, state.learn_key), Report(
-                finished, trajectories.real.sum(), losses
+                finished, trajectories.real.sum(), losses, sent_in(self.algorithm.channel, self.spec, trajectories)
             )
 
         return jax.jit(learn)
@@ -245,6 +247,7 @@ class Hosted:
             self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
             managers=self.algorithm.architecture.managers(), faults=(*self.env_faults, *faults),
             state=self.algorithm.architecture.central, log=self.judged, metrics=self.metrics, sides=self.sides,
+            channel=self.algorithm.channel,
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()
@@ -351,7 +354,7 @@ class Hosted:
             made.report = lambda *fault: None
         if not self.algorithm.architecture.central and hasattr(made, "without_state"):
             made.without_state()
-        env = wrap_env(made, self.algorithm.architecture.managers(), self.env_faults, self.metrics, self.sides)
+        env = wrap_env(made, self.algorithm.architecture.managers(), self.env_faults, self.metrics, self.sides, self.algorithm.channel)
         try:
             if reason := spec_difference(self.spec, env.spec):
                 raise UserError(f"{self.name}, made to render: {reason}")

@@ -31,7 +31,7 @@ from marlstone.runs.progress import Phase, Progress
 from marlstone.runs.sinks.contract import Ended, check_all
 from marlstone.runs.store import Store
 from marlstone.training.backend import Backend
-from marlstone.training.callbacks import Callback, Counting, DivergenceCheck, EpisodeLog, FaultWatch, Metrics, Moment, Watching
+from marlstone.training.callbacks import Callback, Counting, DivergenceCheck, EpisodeLog, FaultWatch, Metrics, Moment, Sent, Watching
 from marlstone.training.checkpoints import Checkpoints, copied
 from marlstone.training.clock import Clock
 from marlstone.training.fused import Fused
@@ -58,8 +58,11 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     seeds = seeds_of(config.seed, config.seeds) if seeds is None else seeds
     total = config.updates
     if is_jax(config.env):
-        env = wrap_env(make(config.env), config.architecture.managers(), config.faults, config.metrics, Sides.of(config))
-        algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, config.rollout.shards, config.ramped)
+        managers, channel = config.architecture.managers(), config.comms.training
+        env = wrap_env(make(config.env), managers, config.faults, config.metrics, Sides.of(config), channel)
+        algorithm = Algorithm(
+            env.spec, config.architecture, config.credit, config.learner, config.rollout.shards, config.ramped, config.comms
+        )
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
         most = config.evaluate.max_steps
@@ -194,7 +197,8 @@ class Training:
         if (now := self.stages.at(self.done)) != self.stages.number:
             self._enter(now)
         handed = self._compile()
-        self.counting = Counting(ledgers, self.flops, handed)
+        sent = resume.meta.get("sent") if resume is not None else None
+        self.counting = Counting(ledgers, self.flops, handed, sent=Sent.of(backend, sent))
         return self.step, taken
 
     def _enter(self, number: int) -> None:
@@ -323,7 +327,8 @@ class Training:
             picture = draw(self.run.curve, store.series("return"), title)
         record = training_record(
             config, self.run, backend, state, clock, steps=self.step, resumed_from=resumed_from, judged=judged, limit=limit,
-            flops=self.flops, ledgers=self.counting.ledgers, trained_steps=self.counting.trained, faults=self.faults.totals,
+            flops=self.flops, ledgers=self.counting.ledgers, sent=self.counting.sent,
+            trained_steps=self.counting.trained, faults=self.faults.totals,
             wall_seconds=self.lifetime.seconds, curve=str(picture) if picture else None, policy=policy, taken_from=taken,
             stopped_by=self.stopped_by, best=best,
             stages=self.stages.record(self.done) if config.stages else None,

@@ -24,6 +24,7 @@ from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import parameters_sha256
 from marlstone.stats.intervals import interval
 from marlstone.training.backend import Backend
+from marlstone.training.callbacks import Sent
 from marlstone.training.clock import Clock
 from marlstone.training.limit import NOT_MEASURED, Limit
 
@@ -93,15 +94,22 @@ def phases(clock: Clock, steps: int, limit: Limit | None) -> dict[str, float]:
     return {**out, "training: environment": env, "training: products": products, "training: everything else": training - env - products}
 
 
+def _sent(sent: Sent, backend: Backend) -> dict[str, Any]:
+    """Messages and bits of training, all seeds together, by sender and recipient; `agents`: along both axes."""
+    return {"agents": list(backend.algorithm.spec.team.agents), **{k: x.sum(0).tolist() for k, x in sent.counts.items()}}
+
+
 def training_record(
     config: RunConfig, run: RunDirectory, backend: Backend, state: State, clock: Clock, *, steps: int, resumed_from: int, judged: Judged,
-    limit: Limit | None, flops: Flops, ledgers: list[Ledger], trained_steps: int, faults: list[dict[str, int]], wall_seconds: float,
+    limit: Limit | None, flops: Flops, ledgers: list[Ledger], sent: Sent | None,
+    trained_steps: int, faults: list[dict[str, int]], wall_seconds: float,
     curve: str | None, policy: list[str] | None, taken_from: dict[str, Any] | None,
     stopped_by: str | None = None, best: dict[str, Any] | None = None, stages: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The record. `steps`: joint steps per seed in all; `trained_steps`: of all seeds, in this life of the run, by which its speed is
-    measured; `limit`: how fast the machine could be, None where that was not measured; `taken_from`: what another run gave;
-    `stopped_by`: the rule that ended it early; `best`: of policies kept beside the final ones; `stages`: of a curriculum."""
+    measured; `sent`: messages by sender and recipient; `limit`: how fast the machine could be, None where that was not measured;
+    `taken_from`: what another run gave; `stopped_by`: the rule that ended it early; `best`: of policies kept beside the final ones;
+    `stages`: of a curriculum."""
     training, bounds = clock.seconds.get("training", 0.0), return_bounds(backend.algorithm.spec, config.guards)
     speed = trained_steps / max(training, 1e-9) if trained_steps else None
     record = {
@@ -128,6 +136,7 @@ def training_record(
         "faults": faults,
         "evaluation_faults": dict(backend.judged.counts),
         "ledger": [vars(ledger) for ledger in ledgers],
+        **({} if sent is None else {"comms": name_of(config.comms), "sent": _sent(sent, backend)}),
         "curve": curve,
         "policy": policy,
     }

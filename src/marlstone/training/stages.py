@@ -50,6 +50,8 @@ def spans(config: RunConfig) -> tuple[Span, ...]:
         one = staged(config, i)
         for part in FIXED:
             _same_kind(getattr(config, part), getattr(one, part), f"{where}: {part}")
+        if one.comms != config.comms:
+            raise UserError(f"{where}: comms would change: what agents say and hear is part of their networks; leave it out")
         _same_kind(config.learner.optimizer, one.learner.optimizer, f"{where}: learner.optimizer")
         if config.rollout.envs % one.learner.minibatches:
             raise UserError(
@@ -72,7 +74,7 @@ def _same_kind(was: Any, is_: Any, where: str) -> None:
 
 def same_world(a: RunConfig, b: RunConfig) -> bool:
     """Whether episodes go on from one stage to another."""
-    world = lambda c: (c.env, c.faults, c.guards, c.architecture.managers(), c.team, c.opponents)
+    world = lambda c: (c.env, c.faults, c.guards, c.architecture.managers(), c.team, c.opponents, c.comms)
     return world(a) == world(b)
 
 
@@ -165,7 +167,7 @@ class Stages:
     def _algorithm(self, span: Span, here: Backend) -> Algorithm:
         """A stage's combination in an environment that is there already."""
         c = span.config
-        return Algorithm(here.algorithm.spec, c.architecture, c.credit, c.learner, c.rollout.shards, c.ramped)
+        return Algorithm(here.algorithm.spec, c.architecture, c.credit, c.learner, c.rollout.shards, c.ramped, c.comms)
 
     def close(self) -> None:
         """End the processes of all backends."""

@@ -4,6 +4,7 @@
     MultiDiscrete   several such choices at once, independent
     Box             bounded numbers: a Gaussian squashed by tanh
     Composite       choices and numbers in one action, part by part
+    Gate, Content   of a Composite whose agents talk: whether to speak, and what is said
 
 Because noise comes from outside, actors on different back ends (JAX, NumPy, ONNX) can be compared action by action, and
 a rollout draws all its noise at once. Every method takes any leading axes and works on `jax.numpy` and `numpy` arrays.
@@ -18,8 +19,9 @@ from marlstone.core.distributions.discrete import Discrete
 from marlstone.core.distributions.exploration import Exploring, exploration_head
 from marlstone.core.distributions.groups import concat_agents, draw_group_noise
 from marlstone.core.distributions.multi_discrete import MultiDiscrete
+from marlstone.core.distributions.speech import FORMS, Content, Form, Gate
 
 __all__ = [
     "ActionSpace", "Enumerable", "Sampled", "enumerable", "Discrete", "MultiDiscrete", "Box", "Composite", "Exploring", "ILLEGAL_LOGIT",
-    "exploration_head", "draw_group_noise", "concat_agents",
+    "exploration_head", "draw_group_noise", "concat_agents", "Gate", "Content", "Form", "FORMS",
 ]  # fmt: skip

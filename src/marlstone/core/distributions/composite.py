@@ -1,6 +1,6 @@
 """Choices and numbers in one action: independent parts, each a distribution of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,8 +12,10 @@ from marlstone.core.distributions.box import Box
 from marlstone.core.distributions.categorical import log_softmax, masked
 from marlstone.core.distributions.discrete import Discrete
 from marlstone.core.distributions.multi_discrete import MultiDiscrete
+from marlstone.core.distributions.speech import Content, Gate
 
-Part = Discrete | MultiDiscrete | Box
+Part = Discrete | MultiDiscrete | Box | Content
+NUMBERS = Box | Content
 POINTS = 32  # recorded actions over which an expectation is taken; a multiple of a Box's 8
 
 
@@ -30,7 +32,7 @@ class _Place:
     def of_action(self, action: Array) -> Array:
         """The part's own recorded action."""
         mine = action[..., self.action]
-        if isinstance(self.part, Box):
+        if isinstance(self.part, NUMBERS):
             return mine
         mine = mine.astype(np.int32)
         return mine[..., 0] if isinstance(self.part, Discrete) else mine
@@ -69,11 +71,11 @@ class Composite:
         for p in self.parts:
             if not isinstance(p, Part):
                 raise ValueError(f"Composite.parts holds {p!r}: give Discrete, MultiDiscrete and Box, one after another, not nested")
-        numbers = [isinstance(p, Box) for p in self.parts]
+        numbers = [isinstance(p, NUMBERS) for p in self.parts]
         if not any(numbers):
             sizes = tuple(n for p in self.parts for n in (p.sizes if isinstance(p, MultiDiscrete) else (p.size,)))
             raise ValueError(f"Composite.parts are all choices: use MultiDiscrete({sizes}), which value-based learners take, too")
-        if all(numbers):
+        if all(numbers) and not any(isinstance(p, Content) for p in self.parts):
             raise ValueError(f"Composite.parts are all Boxes: use Box({sum(p.width for p in self.parts)})")
         if not self.names:
             object.__setattr__(self, "names", tuple(map(str, range(len(self.parts)))))
@@ -110,7 +112,7 @@ class Composite:
     @cached_property
     def chosen(self) -> np.ndarray:
         """`[a]` booleans: which entries of encodings and masks are options of a choice; the others are numbers."""
-        return np.concatenate([np.full(p.width, not isinstance(p, Box)) for p in self.parts])
+        return np.concatenate([np.full(p.width, not isinstance(p, NUMBERS)) for p in self.parts])
 
     # ---- between the whole and its parts
     def split(self, action: Array) -> dict[str, Array]:
@@ -157,9 +159,16 @@ class Composite:
             [at.part.with_temperature(head[..., at.head], temperature) for at in self._places], axis=-1
         )
 
+    def start(self, w: Array, b: Array) -> tuple[Array, Array]:
+        """The last layer `w [... i h]`, `b [... h]` of an untrained policy, as the parts that say something begin."""
+        return self._layer(lambda part, w, b: part.start(w, b) if isinstance(part, Gate | Content) else (w, b), w, b)
+
     def scale_head(self, w: Array, b: Array, factor: Array) -> tuple[Array, Array]:
         """The last layer `w [... i h]`, `b [... h]` of a policy every part of which is `factor` times as sharp."""
-        scaled = [at.part.scale_head(w[..., at.head], b[..., at.head], factor) for at in self._places]
+        return self._layer(lambda part, w, b: part.scale_head(w, b, factor), w, b)
+
+    def _layer(self, change: Callable[[Part, Array, Array], tuple[Array, Array]], w: Array, b: Array) -> tuple[Array, Array]:
+        scaled = [change(at.part, w[..., at.head], b[..., at.head]) for at in self._places]
         xp = b.__array_namespace__()
         return xp.concat([x for x, _ in scaled], axis=-1), xp.concat([x for _, x in scaled], axis=-1)
 
@@ -176,7 +185,7 @@ class Composite:
 
         def of(at: _Place) -> Array:
             mine, ok = head[..., at.head], at.legal(legal)
-            if isinstance(at.part, Box):
+            if isinstance(at.part, NUMBERS):
                 return mine
             return at.part.mixed(mine, ok, epsilon, None if default is None else at.of_action(self._declared(default)))
 
@@ -195,7 +204,7 @@ class Composite:
         out, rng = [], np.random.default_rng(1)
         for at in self._places:
             mine, ok = head[..., at.head], at.legal(legal)
-            if isinstance(at.part, Box):
+            if isinstance(at.part, NUMBERS):
                 few = at.part.points(mine)
                 out.append(few[rng.permutation(POINTS) % len(few)])
             elif isinstance(at.part, Discrete):

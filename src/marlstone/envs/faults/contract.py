@@ -41,12 +41,12 @@ class Draws(Protocol):
 
 
 class KeyDraws:
-    """Draws from a JAX key."""
+    """Draws from a JAX key; `stream`: whose they are."""
 
-    def __init__(self, key: Array) -> None:
+    def __init__(self, key: Array, stream: int = STREAM) -> None:
         import jax
 
-        self._key, self._next = jax.random.fold_in(key, STREAM), 0
+        self._key, self._next = jax.random.fold_in(key, stream), 0
 
     def part(self, n: int) -> "KeyDraws":
         """Draws folded in by number, so that they do not depend on how often others drew."""
@@ -74,10 +74,10 @@ class KeyDraws:
 
 
 class SeedDraws:
-    """Draws from an episode's seed, in NumPy."""
+    """Draws from an episode's seed, in NumPy; `stream`: whose they are."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = np.random.default_rng([seed, STREAM])
+    def __init__(self, seed: int, stream: int = STREAM) -> None:
+        self._random = np.random.default_rng([seed, stream])
 
     def part(self, n: int) -> "SeedDraws":
         """One generator goes through the whole episode."""
@@ -254,7 +254,8 @@ class FaultedHost:
 
 
 def faults_of(env: Any) -> tuple[Fault, ...]:
-    """The faults that an environment is already under."""
+    """The faults that an environment is already under, below its channel."""
+    env = env.env if hasattr(env, "under") else env
     return env.layers.faults if isinstance(env, Faulted | FaultedHost) else ()
 
 
@@ -262,6 +263,8 @@ def with_faults(faults: Sequence[Fault], env: Any) -> Any:
     """`env`, an `Env` or a `HostEnv`, under these faults; itself where there are none. Raises `UserError` where one cannot happen there."""
     if not faults:
         return env
+    if hasattr(env, "under"):  # agents talk over it: messages are no observations
+        return env.under(faults)
     if isinstance(env, Faulted | FaultedHost):  # one flat list: its faults come first, and all draw from one stream
         return with_faults((*env.layers.faults, *faults), env.env)
     layers = _Layered(tuple(faults))

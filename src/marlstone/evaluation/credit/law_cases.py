@@ -59,12 +59,12 @@ class Specimen:
 
     @cached_property
     def _env(self) -> Any:
-        return make(self.config.env)
+        return self.config.comms.over(make(self.config.env))
 
     @cached_property
     def algorithm(self) -> Algorithm:
         """The method within its architecture and learner. Raises ValueError where they do not fit."""
-        return Algorithm(self._env.spec, self.config.architecture, self.config.credit, self.config.learner)
+        return Algorithm(self._env.spec, self.config.architecture, self.config.credit, self.config.learner, channel=self.config.comms)
 
     @property
     def credit(self) -> Credit:

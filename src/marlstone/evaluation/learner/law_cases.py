@@ -48,12 +48,12 @@ class LearnerCase:
     @cached_property
     def spec(self) -> Spec:
         """The environment's agents and spaces."""
-        return make(self.config.env).spec
+        return self.config.comms.over(make(self.config.env)).spec
 
     def algorithm(self, sharing: Sharing) -> Algorithm:
         """The combination, parameters shared by all agents of a group, or by none."""
         architecture = replace(self.config.architecture, sharing=sharing)
-        return Algorithm(self.spec, architecture, self.config.credit, self.learner)
+        return Algorithm(self.spec, architecture, self.config.credit, self.learner, channel=self.config.comms)
 
     @cached_property
     def length(self) -> int:
@@ -64,7 +64,7 @@ class LearnerCase:
     def trajectories(self) -> Trajectory:
         """A batch of random play, `[b t ...]`, whose ends are truncations in every other environment."""
         b = int(np.lcm(ENVS, self.learner.minibatches))
-        batch = trajectories_of(self.algorithm("all"), rollout(cast(Env, make(self.config.env)), b, self.length))
+        batch = trajectories_of(self.algorithm("all"), rollout(cast(Env, self.config.comms.over(make(self.config.env))), b, self.length))
         step, cut = batch.step, np.arange(b)[:, None] % 2 == 1
         last = np.asarray(step.last)
         whole = np.where(last, cut, np.asarray(step.team_discount)).astype(np.float32)

@@ -112,8 +112,8 @@ class Study:
             if (b := config.rollout.envs) % (m := config.learner.minibatches):
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
             with _made(self.question.env) as env:
-                spec = wrap_env(env, config.architecture.managers(), config.faults, config.metrics, Sides.of(config)).spec
-            self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner).claims
+                spec = wrap_env(env, config.architecture.managers(), config.faults, config.metrics, Sides.of(config), config.comms).spec
+            self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner, channel=config.comms).claims
         except ValueError as reason:
             return str(reason)
         return ""
