@@ -6,6 +6,9 @@ First steps and tests:
   dials       cooperative and continuous; what to turn to is drawn in an image
   match       repeat what was shown one step ago: only a policy with memory solves it
 
+Where talking pays:
+  traffic_junction  cars that see only their own cell must not meet (IC3Net)
+
 Two sides (`rps.py`):
   rps         red against blue, zero-sum, with a known value: how exploitable a policy is can be computed exactly
 
@@ -44,10 +47,12 @@ from marlstone.envs.proving.redundant import Redundant
 from marlstone.envs.proving.rps import Rps
 from marlstone.envs.proving.saboteur import Saboteur
 from marlstone.envs.proving.swarm import Swarm
+from marlstone.envs.proving.traffic_junction import TrafficJunction
 
 __all__ = [
     "NAMES", "make", "Ground", "Climbing", "Pair", "Dials", "Match", "Rps",
     "Additive", "Dummy", "Saboteur", "Redundant", "Delayed", "Flip", "Plan", "Swarm",
+    "TrafficJunction",
 ]  # fmt: skip
 
 NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
@@ -64,10 +69,11 @@ NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
     "flip": (Flip, {"rows": 8, "at": 0}),
     "plan": (Plan, {"reach": 4, "rows": 48}),
     "swarm": (Swarm, {"agents": 256, "rows": 8, "sigma": 0.1}),
+    "traffic_junction": (TrafficJunction, {"difficulty": "easy", "vision": 0, "add_rate": 0.0, "time_limit": "truncate"}),
 }
 
 EXPLOIT = "exploit"  # the option of every ground for credit; left out, the ground is as it is
-WITHOUT = ("pair", "dials", "match", "rps")
+WITHOUT = ("pair", "dials", "match", "rps", "traffic_junction")
 
 
 def make(name: str, options: Mapping[str, Any]) -> Env:
