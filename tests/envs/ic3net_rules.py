@@ -139,3 +139,38 @@ class TrafficRules:
             own = np.concatenate([[self.last[i], self.number[i] / (total - 1)], seen.reshape(-1)])
             out.append(own * (self.path[i] is not None))
         return np.array(out)
+
+
+class HuntRules:
+    """One episode of predators and one prey, from given cells."""
+
+    def __init__(self, mode: str, dim: int, vision: int, predators, prey) -> None:
+        self.mode, self.dim, self.vision = mode, dim, vision
+        self.at, self.prey = [tuple(map(int, p)) for p in predators], tuple(map(int, prey))
+
+    def step(self, action):
+        """Rewards `[n]`, and whether the episode is over."""
+        for i, a in enumerate(action):
+            y, x = self.at[i]
+            if self.at[i] == self.prey:
+                continue
+            y, x = {0: (y - 1, x), 1: (y, x + 1), 2: (y + 1, x), 3: (y, x - 1), 4: (y, x)}[int(a)]
+            if 0 <= y < self.dim and 0 <= x < self.dim:
+                self.at[i] = y, x
+        there = [p == self.prey for p in self.at]
+        m = sum(there)
+        gain = {"mixed": 0.0, "cooperative": 0.05 * m, "competitive": 0.05 / max(m, 1)}[self.mode]
+        return np.array([gain if t else -0.05 for t in there]), self.mode == "mixed" and all(there)
+
+    def view(self) -> np.ndarray:
+        """`[n f]`."""
+        v, d = self.vision, self.dim
+        out = np.zeros((len(self.at), 2 * v + 1, 2 * v + 1, d * d + 4))
+        for seen, (cy, cx) in zip(out, self.at, strict=True):
+            for dy in range(-v, v + 1):
+                for dx in range(-v, v + 1):
+                    y, x = cy + dy, cx + dx
+                    seen[dy + v, dx + v, y * d + x if 0 <= y < d and 0 <= x < d else d * d + 1] = 1
+                    seen[dy + v, dx + v, d * d + 2] += self.prey == (y, x)
+                    seen[dy + v, dx + v, d * d + 3] += self.at.count((y, x))
+        return out.reshape(len(self.at), -1)

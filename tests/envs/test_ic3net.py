@@ -12,7 +12,7 @@ from marlstone.core.records import replace
 from marlstone.core.types import Step
 from marlstone.envs.make import UnknownEnvironment, make
 from tests.envs.contract_laws import trains
-from tests.envs.ic3net_rules import TrafficRules
+from tests.envs.ic3net_rules import HuntRules, TrafficRules
 
 
 @functools.cache
@@ -93,8 +93,76 @@ def test_a_car_that_alone_drives_on_earns_only_its_time() -> None:
     assert there == [True] * 6 + [False] * 2
 
 
-def test_an_update_learns_from_cars_that_come_and_go() -> None:
+@functools.cache
+def hunt(options: str, episodes: int) -> tuple[Step, np.ndarray]:
+    """Steps `[e t+1]` and actions `[e t n]` of random play; after an end rows go on, and mean nothing."""
+    env = make(f"proving:predator_prey?{options}")
+
+    def one(key):
+        def body(carry, k):
+            state, step = carry
+            action = jax.random.randint(jax.random.fold_in(k, 1), (env.spec.n,), 0, 5)
+            return env.step(state, (action,), k), (step, action)
+
+        (_, last), (steps, actions) = jax.lax.scan(body, env.init(key), jax.random.split(key, env.spec.horizon))
+        return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), steps, last), actions
+
+    run = jax.jit(jax.vmap(one), compiler_options=supported(FASTEST_COMPILE))
+    return jax.tree.map(np.asarray, run(jax.random.split(jax.random.key(5), episodes)))
+
+
+@pytest.mark.parametrize(
+    ("options", "episodes"),
+    [
+        ("", 30),
+        ("mode=cooperative&dim=3&agents=2&vision=1&max_steps=30", 30),
+        ("mode=competitive&dim=2&agents=2&vision=1&max_steps=6&time_limit=terminate", 30),
+        ("dim=2&agents=2&max_steps=6", 30),
+        pytest.param("dim=20&agents=10&vision=1&max_steps=80", 5, marks=pytest.mark.slow),
+    ],
+)
+def test_predator_prey_is_ic3nets(options: str, episodes: int) -> None:
+    """What is observed and rewarded, when it ends and how, and the two figures that are reported."""
+    env = make(f"proving:predator_prey?{options}")
+    steps, actions = hunt(options, episodes)
+    n, d, arrived, done = env.agents, env.dim, 0, 0
+    for e in range(episodes):
+        cells = np.rint(steps.state[e, 0, : 2 * n] * (d - 1)).astype(int).reshape(n, 2)
+        rules = HuntRules(env.mode, d, env.vision, cells, np.rint(steps.state[e, 0, 3 * n : 3 * n + 2] * (d - 1)).astype(int))
+        assert len({*rules.at, rules.prey}) == n + 1, "everybody starts on a cell of its own"
+        np.testing.assert_allclose(steps.obs[0]["view"][e, 0], rules.view(), atol=1e-6)
+        length = 0
+        for t in range(env.max_steps):
+            length += not all(p == rules.prey for p in rules.at)
+            reward, over = rules.step(actions[e, t])
+            late = t + 1 == env.max_steps
+            np.testing.assert_allclose(steps.reward[e, t + 1], reward, atol=1e-6)
+            np.testing.assert_allclose(steps.obs[0]["view"][e, t + 1], rules.view(), atol=1e-6)
+            assert steps.last[e, t + 1] == (over or late)
+            assert (steps.discount[e, t + 1] == steps.team_discount[e, t + 1]).all()
+            assert steps.team_discount[e, t + 1] == 1 - (over or (late and env.time_limit == "terminate"))
+            assert steps.metrics["success"][e, t + 1] == all(p == rules.prey for p in rules.at)
+            assert steps.metrics["steps"][e, 1 : t + 2].sum() == length
+            if over:
+                assert length == t + 1
+                break
+        arrived += sum(p == rules.prey for p in rules.at)
+        done += all(p == rules.prey for p in rules.at)
+    assert 0 < arrived < episodes * n and (done > 0 or d > 3), "some must have found it, others not"
+
+
+def test_where_predators_and_prey_start_is_uniform() -> None:
+    """Each of them is on each of the four cells a quarter of the time."""
+    env = make("proving:predator_prey?dim=2&agents=3")
+    state, _ = jax.jit(jax.vmap(env.init), compiler_options=supported(FASTEST_COMPILE))(jax.random.split(jax.random.key(0), 4000))
+    cells = np.concatenate([np.asarray(state.at), np.asarray(state.prey)[:, None]], axis=1)
+    share = (cells[..., None] == np.arange(4)).mean(0)
+    assert np.abs(share - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 4000)
+
+
+def test_an_update_learns_from_both() -> None:
     trains("proving:traffic_junction?add_rate=0.9&time_limit=terminate")
+    trains("proving:predator_prey")
 
 
 @pytest.mark.parametrize(
@@ -104,6 +172,11 @@ def test_an_update_learns_from_cars_that_come_and_go() -> None:
         ("proving:traffic_junction?vision=3", "0 to 2"),
         ("proving:traffic_junction?add_rate=1.5", "at most 1"),
         ("proving:traffic_junction?time_limit=never", "terminate"),
+        ("proving:predator_prey?mode=mixd", "did you mean 'mixed'"),
+        ("proving:predator_prey?agents=25", "1 to 24"),
+        ("proving:predator_prey?vision=5", "0 to 4"),
+        ("proving:predator_prey?dim=1", "at least 2"),
+        ("proving:predator_prey?max_steps=0", "at least 1"),
     ],
 )
 def test_options_that_make_no_game_are_refused(name: str, says: str) -> None:

@@ -8,6 +8,7 @@ First steps and tests:
 
 Where talking pays:
   traffic_junction  cars that see only their own cell must not meet (IC3Net)
+  predator_prey     who has found the prey can tell the others where it is (IC3Net)
 
 Two sides (`rps.py`):
   rps         red against blue, zero-sum, with a known value: how exploitable a policy is can be computed exactly
@@ -43,6 +44,7 @@ from marlstone.envs.proving.ground import Ground
 from marlstone.envs.proving.match import Match
 from marlstone.envs.proving.pair import Pair
 from marlstone.envs.proving.plan import Plan
+from marlstone.envs.proving.predator_prey import PredatorPrey
 from marlstone.envs.proving.redundant import Redundant
 from marlstone.envs.proving.rps import Rps
 from marlstone.envs.proving.saboteur import Saboteur
@@ -52,7 +54,7 @@ from marlstone.envs.proving.traffic_junction import TrafficJunction
 __all__ = [
     "NAMES", "make", "Ground", "Climbing", "Pair", "Dials", "Match", "Rps",
     "Additive", "Dummy", "Saboteur", "Redundant", "Delayed", "Flip", "Plan", "Swarm",
-    "TrafficJunction",
+    "TrafficJunction", "PredatorPrey",
 ]  # fmt: skip
 
 NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
@@ -70,10 +72,11 @@ NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
     "plan": (Plan, {"reach": 4, "rows": 48}),
     "swarm": (Swarm, {"agents": 256, "rows": 8, "sigma": 0.1}),
     "traffic_junction": (TrafficJunction, {"difficulty": "easy", "vision": 0, "add_rate": 0.0, "time_limit": "truncate"}),
+    "predator_prey": (PredatorPrey, {"mode": "mixed", "dim": 5, "agents": 3, "vision": 0, "max_steps": 20, "time_limit": "truncate"}),
 }
 
 EXPLOIT = "exploit"  # the option of every ground for credit; left out, the ground is as it is
-WITHOUT = ("pair", "dials", "match", "rps", "traffic_junction")
+WITHOUT = ("pair", "dials", "match", "rps", "traffic_junction", "predator_prey")
 
 
 def make(name: str, options: Mapping[str, Any]) -> Env:

@@ -6,6 +6,8 @@ from itertools import product
 
 import numpy as np
 
+from marlstone.envs.proving.grid_view import windows
+
 Cell = tuple[int, int]
 
 DOWN, UP, RIGHT, LEFT = (1, 0), (-1, 0), (0, 1), (0, -1)
@@ -67,11 +69,8 @@ class Roads:
         return grid
 
     def near(self, vision: int) -> np.ndarray:
-        """`[size^2 k]`: classes of the k = (2 vision + 1)^2 cells around every cell; beyond the grid it is off the road."""
-        padded = np.pad(self.grid, vision, constant_values=self.base)
-        side = 2 * vision + 1
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
-        return np.ascontiguousarray(windows.reshape(self.layout.size**2, side * side))
+        """`[size^2 k]`: classes of the cells around every cell (`grid_view.windows`); beyond the grid it is off the road."""
+        return windows(self.grid, vision, self.base)
 
     @cached_property
     def arrivals(self) -> tuple[tuple[Cell, Cell], ...]:

@@ -12,6 +12,7 @@ from marlstone.core.errors import suggest
 from marlstone.core.records import record, replace
 from marlstone.core.types import Array, Group, Leaf, Metric, Spec, Step
 from marlstone.envs.names import UnknownEnvironment
+from marlstone.envs.proving.grid_view import counts, look
 from marlstone.envs.proving.roads import LAYOUTS, Roads
 from marlstone.envs.team_games import below
 
@@ -175,16 +176,11 @@ class TrafficJunction:
 
     def _view(self, state: TrafficState, cell: Array) -> Array:
         """`[n f]`: what cars observe."""
-        n, size, v = cell.shape[0], self.roads.layout.size, self.vision
-        kinds = jax.nn.one_hot(jnp.asarray(self.roads.near(v))[cell], self.classes)
-        around = np.arange(-v, v + 1)
-        y, x = cell // size, cell % size
-        ys, xs = (y[:, None] + np.repeat(around, 2 * v + 1)), (x[:, None] + np.tile(around, 2 * v + 1))
-        cars = jnp.sum((ys[..., None] == y) & (xs[..., None] == x), axis=-1, dtype=jnp.float32)  # empty slots count on cell 0, as in IC3Net
-        seen = kinds + cars[..., None] * (np.arange(self.classes) == self.classes - 1)
+        cars = counts(cell, cell, self.roads.layout.size, self.vision)  # empty slots count on cell 0, as in IC3Net
+        seen = look(self.roads.near(self.vision), cell, self.classes, {self.classes - 1: cars})
         route = state.route.astype(jnp.float32) / (len(self.roads.lengths) - 1)
         own = jnp.stack([state.braked.astype(jnp.float32), route], axis=1)
-        return jnp.concatenate([own, seen.reshape(n, -1)], axis=1) * state.alive[:, None]
+        return jnp.concatenate([own, seen], axis=1) * state.alive[:, None]
 
     def _step(self, state: TrafficState, crash: Array, kept: Array, first: bool = False) -> Step:
         layout, cell = self.roads.layout, self._cells(state)
