@@ -160,9 +160,11 @@ def test_where_predators_and_prey_start_is_uniform() -> None:
     assert np.abs(share - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 4000)
 
 
-def test_an_update_learns_from_both() -> None:
-    trains("proving:traffic_junction?add_rate=0.9&time_limit=terminate")
-    trains("proving:predator_prey")
+@pytest.mark.parametrize(
+    "name", ["proving:traffic_junction?add_rate=0.9", pytest.param("proving:predator_prey?dim=3", marks=pytest.mark.slow)]
+)
+def test_an_update_learns_from_them(name: str) -> None:
+    trains(name)
 
 
 @pytest.mark.parametrize(

@@ -140,9 +140,9 @@ def test_they_keep_the_contract(name: str) -> None:
     keeps_its_contract(name, b=4, t=16)
 
 
-def test_an_update_learns_from_both() -> None:
-    trains("proving:signal")
-    trains("proving:errands")
+@pytest.mark.parametrize("name", ["proving:signal", pytest.param("proving:errands", marks=pytest.mark.slow)])
+def test_an_update_learns_from_them(name: str) -> None:
+    trains(name)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ WORLDS: tuple[World, ...] = (
     World("jaxmarl:MPE_simple_spread_v3", "jaxmarl"),
     World("jaxmarl:MPE_simple_tag_v3", "jaxmarl"),
     World("jaxmarl:MPE_simple_speaker_listener_v4", "jaxmarl"),
+    World("jaxmarl:MPE_simple_reference_v3", "jaxmarl"),
     World("jaxmarl:HeuristicEnemySMAX?scenario=3m", "jaxmarl", "CI"),
     World("jaxmarl:HeuristicEnemySMAX?scenario=2s3z", "jaxmarl"),
     World("jaxmarl:HeuristicEnemySMAX?scenario=3s5z", "jaxmarl"),
