@@ -161,7 +161,7 @@ def test_where_predators_and_prey_start_is_uniform() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["proving:traffic_junction?add_rate=0.9", pytest.param("proving:predator_prey?dim=3", marks=pytest.mark.slow)]
+    "name", ["proving:traffic_junction?difficulty=easy", pytest.param("proving:predator_prey?dim=3", marks=pytest.mark.slow)]
 )
 def test_an_update_learns_from_them(name: str) -> None:
     trains(name)
