@@ -151,6 +151,24 @@ def test_predator_prey_is_ic3nets(options: str, episodes: int) -> None:
     assert 0 < arrived < episodes * n and (done > 0 or d > 3), "some must have found it, others not"
 
 
+@pytest.mark.parametrize("name", ["traffic_junction?add_rate=0.9&reach=2", "predator_prey?reach=1"])
+def test_a_reach_is_of_rows_and_columns(name: str) -> None:
+    """Of all pairs that are there, those that their places say, and nobody of itself."""
+    env = make(f"proving:{name}")
+    run = traffic if "traffic" in name else hunt
+    steps = run(name.partition("?")[2], 8)[0]
+    n, side = env.spec.n, 6 if "traffic" in name else 4
+    if "traffic" in name:
+        slots = steps.state[..., : 6 * n].reshape(*steps.first.shape, n, 6)
+        place, there = np.rint(slots[..., 1:3] * side), slots[..., 0] > 0
+    else:
+        place, there = np.rint(steps.state[..., : 2 * n].reshape(*steps.first.shape, n, 2) * side), steps.present
+    apart = np.abs(place[..., :, None, :] - place[..., None, :, :]).max(-1)
+    wanted = (apart <= env.reach) & there[..., :, None] & there[..., None, :] & ~np.eye(n, dtype=bool)
+    np.testing.assert_array_equal(steps.obs[0]["reach"], wanted)
+    assert 0 < wanted.mean() < 0.9
+
+
 def test_where_predators_and_prey_start_is_uniform() -> None:
     """Each of them is on each of the four cells a quarter of the time."""
     env = make("proving:predator_prey?dim=2&agents=3")
@@ -179,6 +197,8 @@ def test_an_update_learns_from_them(name: str) -> None:
         ("proving:predator_prey?vision=5", "0 to 4"),
         ("proving:predator_prey?dim=1", "at least 2"),
         ("proving:predator_prey?max_steps=0", "at least 1"),
+        ("proving:predator_prey?reach=-1", "for no limit"),
+        ("proving:traffic_junction?reach=-1", "for no limit"),
     ],
 )
 def test_options_that_make_no_game_are_refused(name: str, says: str) -> None:
