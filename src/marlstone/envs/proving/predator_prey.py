@@ -11,6 +11,7 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.errors import suggest
 from marlstone.core.records import record, replace
 from marlstone.core.types import Array, Group, Leaf, Metric, Spec, Step
+from marlstone.envs.board import INK, Board, color_of
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.proving.grid_view import counts, look, windows, within
 from marlstone.envs.team_games import distinct, team_step
@@ -154,3 +155,11 @@ class PredatorPrey:
             first=first,
             metrics={"success": everybody.astype(jnp.float32), "steps": waited},
         )
+
+    def render(self, state: HuntState) -> np.ndarray:
+        """The prey, a dark square, and the predators, discs with their numbers."""
+        board = Board(self.dim, self.dim, 24)
+        board.square(*divmod(int(state.prey), self.dim), INK)
+        for i, cell in enumerate(np.asarray(state.at)):
+            board.disc(*divmod(int(cell), self.dim), color_of(i), str(i))
+        return board.pixels()

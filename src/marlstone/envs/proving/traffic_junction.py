@@ -11,6 +11,7 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.errors import suggest
 from marlstone.core.records import record, replace
 from marlstone.core.types import Array, Group, Leaf, Metric, Spec, Step
+from marlstone.envs.board import Board, color_of
 from marlstone.envs.names import UnknownEnvironment
 from marlstone.envs.proving.grid_view import counts, look, within
 from marlstone.envs.proving.roads import LAYOUTS, Roads
@@ -19,6 +20,7 @@ from marlstone.envs.team_games import below
 GAS, BRAKE = 0, 1
 CRASH, WAITING = -10.0, -0.01
 TIME_LIMITS = ("truncate", "terminate")
+ROAD = (206, 206, 202)  # its color in pictures
 
 
 @record
@@ -219,3 +221,17 @@ class TrafficJunction:
                 "collisions": jnp.sum(crash, dtype=jnp.float32),
             },
         )
+
+    def render(self, state: TrafficState) -> np.ndarray:
+        """The roads, and the cars by their slots; a ring is a car that braked, a square a crash."""
+        size, there = self.roads.layout.size, np.flatnonzero(state.alive)
+        board, cell = Board(size, size, 18), np.asarray(self._cells(state))
+        for each in sorted(set(self.roads.table.flat) - {0}):
+            board.square(*divmod(int(each), size), ROAD, inset=0)
+        for i in there:
+            y, x = divmod(int(cell[i]), size)
+            crash = np.sum(cell[there] == cell[i]) > 1
+            (board.square if crash else board.disc)(y, x, color_of(int(i)))
+            if state.braked[i] and not crash:
+                board.disc(y, x, ROAD, inset=0.35)
+        return board.pixels()
