@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from marlstone.comms import Channel
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.flops import Flops
@@ -43,9 +44,11 @@ def write_spec(run: RunDirectory, backend: Backend) -> None:
         run.write(run.spec.name, json.dumps(spec_to_json(backend.algorithm.spec)) + "\n")
 
 
-def freeze(run: RunDirectory, backend: Backend, state: State, act: Act, name: str = "seed") -> list[str] | None:
-    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`; their folders. Where NumPy cannot run a user's own part: None,
-    and a note why."""
+def freeze(
+    run: RunDirectory, backend: Backend, state: State, act: Act, name: str = "seed", channel: Channel | None = None
+) -> list[str] | None:
+    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`, with its `channel` as configured, without faults; their folders.
+    Where NumPy cannot run a user's own part: None, and a note why."""
     policies, out, network = jax.device_get(backend.placement.trim(state.train.policy)), [], None
     if name == "seed":  # the first: the others of an earlier life of this run go too
         shutil.rmtree(run.artifacts, ignore_errors=True)
@@ -54,7 +57,7 @@ def freeze(run: RunDirectory, backend: Backend, state: State, act: Act, name: st
         try:
             network = network or describe(backend.algorithm)
             mine = jax.tree.map(lambda x: x[i], policies)  # noqa: B023
-            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network)
+            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network, channel)
         except ValueError as error:
             backend.log.notice(f"no policy artifact: {error}")
             return None
