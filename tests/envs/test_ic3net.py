@@ -10,7 +10,10 @@ import pytest
 from marlstone.core.compile_options import FASTEST_COMPILE, supported
 from marlstone.core.records import replace
 from marlstone.core.types import Step
+from marlstone.envs.board import INK, color_of, is_picture
 from marlstone.envs.make import UnknownEnvironment, make
+from marlstone.envs.proving.predator_prey import HuntState
+from marlstone.envs.proving.traffic_junction import TrafficState
 from tests.envs.contract_laws import trains
 from tests.envs.ic3net_rules import HuntRules, TrafficRules
 
@@ -80,9 +83,8 @@ def test_the_state_of_a_junction_tells_where_every_car_is() -> None:
 
 def test_a_car_that_alone_drives_on_earns_only_its_time() -> None:
     """A return in closed form: a car of seven cells is rewarded for its ages 0 to 6, and leaves without the reward of that step."""
-    env = make("proving:traffic_junction?add_rate=1e-6")
-    state, _ = env.init(jax.random.key(0))
-    state = replace(state, alive=jnp.arange(5) == 2)
+    env, zero = make("proving:traffic_junction?add_rate=1e-6"), jnp.zeros(5, jnp.int32)
+    state = TrafficState(jnp.int32(0), jnp.arange(5) == 2, zero, zero, zero, zero > 0, jnp.bool_(False))
     step = jax.jit(env.step, compiler_options=supported(FASTEST_COMPILE))
     rewards, there = [], []
     for t in range(8):
@@ -151,6 +153,38 @@ def test_predator_prey_is_ic3nets(options: str, episodes: int) -> None:
     assert 0 < arrived < episodes * n and (done > 0 or d > 3), "some must have found it, others not"
 
 
+@pytest.mark.parametrize("name", ["traffic_junction?add_rate=0.9&reach=2", "predator_prey?reach=1"])
+def test_a_reach_is_of_rows_and_columns(name: str) -> None:
+    """Of all pairs that are there, those that their places say, and nobody of itself."""
+    env = make(f"proving:{name}")
+    run = traffic if "traffic" in name else hunt
+    steps = run(name.partition("?")[2], 8)[0]
+    n, side = env.spec.n, 6 if "traffic" in name else 4
+    if "traffic" in name:
+        slots = steps.state[..., : 6 * n].reshape(*steps.first.shape, n, 6)
+        place, there = np.rint(slots[..., 1:3] * side), slots[..., 0] > 0
+    else:
+        place, there = np.rint(steps.state[..., : 2 * n].reshape(*steps.first.shape, n, 2) * side), steps.present
+    apart = np.abs(place[..., :, None, :] - place[..., None, :, :]).max(-1)
+    wanted = (apart <= env.reach) & there[..., :, None] & there[..., None, :] & ~np.eye(n, dtype=bool)
+    np.testing.assert_array_equal(steps.obs[0]["reach"], wanted)
+    assert 0 < wanted.mean() < 0.9
+
+
+def test_pictures_show_who_is_where() -> None:
+    """A car's color at its cell, and none elsewhere on the road; the prey beside its predators."""
+    env, still = make("proving:traffic_junction"), np.zeros(5, np.int32)
+    state = TrafficState(np.int32(0), still > 0, still, still + 3, still, still > 0, np.bool_(False))
+    drawn, road = env.render(replace(state, alive=np.arange(5) == 2)), env.render(state)
+    assert (road[18 * 5 + 9, 18 * 3 + 9] != road[9, 9]).any(), "all of the road is drawn"
+    changed = np.argwhere((drawn != road).any(-1)) // 18
+    assert is_picture(drawn) and {tuple(c) for c in changed} == {(3, 3)} and (drawn[3 * 18 + 9, 3 * 18 + 9] == color_of(2)).all()
+
+    env = make("proving:predator_prey")
+    picture = env.render(HuntState(np.int32(0), np.array([0, 6, 24]), np.int32(8), np.zeros(3, bool)))
+    assert is_picture(picture) and (picture[24 * 1 + 12, 24 * 3 + 12] == INK).all() and (picture[24 + 5, 24 + 12] == color_of(1)).all()
+
+
 def test_where_predators_and_prey_start_is_uniform() -> None:
     """Each of them is on each of the four cells a quarter of the time."""
     env = make("proving:predator_prey?dim=2&agents=3")
@@ -179,6 +213,8 @@ def test_an_update_learns_from_them(name: str) -> None:
         ("proving:predator_prey?vision=5", "0 to 4"),
         ("proving:predator_prey?dim=1", "at least 2"),
         ("proving:predator_prey?max_steps=0", "at least 1"),
+        ("proving:predator_prey?reach=-1", "for no limit"),
+        ("proving:traffic_junction?reach=-1", "for no limit"),
     ],
 )
 def test_options_that_make_no_game_are_refused(name: str, says: str) -> None:

@@ -75,8 +75,11 @@ NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
     "flip": (Flip, {"rows": 8, "at": 0}),
     "plan": (Plan, {"reach": 4, "rows": 48}),
     "swarm": (Swarm, {"agents": 256, "rows": 8, "sigma": 0.1}),
-    "traffic_junction": (TrafficJunction, {"difficulty": "easy", "vision": 0, "add_rate": 0.0, "time_limit": "truncate"}),
-    "predator_prey": (PredatorPrey, {"mode": "mixed", "dim": 5, "agents": 3, "vision": 0, "max_steps": 20, "time_limit": "truncate"}),
+    "traffic_junction": (TrafficJunction, {"difficulty": "easy", "vision": 0, "add_rate": 0.0, "time_limit": "truncate", "reach": 0}),
+    "predator_prey": (
+        PredatorPrey,
+        {"mode": "mixed", "dim": 5, "agents": 3, "vision": 0, "max_steps": 20, "time_limit": "truncate", "reach": 0},
+    ),
     "signal": (Signal, {"rows": 16}),
     "errands": (Errands, {"chatty": True, "workers": 4, "rows": 16}),
 }

@@ -28,6 +28,16 @@ def counts(at: Array, others: Array, size: int, vision: int) -> Array:
     return jnp.sum((y[..., None] == others // size) & (x[..., None] == others % size), axis=-1, dtype=jnp.float32)
 
 
+def within(at: Array, size: int, reach: int, there: Array) -> Array:
+    """Who is within reach of whom: at most `reach` rows and columns apart, both there, nobody of itself; the leaf that a channel reads.
+
+    Shapes: `at` and `there` `[n]` -> `[n n]`, 1 or 0.
+    """
+    rows, columns = at // size, at % size
+    near = (jnp.abs(rows[:, None] - rows) <= reach) & (jnp.abs(columns[:, None] - columns) <= reach)
+    return (near & there[:, None] & there & ~np.eye(at.shape[0], dtype=bool)).astype(jnp.float32)
+
+
 def look(near: np.ndarray, at: Array, classes: int, counted: dict[int, Array]) -> Array:
     """One-hot classes of the cells around every agent, with a count added to some: what agents observe, flat.
 

@@ -11,8 +11,9 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.errors import suggest
 from marlstone.core.records import record, replace
 from marlstone.core.types import Array, Group, Leaf, Metric, Spec, Step
+from marlstone.envs.board import INK, Board, color_of
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.proving.grid_view import counts, look, windows
+from marlstone.envs.proving.grid_view import counts, look, windows, within
 from marlstone.envs.team_games import distinct, team_step
 
 STAY = 4
@@ -48,6 +49,9 @@ class PredatorPrey:
     the counts of preys and of predators on it. `state` has every predator's row, column and whether it is there, the prey's row and column,
     then the time, all between 0 and 1.
 
+    With `reach`, a predator observes in a leaf of that name which others are at most so many rows and columns away (0: there is no such
+    leaf, and whoever talks is heard by all, as in IC3Net).
+
     The true metric `success` is 1 when all are on the prey (up, its last value counts); `steps` counts steps until they are (down, summed):
     in `mixed`, the only mode whose steps IC3Net reports, the length of the episode.
 
@@ -64,6 +68,7 @@ class PredatorPrey:
     vision: int = 0
     max_steps: int = 20
     time_limit: str = "truncate"
+    reach: int = 0
 
     def __post_init__(self) -> None:
         where = "proving:predator_prey: option"
@@ -80,6 +85,8 @@ class PredatorPrey:
             raise UnknownEnvironment(f"{where} 'vision' is {self.vision}: give 0 to {self.dim - 1}")
         if self.max_steps < 1:
             raise UnknownEnvironment(f"{where} 'max_steps' is {self.max_steps}: give at least 1")
+        if self.reach < 0:
+            raise UnknownEnvironment(f"{where} 'reach' is {self.reach}: give at least 0, for no limit")
 
     @property
     def constant(self) -> frozenset[str]:
@@ -100,6 +107,8 @@ class PredatorPrey:
         """One group of predators."""
         n, most = self.agents, {"mixed": 0.0, "cooperative": PREY * self.agents**2, "competitive": PREY}[self.mode]
         leaves = {"view": Leaf("vector", (self._near.shape[1] * self.classes,))}
+        if self.reach:
+            leaves["reach"] = Leaf("vector", (n,))
         return Spec(
             (Group("predators", tuple(f"predator_{i}" for i in range(n)), leaves, Discrete(len(MOVES)), default=STAY),),
             state=3 * n + 3,
@@ -129,12 +138,15 @@ class PredatorPrey:
     def _step(self, state: HuntState, reward: Array, waited: Array, first: bool = False) -> Step:
         prey, every = counts(state.at, state.prey[None], self.dim, self.vision), counts(state.at, state.at, self.dim, self.vision)
         view = look(self._near, state.at, self.classes, {self.classes - 2: prey, self.classes - 1: every})
+        obs = {"view": view}
+        if self.reach:
+            obs["reach"] = within(state.at, self.dim, self.reach, jnp.ones(self.agents, bool))
         everybody, late = jnp.all(state.reached), state.t >= self.max_steps
         done = everybody & (self.mode == "mixed")
         cells = jnp.stack([state.at // self.dim, state.at % self.dim], axis=1) / (self.dim - 1)
         beside = jnp.stack([state.prey // self.dim / (self.dim - 1), state.prey % self.dim / (self.dim - 1), state.t / self.max_steps])
         return team_step(
-            ({"view": view},),
+            (obs,),
             jnp.concatenate([cells.reshape(-1), state.reached.astype(jnp.float32), beside]),
             reward,
             (None,),
@@ -143,3 +155,11 @@ class PredatorPrey:
             first=first,
             metrics={"success": everybody.astype(jnp.float32), "steps": waited},
         )
+
+    def render(self, state: HuntState) -> np.ndarray:
+        """The prey, a dark square, and the predators, discs with their numbers."""
+        board = Board(self.dim, self.dim, 24)
+        board.square(*divmod(int(state.prey), self.dim), INK)
+        for i, cell in enumerate(np.asarray(state.at)):
+            board.disc(*divmod(int(cell), self.dim), color_of(i), str(i))
+        return board.pixels()

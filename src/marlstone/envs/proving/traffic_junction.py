@@ -11,14 +11,16 @@ from marlstone.core.distributions import Discrete
 from marlstone.core.errors import suggest
 from marlstone.core.records import record, replace
 from marlstone.core.types import Array, Group, Leaf, Metric, Spec, Step
+from marlstone.envs.board import Board, color_of
 from marlstone.envs.names import UnknownEnvironment
-from marlstone.envs.proving.grid_view import counts, look
+from marlstone.envs.proving.grid_view import counts, look, within
 from marlstone.envs.proving.roads import LAYOUTS, Roads
 from marlstone.envs.team_games import below
 
 GAS, BRAKE = 0, 1
 CRASH, WAITING = -10.0, -0.01
 TIME_LIMITS = ("truncate", "terminate")
+ROAD = (206, 206, 202)  # its color in pictures
 
 
 @record
@@ -58,6 +60,9 @@ class TrafficJunction:
     one enters, so that no car's return holds another's. In the step in which one leaves, another may enter the same slot: it is present
     throughout, at discount 0. A policy's memory passes from car to car in a slot, as in IC3Net.
 
+    With `reach`, a car observes in a leaf of that name which other cars are at most so many rows and columns away (0: there is no such
+    leaf, and whoever talks is heard by all, as in IC3Net).
+
     The true metric `success` is 1 while no car has crashed in the episode (up, its last value counts); `collisions` counts cars that
     share a cell (down, summed). Nobody is there before the first step's arrivals.
 
@@ -78,6 +83,7 @@ class TrafficJunction:
     vision: int = 0
     add_rate: float = 0.0
     time_limit: str = "truncate"
+    reach: int = 0
 
     def __post_init__(self) -> None:
         if self.difficulty not in LAYOUTS:
@@ -95,6 +101,9 @@ class TrafficJunction:
             raise UnknownEnvironment(
                 f"proving:traffic_junction: option 'time_limit' is {self.time_limit!r}: {suggest(self.time_limit, TIME_LIMITS)}"
             )
+
+        if self.reach < 0:
+            raise UnknownEnvironment(f"proving:traffic_junction: option 'reach' is {self.reach}: give at least 0, for no limit")
 
     @cached_property
     def roads(self) -> Roads:
@@ -121,6 +130,8 @@ class TrafficJunction:
         """One group of cars, one agent a slot."""
         n = self.roads.layout.cars
         leaves = {"view": Leaf("vector", (2 + (2 * self.vision + 1) ** 2 * self.classes,))}
+        if self.reach:
+            leaves["reach"] = Leaf("vector", (n,))
         return Spec(
             (Group("cars", tuple(f"car_{i}" for i in range(n)), leaves, Discrete(2), default=GAS),),
             state=6 * n + 1,
@@ -190,8 +201,11 @@ class TrafficJunction:
         greatest = (1, layout.size - 1, layout.size - 1, len(self.roads.lengths) - 1, self.roads.table.shape[1] - 1, layout.horizon)
         slots = jnp.stack([state.alive, cell // layout.size, cell % layout.size, state.route, state.place, state.waited], axis=1)
         slots = slots.astype(jnp.float32) / jnp.asarray(greatest, jnp.float32) * state.alive[:, None]
+        obs = {"view": self._view(state, cell)}
+        if self.reach:
+            obs["reach"] = within(cell, layout.size, self.reach, state.alive)
         return Step(
-            obs=({"view": self._view(state, cell)},),
+            obs=(obs,),
             state=jnp.concatenate([slots.reshape(-1), jnp.stack([state.t / layout.horizon])]),
             reward=reward,
             team_reward=jnp.sum(reward),
@@ -207,3 +221,17 @@ class TrafficJunction:
                 "collisions": jnp.sum(crash, dtype=jnp.float32),
             },
         )
+
+    def render(self, state: TrafficState) -> np.ndarray:
+        """The roads, and the cars by their slots; a ring is a car that braked, a square a crash."""
+        size, there = self.roads.layout.size, np.flatnonzero(state.alive)
+        board, cell = Board(size, size, 18), np.asarray(self._cells(state))
+        for each in sorted(set(self.roads.table.flat) - {0}):
+            board.square(*divmod(int(each), size), ROAD, inset=0)
+        for i in there:
+            y, x = divmod(int(cell[i]), size)
+            crash = np.sum(cell[there] == cell[i]) > 1
+            (board.square if crash else board.disc)(y, x, color_of(int(i)))
+            if state.braked[i] and not crash:
+                board.disc(y, x, ROAD, inset=0.35)
+        return board.pixels()
