@@ -9,21 +9,15 @@ import numpy as np
 import pytest
 
 from marlstone.algorithm import Algorithm
-from marlstone.config import RunConfig, load
-from marlstone.config.schema import Evaluation, Rollout
 from marlstone.core.records import replace
 from marlstone.core.types import Step
 from marlstone.envs.proving.errands import ASK
 from marlstone.play.counted import Counted
 from marlstone.play.evaluator import Episodes
 from marlstone.training.loop import runtime_of
+from tests.evaluation.messages.small import config
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
-
-
-def config(env: str, **changes: Any) -> RunConfig:
-    words = {"env": env, "seed": "0", "seeds": "1", "learner.minibatches": "2", "architecture.body.hidden": "[8]", "credit": "team"}
-    return replace(load(None, words), **{"rollout": Rollout(4, 8, 1), "evaluate": Evaluation(4, 0), "steps": 64, **changes})
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class Planted:
 
 
 def played(env: str, does: Callable[[Any], tuple[Any, Any]], **changes: Any) -> Episodes:
-    runtime = runtime_of(config(env, **changes))
+    runtime = runtime_of(config(env, seeds=1, **changes))
     decider = Counted(Planted(runtime.algorithm, does))
     found: Episodes = runtime.evaluate(None, 4, decider=decider, policies=runtime.placement.pad(np.zeros(1, np.float32)))
     return found

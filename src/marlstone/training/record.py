@@ -70,7 +70,7 @@ def best_record(
 ) -> dict[str, Any]:
     """The record's `best`: the steps of each seed's best policy, what it was chosen on, and its return on fresh episodes, the final
     policies' own: `over_final` is best less final, episode by episode."""
-    returns = returns_record(judged, backend.algorithm.spec.agents, return_bounds(backend.algorithm.spec, config.guards))
+    returns = returns_record(judged, backend.algorithm.spec, return_bounds(backend.algorithm.spec, config.guards))
     names = ("acting", "returns", "return_iqm", "return_ci95", "return_worst_seed", "true_metrics")
     gaps = judged.episodes.ended_only() - final.episodes.ended_only()
     paired = [row[np.isfinite(row)] for row in gaps]
@@ -127,7 +127,7 @@ def training_record(
         "stopped_by": stopped_by or "steps",
         "seeds": list(backend.seeds),
         "purpose": purpose_of(config.seed),
-        **returns_record(judged, backend.algorithm.spec.agents, bounds),
+        **returns_record(judged, backend.algorithm.spec, bounds),
         "steps_per_second": speed,
         **(NOT_MEASURED if limit is None or speed is None else limit.record(speed)),
         "wall_seconds": wall_seconds,

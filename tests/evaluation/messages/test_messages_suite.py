@@ -2,33 +2,30 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from marlstone.cli import main
 from marlstone.comms import Broadcast, Link, Targeted
-from marlstone.config import RunConfig, dump, load
+from marlstone.config import Case, dump
 from marlstone.config.schema import Evaluation, Rollout
 from marlstone.core.acting import Acting
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
-from marlstone.envs.faults import MessageCut, MessageDelay
+from marlstone.envs.faults import MessageCut, MessageDelay, MessageLoss, Noise
 from marlstone.evaluation.messages.chatter import chatter_record
 from marlstone.evaluation.messages.links import LinkJudge, worth_record
 from marlstone.evaluation.messages.suite import messages_record, refuse_silence
+from marlstone.evaluation.robustness.edge_cases import edge_cases
 from marlstone.play.evaluator import Episodes
 from marlstone.runs.checkpoint import save
 from marlstone.runs.directory import RunDirectory
 from marlstone.training.loop import runtime_of
+from tests.evaluation.messages.small import config
 
+LINE = f"{Path(__file__).parents[2] / 'twin.py'}:make"
 pytestmark = pytest.mark.usefixtures("compiled_once")
-
-
-def config(env: str, **changes: Any) -> RunConfig:
-    words = {"env": env, "seed": "0", "seeds": "2", "learner.minibatches": "2", "architecture.body.hidden": "[8]", "credit": "team"}
-    return replace(load(None, words), **{"rollout": Rollout(4, 8, 1), "evaluate": Evaluation(4, 0), "steps": 64, **changes})
 
 
 def test_a_link_is_removable_by_the_whole_interval_of_its_loss() -> None:
@@ -89,6 +86,29 @@ def test_what_is_sent_is_reported_as_deployed_and_unenforced() -> None:
 def test_faults_of_messages_reach_learning_but_no_policy() -> None:
     c = config("proving:signal", comms=Broadcast(size=1), faults=(MessageDelay(2),))
     assert runtime_of(c).algorithm.channel.link == Link(delay=2) and c.comms.link == Link()
+
+
+def test_faults_of_messages_are_edge_cases_of_the_one_program() -> None:
+    """Beside a fault of sensors; everything lost is what a cut of everything is."""
+    c = config("proving:signal", comms=Broadcast(size=2))
+    runtime = runtime_of(c)
+    state = runtime.start()
+    cases = [Case("lost", (MessageLoss(1.0, 0.0),)), Case("noise", (Noise(0.1),)), Case("cut", (MessageCut(("*>*",)),))]
+    lost, noise, cut = edge_cases(runtime, state, c, 16, "mode", cases)
+    assert lost["return_per_seed"] == cut["return_per_seed"] != noise["return_per_seed"]
+
+
+def test_worker_processes_cut_links_and_lose_messages_too() -> None:
+    """Where Python steps: nothing is sent on cut links; what is lost was sent."""
+    c = config(LINE, comms=Broadcast(size=1), rollout=Rollout(2, 4, 1), seeds=1)
+    runtime = runtime_of(c)
+    try:
+        state = runtime.start()
+        cuts = (MessageCut(("*>*",)), MessageLoss(1.0, 0.0))
+        cut, lost = (e.metrics["messages_per_step"] for e in runtime.under_each(state, 2, cuts))
+        assert (cut == 0).all() and (lost == 2).all()
+    finally:
+        runtime.close()
 
 
 def test_nothing_to_count_is_refused() -> None:

@@ -207,7 +207,7 @@ def evaluate_cases(config: RunConfig, checkpoint: Checkpoint, episodes: int, tel
             "step": checkpoint.step,
             "episodes": episodes,
             "seeds": list(runtime.seeds),
-            **returns_record(judged, runtime.algorithm.spec.agents, bounds),
+            **returns_record(judged, runtime.algorithm.spec, bounds),
             "chance": summary(chance, bounds),
             **_span(judged.episodes.ended_only(), chance),
             "graceful_bound": config.evaluate.graceful,
