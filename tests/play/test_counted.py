@@ -66,14 +66,14 @@ def test_requests_are_the_actions_that_a_group_declares() -> None:
 
 
 def test_talking_and_doing_nothing_is_a_request_until_somebody_is_heard() -> None:
-    """Speaking while acting is none. What all say at step 0 is heard at step 1, so nobody waits beyond it, unless links are late."""
+    """Speaking while acting is none. What all say is heard a step later, so nobody waits beyond it, unless it is
+    lost: then until somebody acts."""
     from marlstone.comms import Broadcast, Link
 
     talk = Broadcast(size=2)
     once = lambda t: (jnp.zeros_like(t), t == 0)
     assert shares(played(QUIET, lambda t: (jnp.ones_like(t), t >= 0), comms=talk)) == (0.0, 0.0)
     assert shares(played(QUIET, lambda t: (jnp.zeros_like(t), t < 4), comms=talk)) == (4 / 16, 4 / 16)
-    assert shares(played(QUIET, once, comms=talk)) == (1 / 16, 1 / 16)
     lost = Link(to_bad=1.0, to_good=0.0)
     assert shares(played(QUIET, once, comms=replace(talk, link=lost))) == (1 / 16, 1.0)
     assert shares(played(QUIET, lambda t: (jnp.where(t > 3, 1, 0), t == 0), comms=replace(talk, link=lost))) == (1 / 16, 4 / 16)
@@ -99,3 +99,17 @@ def test_messages_are_counted_by_sender_and_recipient_with_the_last_ones() -> No
     assert (e.metrics["messages_per_step"] == 2).all() and (e.told["tried"] == 16).all()
     held = played(QUIET, always, comms=Broadcast(size=2, budget_bits=(64.0,)))
     assert (held.told["tried"] == 16).all() and (held.told["messages"].sum((-1, -2)) == 16).all()
+
+
+def test_every_budget_of_several_is_reported_apart() -> None:
+    """Half of all episodes may send one message a step, the others all: which one an episode has is counted with it."""
+    from marlstone.comms import Broadcast
+    from marlstone.evaluation.messages.traffic import by_budget
+
+    levels = (64.0, 1024.0)
+    runtime = runtime_of(config(QUIET, seeds=1, comms=Broadcast(size=2, budget_bits=levels)))
+    decider = Counted(Planted(runtime.algorithm, lambda t: (jnp.ones_like(t), t >= 0)))
+    e = runtime.evaluate(None, 32, decider=decider, policies=runtime.placement.pad(np.zeros(1, np.float32)))
+    low, high = by_budget(e, levels)
+    assert low["episodes"] + high["episodes"] == 32 and min(low["episodes"], high["episodes"]) > 4
+    assert (low["bits_per_step"], low["bits_p95"]) == (64, 64) and (high["bits_per_step"], high["bits_p95"]) == (128, 128)

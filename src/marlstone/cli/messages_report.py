@@ -27,9 +27,16 @@ def _costs(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows += [
             ("without enforcing it", f"{number(free['bits_per_step'])}; in 19 of 20 episodes at most {number(free['bits_p95'])}"),
             ("return without enforcing it", number(free["return"])),
+            *_budgets(free["budgets"]),
             ("messages that enforcing refuses", "-" if record["refused"] is None else f"{record['refused']:.2%}"),
         ]
     return rows
+
+
+def _budgets(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Of several budgets, what is sent under each where it is not enforced."""
+    words = lambda x: f"{number(x['bits_per_step'])}; in 19 of 20 of {x['episodes']} episodes at most {number(x['bits_p95'])}"
+    return [(f"  under a budget of {number(x['budget_bits'])}", words(x)) for x in found] if len(found) > 1 else []
 
 
 def _worth(record: Mapping[str, Any]) -> None:

@@ -109,6 +109,13 @@ class Speech:
         the step before, and bits, `[... n n]`, (sender, recipient)."""
         return self._links(step)
 
+    def level(self, step: Step) -> Array:
+        """Which budget each environment's episode has, `[...]`, as its agents see it; 0 where there is one for all."""
+        if not self.channel.shown:
+            return jnp.zeros(step.first.shape, jnp.int32)
+        known = np.log2(self.channel.levels) / BUDGET_SCALE
+        return jnp.argmin(jnp.abs(step.obs[0][INBOX][..., 0, -1, None] - known), -1)
+
     def tried(self, action: tuple[Array, ...], step: Step) -> Array:
         """To whom agents speak by actions as recorded, `[... n n]` (recipient, sender), whatever a budget refuses of it."""
         to = self._allowed(step)

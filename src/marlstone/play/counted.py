@@ -39,7 +39,8 @@ class CountedMemory:
 @dataclass(frozen=True)
 class Counted:
     """`inner`, counted. Tells, of every talking or asking agent, `decisions`, `requests` and `asking` (requests and waiting), `[b n]`;
-    where there is a channel also `tried [b n]`, messages before any budget, and `messages`, `bits` `[b n n]` (sender, recipient)."""
+    where there is a channel also `tried [b n]`, messages before any budget, `messages` and `bits` `[b n n]` (sender, recipient), and
+        `level [b]`, which budget the episode has, times its steps."""
 
     inner: Decider
 
@@ -86,7 +87,7 @@ class Counted:
         if self.algorithm.speech is None:
             return {}
         _, messages, bits = self.algorithm.speech.links(step)
-        return {"messages": messages, "bits": bits}
+        return {"messages": messages, "bits": bits, "level": self.algorithm.speech.level(step).astype(jnp.float32)}
 
 
 def what_is_done(g: Group, action: Array, legal: Array | None) -> tuple[Array, Array, Array]:

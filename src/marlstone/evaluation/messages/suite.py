@@ -1,5 +1,6 @@
 """`marlstone evaluate RUN --suite messages`: what messages cost as deployed, what each link is worth, and who asks instead of acting."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from marlstone.core.records import replace
 from marlstone.core.types import Spec
 from marlstone.evaluation.messages.chatter import chatter_record
 from marlstone.evaluation.messages.links import LinkJudge, Tell
-from marlstone.evaluation.messages.traffic import refused_share, traffic_record
+from marlstone.evaluation.messages.traffic import by_budget, refused_share, traffic_record
 from marlstone.play.action_selectors import Alone, Chance
 from marlstone.play.counted import Counted
+from marlstone.play.episodes import LINKS
 from marlstone.play.evaluator import Episodes
 from marlstone.play.judging import refuse_none
 from marlstone.rollout.state import State
@@ -37,14 +39,19 @@ def evaluate_messages(config: RunConfig, checkpoint: Checkpoint, episodes: int, 
     with RunDirectory(checkpoint.path.parent.parent).store() as store:
         for words in record["chatter_alarms"]:
             store.event(checkpoint.step, seeds[0], "chatter", words, 1)
-        for name in ("messages_per_step", "bits_per_step"):
-            if name in record:
-                for seed, x in zip(seeds, record[f"{name}_per_seed"], strict=True):
-                    store.add(checkpoint.step, seed, {f"deployed/{name}": x})
-                for link in record["sent"]:
-                    for seed, x in zip(seeds, link[f"{name}_per_seed"], strict=True):
-                        store.add(checkpoint.step, seed, {f"deployed/{name}/{link['sender']}>{link['recipient']}": x})
+        for name, values in _by_seed(record):
+            for seed, x in zip(seeds, values, strict=True):
+                store.add(checkpoint.step, seed, {f"deployed/{name}": x})
     return record
+
+
+def _by_seed(record: Mapping[str, Any]) -> Iterator[tuple[str, list[float]]]:
+    """What the store keeps: messages and bits per joint step, in all and, of teams that are not too large, by link; a value per seed."""
+    for name in ("messages_per_step", "bits_per_step"):
+        if f"{name}_per_seed" in record:
+            yield name, record[f"{name}_per_seed"]
+            for x in record["sent"] if len(record["agents"]) <= LINKS else ():
+                yield f"{name}/{x['sender']}>{x['recipient']}", x[f"{name}_per_seed"]
 
 
 def refuse_silence(config: RunConfig, spec: Spec) -> None:
@@ -57,7 +64,7 @@ def refuse_silence(config: RunConfig, spec: Spec) -> None:
 
 
 def messages_record(runtime: Backend, state: State, config: RunConfig, episodes: int, act: Act, tell: Tell) -> dict[str, Any]:
-    """`comms`; where agents talk `messages_per_step bits_per_step bits_p95 agents refused unenforced sent` and the fields of
+    """`comms`; where agents talk `messages_per_step bits_per_step bits_p95 agents refused unenforced budgets sent` and the fields of
     `LinkJudge.record`; and of `chatter_record`."""
     tell("messages as deployed")
     agents, channel = runtime.algorithm.spec.team.agents, runtime.algorithm.channel
@@ -68,7 +75,7 @@ def messages_record(runtime: Backend, state: State, config: RunConfig, episodes:
         out |= traffic_record(played, agents)
         for name, of in (("messages_per_step", "messages"), ("bits_per_step", "bits")):
             out[f"{name}_per_seed"] = _per_seed(played, of).sum((-1, -2)).tolist()
-        out |= {"refused": 0.0, "unenforced": None, "sent": sent}
+        out |= {"refused": 0.0, "unenforced": None, "budgets": by_budget(played, channel.budget_bits), "sent": sent}
         if channel.budget_bits and channel.enforce:
             tell("without enforcing the budget")
             out |= _unenforced(runtime, state, episodes, act, played, agents)
@@ -118,5 +125,9 @@ def _unenforced(runtime: Backend, state: State, episodes: int, act: Act, enforce
     return {
         "refused": refused if known else None,
         "refused_by_agent": dict(zip(agents, each, strict=True)) if known else None,
-        "unenforced": {**traffic, "return": float(interval(played.per_seed())[0])},
+        "unenforced": {
+            **traffic,
+            "return": float(interval(played.per_seed())[0]),
+            "budgets": by_budget(played, algorithm.channel.budget_bits),
+        },
     }

@@ -42,3 +42,19 @@ def refused_share(played: Episodes) -> tuple[float, list[float]]:
     tried, sent = per_step(played, "tried"), per_step(played, "messages").sum(-1)
     share = lambda t, s: float(max(0.0, 1 - s / t)) if t > 0 else 0.0
     return share(tried.sum(), sent.sum()), [share(t, s) for t, s in zip(tried, sent, strict=True)]
+
+
+def by_budget(played: Episodes, budgets: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Of each budget, in bits per joint step, the `episodes` that had it, over all seeds: `bits_per_step bits_p95 return` (None where there
+    was none)."""
+    ended = np.asarray(played.ended, bool)
+    length = np.asarray(played.length, float)[ended]
+    level = np.rint(np.asarray(played.told["level"])[ended] / length)
+    bits, returns = np.asarray(played.told["bits"]).sum((-1, -2))[ended] / length, np.asarray(played.team_return, float)[ended]
+    out = []
+    for k, budget in enumerate(budgets):
+        mine = level == k
+        figures = {"bits_per_step": bits[mine].mean, "bits_p95": lambda x=bits[mine]: np.percentile(x, P95), "return": returns[mine].mean}
+        known = {name: float(of()) if mine.any() else None for name, of in figures.items()}
+        out.append({"budget_bits": budget, "episodes": int(mine.sum()), **known})
+    return out
