@@ -40,7 +40,7 @@ class CountedMemory:
 class Counted:
     """`inner`, counted. Tells, of every talking or asking agent, `decisions`, `requests` and `asking` (requests and waiting), `[b n]`;
     where there is a channel also `tried [b n]`, messages before any budget, `messages` and `bits` `[b n n]` (sender, recipient), and
-        `level [b]`, which budget the episode has, times its steps."""
+    `level [b]`, which budget the episode has, times its steps."""
 
     inner: Decider
 

@@ -35,7 +35,8 @@ def test_a_link_is_removable_by_the_whole_interval_of_its_loss() -> None:
     by = lambda lost, count=1: worth_record(whole, whole - lost, chance, count)
     assert by(0.003 + jitter)["removable"] is True and by(0.003 + jitter)["worth"] == pytest.approx(0.003)
     assert by(0.5 + jitter)["removable"] is False
-    assert by(0.011 + 3 * jitter)["removable"] is None and "more seeds" in by(0.011 + 3 * jitter)["note"]
+    for near in (0.009, 0.011):
+        assert by(near + 3 * jitter)["removable"] is None and "more seeds" in by(near + 3 * jitter)["note"]
     assert worth_record(chance, chance, chance, 1)["removable"] is True
     one = worth_record(whole[:1], whole[:1] - 0.5, chance[:1], 1)
     assert one["removable"] is None and one["loss_ci95"] == [None, None] and one["worth"] == 0.5

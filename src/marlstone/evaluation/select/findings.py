@@ -112,6 +112,7 @@ class Findings:
             "architecture": kind(config.architecture),
             "credit": kind(config.credit),
             "learner": kind(config.learner),
+            "comms": kind(config.comms),
             "claims": claims,
             "return_iqm": s.iqm,
             "return_ci95": list(s.ci95),
