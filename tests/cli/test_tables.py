@@ -32,7 +32,7 @@ def selection() -> dict[str, Any]:
     cost = {"currency": "USD", "train": 0.0123456, "per_1k_decisions": 1.234e-8, "per_agent": 0.00123, "train_per_seed": 0.002}
     row = {
         **PARTS, **RETURNS, "stability": {"rating": "Moderate", "edge_cases": axis, "seed_cvar": axis}, "edge_cases": [], "cost": cost,
-        "messages_per_step": 12.5, "steps_per_second": 123456.7, "verdict": "no significant difference",
+        "messages_per_step": 12.5, "bits_per_step": 876.5, "steps_per_second": 123456.7, "verdict": "no significant difference",
     }  # fmt: skip
     rows: list[dict[str, Any]] = [{**row, "name": name} for name in names]
     rows[0]["verdict"], rows[2]["verdict"] = "recommended", "stopped at step 1,249,856: far behind by then"
@@ -147,11 +147,28 @@ def test_verdicts_and_acting_are_in_the_narrow_table_and_everything_in_the_wide_
     record = selection()
     shown.selected(record)
     narrow = capsys.readouterr().out
-    for word in ("recommended", "temperature=", "Moderate", "edge cases", "0.012", "USD", "refused", "mine was refused: --credit qmix"):
+    for word in (
+        "recommended",
+        "temperature=",
+        "Moderate",
+        "edge cases",
+        "0.012",
+        "USD",
+        "12.5",
+        "refused",
+        "mine was refused: --credit qmix",
+    ):
         assert word in narrow, word
     shown.selected(record, wide=True)
     wide = capsys.readouterr().out
-    assert "messages/step" in wide and "123,457" in wide and "seed_cvar 0.312" in wide and max(map(len, wide.splitlines())) > 80
+    assert (
+        "messages/step" in wide
+        and "bits/step" in wide
+        and "876" in wide
+        and "123,457" in wide
+        and "seed_cvar 0.312" in wide
+        and max(map(len, wide.splitlines())) > 80
+    )
 
 
 def test_folded_text_is_the_same_text() -> None:

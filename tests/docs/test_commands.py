@@ -95,6 +95,16 @@ def fitting_cases(config: Any, checkpoint: Any, episodes: int, tell: Any) -> dic
     }
 
 
+def fitting_messages(config: Any, checkpoint: Any, episodes: int, tell: Any) -> dict[str, Any]:
+    """No episodes, but whether there is something to count."""
+    from marlstone.evaluation.messages.suite import refuse_silence
+    from marlstone.training.loop import runtime_of
+
+    refuse_silence(config, runtime_of(config).algorithm.spec)
+    nobody: dict[str, Any] = {"chatter": {}, "chatter_bound": config.evaluate.chatter, "alarm": False, "chatter_alarms": []}
+    return {"return_iqm": 0.0, "return_ci95": None, "seeds": [1], **nobody}
+
+
 def fitting_selection(question: Any, folder: Path, do: Any) -> dict[str, Any]:
     """No candidate is trained, but all are fitted, and one is recommended."""
     from marlstone.config import dump
@@ -176,6 +186,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(check_hacking, "check", lambda: fitting_check)
         monkeypatch.setattr(evaluate, "logging", lambda: lambda config, checkpoint, episodes, log: {"return_iqm": 0.0, "log": log.name})
         monkeypatch.setattr(evaluate, "cases", lambda: fitting_cases)
+        monkeypatch.setattr(evaluate, "messages", lambda: fitting_messages)
         monkeypatch.setattr(evaluate, "runtime", lambda: lambda config, checkpoint, episodes: {"return_iqm": 0.0, "seeds": [1]})
     for _, title, body in FENCE.findall(text):
         if title:

@@ -88,7 +88,7 @@ def test_temperature_is_a_scale_of_noise_in_every_space() -> None:
 def test_policies_that_pass_each_other_only_by_chance_are_deployed_sampled_and_the_record_warns() -> None:
     it, state = passing([0.0, 0.1], [0.0, -0.1], [0.0, 0.05], [0.1, 0.0], [0.0, 0.0])
     assert choose(it, state, config()) == "sample"
-    record = returns_record(judge(it, state, 64, "sample"), it.algorithm.spec.agents)
+    record = returns_record(judge(it, state, 64, "sample"), it.algorithm.spec)
     ways = record["returns_by_acting"]
     assert record["acting"] == "sample" and set(ways) == {"mode", "sample"}
     assert ways["mode"]["return_iqm"] == 0 and 0.8 < ways["sample"]["return_iqm"] == record["return_iqm"]
@@ -114,7 +114,7 @@ def test_the_configured_way_of_acting_is_kept_and_a_tie_goes_to_the_mode() -> No
     assert choose(it, state, config(), known="mode") == "mode"
     never, state = passing([9.0, -9.0])
     assert choose(never, state, config()) == "mode"
-    record = returns_record(judge(it, passing([0.0, 0.1])[1], 64, "temperature=0.5"), it.algorithm.spec.agents)
+    record = returns_record(judge(it, passing([0.0, 0.1])[1], 64, "temperature=0.5"), it.algorithm.spec)
     assert set(record["returns_by_acting"]) == {"temperature=0.5", "mode", "sample"}
 
 
@@ -132,7 +132,7 @@ def test_what_never_ends_is_left_out_and_a_seed_without_a_whole_episode_is_a_fai
     played = it.evaluate(state, 64, "sample")
     ended = np.asarray(played.ended)
     assert 0 < ended.sum() < 64 and np.asarray(played.length)[~ended].tolist() == [20] * int((~ended).sum())
-    record = returns_record(judge(it, state, 64, "sample"), it.algorithm.spec.agents)
+    record = returns_record(judge(it, state, 64, "sample"), it.algorithm.spec)
     assert (
         record["return_iqm"] == 1.0
         and record["unfinished"] == (~ended).sum()
@@ -140,7 +140,7 @@ def test_what_never_ends_is_left_out_and_a_seed_without_a_whole_episode_is_a_fai
     )
     assert choose(it, state, config()) == "sample" and record["returns_by_acting"]["mode"]["return_iqm"] is None
     with pytest.raises(Failure, match="none had ended; give it a time limit"):
-        returns_record(judge(it, state, 64, "mode"), it.algorithm.spec.agents)
+        returns_record(judge(it, state, 64, "mode"), it.algorithm.spec)
 
 
 def test_acting_reads_as_people_write_it() -> None:
@@ -165,7 +165,7 @@ SMALL = {
 def hosted(env: str, episodes: int = 12) -> dict[str, Any]:
     it = runtime_of(load(None, {"env": f"{CASES / env}", "steps": "32", **SMALL}))
     try:
-        return returns_record(judge(it, it.start(), episodes, "mode"), it.algorithm.spec.agents)
+        return returns_record(judge(it, it.start(), episodes, "mode"), it.algorithm.spec)
     finally:
         it.close()
 

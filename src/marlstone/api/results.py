@@ -32,8 +32,8 @@ class Returns(Result):
     """How good policies are as they are deployed: undiscounted team returns over training seeds.
 
     `return_iqm` with its 95% interval; `return_worst_seed`; `returns`, each seed's mean; `acting`, how they are deployed, and
-    `returns_by_acting`, both ways; `true_metrics`; `acting_warning`, where they rely on their randomness; episodes `broken` and
-    `unfinished`.
+    `returns_by_acting`, both ways; `true_metrics`; `messages_per_step` and `bits_per_step`, where agents talk; `acting_warning`, where they
+    rely on their randomness; episodes `broken` and `unfinished`.
     """
 
     return_iqm: float
@@ -43,6 +43,8 @@ class Returns(Result):
     acting: str
     returns_by_acting: Mapping[str, Any]
     true_metrics: Mapping[str, float]
+    messages_per_step: float | None
+    bits_per_step: float | None
     acting_warning: str | None
     broken: int
     unfinished: int

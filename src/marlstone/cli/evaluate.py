@@ -7,9 +7,10 @@ from typing import Any
 
 from marlstone.cli.arguments import Parser, metrics, sides
 from marlstone.cli.audit_credit import DECISIONS
+from marlstone.cli.outcome import CHECK, DONE
 from marlstone.core.errors import UserError, suggest
 
-SUITES = ("edge-cases", "credit")
+SUITES = ("edge-cases", "credit", "messages")
 
 
 def main(words: list[str]) -> int:
@@ -30,7 +31,8 @@ def main(words: list[str]) -> int:
         action="append",
         default=[],
         metavar="SUITE",
-        help="also: edge-cases (what is left when something goes wrong) or credit (the audit); may be repeated",
+        help="also: edge-cases (what is left when something goes wrong), credit (the audit), or messages (what each link is worth, what "
+        "they cost, and chatter: exit code 3 on its alarm); may be repeated",
     )
     parser.add_argument("--cases", metavar="FILE.toml", help="edge cases of your own ([[evaluate.cases]]) instead of the run's")
     parser.add_argument("--film", metavar="FILE", help="also show its first episodes in a film: .gif, or .mp4 (marlstone[film])")
@@ -76,6 +78,10 @@ def main(words: list[str]) -> int:
         record = filming()(config, checkpoint, episodes, Path(flags.film).expanduser().absolute(), shown)
     elif "edge-cases" in flags.suite:
         record = cases()(config, checkpoint, episodes, tell=_tell)
+        if "messages" in flags.suite:
+            record |= messages()(config, checkpoint, episodes, tell=_tell)
+    elif "messages" in flags.suite:
+        record = messages()(config, checkpoint, episodes, tell=_tell)
     else:
         record = runtime()(config, checkpoint, episodes)
     if "credit" in flags.suite:
@@ -83,9 +89,10 @@ def main(words: list[str]) -> int:
         record["credit"] = credit()(config, checkpoint, DECISIONS, run.path / "credit_audit.png")
     record["changed_files"] = changed
     run.write("elsewhere.json" if elsewhere else "evaluation.json", one_line(record) + "\n")
+    code = CHECK if record.get("alarm") else DONE
     if flags.json:
         print(one_line(record))
-        return 0
+        return code
     from marlstone.cli.report import audited, edge_cases, faults, returns, show, warn_of_acting
 
     warn_of_acting(record)
@@ -103,7 +110,11 @@ def main(words: list[str]) -> int:
         edge_cases(record)
     if "credit" in record:
         audited(record["credit"])
-    return 0
+    if "chatter" in record:
+        from marlstone.cli.messages_report import messages_tables
+
+        messages_tables(record)
+    return code
 
 
 def _count(flags: argparse.Namespace) -> int:
@@ -148,6 +159,13 @@ def cases() -> Any:
     from marlstone.evaluation.robustness.edge_cases import evaluate_cases
 
     return evaluate_cases
+
+
+def messages() -> Any:
+    """The same, and what messages are worth and cost."""
+    from marlstone.evaluation.messages.suite import evaluate_messages
+
+    return evaluate_messages
 
 
 def credit() -> Any:

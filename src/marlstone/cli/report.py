@@ -42,6 +42,8 @@ def returns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("broken by the environment", f"{record['broken']} of {record['episodes_asked']} episodes, replayed"))
     if record.get("unfinished"):
         rows.append(("unfinished", f"{record['unfinished']} of {record['episodes_asked']} episodes, left out"))
+    if record.get("messages_per_step") is not None:
+        rows.append(("messages, bits per joint step", f"{number(record['messages_per_step'])}, {number(record['bits_per_step'])}"))
     return rows + [(f"{name} (true metric)", number(value)) for name, value in (record.get("true_metrics") or {}).items()]
 
 
@@ -82,6 +84,7 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows of a training: what, how good, how fast, where the time went, where it lies."""
     parts = " / ".join(str(record.get(k, "-")) for k in ("architecture", "credit", "learner"))
     rows = [("environment", str(record.get("env", "-"))), ("architecture / credit / learner", parts)]
+    rows += [("channel", str(record["comms"]))] if record.get("comms") else []
     asked = record.get("steps_asked", record.get("steps"))
     more = f" ({number(asked)} asked, rounded up to whole updates)" if asked != record.get("steps") else ""
     if (rule := record.get("stopped_by", "steps")) != "steps":
@@ -277,13 +280,14 @@ def fleet(record: Mapping[str, Any]) -> None:
 def selected(record: Mapping[str, Any], wide: bool = False) -> None:
     """A selection: the table, then what is recommended and how sure that is. `wide`: with every column."""
     from marlstone.evaluation.select.dead_seeds import unlearned
-    from marlstone.evaluation.select.report import HEADS, NARROW, cells, judged_credit, narrow, proved
+    from marlstone.evaluation.select.report import HEADS, NARROW, SENT, cells, judged_credit, narrow, proved, talks
 
     rows, title = record["candidates"], f"{record['env']}: {record['budget']}, {record['seeds']} seeds each"
     bold = [i for i, row in enumerate(rows) if row["name"] == record["recommended"]]
     currency = next((row["cost"]["currency"] for row in rows if row["cost"]), "USD")
-    heads = HEADS if wide else (*NARROW[:4], f"cost, {currency}", NARROW[5])
-    show_columns(title, heads, [(cells if wide else narrow)(row) for row in rows], bold=bold, lines=True, wide=wide)
+    sent = talks(rows)
+    heads = HEADS if wide else (*NARROW[:4], f"cost, {currency}", *((SENT,) if sent else ()), NARROW[5])
+    show_columns(title, heads, [cells(row) if wide else narrow(row, sent) for row in rows], bold=bold, lines=True, wide=wide)
     refused = [f"{row['name']} was {row['verdict']}" for row in rows if row["return_iqm"] is None and not wide]
     say(*refused, record["evidence"], record["doubt"], *unlearned(record), *proved(record), *judged_credit(record))
     print(f"train it: marlstone train {record['config']}\nreport: {record['report']}")

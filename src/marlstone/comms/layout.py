@@ -66,7 +66,7 @@ class TalkLayout:
     def spec(self) -> Spec:
         """The environment's spec with messages in actions and observations, and with what they cost as metrics."""
         team = tuple(map(self._group, self.inner.team.groups))
-        metrics = {**self.inner.metrics, **{name: Metric("down", "mean") for name in PER_STEP}}
+        metrics = {**self.inner.metrics, **{name: Metric("down", "mean", cost=True) for name in PER_STEP}}
         return replace(self.inner, groups=(*team, *self.inner.groups[self.groups :]), metrics=metrics)
 
     def _group(self, g: Group) -> Group:

@@ -103,6 +103,28 @@ class Speech:
         n = self.n
         return links[..., :n].astype(jnp.int32), links[..., n : 2 * n], links[..., 2 * n :]
 
+    # ---- what was sent
+    def links(self, step: Step) -> tuple[Array, Array, Array]:
+        """What a step records of every link: ages of what was heard `[... n n]`, (recipient, sender), 0 for nothing; to whom was sent in
+        the step before, and bits, `[... n n]`, (sender, recipient)."""
+        return self._links(step)
+
+    def level(self, step: Step) -> Array:
+        """Which budget each environment's episode has, `[...]`, as its agents see it; 0 where there is one for all."""
+        if not self.channel.shown:
+            return jnp.zeros(step.first.shape, jnp.int32)
+        known = np.log2(self.channel.levels) / BUDGET_SCALE
+        return jnp.argmin(jnp.abs(step.obs[0][INBOX][..., 0, -1, None] - known), -1)
+
+    def tried(self, action: tuple[Array, ...], step: Step) -> Array:
+        """To whom agents speak by actions as recorded, `[... n n]` (recipient, sender), whatever a budget refuses of it."""
+        to = self._allowed(step)
+        if not self.channel.gate:
+            return to
+        parts = self._parts(action, lambda s, x: list(s.split(x).values()))
+        speaks = jnp.concatenate([p[GATE] for p in parts], axis=-2)
+        return to & jnp.swapaxes(speaks == 1, -1, -2)
+
     # ---- what it costs
     def expected_bits(self, heads: tuple[Array, ...], trajectory: Trajectory) -> Array:
         """Bits that each agent is expected to send at each step by its own gates and symbols, `[b t n]`; managers send none."""

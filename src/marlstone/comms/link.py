@@ -60,7 +60,8 @@ class Link:
         """
         xp = u.__array_namespace__()
         bad = xp.where(bad, u[0] >= self.to_good, u[0] < self.to_bad)
-        lost = u[1] < xp.where(bad, np.float32(self.loss), np.float32(self.loss_good))
+        number = lambda x: xp.asarray(x, dtype=np.float32)
+        lost = u[1] < xp.where(bad, number(self.loss), number(self.loss_good))
         late = xp.minimum((u[2] * (self.delay + 1)).astype(np.int32), self.delay)
         arrives = xp.where(lost, 0, 1 + late).astype(np.int32)
         again = xp.where(~lost & (u[3] < self.copies), 2 + late + self.delay, 0).astype(np.int32)

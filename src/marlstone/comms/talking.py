@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from marlstone.comms.contract import Channel
+from marlstone.comms.disturbed import disturbed
 from marlstone.comms.exchange import Budget, Wire, draws
 from marlstone.comms.layout import TalkLayout
 from marlstone.core.arrays import Array
+from marlstone.core.errors import UserError
 from marlstone.core.records import record, replace
 from marlstone.core.types import Spec, Step
 from marlstone.envs.faults.contract import Draws, Fault, KeyDraws, SeedDraws, with_faults
+from marlstone.envs.faults.messages import is_message_fault
 from marlstone.envs.protocol import Env, HostEnv
 
 STREAM = 0x6D736773  # of a channel's randomness, apart from faults' and the environment's
@@ -38,10 +41,16 @@ def _drawn(channel: Channel, n: int, draw: Draws) -> Array | None:
 
 @dataclass(frozen=True)
 class Talking:
-    """A JAX environment whose agents talk."""
+    """A JAX environment whose agents talk.
+
+    Fields: `cut [n n]` (recipient, sender): links on which everything is refused before it is sent, data, so that it may be traced (None:
+    none); `faults` of messages that made the channel what it is.
+    """
 
     env: Env
     layout: TalkLayout
+    cut: Any = None
+    faults: tuple[Fault, ...] = ()
 
     @property
     def spec(self) -> Spec:
@@ -73,7 +82,7 @@ class Talking:
     def step(self, state: TalkingState, action: tuple[Array, ...], key: Array) -> tuple[TalkingState, Step]:
         """One joint step; what is said in it is heard in the next at the earliest."""
         layout = self.layout
-        sent = layout.messages(action, state.allowed)
+        sent = layout.messages(action, _uncut(state.allowed, self.cut))
         env, step = self.env.step(state.env, layout.acted(action), key)
         wire, budget, shown = layout.after(state.wire, state.budget, sent, step, _drawn(layout.channel, layout.n, KeyDraws(key, STREAM)))
         return TalkingState(env, layout.allowed(step), wire, budget), shown
@@ -96,8 +105,8 @@ class TalkingPersistent(Talking):
 class TalkingHost:
     """An environment that Python steps, whose agents talk."""
 
-    def __init__(self, env: HostEnv, layout: TalkLayout) -> None:
-        self.env, self.layout = env, layout
+    def __init__(self, env: HostEnv, layout: TalkLayout, cut: Any = None, faults: tuple[Fault, ...] = ()) -> None:
+        self.env, self.layout, self.cut, self.faults = env, layout, cut, faults
         self._draw = SeedDraws(0, STREAM)
         self._allowed: Any = None
         self._wire: Any = None
@@ -124,7 +133,7 @@ class TalkingHost:
     def step(self, action: tuple[Array, ...]) -> Step:
         """One joint step; what is said in it is heard in the next at the earliest."""
         layout = self.layout
-        sent = layout.messages(action, self._allowed)
+        sent = layout.messages(action, _uncut(self._allowed, self.cut))
         step = self.env.step(layout.acted(action))
         self._allowed = layout.allowed(step)
         u = _drawn(layout.channel, layout.n, self._draw)
@@ -136,20 +145,27 @@ class TalkingHost:
         self.env.close()
 
 
+def _uncut(allowed: Array, cut: Any) -> Array:
+    return allowed if cut is None else allowed & ~cut
+
+
 def _under(it: Any, faults: Sequence[Fault]) -> Any:
-    links = [f for f in faults if hasattr(f, "link")]
     channel = it.layout.channel
-    for f in links:
-        channel = replace(channel, link=f.link)
-    return talking(channel, with_faults([f for f in faults if not hasattr(f, "link")], it.env))
+    for f in faults:  # Alternatives are refused below: they hold what is for the environment as well
+        if is_message_fault(f) and (reason := f.refuses(it.spec)):
+            raise UserError(f"fault {f.kind!r}: {reason}")
+    met = disturbed(channel.link, it.cut, faults, it.layout.inner.team.agents)
+    kept = (*it.faults, *(f for f in faults if is_message_fault(f)))
+    return talking(replace(channel, link=met.link), with_faults(met.below, it.env), met.cut, kept)
 
 
-def talking(channel: Channel, env: Any) -> Any:
-    """`env`, an `Env` or a `HostEnv`, whose agents talk over `channel`. Raises `UserError` where they cannot."""
+def talking(channel: Channel, env: Any, cut: Any = None, faults: tuple[Fault, ...] = ()) -> Any:
+    """`env`, an `Env` or a `HostEnv`, whose agents talk over `channel`; `cut` and `faults` as `Talking` has them. Raises `UserError` where
+    they cannot."""
     layout = TalkLayout(channel, env.spec)
     if hasattr(env, "reset"):
-        return TalkingHost(env, layout)
-    return (TalkingPersistent if hasattr(env, "again") else Talking)(env, layout)
+        return TalkingHost(env, layout, cut, faults)
+    return (TalkingPersistent if hasattr(env, "again") else Talking)(env, layout, cut, faults)
 
 
 def channel_of(env: Any) -> Channel | None:
@@ -159,4 +175,4 @@ def channel_of(env: Any) -> Channel | None:
 
 def with_channel(env: Any, **changes: Any) -> Any:
     """The same environment with its channel's fields changed; itself where there is none."""
-    return env if (channel := channel_of(env)) is None else talking(replace(channel, **changes), env.env)
+    return env if (channel := channel_of(env)) is None else talking(replace(channel, **changes), env.env, env.cut, env.faults)

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 
 from marlstone.architectures import Architecture, Decentralized
 from marlstone.comms import Channel, NoMessages
+from marlstone.comms.disturbed import under_faults
 from marlstone.config.case import Case
 from marlstone.config.stages import Stage
 from marlstone.config.stopping import Stop
@@ -120,6 +121,8 @@ class Evaluation:
     `suites` (`edge-cases`, `credit`) on the policy as it stands. A result below the band of its baseline by more than `tolerance` (of the
     span from chance to the undisturbed return; of a correlation) is an alert. `baseline`: a run that was checked too; none: the best of
     the run's own earlier checks.
+    `chatter`: the largest share of its steps that an agent may spend on requests instead of acting; more raises the alarm of
+    `--suite messages`.
     """
 
     episodes: int = 32
@@ -132,6 +135,7 @@ class Evaluation:
     baseline: str | None = None
     max_steps: int | None = None
     validation: int | None = None
+    chatter: float = 0.25
 
     def __post_init__(self) -> None:
         counts = {"episodes": self.episodes, "every": self.every, "max_steps": self.max_steps, "validation": self.validation}
@@ -148,6 +152,8 @@ class Evaluation:
         _at_least("evaluate", {"logged": self.logged}, 0)
         if not 0 <= self.graceful <= 1:
             raise ValueError(f"evaluate.graceful is {self.graceful}: give a part of the span, from 0 to 1")
+        if not 0 <= self.chatter <= 1:
+            raise ValueError(f"evaluate.chatter is {self.chatter}: give a share of an agent's steps, from 0 to 1")
         names = [case.name for case in self.cases]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"evaluate.cases names {twice[0]!r} twice: give each case a name of its own")
@@ -322,6 +328,11 @@ class RunConfig:
     def ramped(self) -> tuple[tuple[str, float, float], ...]:
         """The learner's fields that move, as `Algorithm` takes them: `(field, from, to)`."""
         return tuple((name.partition(".")[2], start, end) for name, (start, end) in self.ramps.items())
+
+    @property
+    def channel(self) -> Channel:
+        """The channel as learning meets it: `comms` with the link that `faults` make of it. A policy is deployed with `comms` itself."""
+        return under_faults(self.comms, self.faults) if self.comms.speaks else self.comms
 
     @property
     def validation_episodes(self) -> int:

@@ -28,7 +28,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
             }
         )
     rest = {k: v for k, v in vars(spec).items() if k in Spec.__dataclass_fields__ and k not in ("groups", "metrics")}
-    return {**rest, "groups": groups, "metrics": {k: asdict(m) for k, m in spec.metrics.items()}}
+    return {**rest, "groups": groups, "metrics": {k: _metric_to_json(m) for k, m in spec.metrics.items()}}
 
 
 def spec_from_json(plain: dict[str, Any]) -> Spec:
@@ -57,6 +57,11 @@ def spec_from_json(plain: dict[str, Any]) -> Spec:
         return_bounds=None if bounds is None else tuple(bounds),
         **rest,
     )
+
+
+def _metric_to_json(metric: Metric) -> dict[str, Any]:
+    """Without `cost` where it is none: specs written before there were costs read the same."""
+    return {k: v for k, v in asdict(metric).items() if k != "cost" or v}
 
 
 def _space_to_json(space: Any, group: str) -> dict[str, Any]:

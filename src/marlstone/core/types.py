@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from marlstone.core.arrays import Array
-from marlstone.core.distributions import ActionSpace, Discrete
+from marlstone.core.distributions import ActionSpace, Composite, Content, Discrete
 from marlstone.core.records import record, replace
 
 if TYPE_CHECKING:  # annotations are not evaluated: processes that step and act import neither JAX nor jaxtyping
@@ -85,13 +85,14 @@ class Group:
             object.__setattr__(self, "types", (self.name,) * len(self.agents))
         if len(self.types) != len(self.agents):
             raise ValueError(f"group {self.name!r} names {len(self.types)} types for {len(self.agents)} agents: give one per agent")
-        if self.requests and not isinstance(self.space, Discrete):
+        own = _beside_messages(self.space)
+        if self.requests and not isinstance(own, Discrete):
             raise ValueError(
                 f"group {self.name!r} has requests {self.requests} among actions of {self.space}: an action of several parts is no request "
                 "as a whole; give requests with a Discrete space only"
             )
-        if any(not 0 <= a < self.space.head for a in self.requests) or len(set(self.requests)) != len(self.requests):
-            raise ValueError(f"group {self.name!r} has requests {self.requests}: give different actions from 0 to {self.space.head - 1}")
+        if any(not 0 <= a < own.head for a in self.requests) or len(set(self.requests)) != len(self.requests):
+            raise ValueError(f"group {self.name!r} has requests {self.requests}: give different actions from 0 to {own.head - 1}")
 
     @property
     def count(self) -> int:
@@ -119,6 +120,13 @@ class Group:
         return self.space.encode(self.recorded_defaults)
 
 
+def _beside_messages(space: ActionSpace) -> ActionSpace:
+    """What agents that talk do beside it: the first part of their actions. Any other space as it is."""
+    if isinstance(space, Composite) and any(isinstance(part, Content) for part in space.parts):
+        return space.parts[0]
+    return space
+
+
 @dataclass(frozen=True)
 class Metric:
     """A declared true metric: what the team really wants, beside the reward.
@@ -126,10 +134,12 @@ class Metric:
     Attributes:
       better: which way is better.
       reduce: how the values at an episode's steps become its figure.
+      cost: whether it is only what play costs (messages, bits): recorded as any other, and no evidence of what the team wants.
     """
 
     better: Literal["up", "down"] = "up"
     reduce: Literal["sum", "mean", "last"] = "sum"
+    cost: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,11 @@ class Spec:
     def n(self) -> int:
         """Length of the agent axis."""
         return len(self.agents)
+
+    @property
+    def wanted_metrics(self) -> dict[str, Metric]:
+        """Declared metrics that say what the team wants: all but costs."""
+        return {name: m for name, m in self.metrics.items() if not m.cost}
 
     @cached_property
     def team(self) -> Spec:

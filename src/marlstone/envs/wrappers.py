@@ -4,7 +4,7 @@ messages."""
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from marlstone.envs.faults import Fault, with_faults
+from marlstone.envs.faults import Fault, is_message_fault, with_faults
 from marlstone.envs.managed import Managers
 from marlstone.envs.own_metrics import measured
 
@@ -23,5 +23,7 @@ def wrap_env(
     """`env`, an `Env` or a `HostEnv`, with what is put over it: the one order in which every runtime does. Raises `UserError`."""
     env = measured(env, metrics)
     env = env if sides is None else sides.over(env)
-    env = with_faults(faults, env if managers is None else managers.over(env))
-    return env if channel is None else channel.over(env)
+    below = [f for f in faults if not is_message_fault(f)]
+    env = with_faults(below, env if managers is None else managers.over(env))
+    env = env if channel is None else channel.over(env)
+    return with_faults([f for f in faults if is_message_fault(f)], env)

@@ -111,7 +111,7 @@ def evaluate_logged(config: RunConfig, checkpoint: Checkpoint, episodes: int, pa
         {k: figures(lambda w, k=k: w.metrics[k]) for k in spec.metrics},
         figures(lambda w: w.length > 0),
     )
-    record = returns_record(Judged(act, {act: logged}), spec.agents, return_bounds(spec, config.guards))
+    record = returns_record(Judged(act, {act: logged}), spec, return_bounds(spec, config.guards))
     run = str(checkpoint.path.parent.parent)
     write(path, config.env, act, spec, played, run=run, step=checkpoint.step, episodes={str(s): episodes for s in played})
     told = {"run": run, "env": config.env, "step": checkpoint.step, "episodes": ended, "seeds": list(runtime.seeds)}

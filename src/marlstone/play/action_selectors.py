@@ -36,13 +36,20 @@ class Telling(Decider, Protocol):
     """A decider that counts something of what it did, such as decisions taken by a fallback."""
 
     def told(self, memory: Any) -> dict[str, Array]:
-        """Counts of the step just decided, by the memory after it: name -> `[b]`. Evaluations sum these over each episode."""
+        """Counts of the step just decided, by the memory after it: name -> `[b ...]`. Evaluations sum these over each episode."""
 
 
-def told(decider: Decider, memory: Any) -> dict[str, Array]:
-    """A decider's counts of the step it just decided; empty for a decider that has none."""
+class Observing(Decider, Protocol):
+    """A decider that counts something of what its decisions led to, such as messages that were sent."""
+
+    def seen_after(self, memory: Any, step: Step) -> dict[str, Array]:
+        """Counts of the step just decided, by the memory after it and the step that followed: name -> `[b ...]`."""
+
+
+def told(decider: Decider, memory: Any, step: Step) -> dict[str, Array]:
+    """A decider's counts of the step it just decided, which `step` followed; empty for a decider that has none."""
     counts: dict[str, Array] = decider.told(memory) if hasattr(decider, "told") else {}
-    return counts
+    return counts | (decider.seen_after(memory, step) if hasattr(decider, "seen_after") else {})
 
 
 def deployed(policy: Policy) -> Policy:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from marlstone.algorithm import Algorithm
+from marlstone.comms.learning import sent_in
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act, temperature
 from marlstone.core.compile_options import FAST_COMPILE, supported
@@ -19,6 +20,7 @@ from marlstone.play.player import Player
 from marlstone.runs.store import Store
 
 Array = Any
+LINKS = 16  # agents, up to whom every link is told apart
 ASSUMED = 500  # steps of an episode of undeclared length, where its cost is weighed and a piece of it is played
 MOST, SHARE = 16, 0.02  # episodes per seed and checkpoint by default: at most, and of the steps between checkpoints
 
@@ -110,6 +112,20 @@ def scorer(algorithm: Algorithm) -> Callable[[Any, Trajectory], np.ndarray]:
     return lambda train, trajectories: np.asarray(contribution(replace(train, opt=None, replay=None), trajectories))
 
 
+def per_link(algorithm: Algorithm, trajectories: Trajectory) -> dict[str, float]:
+    """Messages and bits per joint step of a batch of trajectories by sender and recipient, `messages/SENDER>RECIPIENT`; in teams of more
+    than `LINKS` agents by sender alone, `messages/SENDER`. Nothing where nobody talks."""
+    agents, steps, out = algorithm.spec.team.agents, max(int(np.asarray(trajectories.real).sum()), 1), dict[str, float]()
+    for what, counts in sent_in(algorithm.channel, algorithm.spec, trajectories).items():
+        each = np.asarray(counts, float) / steps
+        for i, sender in enumerate(agents):
+            if len(agents) > LINKS:
+                out[f"{what}/{sender}"] = float(each[i].sum())
+            else:
+                out |= {f"{what}/{sender}>{agents[j]}": float(each[i, j]) for j in range(len(agents)) if j != i}
+    return out
+
+
 def recorder(runtime: Player, episodes: int) -> Callable[[Store, int, Any], None]:
     """`record(store, step, state)` plays `episodes` of every seed as it stands and logs them with what credit says of every agent."""
     play, contribution, spec = runtime.player(episodes), scorer(runtime.algorithm), runtime.algorithm.spec
@@ -120,5 +136,7 @@ def recorder(runtime: Player, episodes: int) -> Callable[[Store, int, Any], None
             mine = jax.tree.map(lambda x: x[i], train)  # noqa: B023
             whole: WholeEpisodes = whole_episodes(trajectories.step, contribution(mine, trajectories), spec.metrics)
             store.log(step, seed, whole, spec.agents)
+            if sent := per_link(runtime.algorithm, trajectories):
+                store.add(step, seed, sent)
 
     return record

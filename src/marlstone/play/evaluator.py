@@ -24,7 +24,7 @@ REPLAYS = 10  # times in a row that an episode may break off before it is given 
 class Episodes:
     """One episode of each of `e` environments, undiscounted: `team_return [e]`, `agent_return [e n]`, `length [e]`,
     true `metrics` `[e]`, whether it `ended [e]` (what has not is given up, and left out of every figure), how often it `broke [e]` off
-    and was replayed, and sums of what its decider counted (`told`) of its steps, `[e]` each."""
+    and was replayed, and sums of what its decider counted (`told`) of its steps, `[e ...]` each."""
 
     team_return: Array
     agent_return: Array
@@ -45,11 +45,10 @@ class Episodes:
 
 
 def init_episodes(e: int, n: int, metrics: dict[str, Metric], telling: Mapping[str, Any] | None = None) -> Episodes:
-    """`telling`: what the decider counts of a step, by name."""
-    none = lambda names: {k: jnp.zeros(e) for k in names}
-    return Episodes(
-        jnp.zeros(e), jnp.zeros((e, n)), jnp.zeros(e), none(metrics), jnp.zeros(e, bool), jnp.zeros(e, jnp.int32), none(telling or {})
-    )
+    """`telling`: what the decider counts of a step, by name: anything with the shape `[e ...]` of it."""
+    counts = {k: jnp.zeros(x.shape) for k, x in (telling or {}).items()}
+    zeros, none = jnp.zeros(e), {k: jnp.zeros(e) for k in metrics}
+    return Episodes(zeros, jnp.zeros((e, n)), zeros, none, jnp.zeros(e, bool), jnp.zeros(e, jnp.int32), counts)
 
 
 def over(so_far: Episodes) -> Array:
@@ -69,7 +68,7 @@ def add(so_far: Episodes, step: Step, declared: dict[str, Metric], counts: Mappi
     """
     going = ~over(so_far)
     each = lambda mask, x: mask.reshape(-1, *(1,) * (x.ndim - 1))
-    plus = lambda old, new: jnp.where(each(going & step.first, new), 0, old + jnp.where(each(going, new), new, 0))
+    plus = lambda old, new: jnp.where(each(going & step.first, old), 0, old + jnp.where(each(going, old), new, 0))
     latest = lambda k: jnp.where(going, step.metrics[k], so_far.metrics[k])
     keep = lambda k: latest(k) if declared[k].reduce == "last" else plus(so_far.metrics[k], step.metrics[k])
     return Episodes(
@@ -98,14 +97,14 @@ def play(
     state, step = env.init(jax.random.split(k1, b))
     metrics, limit = env.spec.metrics, longest(env.spec, most)
     memory = decider.memory(b)
-    telling = jax.eval_shape(lambda m: told(decider, m), memory)
+    telling = jax.eval_shape(lambda m, after: told(decider, m, after), memory, step)
     begin = (jnp.array(0), RolloutState(state, step, memory), init_episodes(b, env.spec.n, metrics, telling))
 
     def tick(carry: tuple[Array, RolloutState, Episodes]) -> tuple[Array, RolloutState, Episodes]:
         i, now, so_far = carry
         action, memory = decider.decide(policy, now.step, now.memory, jax.random.fold_in(k2, i), temperature)
         state, step = env.step(now.env, decider.algorithm.emit(action), jax.random.split(jax.random.fold_in(k3, i), b))
-        return i + 1, RolloutState(state, step, memory), add(so_far, step, metrics, told(decider, memory))
+        return i + 1, RolloutState(state, step, memory), add(so_far, step, metrics, told(decider, memory, step))
 
     going = lambda carry: (carry[0] < limit) & ~over(carry[2]).all()
     _, now, played = lax.while_loop(going, tick, begin)

@@ -14,6 +14,7 @@ from scipy import special
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.errors import Failure
+from marlstone.core.types import Spec
 from marlstone.envs.make import is_jax
 from marlstone.play.evaluator import Episodes
 from marlstone.play.player import Player
@@ -84,10 +85,11 @@ def judge(runtime: Player, state: State, episodes: int, act: Act) -> Judged:
     return Judged(act, {way: runtime.evaluate(state, episodes, way) for way in ways})
 
 
-def returns_record(judged: Judged, agents: tuple[str, ...], bounds: Bounds | None = None) -> dict[str, Any]:
+def returns_record(judged: Judged, spec: Spec, bounds: Bounds | None = None) -> dict[str, Any]:
     """The return fields of a record, from `[seeds episodes ...]`: as deployed, with `returns_by_acting` beside, and how many episodes were
     `broken` (by the environment; replayed) and `unfinished` (left out) of `episodes_asked`. `bounds`: the least and the greatest return
-    of an episode, where known, which intervals stay within. Raises `Failure` where a seed has none."""
+    of an episode, where known, which intervals stay within. Declared costs (`messages_per_step`) stand by their names, other metrics in
+    `true_metrics`. Raises `Failure` where a seed has none."""
     played = judged.episodes
     refuse_none(played)
     per_seed = played.per_seed()
@@ -102,10 +104,10 @@ def returns_record(judged: Judged, agents: tuple[str, ...], bounds: Bounds | Non
         "return_ci95": [_finite(low), _finite(high)],
         "return_worst_seed": worst_seed(per_seed),
         "return_bounds": None if bounds is None else [_finite(x) for x in bounds],
-        "returns_by_acting": {way: _summary(e, bounds) for way, e in judged.played.items()},
+        "returns_by_acting": {way: _summary(e, spec, bounds) for way, e in judged.played.items()},
         "acting_warning": warning(judged),
-        "true_metrics": _metrics(played),
-        "agent_returns": {a: float(mean(np.asarray(played.agent_return)[..., i])) for i, a in enumerate(agents)},
+        **_metrics(played, spec),
+        "agent_returns": {a: float(mean(np.asarray(played.agent_return)[..., i])) for i, a in enumerate(spec.agents)},
         "episode_length": float(mean(played.length)),
         "episodes_asked": int(ended.size),
         "broken": int((np.broadcast_to(played.broke, ended.shape) > 0).sum()),
@@ -113,17 +115,20 @@ def returns_record(judged: Judged, agents: tuple[str, ...], bounds: Bounds | Non
     }
 
 
-def _summary(played: Episodes, bounds: Bounds | None) -> dict[str, Any]:
+def _summary(played: Episodes, spec: Spec, bounds: Bounds | None) -> dict[str, Any]:
     returns = played.per_seed()
     if not all(r.size for r in returns):
-        return {"return_iqm": None, "return_ci95": [None, None], "true_metrics": dict.fromkeys(played.metrics)}
+        nothing = {k: None for k, m in spec.metrics.items() if m.cost}
+        return {"return_iqm": None, "return_ci95": [None, None], **nothing, "true_metrics": dict.fromkeys(spec.wanted_metrics)}
     center, ends = interval(returns, bounds=bounds)
-    return {"return_iqm": center, "return_ci95": [_finite(x) for x in ends], "true_metrics": _metrics(played)}
+    return {"return_iqm": center, "return_ci95": [_finite(x) for x in ends], **_metrics(played, spec)}
 
 
-def _metrics(played: Episodes) -> dict[str, float]:
-    """Each true metric's mean over seeds of the mean over the episodes that ended."""
-    return {k: float(np.mean([x.mean() for x in played.per_seed(v)])) for k, v in played.metrics.items()}
+def _metrics(played: Episodes, spec: Spec) -> dict[str, Any]:
+    """Each metric's mean over seeds of the mean over the episodes that ended: costs by name, the others in `true_metrics`."""
+    means = {k: float(np.mean([x.mean() for x in played.per_seed(v)])) for k, v in played.metrics.items()}
+    costs = {k for k, m in spec.metrics.items() if m.cost}
+    return {**{k: x for k, x in means.items() if k in costs}, "true_metrics": {k: x for k, x in means.items() if k not in costs}}
 
 
 def _finite(x: float) -> float | None:

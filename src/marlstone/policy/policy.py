@@ -78,21 +78,22 @@ class Policy:
         wiring: Mapping[str, Any] | None = None,
         source: Mapping[str, Any] | None = None,
         network: Mapping[str, Any] | None = None,
+        channel: Channel | None = None,
     ) -> "Policy":
         """Freeze one training seed's policy. Imports JAX.
 
         Args: `trained`: its arrays, without an axis of seeds; `act`: how it is deployed; `wiring`: how the environment's dictionaries
         become groups (None: agents are given leaves by name); `source`: where it came from, for people; `network`: what `describe` says of
-        the algorithm, where that is known (training seeds share it).
+        the algorithm, where that is known (training seeds share it); `channel`: as it is deployed (None: the algorithm's).
         Raises ValueError for a combination whose forward NumPy cannot run.
         """
-        managers = algorithm.architecture.managers()
+        managers, channel = algorithm.architecture.managers(), channel or algorithm.channel
         description = {
             "version": VERSION,
             "acting": act,
             "network": dict(network or describe(algorithm)),
             "managers": None if managers is None else asdict(managers),
-            "channel": channel_to_json(algorithm.channel, paths=False) if algorithm.channel.speaks else None,
+            "channel": channel_to_json(channel, paths=False) if channel.speaks else None,
             "fallback": None,
             "gate": None,
             "wiring": None if wiring is None else dict(wiring),

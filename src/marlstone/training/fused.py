@@ -29,6 +29,7 @@ from marlstone.core.shards import psum_over_shards, shard_slice
 from marlstone.core.types import Trajectory, spec_difference
 from marlstone.envs.faults import Fault, faults_of, with_faults
 from marlstone.envs.faults.alternatives import Alternatives
+from marlstone.envs.faults.messages import LinksCut, MessageCut
 from marlstone.envs.guards import BadStep
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.own_metrics import metrics_of
@@ -297,13 +298,35 @@ class Fused:
         return play(env, episodes, decider, policy, key, temperature, self.most)
 
     def under_each(self, state: State, episodes: int, faults: Sequence[Fault], act: Act = "mode") -> Iterator[Episodes]:
-        """`evaluate` under each of these faults by itself, in turn; by one compiled program, since compiling is most of the work."""
+        """`evaluate` under each of these faults by itself, in turn; by one compiled program, since compiling is most of the work. Links
+        that are cut are data: one program serves any number of them, in later calls too."""
+        if faults and all(isinstance(f, MessageCut) for f in faults):
+            yield from self._cut_each(state, episodes, cast(Any, faults), act)
+            return
         one = lambda policy, seed, heat, which: self._play(episodes, None, (Alternatives(tuple(faults), which),), policy, seed, heat)
         played = jax.jit(self.placement.map_seeds(one), compiler_options=self._seldom)
         for which in range(len(faults)):
             numbers = (np.array(self.seeds, np.uint32), self._temperatures(act), np.full(len(self.seeds), which, np.int32))
             episodes, _ = played(state.train.policy, *map(self.placement.pad, numbers))  # faults are what was asked for
             yield jax.device_get(self.placement.trim(episodes))
+
+    def _cut_each(self, state: State, episodes: int, faults: Sequence[MessageCut], act: Act) -> Iterator[Episodes]:
+        agents, each = self.algorithm.spec.team.agents, len(self.seeds)
+        for fault in faults:
+            if reason := fault.refuses(self.algorithm.spec):
+                raise UserError(f"fault {fault.kind!r}: {reason}")
+        if (played := self._cut.get(episodes)) is None:
+            one = lambda policy, seed, heat, cut: self._play(episodes, None, (LinksCut(cut),), policy, seed, heat)
+            played = self._cut[episodes] = jax.jit(self.placement.map_seeds(one), compiler_options=self._seldom)
+        for fault in faults:
+            cut = np.broadcast_to(fault.cut(agents), (each, len(agents), len(agents)))
+            numbers = (np.array(self.seeds, np.uint32), self._temperatures(act), cut)
+            yield jax.device_get(self.placement.trim(played(state.train.policy, *map(self.placement.pad, numbers))[0]))
+
+    @cached_property
+    def _cut(self) -> dict[int, Callable[..., Any]]:
+        """Programs that play with links cut, by episodes."""
+        return {}
 
     @property
     def _judging(self) -> Vectorized:

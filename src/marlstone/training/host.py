@@ -95,7 +95,9 @@ class Hosted:
         first = make(0)
         try:
             refuse_too_large(config, first.spec, len(seeds), copies=2)  # as steps come in, and put together
-            algorithm = Algorithm(first.spec, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.comms)
+            algorithm = Algorithm(
+                first.spec, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.channel
+            )
             with ThreadPoolExecutor(len(seeds)) as threads:
                 pools = [first, *threads.map(make, range(len(seeds) - 1))]
         except BaseException:
@@ -114,7 +116,7 @@ class Hosted:
             config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central,
             metrics=config.metrics, sides=Sides.of(config), channel=config.comms,
         ) as one:  # fmt: skip
-            algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner, channel=config.comms)
+            algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner, channel=config.channel)
         return cls(
             config.env, algorithm, b, config.rollout.length, min(config.rollout.workers, b), 1, seeds, config.guards, [], config.faults,
             most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),
@@ -288,9 +290,10 @@ class Hosted:
 
         def choose(policy: Any, step: Step, memory: Any, key: Array, temperature: Array) -> Any:
             action, memory = decider.decide(policy, step, memory, key, temperature)
-            return self.algorithm.emit(action), memory, told(decider, memory)
+            return self.algorithm.emit(action), memory
 
-        compiled, counted = jax.jit(choose), jax.jit(lambda so_far, step, figures: add(so_far, step, declared, figures))
+        compiled = jax.jit(choose)
+        counted = jax.jit(lambda so_far, step, memory: add(so_far, step, declared, told(decider, memory, step)))
 
         def one(i: int, policy: Any, seed: int, heat: Array) -> Episodes:
             b = min(self.b, episodes)
@@ -300,13 +303,13 @@ class Hosted:
                 for r in range(-(-episodes // b)):
                     _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
                     memory, t = decider.memory(b), 0
-                    so_far = init_episodes(b, self.spec.n, declared, jax.eval_shape(lambda m: told(decider, m), memory))
+                    so_far = init_episodes(b, self.spec.n, declared, jax.eval_shape(lambda m, s: told(decider, m, s), memory, step))
                     key = jax.random.fold_in(k2, r)
                     while t < limit and not np.asarray(over(so_far)).all():
                         seen = replace(seen_of(step), present=step.present, deciding=step.deciding)
-                        emitted, memory, figures = compiled(policy, seen, memory, jax.random.fold_in(key, t), heat)
+                        emitted, memory = compiled(policy, seen, memory, jax.random.fold_in(key, t), heat)
                         _, step = env.step(None, jax.device_get(emitted))
-                        so_far, t = counted(so_far, step, figures), t + 1
+                        so_far, t = counted(so_far, step, memory), t + 1
                     rounds.append(finish(so_far, declared))
             return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
 

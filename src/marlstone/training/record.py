@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from marlstone.comms import Channel
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.flops import Flops
@@ -43,9 +44,11 @@ def write_spec(run: RunDirectory, backend: Backend) -> None:
         run.write(run.spec.name, json.dumps(spec_to_json(backend.algorithm.spec)) + "\n")
 
 
-def freeze(run: RunDirectory, backend: Backend, state: State, act: Act, name: str = "seed") -> list[str] | None:
-    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`; their folders. Where NumPy cannot run a user's own part: None,
-    and a note why."""
+def freeze(
+    run: RunDirectory, backend: Backend, state: State, act: Act, name: str = "seed", channel: Channel | None = None
+) -> list[str] | None:
+    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`, with its `channel` as configured, without faults; their folders.
+    Where NumPy cannot run a user's own part: None, and a note why."""
     policies, out, network = jax.device_get(backend.placement.trim(state.train.policy)), [], None
     if name == "seed":  # the first: the others of an earlier life of this run go too
         shutil.rmtree(run.artifacts, ignore_errors=True)
@@ -54,7 +57,7 @@ def freeze(run: RunDirectory, backend: Backend, state: State, act: Act, name: st
         try:
             network = network or describe(backend.algorithm)
             mine = jax.tree.map(lambda x: x[i], policies)  # noqa: B023
-            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network)
+            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network, channel)
         except ValueError as error:
             backend.log.notice(f"no policy artifact: {error}")
             return None
@@ -67,7 +70,7 @@ def best_record(
 ) -> dict[str, Any]:
     """The record's `best`: the steps of each seed's best policy, what it was chosen on, and its return on fresh episodes, the final
     policies' own: `over_final` is best less final, episode by episode."""
-    returns = returns_record(judged, backend.algorithm.spec.agents, return_bounds(backend.algorithm.spec, config.guards))
+    returns = returns_record(judged, backend.algorithm.spec, return_bounds(backend.algorithm.spec, config.guards))
     names = ("acting", "returns", "return_iqm", "return_ci95", "return_worst_seed", "true_metrics")
     gaps = judged.episodes.ended_only() - final.episodes.ended_only()
     paired = [row[np.isfinite(row)] for row in gaps]
@@ -124,7 +127,7 @@ def training_record(
         "stopped_by": stopped_by or "steps",
         "seeds": list(backend.seeds),
         "purpose": purpose_of(config.seed),
-        **returns_record(judged, backend.algorithm.spec.agents, bounds),
+        **returns_record(judged, backend.algorithm.spec, bounds),
         "steps_per_second": speed,
         **(NOT_MEASURED if limit is None or speed is None else limit.record(speed)),
         "wall_seconds": wall_seconds,

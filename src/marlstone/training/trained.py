@@ -91,7 +91,7 @@ def judged_record(runtime: Backend, state: State, config: RunConfig, checkpoint:
         **({"steps": checkpoint.meta["steps"]} if best else {}),
         "episodes": episodes,
         "seeds": list(runtime.seeds),
-        **returns_record(judged, runtime.algorithm.spec.agents, bounds),
+        **returns_record(judged, runtime.algorithm.spec, bounds),
         "evaluation_faults": dict(runtime.judged.counts),
     }
     return record, judged.act

@@ -254,9 +254,11 @@ class FaultedHost:
 
 
 def faults_of(env: Any) -> tuple[Fault, ...]:
-    """The faults that an environment is already under, below its channel."""
-    env = env.env if hasattr(env, "under") else env
-    return env.layers.faults if isinstance(env, Faulted | FaultedHost) else ()
+    """The faults that an environment is already under: those below its channel, then those of its messages."""
+    of_messages: tuple[Fault, ...] = ()
+    if hasattr(env, "under"):
+        env, of_messages = env.env, getattr(env, "faults", ())
+    return (*(env.layers.faults if isinstance(env, Faulted | FaultedHost) else ()), *of_messages)
 
 
 def with_faults(faults: Sequence[Fault], env: Any) -> Any:

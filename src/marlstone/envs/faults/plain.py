@@ -11,6 +11,7 @@ from marlstone.envs.faults.actions import ActionDelay, ActionLoss
 from marlstone.envs.faults.contract import Fault
 from marlstone.envs.faults.drift import Drift
 from marlstone.envs.faults.link import Volatile
+from marlstone.envs.faults.messages import MessageCopies, MessageCut, MessageDelay, MessageLoss
 from marlstone.envs.faults.presence import Death, LateArrival
 from marlstone.envs.faults.rewards import RewardDelay, RewardNoise
 from marlstone.envs.faults.sensors import Delay, Dropout, Freeze, Noise, Skew
@@ -18,6 +19,7 @@ from marlstone.envs.faults.values import Extreme
 
 FAULTS: tuple[type[Fault], ...] = (
     Noise, Dropout, Freeze, Delay, Skew, ActionDelay, ActionLoss, Death, LateArrival, RewardDelay, RewardNoise, Extreme, Volatile, Drift,
+    MessageLoss, MessageDelay, MessageCopies, MessageCut,
 )  # fmt: skip
 """The package's own, in the order of the documentation."""
 

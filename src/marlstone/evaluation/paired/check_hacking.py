@@ -163,12 +163,12 @@ def _spaced(found: list[Kept], count: int) -> list[Kept]:
 
 def declared(config: RunConfig, players: Players) -> dict[str, Metric]:
     """The environment's true metrics. Raises `UserError` where there are none."""
-    if not players.spec.metrics:
+    if not players.spec.wanted_metrics:
         raise UserError(
             f"{config.env} declares no true metric, so hacking cannot be checked: measure what is really wanted by --metric file.py:Class, "
             "or declare it in the environment (docs: comparing)"
         )
-    return players.spec.metrics
+    return players.spec.wanted_metrics
 
 
 @dataclass

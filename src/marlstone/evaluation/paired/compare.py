@@ -67,7 +67,7 @@ def compare(
     team, pace, stopped = Figure(ALPHA, None if bounds is None else bounds[1] - bounds[0]), Pace(tell, budget), "episodes"
     with Players.of(a, seeds, side_by_side, at) as ours, Players.of(b, seeds, side_by_side, bt) as theirs:
         names = [n for n in ours.spec.team.agents if n in theirs.spec.team.agents]
-        metrics = ours.spec.metrics
+        metrics = ours.spec.wanted_metrics
         own = {n: Figure(alpha_each(len(names))) for n in names}
         true = {k: Figure(alpha_each(len(metrics))) for k in metrics}
         left, right = ours.policies(at.path), theirs.policies(bt.path)

@@ -1,6 +1,7 @@
 """What the trials of a selection say once they are there: who returned most, how stable and dear it is, and what is recommended."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,7 +92,8 @@ class Findings:
 
     def cost(self, measured: dict[str, Any]) -> Cost:
         """What the run cost that left these figures."""
-        return Cost.of(self.question.prices, measured["ledgers"], measured["record"]["flops_per_step"]["acting"], self.agents)
+        record = measured["record"]
+        return Cost.of(self.question.prices, measured["ledgers"], record["flops_per_step"]["acting"], self.agents, *sent_by(record))
 
     @cached_property
     def recommendation(self) -> Recommendation:
@@ -104,13 +106,13 @@ class Findings:
         c = next(c for c in self.candidates if c.name == s.name)
         trial, stressed = self.measured(c), kept(self.trial(c), STRESSED)
         stable, dead = self.stability.get(s.name), self.dead.get(s.name)
-        steps = sum(x["steps"] for x in trial["ledgers"])
         kind = lambda part: getattr(type(part), "kind", type(part).__name__)
         return {
             "name": s.name,
             "architecture": kind(config.architecture),
             "credit": kind(config.credit),
             "learner": kind(config.learner),
+            "comms": kind(config.comms),
             "claims": claims,
             "return_iqm": s.iqm,
             "return_ci95": list(s.ci95),
@@ -128,7 +130,7 @@ class Findings:
             "cost": asdict(self.costs[s.name]),
             "steps": [x["steps"] for x in trial["ledgers"]],
             "steps_per_second": trial["record"].get("steps_per_second"),
-            "messages_per_step": sum(x["messages"] for x in trial["ledgers"]) / max(steps, 1),
+            **dict(zip(("messages_per_step", "bits_per_step"), sent_by(trial["record"]), strict=True)),
             "tuned": tuned,
             "stopped_at": trial["stopped_at"],
             "rank_at_quarter": s.quarter,
@@ -137,6 +139,11 @@ class Findings:
             "verdict": verdict(s, self.recommendation, trial["stopped_at"]),
             "run": str(self.trial(c)),
         }
+
+
+def sent_by(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Messages and bits per joint step that a run's final policy sends as it is deployed; 0 where nobody talks."""
+    return record.get("messages_per_step") or 0.0, record.get("bits_per_step") or 0.0
 
 
 def refused_row(name: str, reason: str) -> dict[str, Any]:

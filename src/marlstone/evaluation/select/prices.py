@@ -14,7 +14,7 @@ class Prices:
     products, or 50,000 steps/s of a light simulator; bytes at 0.01 per GB. They only give a scale: put your own bill in `[price]`.
 
     `step`: one joint step of the environment; `flop`: one operation of the networks, in acting or learning; `byte`: handed from actors
-    to learners; `message`: between agents.
+    to learners; `message`: between agents, one for each recipient; `bit`: of these (an eighth of a byte's).
     """
 
     currency: str = "USD"
@@ -22,6 +22,7 @@ class Prices:
     flop: float = 2.8e-16
     byte: float = 1e-11
     message: float = 1e-9
+    bit: float = 1.25e-12
 
     @classmethod
     def read(cls, table: Mapping[str, Any], where: str) -> "Prices":
@@ -36,7 +37,8 @@ class Prices:
 
     def of(self, spent: Ledger) -> float:
         """What was spent."""
-        return self.step * spent.steps + self.flop * spent.flops + self.byte * spent.bytes + self.message * spent.messages
+        sent = self.message * spent.messages + self.bit * spent.bits
+        return self.step * spent.steps + self.flop * spent.flops + self.byte * spent.bytes + sent
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,12 @@ class Cost:
     per_agent: float
 
     @classmethod
-    def of(cls, prices: Prices, ledgers: list[Mapping[str, int]], act_flops: int, agents: int) -> "Cost":
-        """The cost of one candidate from its seeds' ledgers, `act_flops` (FLOPs of acting, per joint step) and its number of agents."""
+    def of(
+        cls, prices: Prices, ledgers: list[Mapping[str, int]], act_flops: int, agents: int, messages: float = 0.0, bits: float = 0.0
+    ) -> "Cost":
+        """The cost of one candidate from its seeds' ledgers, `act_flops` (FLOPs of acting, per joint step), its number of agents, and the
+        `messages` and `bits` that the policy sends per joint step as it is deployed."""
         spent = [prices.of(Ledger(**x)) for x in ledgers]
         total, each = sum(spent), sum(spent) / len(spent)
-        messages = sum(x.get("messages", 0) for x in ledgers) / max(1, sum(x["steps"] for x in ledgers))
-        decision = (prices.flop * act_flops + prices.message * messages) / agents
+        decision = (prices.flop * act_flops + prices.message * messages + prices.bit * bits) / agents
         return cls(prices.currency, total, each, 1000 * decision, each / agents)

@@ -203,9 +203,10 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # ---- as text
 HEADS = (
     "candidate", "architecture", "credit", "learner", "return IQM [95% CI], worst seed", "acting", "stability",
-    "cost: train, per 1k decisions, per agent", "steps/s", "messages/step", "verdict",
+    "cost: train, per 1k decisions, per agent", "steps/s", "messages/step", "bits/step", "verdict",
 )  # fmt: skip
 NARROW = ("candidate", "return, 95% interval", "acting", "stability", "cost", "verdict")
+SENT = "messages, bits a step"  # a column where any candidate talks
 figure = lambda x: "-" if x is None or x != x else f"{x:.3g}"
 
 
@@ -213,27 +214,34 @@ def cells(row: Mapping[str, Any], axes: bool = True) -> tuple[str, ...]:
     """One candidate's line of the whole table, as text; `axes`: with what stability was rated on."""
     name, parts = row["name"], tuple(row[k] or "-" for k in ("architecture", "credit", "learner"))
     if row["return_iqm"] is None:
-        return (name, *parts, *["-"] * 6, row["verdict"])
+        return (name, *parts, *["-"] * 7, row["verdict"])
     low, high = row["return_ci95"]
     returned = f"{row['return_iqm']:.3g} [{figure(low)}, {figure(high)}], {row['return_worst_seed']:.3g}"
     vector = ", ".join(f"{k} {figure(x['value'])}" for k, x in axes_of(row["stability"]).items() if x["value"] is not None)
     stable = rating_of(row) + (f" ({vector})" if vector and axes else "")
     c = row["cost"]
     cost = f"{c['train']:.2g}, {c['per_1k_decisions']:.2g}, {c['per_agent']:.2g} {c['currency']}"
-    messages = f"{row['messages_per_step']:.3g}" if row["messages_per_step"] else "none"
+    sent = tuple(f"{row[k]:.3g}" if row.get(k) else "none" for k in ("messages_per_step", "bits_per_step"))
     speed = row.get("steps_per_second")
-    return (name, *parts, returned, row.get("acting") or "-", stable, cost, f"{speed:,.0f}" if speed else "-", messages, row["verdict"])
+    return (name, *parts, returned, row.get("acting") or "-", stable, cost, f"{speed:,.0f}" if speed else "-", *sent, row["verdict"])
 
 
-def narrow(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """One candidate's line of the table of 80 columns."""
+def talks(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any candidate's agents send messages."""
+    return any(row.get("messages_per_step") for row in rows)
+
+
+def narrow(row: Mapping[str, Any], sent: bool = False) -> tuple[str, ...]:
+    """One candidate's line of the table of 80 columns; `sent`: with what it sends."""
     if row["return_iqm"] is None:
-        return (row["name"], *["-"] * 4, row["verdict"].partition(":")[0])
+        return (row["name"], *["-"] * (4 + sent), row["verdict"].partition(":")[0])
     low, high = row["return_ci95"]
     returned = f"{row['return_iqm']:.3g}\n{figure(low)} to {figure(high)}"
     worst = worst_axis(row["stability"])
     stable = rating_of(row) + (f"\n{worst.replace('_', ' ')}" if worst else "")
-    return row["name"], returned, row.get("acting") or "-", stable, f"{row['cost']['train']:.2g}", row["verdict"].partition(":")[0]
+    figures = (f"{row['messages_per_step']:.3g}\n{row['bits_per_step']:.3g}",) if sent else ()
+    cost, verdict = f"{row['cost']['train']:.2g}", row["verdict"].partition(":")[0]
+    return (row["name"], returned, row.get("acting") or "-", stable, cost, *figures, verdict)
 
 
 def rating_of(row: Mapping[str, Any]) -> str:

@@ -113,7 +113,7 @@ class Study:
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
             with _made(self.question.env) as env:
                 spec = wrap_env(env, config.architecture.managers(), config.faults, config.metrics, Sides.of(config), config.comms).spec
-            self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner, channel=config.comms).claims
+            self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner, channel=config.channel).claims
         except ValueError as reason:
             return str(reason)
         return ""

@@ -168,7 +168,7 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
             judged = judge(runtime, state, config.evaluate.episodes, choose(runtime, state, config))
             trajectory = trajectory_shapes(runtime.algorithm, runtime.placement.first(state.acting), config.rollout.length)
             bounds = return_bounds(runtime.algorithm.spec, config.guards)
-            returned, at = returns_record(judged, runtime.algorithm.spec.agents, bounds), {"step": step, "share": step / config.steps}
+            returned, at = returns_record(judged, runtime.algorithm.spec, bounds), {"step": step, "share": step / config.steps}
             _keep(
                 folder / QUARTER,
                 {**at, "returns": returns_of(returned), "record": returned, "act_flops": runtime.algorithm.flops(trajectory).acting},
@@ -177,7 +177,7 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
         if job.pause and step >= job.pause and not job.done:
             judged = judge(runtime, state, config.evaluate.episodes, choose(runtime, state, config))
             bounds = return_bounds(runtime.algorithm.spec, config.guards)
-            returned = returns_record(judged, runtime.algorithm.spec.agents, bounds)
+            returned = returns_record(judged, runtime.algorithm.spec, bounds)
             _keep(job.judged_at, {"step": step, "returns": returns_of(returned)})
         return bool(job.pause) and job.done
 

@@ -93,7 +93,7 @@ def check_all(sinks: Sequence[Sink]) -> None:
 
 def final_figures(record: Mapping[str, Any]) -> dict[str, float]:
     """A record's figures over all seeds, by name: what services show of a run that is done."""
-    names = ("return_iqm", "return_worst_seed", "steps_per_second", "share_of_limit", "wall_seconds")
+    names = ("return_iqm", "return_worst_seed", "steps_per_second", "share_of_limit", "wall_seconds", "messages_per_step", "bits_per_step")
     low, high = record.get("return_ci95") or (None, None)
     found = {name: record.get(name) for name in names} | {"return_ci95_low": low, "return_ci95_high": high}
     found |= {f"metric/{k}": v for k, v in (record.get("true_metrics") or {}).items()}
