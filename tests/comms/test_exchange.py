@@ -133,3 +133,13 @@ def test_links_are_bad_as_long_and_as_often_as_they_say() -> None:
         assert ((arrives == 0) == after).all() and not again.any()
         bad = after
     assert runs == pytest.approx(0.7, abs=0.01)
+
+
+def test_copies_come_after_every_original_and_within_the_slots() -> None:
+    link, rng = Link(loss_good=0.2, delay=2, copies=0.4), np.random.default_rng(0)
+    _, arrives, again = link.fate(np.zeros((300, 300), bool), rng.random((4, 300, 300), np.float32))
+    assert set(np.unique(arrives)) == {0, 1, 2, 3} and set(np.unique(again)) == {0, 4, 5, 6} and link.slots == 6
+    np.testing.assert_allclose([(arrives == k).mean() for k in range(4)], [0.2, *[0.8 / 3] * 3], atol=0.01)
+    assert not again[arrives == 0].any() and (again > 0).mean() == pytest.approx(0.8 * 0.4, abs=0.01)
+    assert (Link(delay=2).slots, Link().slots, Link(copies=0.1).slots) == (3, 1, 2)
+    assert Link(to_bad=0.3, loss=0.0).ideal and not Link(to_bad=0.3).ideal
