@@ -11,6 +11,7 @@ from marlstone.architectures.body import Body
 from marlstone.cli import COMMANDS, main
 from marlstone.cli.arguments import KINDS
 from marlstone.cli.outcome import conclude
+from marlstone.comms import Channel
 from marlstone.config import kinds
 from marlstone.config.schema import Rollout
 from marlstone.credit import Credit
@@ -70,7 +71,10 @@ def test_a_name_is_shown_as_it_reads(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_help_lists_every_kind_of_part() -> None:
     """Help imports no part: its lists are held against the parts here."""
-    contracts = {"architecture": Architecture, "credit": Credit, "learner": Learner, "body": Body, "encoder": Encoder, "sink": Sink}
+    contracts = {
+        "architecture": Architecture, "credit": Credit, "learner": Learner, "comms": Channel, "body": Body, "encoder": Encoder,
+        "sink": Sink,
+    }  # fmt: skip
     assert {part: kinds.names(contract).keys() for part, contract in contracts.items()} == {
         k: dict.fromkeys(v).keys() for k, v in KINDS.items()
     }

@@ -10,7 +10,9 @@ import pytest
 from marlstone.core.compile_options import FASTEST_COMPILE, supported
 from marlstone.core.distributions import Box, Discrete
 from marlstone.envs.jaxmarl import make
+from marlstone.envs.jaxmarl.build import newest
 from marlstone.envs.names import UnknownEnvironment
+from tests.envs.contract_laws import keeps_its_contract, trains
 
 jaxmarl = pytest.importorskip("jaxmarl", reason="needs marlstone[jaxmarl]")
 
@@ -122,6 +124,22 @@ def test_the_family_constructs(name: str) -> None:
     after = jax.eval_shape(env.step, state, action, jax.random.key(0))[1]
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), row)
     assert row.obs[0]["view"].shape == (group.count, *group.observation["view"].shape) and row.state.shape == (env.spec.state,)
+
+
+@pytest.mark.parametrize("name", ["MPE_simple_speaker_listener_v4", "MPE_simple_reference_v3"])
+def test_a_version_may_be_left_out(name: str) -> None:
+    plain = make(name.rpartition("_v")[0], {})
+    assert (
+        plain.spec == make(name, {}).spec
+        and newest("MPE_simple", ["MPE_simple_v3", "MPE_simple_v12", "MPE_simple_tag_v3"]) == "MPE_simple_v12"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MPE_simple_speaker_listener", "MPE_simple_reference"])
+def test_worlds_with_a_language_of_their_own_train(name: str) -> None:
+    keeps_its_contract(f"jaxmarl:{name}", b=2, t=30)
+    trains(f"jaxmarl:{name}")
 
 
 def test_competing_team_is_a_side() -> None:

@@ -210,11 +210,11 @@ class RunConfig:
     architecture: Architecture = field(default_factory=Decentralized)
     credit: Credit = field(default_factory=Individual)
     learner: Learner = field(default_factory=PolicyGradient)
-    comms: Channel = field(default_factory=NoMessages)
     rollout: Rollout = field(default_factory=Rollout)
     evaluate: Evaluation = field(default_factory=Evaluation)
     guards: Guards = field(default_factory=Guards)
     fleet: Fleet = field(default_factory=Fleet)
+    comms: Channel = field(default_factory=NoMessages)
     metrics: tuple[TrueMetric, ...] = ()
     faults: tuple[Fault, ...] = ()
     team: str = ""

@@ -24,6 +24,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
                 "features": {k: list(v) for k, v in g.features.items()},
                 "default": _lists(g.default),
                 "clock": g.clock,
+                **({"requests": list(g.requests)} if g.requests else {}),  # left out where there are none: as before there were any
             }
         )
     rest = {k: v for k, v in vars(spec).items() if k in Spec.__dataclass_fields__ and k not in ("groups", "metrics")}
@@ -44,6 +45,7 @@ def spec_from_json(plain: dict[str, Any]) -> Spec:
                 features={k: tuple(v) for k, v in g["features"].items()},
                 default=_tuples(g["default"]),
                 clock=g["clock"],
+                requests=tuple(g.get("requests", ())),
             )
         )
     rest = {k: v for k, v in plain.items() if k not in ("groups", "metrics", "opponents", "return_bounds")}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from marlstone.core.arrays import Array
-from marlstone.core.distributions import ActionSpace
+from marlstone.core.distributions import ActionSpace, Discrete
 from marlstone.core.records import record, replace
 
 if TYPE_CHECKING:  # annotations are not evaluated: processes that step and act import neither JAX nor jaxtyping
@@ -60,9 +60,10 @@ class Group:
         one index per choice, numbers of a Box before `emit`, or a Composite's indices and numbers, part after part; 0 stands for zeros;
         or a tuple of these, one per agent.
       clock: the group decides every `clock` steps (managers); 1 for everyone else.
+      requests: actions of a Discrete space that ask somebody instead of acting; the share of steps spent on them is counted.
 
     Raises:
-      ValueError: no agents, no observation, or another number of types than of agents.
+      ValueError: no agents, no observation, another number of types than of agents, or requests that are no actions of a Discrete space.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Group:
     features: dict[str, tuple[int, ...]] = field(default_factory=dict)
     default: Any = 0
     clock: int = 1
+    requests: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.agents:
@@ -83,6 +85,13 @@ class Group:
             object.__setattr__(self, "types", (self.name,) * len(self.agents))
         if len(self.types) != len(self.agents):
             raise ValueError(f"group {self.name!r} names {len(self.types)} types for {len(self.agents)} agents: give one per agent")
+        if self.requests and not isinstance(self.space, Discrete):
+            raise ValueError(
+                f"group {self.name!r} has requests {self.requests} among actions of {self.space}: an action of several parts is no request "
+                "as a whole; give requests with a Discrete space only"
+            )
+        if any(not 0 <= a < self.space.head for a in self.requests) or len(set(self.requests)) != len(self.requests):
+            raise ValueError(f"group {self.name!r} has requests {self.requests}: give different actions from 0 to {self.space.head - 1}")
 
     @property
     def count(self) -> int:

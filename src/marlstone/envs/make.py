@@ -106,6 +106,7 @@ def sources() -> tuple[Source, ...]:
             tuple(f"proving:{game}" for game in (
                 "climbing", "pair", "dials", "match", "rps",
                 "additive", "dummy", "saboteur", "redundant", "delayed", "flip?at=4000", "plan", "swarm?agents=256",
+                "traffic_junction?difficulty=medium", "predator_prey", "signal", "errands?chatty=true",
             )),
             "small games with a known truth: a best return, what every agent is worth",
         ),

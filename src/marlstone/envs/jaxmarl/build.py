@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -38,8 +38,15 @@ LIMITS = ("truncate", "terminate")
 SEAMS = ("auto_reset", "agents", "action_spaces", "observation_spaces")  # parameters that are no options: objects, or settled here
 
 
+def newest(name: str, known: Iterable[str]) -> str:
+    """A name of JaxMARL's as it is registered: `MPE_simple_reference` is the newest `MPE_simple_reference_v...`; any other stays."""
+    versions = [(int(v), k) for k in known if (v := k.removeprefix(f"{name}_v")) != k and v.isdecimal()]
+    return name if name in known or not versions else max(versions)[1]
+
+
 def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
-    """The environment `jaxmarl:name`. Options: `time_limit=truncate|terminate`, `team=TYPE+TYPE|all`, and the game's own.
+    """The environment `jaxmarl:name`, whose version may be left out. Options: `time_limit=truncate|terminate`, `team=TYPE+TYPE|all`, and
+    the game's own.
 
     Raises `UnknownEnvironment` for a name, option or space that cannot be had, with the remedy.
     """
@@ -47,6 +54,7 @@ def make(name: str, options: Mapping[str, Any]) -> JaxMarl:
         warnings.simplefilter("ignore", DeprecationWarning)  # of what it imports
         from jaxmarl.registration import registered_envs
 
+    name = newest(name, registered_envs)
     where = f"jaxmarl:{name}"
     if name not in registered_envs:
         raise UnknownEnvironment(f"jaxmarl has no environment {name!r}: {suggest(name, sorted(registered_envs))}")

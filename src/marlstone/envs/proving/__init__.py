@@ -6,6 +6,12 @@ First steps and tests:
   dials       cooperative and continuous; what to turn to is drawn in an image
   match       repeat what was shown one step ago: only a policy with memory solves it
 
+Where talking pays:
+  traffic_junction  cars that see only their own cell must not meet (IC3Net)
+  predator_prey     who has found the prey can tell the others where it is (IC3Net)
+  signal            a scout sees what a worker must name a step later; the least bits and each one's worth are known
+  errands           workers must ask for their task: half the time (chatty), or once
+
 Two sides (`rps.py`):
   rps         red against blue, zero-sum, with a known value: how exploitable a policy is can be computed exactly
 
@@ -35,19 +41,24 @@ from marlstone.envs.proving.climbing import Climbing
 from marlstone.envs.proving.delayed import Delayed
 from marlstone.envs.proving.dials import Dials
 from marlstone.envs.proving.dummy import Dummy
+from marlstone.envs.proving.errands import Errands
 from marlstone.envs.proving.flip import Flip
 from marlstone.envs.proving.ground import Ground
 from marlstone.envs.proving.match import Match
 from marlstone.envs.proving.pair import Pair
 from marlstone.envs.proving.plan import Plan
+from marlstone.envs.proving.predator_prey import PredatorPrey
 from marlstone.envs.proving.redundant import Redundant
 from marlstone.envs.proving.rps import Rps
 from marlstone.envs.proving.saboteur import Saboteur
+from marlstone.envs.proving.signal import Signal
 from marlstone.envs.proving.swarm import Swarm
+from marlstone.envs.proving.traffic_junction import TrafficJunction
 
 __all__ = [
     "NAMES", "make", "Ground", "Climbing", "Pair", "Dials", "Match", "Rps",
     "Additive", "Dummy", "Saboteur", "Redundant", "Delayed", "Flip", "Plan", "Swarm",
+    "TrafficJunction", "PredatorPrey", "Signal", "Errands",
 ]  # fmt: skip
 
 NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
@@ -64,10 +75,17 @@ NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
     "flip": (Flip, {"rows": 8, "at": 0}),
     "plan": (Plan, {"reach": 4, "rows": 48}),
     "swarm": (Swarm, {"agents": 256, "rows": 8, "sigma": 0.1}),
+    "traffic_junction": (TrafficJunction, {"difficulty": "easy", "vision": 0, "add_rate": 0.0, "time_limit": "truncate", "reach": 0}),
+    "predator_prey": (
+        PredatorPrey,
+        {"mode": "mixed", "dim": 5, "agents": 3, "vision": 0, "max_steps": 20, "time_limit": "truncate", "reach": 0},
+    ),
+    "signal": (Signal, {"rows": 16}),
+    "errands": (Errands, {"chatty": True, "workers": 4, "rows": 16}),
 }
 
 EXPLOIT = "exploit"  # the option of every ground for credit; left out, the ground is as it is
-WITHOUT = ("pair", "dials", "match", "rps")
+WITHOUT = ("pair", "dials", "match", "rps", "traffic_junction", "predator_prey", "signal", "errands")
 
 
 def make(name: str, options: Mapping[str, Any]) -> Env:
