@@ -52,7 +52,7 @@ def acting(name: str) -> tuple[Any, Algorithm, Any, Policy, Channel]:
     return led, it, trained, Policy.of(it, trained, "mode", adapter.wiring, {"env": LINE}), channel
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if "float" in n else n for n in CASES])
 def test_a_loaded_policy_decides_what_was_judged(name: str, tmp_path: Path) -> None:
     """By mode, in NumPy and in JAX, on what the environment itself gives: the same actions, though messages, budgets and what was heard
     live in the environment there and in the policy's memory here."""

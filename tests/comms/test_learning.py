@@ -67,7 +67,7 @@ def test_what_was_heard_is_computed_anew(name: str) -> None:
 )
 def test_bits_are_expected_as_they_are_sent(channel: Channel) -> None:
     """The mean over a policy's own gates and symbols, for who is there and within reach; nothing is expected of the absent."""
-    case, rng, draws = channel_case(channel, None), np.random.default_rng(0), 2000
+    case, rng, draws = channel_case(channel, None), np.random.default_rng(0), 1000
     layout = case.layout(channel)
     groups = layout.spec.groups
     present = np.array([True, True, False, True])
@@ -83,7 +83,7 @@ def test_bits_are_expected_as_they_are_sent(channel: Channel) -> None:
     step = jax.tree.map(twice, blank(case.spec, present, near))
     trajectory = Trajectory(step, tuple(twice(a)[:, :1] for a in action), np.zeros((1, 1, N), np.float32), None)
     expected = Speech(channel, layout.spec).expected_bits(tuple(jnp.asarray(twice(h)) for h in heads), trajectory)
-    np.testing.assert_allclose(expected[0, 0], sent / draws, rtol=0.08, atol=0.03)
+    np.testing.assert_allclose(expected[0, 0], sent / draws, rtol=0.1, atol=0.05)
     assert expected[0, 0, 2] == 0 and expected[0, 0, 0] > 0
 
 
