@@ -17,7 +17,7 @@ import pytest
 
 from marlstone.cli import audit_credit, check_hacking, compare, evaluate, main, select, train, tune
 from marlstone.core.episodes import WholeEpisodes
-from marlstone.evaluation import encoder_laws
+from marlstone.evaluation import comms_laws, encoder_laws
 from marlstone.evaluation.credit import laws as credit_laws
 from marlstone.evaluation.learner import laws as learner_laws
 from marlstone.evaluation.tune.question import question
@@ -178,6 +178,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(select, "studied", fitting_selection)
         monkeypatch.setattr(tune, "swept", fitting_sweep)
         monkeypatch.setattr(credit_laws, "LAWS", credit_laws.LAWS[:1])
+        monkeypatch.setattr(comms_laws, "LAWS", comms_laws.LAWS[:1])
         monkeypatch.setattr(encoder_laws, "LAWS", encoder_laws.LAWS[:1])
         monkeypatch.setattr(learner_laws, "LAWS", learner_laws.LAWS[:1])
         monkeypatch.setattr(audit_credit, "_trained", lambda config, *_: fitting_audit(config))

@@ -38,6 +38,8 @@ COMBINATIONS = {
                         "learner.replay.capacity": "16", "learner.replay.batch": "4", "learner.replay.updates": "1", **GRU},
     "pqn-vdn": {"env": "proving:additive", "architecture.body.hidden": "[8]", "credit": "vdn", "learner": "pqn",
                 "faults": '["noise", {kind = "action_loss", rate = 0.5}]'},
+    "talking": {"env": "proving:climbing", "architecture.body.hidden": "[8]", "comms": "targeted", "comms.size": "2", "comms.hold": "1",
+                "comms.message": "dithered", "comms.budget_bits": "[4.0]", "comms.link.loss_good": "0.3", "comms.link.delay": "1"},
     "opponent": {"env": "proving:rps?rows=4", "opponents.blue": "random", "architecture.body.hidden": "[8]"},
 }  # fmt: skip
 
@@ -63,7 +65,7 @@ def alike(a: Any, b: Any, tolerance: float) -> None:
         np.testing.assert_allclose(np.asarray(x, float), np.asarray(y, float), rtol=0, atol=tolerance)
 
 
-SLOW = ("composite-coma", "hierarchical", "pqn-vdn", "coma-gru", "opponent")  # the others show the same of another part each
+SLOW = ("composite-coma", "hierarchical", "pqn-vdn", "coma-gru", "opponent", "talking")  # the others show the same of another part each
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in COMBINATIONS])
@@ -107,19 +109,26 @@ def test_what_goes_over_a_socket_comes_back_bit_for_bit() -> None:
     alike(here.nets, there.nets, 0)
 
 
-@pytest.mark.parametrize("body", [{}, GRU])
+TALKING = {
+    "comms": f"{Path(__file__).parents[2] / 'examples' / 'my_channel.py'}:Thinned", "comms.size": "2", "comms.keep": "0.5",
+    "comms.link.delay": "1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", [{}, GRU, TALKING], ids=["", "gru", "talking"])
 def test_what_an_actor_ships_is_what_it_saw_did_and_said(body: dict[str, str]) -> None:
     """Rows follow each other within and across trajectories, and log-probs are those of the policy on the rows shipped."""
     config = configured({"env": f"{HOST}:toy?length=4", "fleet.kind": "local", "fleet.envs": str(B), **body})
     post = Post(0, config.seed, 0, 0, B, T)
     told = setup_of(config, post, (), frozenset(), None)
     actor = HostActor(told["stepping"], post, Page(anonymous(), create=True))
-    algorithm = Algorithm(actor.stepper.spec, config.architecture, config.credit, config.learner)
-    policy = algorithm.init(jax.random.key(0), None).policy
-    actor.load(Weights(0, weights(jax.device_get(policy)), describe(algorithm)))
+    algorithm = Algorithm(actor.stepper.spec, config.architecture, config.credit, config.learner, channel=config.comms)
+    train = algorithm.init(jax.random.key(0), None)
+    learned = jax.jit(lambda x: algorithm.views(train.nets, train.seen, train.targets, x, frozenset({"logp"})).logp)
+    actor.load(Weights(0, weights(jax.device_get(train.policy)), describe(algorithm)))
     structure = jax.tree.structure(shipped_shapes(algorithm, RolloutState(None, actor.block.step, algorithm.memory(B)), T))
     assert actor.policy is not None
-    memory, last = actor.memory, None
+    memory, last, heard = actor.memory, None, 0
     for seq in range(3):
         arrays, said = actor.unroll(seq)
         trajectory = jax.tree.unflatten(structure, arrays)
@@ -134,7 +143,11 @@ def test_what_an_actor_ships_is_what_it_saw_did_and_said(body: dict[str, str]) -
             heads, memory = actor.policy.heads(step, memory)
             logp = actor.policy.log_prob(heads, step.legal, tuple(a[:, t] for a in trajectory.action))
             np.testing.assert_allclose(trajectory.logp[:, t], logp, atol=1e-6)
+        if body is TALKING:  # learning computes anew what was heard, over a link that thins and delays
+            np.testing.assert_allclose(trajectory.logp, learned(trajectory), atol=1e-4)
+            heard += int((trajectory.step.obs[0]["links"][..., :2] > 0).sum())
         assert len({float(x) for x in trajectory.logp.ravel()}) > 1
+    assert heard > 0 or body is not TALKING
 
 
 def test_a_python_environments_actor_plays_against_the_frozen_opponent() -> None:

@@ -22,6 +22,7 @@ COMMANDS = {
     "check-env": "who sees and does what in an environment, how fast it is, what goes wrong in it",
     "check-credit": "run a credit method, yours too, through the laws that every one keeps",
     "check-encoder": "run an encoder of observations, yours too, through the laws that every one keeps",
+    "check-comms": "run a channel between agents, yours too, through the laws that every one keeps",
     "check-learner": "run a learner, yours too, through the laws that every one keeps",
     "fleet": "many actors, one learner: inspect, resize or simulate a fleet",
     "envs": "list the environments, and what each needs installed",

@@ -1,4 +1,4 @@
-"""What `check-credit`, `check-learner` and `check-encoder` print of laws, and the exit code that follows."""
+"""What `check-credit`, `check-learner`, `check-encoder` and `check-comms` print of laws, and the exit code that follows."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

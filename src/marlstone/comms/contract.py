@@ -105,8 +105,11 @@ class Channel:
         return "one agent has nobody to talk to: use comms = 'none'" if n < 2 else None
 
     # ---- who is sent what
-    def admits(self, to: Array, u: Array) -> Array:
-        """`to [n n]` (recipient, sender) less what this channel keeps back; `u [n n]` uniform, where `random`. Neutral: nothing."""
+    def admits(self, to: Array, u: Array | None) -> Array:
+        """Who is sent something: `to [n n]` (recipient, sender), as agents chose, less what this channel keeps back. Neutral: nothing.
+
+        Args: `u [n n]`, uniform numbers, given where the channel says `random = True`; else maybe None.
+        """
         return to
 
     # ---- what agents hear

@@ -81,7 +81,7 @@ def exchange(channel: Channel, wire: Wire, messages: Messages, budget: Budget, u
     """
     xp, h = messages.bits.__array_namespace__(), channel.history
     n = messages.bits.shape[0]
-    to = messages.to if u is None else channel.admits(messages.to, u[-1])
+    to = channel.admits(messages.to, None if u is None else u[-1])
     price = xp.broadcast_to(messages.bits, (n, n)).astype(np.float32)
     admitted, budget = _admit(channel, to, price, budget) if channel.enforce else (to, budget)
     bits = xp.where(admitted, price, np.float32(0))

@@ -92,9 +92,9 @@ class TalkLayout:
 
     # ---- actions
     def acted(self, action: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Everybody's actions as the environment takes them, of emitted ones with messages."""
+        """Everybody's actions as the environment takes them, of emitted ones with messages; managers' may be left out."""
         out = []
-        for g, talking, a in zip(self.inner.groups, self.spec.groups, action, strict=True):
+        for g, talking, a in zip(self.inner.groups, self.spec.groups, action, strict=False):
             if g.clock > 1:
                 out.append(a)
             elif isinstance(g.space, Composite):

@@ -182,7 +182,7 @@ class Speech:
             return Price(now, price.sum, price.used), figures | {"price": now.mean()}
         if not channel.budget_bits:
             return price, figures
-        each = bits.sum(-1).max(-1) if channel.per_agent else bits.sum((-1, -2))
+        each = bits.sum(-1) if channel.per_agent else bits.sum((-1, -2))[..., None]
         used, known = self._used(each, trajectory, psum)
         used = jnp.where(known, used, price.used)
         error = jnp.clip(jnp.log(jnp.maximum(used, 1e-6) / (AIM * channel.levels)), -1, 1)
@@ -192,18 +192,22 @@ class Speech:
         return Price(now, total, used), figures | {"price": now.mean(), "bits_used": used.mean()}
 
     def _used(self, bits: Array, trajectory: Trajectory, psum: Any) -> tuple[Array, Array]:
-        """By budget: the 95th percentile over episodes, as far as the batch shows them, of bits per joint step; and whether there were any.
-        Episodes weigh as much as they are long."""
-        begins = trajectory.step.first[:, :-1]
-        length = bits.shape[1]
-        at = jnp.arange(length)
+        """By budget: the 95th percentile over episodes, as far as the batch shows them, of bits per joint step (`bits [b t k]`: of whoever
+        of the k sent most); and whether there were any. Episodes weigh as much as they are long; resets are no steps."""
+        begins, real = trajectory.step.first[:, :-1], trajectory.real
+        at = jnp.arange(bits.shape[1])
         start = lax.cummax(jnp.where(begins, at, 0), axis=1)
         ends = jnp.concatenate([begins[:, 1:], jnp.ones_like(begins[:, :1])], 1)
-        total = jnp.cumsum(jnp.where(trajectory.real, bits, 0), 1)
-        before = jnp.where(start > 0, jnp.take_along_axis(total, jnp.maximum(start - 1, 0), 1), 0)
-        steps = (at - start + 1).astype(jnp.float32)
-        mean, level = ((total - before) / steps).reshape(-1), self.levels(trajectory).reshape(-1)
-        weight = jnp.where(ends, steps, 0).reshape(-1)
+
+        def so_far(x: Array) -> Array:
+            """Of the episode: sums of `x [b t k]` over its real steps."""
+            total = jnp.cumsum(jnp.where(real[..., None], x, 0), 1)
+            before = jnp.take_along_axis(total, jnp.maximum(start - 1, 0)[..., None], 1)
+            return total - jnp.where(start[..., None] > 0, before, 0)
+
+        steps = so_far(jnp.ones_like(bits[..., :1]))
+        mean, level = (so_far(bits) / jnp.maximum(steps, 1)).max(-1).reshape(-1), self.levels(trajectory).reshape(-1)
+        weight = jnp.where(ends, steps[..., 0], 0).reshape(-1)
         order = jnp.argsort(mean)
         out, known = [], []
         for k in range(len(self.channel.levels)):

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 
 def name_of(part: Any) -> str:
-    """What a part is called in records."""
-    return getattr(type(part), "kind", type(part).__name__)
+    """What a part is called in records: a user's own, also one derived from a part of this package, by its class unless it has a `kind`."""
+    return vars(type(part)).get("kind", type(part).__name__)
 
 
 def write_spec(run: RunDirectory, backend: Backend) -> None:
