@@ -16,6 +16,7 @@ from marlstone.core.distributions.multi_discrete import MultiDiscrete
 Form = Literal["float", "dithered", "symbols"]
 FORMS: tuple[Form, ...] = ("float", "dithered", "symbols")
 FLOAT_BITS = 32
+SOFT = 3.0  # temperature of the softmax by which gradients reach a symbol's sender: at 1 they vanish once it is sure of itself
 LEAST_SHARE = 1e-4  # of a symbol, as its code is made: none costs more than 13.3 bits
 
 
@@ -139,7 +140,7 @@ class Content:
             return head + rest
         from jax import lax
 
-        soft = xp.exp(log_softmax(head[..., : self.size] + rest))
+        soft = xp.exp(log_softmax((head[..., : self.size] + rest) / SOFT))
         return soft + lax.stop_gradient(self._hot(head[..., : self.size] + rest) - soft)
 
     def sent(self, action: Array) -> Array:
@@ -189,8 +190,9 @@ class Content:
 
     # ---- as any other part of an action
     def start(self, w: Array, b: Array) -> tuple[Array, Array]:
-        """The last layer of an untrained policy: a hundred times that of choices, whose gain is .01, so that there is something to hear."""
-        return 100 * w, b
+        """The last layer of an untrained policy: a hundred times that of choices, whose gain is .01, so that there is something to hear; of
+        symbols five times more, so that an untrained sender means something by them."""
+        return (500 if self.form == "symbols" else 100) * w, b
 
     def with_temperature(self, head: Array, temperature: float) -> Array:
         """The same head: content is no choice."""
