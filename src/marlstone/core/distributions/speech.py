@@ -16,7 +16,7 @@ from marlstone.core.distributions.multi_discrete import MultiDiscrete
 Form = Literal["float", "dithered", "symbols"]
 FORMS: tuple[Form, ...] = ("float", "dithered", "symbols")
 FLOAT_BITS = 32
-SOFT = 3.0  # temperature of the softmax by which gradients reach a symbol's sender: at 1 they vanish once it is sure of itself
+SOFT = 6.0  # temperature of the softmax by which gradients reach a symbol's sender: at 1 they vanish once it is sure of itself
 LEAST_SHARE = 1e-4  # of a symbol, as its code is made: none costs more than 13.3 bits
 
 
