@@ -103,6 +103,26 @@ def test_a_policy_with_a_users_channel_names_its_class(tmp_path: Path) -> None:
     assert 0.1 < sent / (2 * steps) < 0.4
 
 
+def test_a_policy_of_several_budgets_keeps_the_one_it_is_given(tmp_path: Path) -> None:
+    """Bits of an episode stay within it, and the larger one is used."""
+    channel, adapter = Broadcast("float", 1, gate=False, budget_bits=(16.0, 64.0)), make(LINE)
+    it = Algorithm(wrap_env(adapter, channel=channel).spec, Decentralized(Mlp((6,))), Individual(), PolicyGradient(), channel=channel)
+    made = Policy.of(it, begun(it).policy, "mode", adapter.wiring)
+    sent = {}
+    for bits in channel.budget_bits:
+        policy, raw = Policy.load(made.with_budget(bits).save(tmp_path / f"{bits:g}")), make(LINE)._env
+        (seen, _), memory, spent, steps = raw.reset(seed=0), None, 0.0, 0
+        while raw.agents:
+            actions, memory = policy.act(seen, memory)
+            spent, steps = spent + float(memory.wire.bits.sum()), steps + 1
+            assert spent <= bits * steps
+            seen, *_ = raw.step(actions)
+        sent[bits] = spent / steps
+    assert 0 < sent[16.0] < sent[64.0]
+    with pytest.raises(UserError, match="with_budget: 20 is no budget that this policy was trained for: choose one of 16, 64"):
+        made.with_budget(20)
+
+
 def test_networks_see_the_inbox_and_not_what_is_recorded() -> None:
     """Whatever `links` holds, actions are the same; whatever the inbox holds, they are not."""
     spec = Broadcast(size=2).over(make("proving:pair")).spec

@@ -21,10 +21,12 @@ BUDGET_SCALE = 10.0  # of log2 of a budget, as agents see it
 
 @dataclass(frozen=True)
 class TalkLayout:
-    """Who talks: the team's agents, managers not among them. `inner` is the environment's own spec."""
+    """Who talks: the team's agents, managers not among them. `inner` is the environment's own spec; `budget`: of every episode,
+    of a channel that has several (None: one is drawn)."""
 
     channel: Channel
     inner: Spec
+    budget: float | None = None
 
     def __post_init__(self) -> None:
         spec, n = self.inner, self.n
@@ -128,21 +130,14 @@ class TalkLayout:
         return Messages(content.sent(message), to, content.bits(message), own)
 
     def allowed(self, step: Step) -> Array:
-        """`[... n n]` (recipient, sender): who may be sent something in a step. Absent agents neither speak nor hear, nobody speaks to
-        itself, and a sender's own leaf says whom it reaches."""
-        here, name = step.present[..., : self.n], self.channel.reach
-        to = here[..., :, None] & here[..., None, :] & ~np.eye(self.n, dtype=bool)
-        if not name:
-            return to
-        xp = here.__array_namespace__()
-        within = xp.concat([step.obs[i][name] for i in range(self.groups)], axis=-2) > 0.5
-        return to & xp.swapaxes(within, -1, -2)
+        """As `may_send`, in a step of the environment's own."""
+        return may_send(self.channel, self.inner.team, step)
 
     # ---- steps
     def level(self, u: Array | None, xp: Any) -> Array:
         """The budget of an episode, drawn by `u []`, uniform; the first where nothing is drawn."""
-        levels = xp.asarray(self.channel.levels)
-        if u is None or len(self.channel.levels) == 1:
+        levels = xp.asarray(self.channel.levels if self.budget is None else np.array([self.budget], np.float32))
+        if u is None or len(levels) == 1:
             return levels[0]
         return levels[xp.minimum((u * len(self.channel.levels)).astype(np.int32), len(self.channel.levels) - 1)]
 
@@ -191,6 +186,18 @@ class TalkLayout:
             who = np.arange(self.n)[mine]
             rest[np.arange(g.count), 2 * who + 1] = False
         return xp.concat([own, xp.asarray(rest)], axis=-1)
+
+
+def may_send(channel: Channel, team: Spec, step: Step) -> Array:
+    """`[... n n]` (recipient, sender): who may be sent something in a step. Absent agents neither speak nor hear, nobody speaks to itself,
+    and a sender's own leaf says whom it reaches."""
+    here = step.present[..., : team.n]
+    to = here[..., :, None] & here[..., None, :] & ~np.eye(team.n, dtype=bool)
+    if not channel.reach:
+        return to
+    xp = here.__array_namespace__()
+    within = xp.concat([step.obs[i][channel.reach] for i in range(len(team.groups))], axis=-2) > 0.5
+    return to & xp.swapaxes(within, -1, -2)
 
 
 def with_shares(spec: Spec, heads: tuple[Array, ...], seen: tuple[Any, ...]) -> tuple[Array, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from marlstone.comms.contract import INBOX, LINKS, Channel
-from marlstone.comms.layout import BUDGET_SCALE, GATE, LISTEN, MESSAGE
+from marlstone.comms.layout import BUDGET_SCALE, GATE, LISTEN, MESSAGE, may_send
 from marlstone.core.arrays import Array
 from marlstone.core.distributions import Composite, Content, Gate
 from marlstone.core.records import record, replace
@@ -118,7 +118,7 @@ class Speech:
 
     def tried(self, action: tuple[Array, ...], step: Step) -> Array:
         """To whom agents speak by actions as recorded, `[... n n]` (recipient, sender), whatever a budget refuses of it."""
-        to = self._allowed(step)
+        to = may_send(self.channel, self.spec.team, step)
         if not self.channel.gate:
             return to
         parts = self._parts(action, lambda s, x: list(s.split(x).values()))
@@ -133,21 +133,13 @@ class Speech:
         content: Content = self._space(MESSAGE)
         join = lambda parts: jnp.concatenate(parts, axis=2)
         bits = join([content.expected_bits(h[MESSAGE]) for h in now])
-        reached = self._allowed(step).astype(jnp.float32)  # (recipient, sender)
+        reached = may_send(self.channel, self.spec.team, step).astype(jnp.float32)  # (recipient, sender)
         if self.channel.gate:
             gate: Gate = self._space(GATE)
             speaks = join([gate.speaks(h[GATE], None) for h in now])  # [b t n choices]
             reached = reached * jnp.swapaxes(speaks, -1, -2)
         sent = bits * reached.sum(-2)
         return jnp.pad(sent, [(0, 0), (0, 0), (0, self.spec.n - self.n)])
-
-    def _allowed(self, step: Step) -> Array:
-        here, name = step.present[..., : self.n], self.channel.reach
-        to = here[..., :, None] & here[..., None, :] & ~np.eye(self.n, dtype=bool)
-        if not name:
-            return to
-        groups = range(len(self.spec.team.groups))
-        return to & jnp.swapaxes(jnp.concatenate([step.obs[i][name] for i in groups], axis=-2) > 0.5, -1, -2)
 
     def levels(self, trajectory: Trajectory) -> Array:
         """Which budget each step's episode has, `[b t]`."""

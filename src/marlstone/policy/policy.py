@@ -176,6 +176,15 @@ class Policy:
         """The same policy, which acts whatever it is shown."""
         return type(self)({**self.description, "gate": None}, self.arrays, None, self.backend, self.parts)
 
+    def with_budget(self, bits: float) -> Self:
+        """The same policy under another of the budgets that it was trained for, in bits per joint step: without, the first. Raises
+        `UserError` for any other."""
+        budgets = () if self.channel is None else self.channel.budget_bits
+        if bits not in budgets:
+            known = ", ".join(f"{b:g}" for b in budgets) or "none"
+            raise UserError(f"Policy.with_budget: {bits:g} is no budget that this policy was trained for: choose one of {known}")
+        return type(self)({**self.description, "budget": float(bits)}, self.arrays, self.gate, self.backend, self.parts)
+
     def with_fallback(self, actions: Mapping[str, Any]) -> Self:
         """The same policy with declared fallback actions, by agent, as its environment takes them; agents left out keep their defaults.
 
@@ -297,7 +306,7 @@ class Policy:
         if (channel := self.channel) is None:
             return None
         below = self._layout.spec if self._layout is not None else self.spec_without_goals
-        return TalkLayout(channel, below)
+        return TalkLayout(channel, below, self.description.get("budget"))
 
     @cached_property
     def spec_without_goals(self) -> Spec:
