@@ -106,13 +106,13 @@ def main() -> int:
     arguments_of_runs(parser)
     flags = parser.parse_args()
     settings = settings_of(parser, flags)
+    if flags.keep and "thinned" not in flags.methods:
+        parser.error("--keep is for thinned, which is not among the methods")
     if flags.price and flags.budget:
         parser.error("--price and --budget are both given: a budget finds its own price")
     for method in flags.methods:
-        if method == "none" and (flags.price or flags.budget):
-            parser.error("none sends nothing: leave --price and --budget out")
-        if flags.keep and method != "thinned":
-            parser.error(f"--keep is for thinned, and the method is {method}")
+        if method == "none" and (flags.price or flags.budget or flags.loss):
+            parser.error("none sends nothing: leave --price, --budget and --loss out")
     prepare()
     for method in flags.methods:
         for comms in variants(flags.ground, method, flags):

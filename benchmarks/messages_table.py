@@ -8,8 +8,12 @@ from messages_config import GROUNDS, METHODS
 from record import RESULTS, read
 from tables import between, number, table
 
+from marlstone.stats.intervals import iqm
+
 BEGIN, END = "<!-- messages: written by benchmarks/render.py -->", "<!-- /messages -->"
 Result = dict[str, Any]
+HARD = "traffic_hard"
+EQUAL = 0.01  # of success
 
 
 def _one(name: str) -> Result | None:
@@ -80,6 +84,49 @@ def methods() -> str:
     gone = [f"{g}: {'all' if len(x) == len(METHODS) else ', '.join(x)}" for g, x in lacking.items() if x]
     text = f"Not recorded yet: {'; '.join(gone)}.\n" if gone else ""
     return "\n".join(x for x in (table(head, rows) if rows else "", text) if x)
+
+
+def frontier() -> str:
+    """What `ours` loses against CommNet, at what share of its messages and bits, and its bits over the fewest of DDCL at equal success."""
+    found, rows = [r for r in _recorded() if not _bad(r)], []
+    of = lambda ground, method: [r for r in found if (r["ground"], r["method"]) == (ground, method)]
+    for r in found:
+        if r["method"] != "ours" or not of(r["ground"], "commnet"):
+            continue
+        all_ = of(r["ground"], "commnet")[0]
+        equal = [d for d in of(r["ground"], "ddcl") if d["success"] >= r["success"] - EQUAL]
+        best = min(equal, key=lambda d: d["bits_per_step"]) if equal else None
+        tried = len(of(r["ground"], "ddcl"))
+        theirs = (
+            f"none of {tried} prices" if best is None else f"{number(best['bits_per_step'])} at price {best['config']['comms']['price']:g}"
+        )
+        rows.append(
+            [
+                r["ground"], _label(r), f"{100 * (all_['success'] - r['success']):.1f} points",
+                _percent(r["messages_per_step"] / all_["messages_per_step"]), _percent(r["bits_per_step"] / all_["bits_per_step"]),
+                theirs if tried else "not recorded", _percent(r["bits_per_step"] / best["bits_per_step"]) if best else "-",
+            ]
+        )  # fmt: skip
+    head = ["ground", "method", "success lost against CommNet", "of its messages", "of its bits",
+            "DDCL's fewest bits/step at equal success", "of DDCL's"]  # fmt: skip
+    about = f"What is lost for what is saved; equal success of DDCL is at most {100 * EQUAL:g} point less:\n"
+    return f"{about}\n{table(head, rows)}" if rows else "The frontier of success against bits is not recorded yet.\n"
+
+
+def curves() -> str:
+    """Success in training on the hard junction at five points of the budget."""
+    parts = (0.2, 0.4, 0.6, 0.8, 1.0)
+    rows = []
+    for r in _recorded():
+        if r["ground"] != HARD or not (steps := r["curve"]["steps"]):
+            continue
+        at = [min(range(len(steps)), key=lambda k: abs(steps[k] - p * steps[-1])) for p in parts]
+        seen = [[row[k] for row in r["curve"][r["metric"]] if row[k] is not None] for k in at]
+        rows.append([_label(r), *(_percent(float(iqm(x))) if x else "-" for x in seen)])
+    if not rows:
+        return f"The curve of {HARD} is not recorded yet.\n"
+    about = f"Success of {HARD} in training, where actions are sampled and the add rate rises in stages, IQM over seeds:\n"
+    return f"{about}\n{table(['method', *(f'at {p:.0%} of the steps' for p in parts)], rows)}"
 
 
 def signal() -> str:
@@ -193,6 +240,8 @@ def tables() -> str:
             "Success of the final policies as deployed, by IQM over seeds with a 95% interval (`signal`: the share of symbols that the "
             "worker names). A budget is enforced; beside it what the same policies send where nobody enforces it.\n",
             methods(),
+            frontier(),
+            curves(),
             signal(),
             "Repeat with `python benchmarks/messages.py GROUND METHOD`; settings are in `benchmarks/messages/`.\n",
             "### Budgets, not enforced\n",
