@@ -31,6 +31,13 @@ def kept_to(found: dict[str, Any], budget: float) -> dict[str, Any]:
     return {"budget": budget, "of": len(use["bits_p95"]), **{f"{k}_use": v for k, v in use.items()}, **met}
 
 
+def said(kept: dict[str, Any]) -> str:
+    """One line of `kept_to`."""
+    mean, p95 = (sum(kept[f"{k}_use"]) / kept["of"] for k in ("bits_per_step", "bits_p95"))
+    met = f"{kept['bits_per_step_met']} and {kept['bits_p95_met']} of {kept['of']} seeds"
+    return f"{kept['budget']:g} used {mean:.0%} on average, 95th percentile {p95:.0%}, kept in {met}"
+
+
 def policy(ground: str, config: RunConfig, name: str, flags: argparse.Namespace, episodes: int) -> dict[str, Any]:
     """Train and judge one policy a seed; what the result keeps of it."""
     with finished(config, name, flags.runs) as run:
@@ -68,7 +75,11 @@ def main() -> int:
         policies[name] = found
         result |= {"budgets": flags.budgets, **stamp()}
         write(f"messages_budget/{flags.ground}", result, flags.out)
-        print(f"{flags.ground} {name}: success {found['success']:.3f}, {found['kept']}, refused {found['refused']:.2%}", file=sys.stderr)
+        each = [found["kept"]] if len(budgets) == 1 else [x for x in found["kept"].values() if x is not None]
+        words = "; ".join(map(said, each))
+        print(
+            f"{flags.ground} {name}: success {found['success']:.3f}, refused {found['refused']:.2%}; {words}", file=sys.stderr, flush=True
+        )
     return 0
 
 

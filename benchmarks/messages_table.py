@@ -22,7 +22,7 @@ def _one(name: str) -> Result | None:
 
 
 def _percent(x: float | None) -> str:
-    return "-" if x is None else f"{100 * x:.3g}%"
+    return "-" if x is None else f"{number(100 * x)}%"
 
 
 def _success(r: Result) -> str:
