@@ -1,6 +1,7 @@
 """A talking policy as it is deployed decides what it decided in training and judging, with memory and managers, and what may not talk is
 refused."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from marlstone.evaluation.comms_cases import RandomSteps, blank
 from marlstone.evaluation.credit.random_play import quick
 from marlstone.learners import PolicyGradient
 from marlstone.play.action_selectors import deployed
+from marlstone.policy.deployed import link_draws
 from marlstone.policy.policy import Policy
 from tests.batches import begun
 
@@ -91,7 +93,7 @@ def test_a_policy_with_a_users_channel_names_its_class(tmp_path: Path) -> None:
     it = Algorithm(talking.spec, Decentralized(Mlp((6,))), Individual(), PolicyGradient(), channel=channel)
     folder = Policy.of(it, begun(it).policy, "mode", adapter.wiring).save(tmp_path / "policy")
     with pytest.raises(UserError, match=r"a channel of its user's own, Thinned: give its class, as in Policy.load\(path, parts=\[Thinned"):
-        Policy.load(folder).channel  # noqa: B018
+        Policy.load(folder)
     policy, rng, raw = Policy.load(folder, parts=[Thinned]), np.random.default_rng(0), make(LINE)._env
     sent, steps = 0, 0
     for episode in range(12):
@@ -101,6 +103,45 @@ def test_a_policy_with_a_users_channel_names_its_class(tmp_path: Path) -> None:
             sent, steps = sent + int(memory.wire.sent.sum()), steps + 1
             seen, *_ = raw.step(actions)
     assert 0.1 < sent / (2 * steps) < 0.4
+
+
+def test_a_policy_that_was_just_made_knows_its_users_channel() -> None:
+    channel = Thinned(size=2)
+    it = Algorithm(channel.over(make("proving:pair")).spec, Decentralized(Mlp((6,))), Individual(), PolicyGradient(), channel=channel)
+    assert Policy.of(it, begun(it).policy, "mode").channel == channel
+
+
+def test_a_policy_loads_no_code(tmp_path: Path) -> None:
+    """A description that names a channel by a file, as only configurations do, is refused and the file is left alone."""
+    channel, code = Broadcast(size=2), tmp_path / "mine.py"
+    code.write_text("raise SystemExit('this ran')")
+    it = Algorithm(channel.over(make("proving:pair")).spec, Decentralized(Mlp((6,))), Individual(), PolicyGradient(), channel=channel)
+    folder = Policy.of(it, begun(it).policy, "mode").save(tmp_path / "policy")
+    told = json.loads((folder / "policy.json").read_text())
+    told["channel"]["kind"] = f"{code}:Mine"
+    (folder / "policy.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match="a channel of its user's own, Mine: give its class"):
+        Policy.load(folder)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_the_first_message_is_lost_as_often_as_any(backend: Any) -> None:
+    """A link's state where an episode begins, and what becomes of it in the first step, are drawn apart; neither shares its numbers with
+    the noise of actions."""
+    channel = Broadcast(size=1, gate=False, link=Link(0.1, 0.25))
+    it = Algorithm(channel.over(make("proving:pair")).spec, Decentralized(Mlp((6,))), Individual(), PolicyGradient(), channel=channel)
+    policy, n = Policy.of(it, begun(it).policy, "mode"), it.spec.n
+    keys = jax.random.split(jax.random.key(0), 400)
+    u = np.asarray(jax.vmap(lambda k: link_draws(policy.deployed.talk, k)[0])(keys))
+    u = u if backend == "jax" else link_draws(policy.deployed.talk, np.random.default_rng(0), (400,))[0]
+    apart = ~np.eye(n, dtype=bool)
+    lost = []
+    for at_first, step in u:
+        bad, _, _ = channel.link.fate(channel.link.begin(at_first[0]), step)
+        lost.append(bad[apart].mean())
+    assert np.mean(lost) == pytest.approx(0.1 / 0.35, abs=0.03)
+    other = np.asarray(jax.vmap(lambda k: jax.random.uniform(jax.random.split(k, 2)[1], u.shape[1:]))(keys))
+    assert abs(np.corrcoef(other.ravel(), u.ravel())[0, 1]) < 0.05
 
 
 def test_a_policy_of_several_budgets_keeps_the_one_it_is_given(tmp_path: Path) -> None:
@@ -194,7 +235,7 @@ def test_faults_go_below_the_channel_and_its_link_is_replaced() -> None:
 
     talking = Targeted(size=2).over(make("proving:pair"))
     under = with_faults((Lost(), Other()), talking)
-    assert channel_of(under) == replace(Targeted(size=2), link=Link(loss_good=1.0)) and faults_of(under) == (Other(),)
+    assert channel_of(under) == replace(Targeted(size=2), link=Link(loss_good=1.0)) and faults_of(under) == (Other(), Lost())
     assert (
         channel_of(with_channel(under, hold=3)).hold == 3 and with_channel(make("proving:pair"), hold=3).spec == make("proving:pair").spec
     )

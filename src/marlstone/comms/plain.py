@@ -29,15 +29,16 @@ def channel_to_json(channel: Channel, paths: bool = True) -> dict[str, Any]:
     return {"kind": kind, **plain, "link": dataclasses.asdict(channel.link)}
 
 
-def channel_from_json(plain: dict[str, Any], parts: Sequence[type] = ()) -> Channel:
-    """The inverse; lists become tuples again. `parts`: classes of a user's own, which are not loaded by their names. Raises `UserError` for
-    one that is not among them."""
+def channel_from_json(plain: dict[str, Any], parts: Sequence[type] | None = None) -> Channel:
+    """The inverse; lists become tuples again. `parts`: a user's own classes, of what was received, such as a policy, for which no code is
+    loaded; None: of what this process's parent wrote, where a user's class is loaded from its file. Raises `UserError` for a class that is
+    not among `parts`."""
     fields = {k: from_plain(v) for k, v in plain.items() if k not in ("kind", "link")} | {"link": Link(**plain["link"])}
-    known = {cls.kind: cls for cls in CHANNELS} | {f"{OWN}{cls.__name__}": cls for cls in parts}
+    known = {cls.kind: cls for cls in CHANNELS} | {f"{OWN}{cls.__name__}": cls for cls in parts or ()}
     if (kind := plain["kind"]) in known:
         return known[kind](**fields)
-    if kind.startswith(OWN):
-        name = kind.removeprefix(OWN)
+    if parts is not None or kind.startswith(OWN):
+        name = kind.removeprefix(OWN).rpartition(":")[2]
         raise UserError(f"this policy has a channel of its user's own, {name}: give its class, as in Policy.load(path, parts=[{name}])")
     file, _, name = kind.rpartition(":")
     return getattr(load(file), name)(**fields)

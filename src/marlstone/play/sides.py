@@ -41,8 +41,9 @@ class BySides:
         after = []
         for i, (seat, (heat, arrays), m) in enumerate(zip(self.seats, policy, memory, strict=True)):
             groups = seat.mind.groups
-            drawn = draw_group_noise([g.space for g in groups], [g.count for g in groups], jax.random.fold_in(key, i), b)
-            noise = tuple(heat * z for z in drawn)
+            k = jax.random.fold_in(key, i)
+            drawn = draw_group_noise([g.space for g in groups], [g.count for g in groups], k, b)
+            noise = (*(heat * z for z in drawn), *seat.mind.link_draws(k, b))
             action, m = jax.vmap(with_arrays(seat, arrays).mind.act)(seat.seen(step), m, noise)
             joint = seat.view.put(joint, action, seat.acting)
             after.append(m)

@@ -11,6 +11,7 @@ import numpy as np
 
 from marlstone.comms.exchange import begin, draws, exchange, inbox
 from marlstone.comms.layout import TalkLayout
+from marlstone.comms.talking import STREAM
 from marlstone.core.records import record, replace
 from marlstone.core.types import Spec, Step
 from marlstone.envs.managed import Layout
@@ -79,27 +80,26 @@ class Deployed:
     def act(self, step: Step, memory: PolicyMemory, noise: Arrays) -> tuple[Arrays, PolicyMemory]:
         """One step of one environment, `[n_g ...]`, without managers and messages; its actions as it takes them, and memory after it.
 
-        Args: `noise`: per group, managers too, `[n_g ...]`, sampling noise times the temperature; where the channel draws, its uniform
-        numbers last (`exchange.draws`).
+        Args: `noise`: per group, managers too, `[n_g ...]`, sampling noise times the temperature; then `link_draws`.
         """
         chosen, memory = self.choose(step, memory, noise)
-        emitted = tuple(g.space.emit(a) for g, a in zip(self.actor.spec.groups[: self.own], chosen, strict=True))
-        return (emitted if self.talk is None else self.talk.acted(emitted)), memory
+        spec = self.actor.spec if self.talk is None else self.talk.inner
+        return tuple(g.space.emit(a) for g, a in zip(spec.groups[: self.own], chosen, strict=True)), memory
 
     def choose(self, step: Step, memory: PolicyMemory, noise: Arrays) -> tuple[Arrays, PolicyMemory]:
-        """As `act`, with actions as they are recorded: messages in them."""
+        """As `act`, with actions as they are recorded."""
         xp, goals, clock, wire, budget = step.present.__array_namespace__(), memory.goals, memory.clock, memory.wire, memory.budget
         if self.layout is not None:
             fresh_goals, fresh_clock = self.layout.begin(step)
             goals, clock = xp.where(step.first, fresh_goals, goals), xp.where(step.first, fresh_clock, clock)
             step = self.layout.row(step, goals, clock)
-        u, allowed = None, None
+        u, at_first, allowed = None, None, None
         if self.talk is not None:
             if self.talk.channel.drawing:
-                *rest, u = noise
-                noise = tuple(rest)
+                *rest, both = noise
+                noise, (at_first, u) = tuple(rest), both
             allowed = self.talk.allowed(step)
-            fresh = begin(self.talk.channel, self.talk.n, u, self.talk.level(None, xp), xp)
+            fresh = begin(self.talk.channel, self.talk.n, at_first, self.talk.level(None, xp), xp)
             wire, budget = (_where(step.first, new, old) for new, old in zip(fresh, (wire, budget), strict=True))
             step = self.talk.row(step, wire, budget, inbox(self.talk.channel, wire))
         action, recurrent, seen = self.decide(_batched(step), memory.recurrent, memory.gate, tuple(z[None] for z in noise))
@@ -108,6 +108,7 @@ class Deployed:
         chosen = tuple(x[0] for x in action)
         if self.talk is not None:
             wire, _, budget, _ = exchange(self.talk.channel, wire, self.talk.messages(chosen, allowed), budget, u)
+            chosen = self.talk.acted(chosen)
         return chosen[: self.own], PolicyMemory(recurrent, goals, clock, seen, wire, budget)
 
     def decide(self, step: Step, recurrent: Any, seen: GateMemory | None, noise: Arrays) -> tuple[Arrays, Any, GateMemory | None]:
@@ -120,6 +121,19 @@ class Deployed:
         spec = self.actor.spec
         seen = watch(spec, self.gate, step, seen)
         return chosen(spec, seen.away, held(spec, action, step.legal, self.fallback), action), recurrent, seen
+
+
+def link_draws(talk: TalkLayout | None, key: Any, shape: tuple[int, ...] = ()) -> Arrays:
+    """Uniform numbers that links take in one step, if the channel draws: `[*shape 2 draws n n]`, of an episode that begins and of the step.
+    `key`: a JAX key, from which others may draw too, or a NumPy generator."""
+    if talk is None or not talk.channel.drawing:
+        return ()
+    whole = (*shape, 2, draws(talk.channel), talk.n, talk.n)
+    if isinstance(key, np.random.Generator):
+        return (key.random(whole, np.float32),)
+    import jax
+
+    return (jax.random.uniform(jax.random.fold_in(key, STREAM), whole),)
 
 
 def _where(first: Array, new: Any, old: Any) -> Any:
@@ -167,8 +181,4 @@ class PureActing:
 
         groups, heat = self.deployed.actor.spec.groups, self.temperature if temperature is None else temperature
         noise = tuple(heat * z for z in draw_group_noise([g.space for g in groups], [g.count for g in groups], key, ()))
-        if (talk := self.deployed.talk) is not None and talk.channel.drawing:
-            import jax
-
-            noise = (*noise, jax.random.uniform(jax.random.fold_in(key, 1), (draws(talk.channel), talk.n, talk.n)))
-        return self.deployed.act(step, memory, noise)
+        return self.deployed.act(step, memory, (*noise, *link_draws(self.deployed.talk, key)))

@@ -21,9 +21,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from marlstone.comms import INBOX, LINKS, SAID, Channel
-from marlstone.comms.exchange import draws
 from marlstone.comms.layout import TalkLayout, without_messages
-from marlstone.comms.plain import channel_from_json, channel_to_json
+from marlstone.comms.plain import CHANNELS, channel_from_json, channel_to_json
 from marlstone.core.acting import Act, temperature
 from marlstone.core.errors import UserError, suggest
 from marlstone.core.records import replace
@@ -31,7 +30,7 @@ from marlstone.core.types import Spec
 from marlstone.envs.arrangement import Arrangement
 from marlstone.envs.grouping import arrangement_from_json
 from marlstone.envs.managed import GOAL, Layout, Managers
-from marlstone.policy.deployed import Deployed, PolicyMemory, PureActing, observed
+from marlstone.policy.deployed import Deployed, PolicyMemory, PureActing, link_draws, observed
 from marlstone.policy.dictionaries import Dictionaries, blank_actions
 from marlstone.policy.gate import Gate, blank
 from marlstone.policy.numpy_actor import OWN, FastActor, describe, own_parts, weights
@@ -100,7 +99,8 @@ class Policy:
             "source": dict(source or {}),
         }
         frozen = replace(trained, explore=np.zeros_like(np.asarray(trained.explore)))  # deployed: nobody explores
-        made = cls(description, tuple(weights(frozen)), parts=own_parts(algorithm))
+        own = () if type(channel) in CHANNELS else (type(channel),)
+        made = cls(description, tuple(weights(frozen)), parts=(*own_parts(algorithm), *own))
         _ = made._actor  # what does not fit is refused now
         return made
 
@@ -121,7 +121,7 @@ class Policy:
     @classmethod
     def load(cls, path: str | Path, backend: Backend = "numpy", parts: Sequence[type] = ()) -> "Policy":
         """Read what `save` wrote. `backend`: `jax` computes decisions there, compiled; `numpy` imports no JAX. `parts`: the classes of a
-        user's own bodies and encoders in it, since a policy loads no code.
+        user's own bodies, encoders and channel in it, since a policy loads no code.
 
         Raises `UserError` where it is missing, damaged, of a newer version, or has a part that is not among `parts`.
         """
@@ -145,6 +145,7 @@ class Policy:
         made = cls({"fallback": None, "gate": None, **described}, own, Gate.of(gate) if gate else None, backend, tuple(parts))
         if parts or OWN in json.dumps(described["network"]["actors"]):
             _ = made._actor
+        _ = made.channel
         return made
 
     # ---- what acts in its place
@@ -349,9 +350,7 @@ class Policy:
         step = observed(obs, legal, present, np.bool_(first))
         heat, rng = np.float32(temperature(acting or self.acting)), rng or np.random.default_rng()
         noise = tuple(heat * z for z in self._actor.noise(rng, ()))  # at 0 the mode, whatever is drawn
-        if self._talk is not None and self._talk.channel.drawing:
-            noise = (*noise, rng.random((draws(self._talk.channel), self._talk.n, self._talk.n), np.float32))
-        emitted, memory = self._decide(step, memory, noise)
+        emitted, memory = self._decide(step, memory, (*noise, *link_draws(self._talk, rng)))
         actions = self._dictionaries.named(emitted)
         return {a: actions[a] for a in asked}, memory
 

@@ -20,6 +20,7 @@ from marlstone.core.records import record, replace
 from marlstone.core.types import Array, Group, Spec, Step
 from marlstone.envs.agent_view import AgentView
 from marlstone.envs.protocol import Env, HostEnv
+from marlstone.policy.deployed import link_draws
 from marlstone.policy.dictionaries import blank_actions
 from marlstone.policy.gate import held
 from marlstone.policy.policy import Policy
@@ -50,7 +51,10 @@ class Mind(Protocol):
         """Before an episode's first step, in NumPy."""
 
     def act(self, step: Step, memory: Any, noise: Actions) -> tuple[Actions, Any]:
-        """Recorded actions per group of the environment's, and memory after it. `noise`: times the temperature."""
+        """Recorded actions per group of the environment's, and memory after it. `noise`: times the temperature; then `link_draws`."""
+
+    def link_draws(self, key: Any, shape: tuple[int, ...] = ()) -> Actions:
+        """What the links of agents who talk draw in one step, by a JAX key or a NumPy generator (`policy.deployed.link_draws`)."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ class ByRule:
             chosen = held(Spec(self.groups, 0), tuple(xp.asarray(blank_actions(g)) for g in self.groups), step.legal)
         return chosen, memory
 
+    def link_draws(self, key: Any, shape: tuple[int, ...] = ()) -> Actions:
+        """Nothing: nobody talks."""
+        return ()
+
 
 @dataclass(frozen=True, eq=False)
 class ByPolicy:
@@ -103,6 +111,10 @@ class ByPolicy:
     def act(self, step: Step, memory: Any, noise: Actions) -> tuple[Actions, Any]:
         """The policy's decisions."""
         return self.policy.deployed.choose(step, memory, noise)
+
+    def link_draws(self, key: Any, shape: tuple[int, ...] = ()) -> Actions:
+        """Of its channel, if it has one."""
+        return link_draws(self.policy.deployed.talk, key, shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +211,7 @@ class Frozen:
         for seat, k in zip(self.table.seats, keys, strict=True):
             groups = seat.mind.groups
             drawn = draw_group_noise([g.space for g in groups], [g.count for g in groups], k, ())
-            noise.append(tuple(seat.mind.heat * z for z in drawn))
+            noise.append((*(seat.mind.heat * z for z in drawn), *seat.mind.link_draws(k)))
         joint, memory = self.table.joint(action, state.seen, state.memory, noise)
         env, step = self.env.step(state.env, joint, own)
         return FrozenState(env, self.table.begin(step), memory), self.table.learning.step(step)
@@ -246,7 +258,10 @@ class FrozenHost:
     def step(self, action: Actions) -> Step:
         """One joint step; everybody acts on the step before."""
         noise = [
-            tuple(np.float32(seat.mind.heat) * g.space.noise(self._random, (g.count,)) for g in seat.mind.groups)
+            (
+                *(np.float32(seat.mind.heat) * g.space.noise(self._random, (g.count,)) for g in seat.mind.groups),
+                *seat.mind.link_draws(self._random),
+            )
             for seat in self.table.seats
         ]
         joint, self._memory = self.table.joint(tuple(map(np.asarray, action)), self._seen, self._memory, noise)
