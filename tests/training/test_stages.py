@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 
 from marlstone.architectures import Decentralized, Mlp
+from marlstone.comms import Broadcast
 from marlstone.config import RunConfig, Stage, Stop, dump, parse
 from marlstone.config.schema import Evaluation, Rollout
 from marlstone.config.sources import staged
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.credit import Individual
+from marlstone.envs.faults import MessageDelay
 from marlstone.learners import PolicyGradient, Pqn, QLearning
 from marlstone.runs.checkpoint import listed, newest, read, step_of, verify
 from marlstone.runs.directory import RunDirectory
 from marlstone.training import loop
 from marlstone.training.loop import runtime_of, train
 from marlstone.training.pure import PureTraining
+from marlstone.training.stages import Stages, judging
 from marlstone.training.trained import evaluate
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -189,3 +192,21 @@ def test_ramps_are_read_written_and_refused() -> None:
     ):
         with pytest.raises(UserError, match=why):
             parse(f'env = "any"\n[ramps]\n{text}')
+
+
+def test_a_later_stage_learns_over_the_link_that_faults_make() -> None:
+    """Under the same worker processes: messages may be as old as a fault of training lets them come."""
+    told = replace(
+        config(Stage(0.5, {"learner.lr": 1e-3})), env=TWIN, architecture=Decentralized(Mlp((4,))), rollout=Rollout(4, 8, 1), seeds=1,
+        comms=Broadcast(size=1), faults=(MessageDelay(2),),
+    )  # fmt: skip
+    judge = judging(told, runtime_of)
+    stages = Stages(told, judge, runtime_of)
+    try:
+        stages.begin(None)
+        first = stages.backend.algorithm.channel
+        stages.enter(1, None)  # type: ignore[arg-type]
+        assert stages.backend.algorithm.channel == first == told.channel and first.history == 3
+    finally:
+        stages.close()
+        judge.close()

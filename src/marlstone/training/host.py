@@ -243,13 +243,13 @@ class Hosted:
         """The latest fault of each name in words, per seed."""
         return [{note["fault"]: note_text(note) for note in pool.notes} for pool in self.pools]
 
-    def _more(self, b: int, faults: tuple[Fault, ...] = ()) -> Workers:
-        """Another `b` environments, in processes of their own."""
+    def _more(self, b: int, faults: tuple[Fault, ...] = (), trains: bool = False) -> Workers:
+        """Another `b` environments, in processes of their own; `trains`: whose budgets of messages nobody enforces, as in training."""
         made = Workers(
             self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
             managers=self.algorithm.architecture.managers(), faults=(*self.env_faults, *faults),
             state=self.algorithm.architecture.central, log=self.judged, metrics=self.metrics, sides=self.sides,
-            channel=self.algorithm.channel,
+            channel=self.algorithm.channel.training if trains else self.algorithm.channel,
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()
@@ -334,7 +334,7 @@ class Hosted:
 
         def one(i: int, train: Train, nth: int) -> Trajectory:
             if i not in mine:
-                mine[i] = self._more(episodes)
+                mine[i] = self._more(episodes, trains=act is None)
                 self.spare.append(mine[i])
             key = jax.random.fold_in(jax.random.fold_in(component_key(self.seeds[i], "episodes"), train.version), nth)
             _, step = mine[i].init(jax.random.split(jax.random.fold_in(key, 0), episodes))
