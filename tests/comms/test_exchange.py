@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 
 from marlstone.comms import Broadcast, Channel, Link, Targeted
 from marlstone.comms.exchange import Messages, begin, draws, exchange
+from marlstone.comms.layout import TalkLayout
+from marlstone.core.records import replace
+from marlstone.envs.make import make
+from marlstone.evaluation.comms_cases import blank
 from marlstone.evaluation.comms_mailbox import mailbox
 
 T = 9
@@ -143,3 +147,13 @@ def test_copies_come_after_every_original_and_within_the_slots() -> None:
     assert not again[arrives == 0].any() and (again > 0).mean() == pytest.approx(0.8 * 0.4, abs=0.01)
     assert (Link(delay=2).slots, Link().slots, Link(copies=0.1).slots) == (3, 1, 2)
     assert Link(to_bad=0.3, loss=0.0).ideal and not Link(to_bad=0.3).ideal
+
+
+def test_who_does_not_decide_hears_and_does_not_speak() -> None:
+    """Out of turn an action counts for nothing, and nor does what it would say: bits that nobody learns from are never sent."""
+    env = make("proving:pair")
+    layout = TalkLayout(Broadcast(size=1, gate=False), env.spec)
+    here = np.array([True, True, True, False])
+    step = replace(blank(env.spec, here, ({},) * 2), deciding=np.array([False, True, True, True]))
+    allowed = layout.allowed(step)
+    assert allowed.any(0).tolist() == [False, True, True, False] and allowed.any(1).tolist() == [True, True, True, False]

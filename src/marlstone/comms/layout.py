@@ -189,10 +189,10 @@ class TalkLayout:
 
 
 def may_send(channel: Channel, team: Spec, step: Step) -> Array:
-    """`[... n n]` (recipient, sender): who may be sent something in a step. Absent agents neither speak nor hear, nobody speaks to itself,
-    and a sender's own leaf says whom it reaches."""
-    here = step.present[..., : team.n]
-    to = here[..., :, None] & here[..., None, :] & ~np.eye(team.n, dtype=bool)
+    """`[... n n]` (recipient, sender): who may be sent something in a step. Absent agents neither speak nor hear, whoever does not decide
+    hears and does not speak, nobody speaks to itself, and a sender's own leaf says whom it reaches."""
+    here, decides = step.present[..., : team.n], step.deciding[..., : team.n]
+    to = here[..., :, None] & (here & decides)[..., None, :] & ~np.eye(team.n, dtype=bool)
     if not channel.reach:
         return to
     xp = here.__array_namespace__()
