@@ -17,6 +17,7 @@ _PUBLIC = {
     "api.runs": ("Run", "load", "make_train", "train"),
     "architectures": ("Ctde", "Decentralized", "Gru", "Hierarchical", "Mlp"),
     "core.errors": ("UserError",),
+    "comms": ("Broadcast", "Channel", "Link", "NoMessages", "Targeted"),
     "credit": (
         "Attention",
         "Counterfactual",

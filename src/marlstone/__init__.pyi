@@ -23,6 +23,11 @@ from marlstone.architectures import Decentralized as Decentralized
 from marlstone.architectures import Gru as Gru
 from marlstone.architectures import Hierarchical as Hierarchical
 from marlstone.architectures import Mlp as Mlp
+from marlstone.comms import Broadcast as Broadcast
+from marlstone.comms import Channel as Channel
+from marlstone.comms import Link as Link
+from marlstone.comms import NoMessages as NoMessages
+from marlstone.comms import Targeted as Targeted
 from marlstone.core.errors import UserError as UserError
 from marlstone.credit import Attention as Attention
 from marlstone.credit import Counterfactual as Counterfactual

@@ -10,11 +10,15 @@ import pytest
 
 from marlstone.algorithm import Algorithm
 from marlstone.architectures import Decentralized, Mlp
-from marlstone.comms import Broadcast, Channel, Link
+from marlstone.comms import Broadcast, Channel, Link, NoMessages
+from marlstone.config import RunConfig
+from marlstone.core.errors import UserError
 from marlstone.credit import Individual
 from marlstone.envs.make import make
 from marlstone.envs.wrappers import wrap_env
+from marlstone.evaluation.paired.players import Artifact
 from marlstone.learners import PolicyGradient
+from marlstone.play.artifacts import ByArtifact
 from marlstone.play.sides import BySides
 from marlstone.policy.policy import Policy
 from marlstone.rollout.opponents import STREAM, ByPolicy, Seat
@@ -66,3 +70,19 @@ def test_sides_that_talk_are_played_in_one_program() -> None:
         action, memory = jax.jit(decider.decide)(((1.0, arrays),), step, decider.memory(2), jax.random.key(1), 1.0)
         assert [a.shape for a in action] == [(2, 2)] and bool(((action[0] >= 0) & (action[0] < 3)).all())
         assert int(memory[0].wire.sent.sum()) > 0
+
+
+def test_an_artifact_is_compared_over_its_own_channel() -> None:
+    """Beside a run whose agents talk in another way, or not at all; of several budgets that its environment draws, one that it was given
+    is refused."""
+    silent = RunConfig(LINE, comms=Broadcast(size=5))
+    several = Broadcast(size=1, budget_bits=(32.0, 64.0))
+    it, policy = talking(several, "mode")
+    assert Artifact(Path("policy"), policy, "mode").config(silent).comms == several
+    ByArtifact(it, policy)
+    with pytest.raises(UserError, match="given a budget of 64 bits, and here every episode draws one of 32, 64: name the policy as"):
+        ByArtifact(it, policy.with_budget(64.0))
+    adapter = make(LINE)
+    alone = Algorithm(adapter.spec, Decentralized(Mlp((6,))), Individual(), PolicyGradient())
+    mute = Policy.of(alone, begun(alone).policy, "mode", adapter.wiring)
+    assert Artifact(Path("policy"), mute, "mode").config(silent).comms == NoMessages()

@@ -31,7 +31,7 @@ class ArtifactMemory:
 class ByArtifact:
     """Decides by a frozen policy. `algorithm`: of who plays, for its groups and spaces; its networks are not used.
 
-    Raises `UserError` where the policy is of other groups of agents.
+    Raises `UserError` where the policy is of other groups of agents, or was given one of the budgets that its environment draws.
     """
 
     algorithm: Algorithm
@@ -42,6 +42,12 @@ class ByArtifact:
         if theirs != ours:
             differ = next((f"group {a.name!r}" for a, b in zip(theirs, ours, strict=False) if a != b), "how many groups there are")
             raise UserError(f"the policy was trained with other agents, observations or actions than are played here: {differ} differs")
+        channel = self.algorithm.channel
+        if channel.shown and (budget := self.policy.description.get("budget")) is not None:
+            raise UserError(
+                f"the policy was given a budget of {budget:g} bits, and here every episode draws one of "
+                f"{', '.join(f'{b:g}' for b in channel.budget_bits)}: name the policy as its run keeps it (RUN/policy/seed-K)"
+            )
 
     @cached_property
     def _deployed(self) -> Deployed:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from marlstone.architectures import Decentralized, Hierarchical
+from marlstone.comms import NoMessages
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.errors import UserError
@@ -63,10 +64,11 @@ class Artifact:
         return None
 
     def config(self, other: RunConfig) -> RunConfig:
-        """How it is played where the `other` side's run is: in that environment, under its own managers."""
+        """How it is played where the `other` side's run is: in that environment, under its own managers, over its own channel."""
         managers = self.policy.description["managers"]
         architecture = Decentralized() if managers is None else Hierarchical(**managers)
-        return replace(other, architecture=architecture, credit=Individual(), learner=PolicyGradient(epochs=1, minibatches=1))
+        channel, learner = self.policy.channel or NoMessages(), PolicyGradient(epochs=1, minibatches=1)
+        return replace(other, architecture=architecture, credit=Individual(), learner=learner, comms=channel)
 
 
 def home(at: "Checkpoint | Artifact") -> Path:
