@@ -45,7 +45,7 @@ class Channel:
       opening: the share of training in which speaking costs nothing.
 
     Raises:
-      ValueError: a field out of range, or a price beside a budget.
+      ValueError: a field out of range, one that nothing reads beside the others, or a price beside a budget.
     """
 
     kind: ClassVar[str]
@@ -79,6 +79,15 @@ class Channel:
             raise ValueError(f"{name}.price, opening are {self.price}, {self.opening}: give 0 or more, and a share below 1")
         if self.price and self.budget_bits:
             raise ValueError(f"{name}.price and {name}.budget_bits are both given: a budget finds its own price; leave one out")
+        unread = {
+            "step": (self.message != "dithered", "only dithered messages are quantized: add comms.message = 'dithered'"),
+            "open": (not self.gate, "without a gate everybody always speaks: leave comms.gate out"),
+            "per_agent": (not self.budget_bits, "there is no budget: add comms.budget_bits"),
+            "opening": (not (self.budget_bits or self.price), "speaking never costs anything: add comms.budget_bits, or comms.price"),
+        }
+        for field_, (nobody_reads, why) in unread.items():
+            if nobody_reads and (given := getattr(self, field_)) != type(self).__dataclass_fields__[field_].default:
+                raise ValueError(f"{name}.{field_} is {given}, and {why}, or leave it out")
 
     # ---- what agents say
     @property

@@ -1,4 +1,4 @@
-"""One step of a channel: what is sent is paid for, travels, and is heard. Pure array code of one environment, in NumPy and JAX.
+"""One step of a channel: what agents send is held to the budget, travels, and is heard. Arrays of one environment, in NumPy and JAX.
 
     messages, budget  ->  inbox, budget, bits
 

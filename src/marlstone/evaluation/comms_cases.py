@@ -106,7 +106,8 @@ class ChannelCase:
     @cached_property
     def variants(self) -> dict[str, Channel]:
         """The channel without a budget, where every message is heard at once, and where messages are lost, late, repeated and held."""
-        free = replace(self.channel, budget_bits=())
+        opening = self.channel.opening if self.channel.price else type(self.channel).opening
+        free = replace(self.channel, budget_bits=(), per_agent=False, opening=opening)
         return {
             "over an ideal link": replace(free, link=Link(), hold=0),
             "over a lossy, delaying link": replace(free, link=LOSSY, hold=2),
@@ -124,11 +125,8 @@ class ChannelCase:
         bits = free.bits[1:].sum((1, 2)).mean()
         own = free.bits[1:].sum(1).max(-1).mean()
         half = lambda x: (float(np.float32(max(x / 2, 1e-3))),)
-        tight = replace(self.lossy, enforce=True, price=0.0)
-        return {
-            "with a budget": replace(tight, per_agent=False, budget_bits=half(bits)),
-            "with a budget for each agent": replace(tight, per_agent=True, budget_bits=half(own)),
-        }
+        tight = lambda per_agent, most: replace(self.lossy, enforce=True, price=0.0, per_agent=per_agent, budget_bits=half(most))
+        return {"with a budget": tight(False, bits), "with a budget for each agent": tight(True, own)}
 
     def layout(self, channel: Channel) -> TalkLayout:
         """The team's spec with messages."""
