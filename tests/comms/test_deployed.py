@@ -15,6 +15,7 @@ from marlstone.architectures import Decentralized, Gru, Hierarchical, Mlp
 from marlstone.comms import Broadcast, Channel, Link, NoMessages, Targeted
 from marlstone.comms.talking import channel_of, with_channel
 from marlstone.config import load
+from marlstone.core.distributions import Box, Composite, Discrete
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Leaf
@@ -215,6 +216,10 @@ def test_one_agent_and_leaves_and_metrics_of_a_channels_names_are_refused() -> N
     taken = tuple(replace(g, observation={**g.observation, "inbox": Leaf("vector", (2,))}) for g in spec.groups)
     with pytest.raises(UserError, match="group 'players' has an observation leaf 'inbox', which the channel would overwrite: rename it"):
         Broadcast().over(RandomSteps(replace(spec, groups=taken)))
+    both = Composite((Discrete(3), Box(1)), ("move", "listen"))
+    named = tuple(replace(g, space=both, default=0) for g in spec.groups)
+    with pytest.raises(UserError, match="has a part of its actions called 'listen', as messages have one: rename it"):
+        Broadcast().over(RandomSteps(replace(spec, groups=named)))
     counted = replace(spec, metrics={"bits_per_step": spec.metrics["score"]})
     with pytest.raises(UserError, match="has a metric 'bits_per_step' already: rename it"):
         Broadcast().over(RandomSteps(counted))

@@ -44,6 +44,11 @@ class TalkLayout:
                 raise UserError(
                     f"comms: group {g.name!r} has an observation leaf {taken[0]!r}, which the channel would overwrite: rename it"
                 )
+            if taken := [x for x in (GATE, MESSAGE, LISTEN) if isinstance(g.space, Composite) and x in g.space.names]:
+                raise UserError(
+                    f"comms: group {g.name!r} has a part of its actions called {taken[0]!r}, as messages have one: rename it, or use "
+                    "comms = 'none'"
+                )
             if self.channel.reach:
                 leaf = g.observation.get(self.channel.reach)
                 if leaf is None or leaf.shape != (n,):
