@@ -30,6 +30,7 @@ from marlstone.evaluation.credit.random_play import quick
 from marlstone.learners import PolicyGradient
 from marlstone.play.action_selectors import deployed
 from marlstone.policy.deployed import link_draws
+from marlstone.policy.gate import watched
 from marlstone.policy.policy import Policy
 from tests.batches import begun
 
@@ -163,6 +164,13 @@ def test_a_policy_of_several_budgets_keeps_the_one_it_is_given(tmp_path: Path) -
     assert 0 < sent[16.0] < sent[64.0]
     with pytest.raises(UserError, match="with_budget: 20 is no budget that this policy was trained for: choose one of 16, 64"):
         made.with_budget(20)
+
+
+def test_a_gate_looks_at_the_world_and_not_at_messages() -> None:
+    """As many features as without a channel, also where agents see the symbol that they said last."""
+    plain, talking = make("proving:pair").spec, Broadcast("symbols", 3).over(make("proving:pair")).spec
+    for a, b in zip(plain.groups, talking.groups, strict=True):
+        assert list(watched(b)) == list(a.observation) and "said" in b.observation
 
 
 def test_networks_see_the_inbox_and_not_what_is_recorded() -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from marlstone.comms import SAID
 from marlstone.core.normalize import CLIP
 from marlstone.core.records import record, replace
 from marlstone.core.types import Group, Leaf, Spec, Step
@@ -70,8 +71,9 @@ def _pool(size: int) -> np.ndarray:
     return np.stack([np.isin(np.arange(size), p) / len(p) for p in parts]).astype(np.float32)
 
 
-WATCHED = ("vector", "image")
-"""Kinds of leaves that a gate looks at: what is heard is not the world."""
+def watched(group: Group) -> dict[str, Leaf]:
+    """The leaves that a gate looks at: what is heard, and what an agent itself said last, is not the world."""
+    return {name: leaf for name, leaf in group.observation.items() if leaf.kind in ("vector", "image") and name != SAID}
 
 
 def width(leaf: Leaf) -> int:
@@ -81,15 +83,13 @@ def width(leaf: Leaf) -> int:
 
 def feature_count(group: Group) -> int:
     """How many features an agent of this group has for its gate; messages are not among them."""
-    return sum(width(leaf) for leaf in group.observation.values() if leaf.kind in WATCHED)
+    return sum(map(width, watched(group).values()))
 
 
 def readings(group: Group, obs: dict[str, Array]) -> Array:
     """A group's observation as plain numbers, `[... n f]`, leaves in the spec's order."""
     xp, parts = next(iter(obs.values())).__array_namespace__(), []
-    for name, leaf in group.observation.items():
-        if leaf.kind not in WATCHED:
-            continue
+    for name, leaf in watched(group).items():
         x = obs[name].astype(np.float32)
         if leaf.kind == "image":
             means = xp.einsum("ph,qw,...hwc->...pqc", _pool(leaf.shape[0]), _pool(leaf.shape[1]), x)

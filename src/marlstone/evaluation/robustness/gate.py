@@ -25,7 +25,7 @@ from marlstone.core.records import replace
 from marlstone.core.types import Spec, Trajectory
 from marlstone.play.episodes import together
 from marlstone.play.player import Player
-from marlstone.policy.gate import CORE, VALUES, WATCHED, Familiar, Gate, blank, features, readings, score, strangeness, width
+from marlstone.policy.gate import CORE, VALUES, Familiar, Gate, blank, features, readings, score, strangeness, watched, width
 from marlstone.policy.policy import Policy as FrozenPolicy
 from marlstone.rollout.state import State
 from marlstone.runs.arrays import manifest_of, placed, prepared, read
@@ -119,9 +119,7 @@ def _seen(algorithm: Algorithm, policy: Policy, i: int, x: np.ndarray, here: np.
     some, at = x[here], 0
     mean, var, real = (np.empty((g.count, f), np.float32) for _ in range(3))
     mean[:], var[:], real[:] = some.mean(0), some.var(0), 1
-    for name, leaf in g.observation.items():
-        if leaf.kind not in WATCHED:
-            continue
+    for name, leaf in watched(g).items():
         part = slice(at, at + width(leaf))
         at += width(leaf)
         if name in moments:
