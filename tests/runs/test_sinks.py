@@ -130,7 +130,10 @@ def wandb_lives(run: RunDirectory) -> dict[int, list[list[Any]]]:
     """By seed, the records of each life's folder, oldest first."""
     out: dict[int, list[list[Any]]] = {seed: [] for seed in SEEDS}
     for file in sorted((run.path / "wandb").glob("offline-run-*/*.wandb"), key=lambda p: p.stat().st_mtime_ns):
-        records = wandb_records(file)
+        records, until = wandb_records(file), time.monotonic() + 30
+        while not any(r.WhichOneof("record_type") == "exit" for r in records) and time.monotonic() < until:
+            time.sleep(0.1)  # wandb's own process may write its last records after `finish`, on a busy machine
+            records = wandb_records(file)
         begun = next(r.run for r in records if r.WhichOneof("record_type") == "run")
         out[int(begun.display_name.rpartition("-")[2])].append(records)
     return out
