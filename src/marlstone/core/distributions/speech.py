@@ -38,17 +38,8 @@ class Gate(MultiDiscrete):
     def speaks(self, head: Array, legal: Array | None) -> Array:
         """The probability of speaking, choice by choice, `[... choices]`."""
         xp = head.__array_namespace__()
-        parts = [
-            d.encode(xp.ones_like(head[..., 0], dtype=np.int32)) * xp.exp(log_softmax(self._allowed(head, legal, s)))
-            for _, d, s, _ in self._each(None)
-        ]
-        return xp.stack([xp.sum(p, axis=-1) for p in parts], axis=-1)
-
-    @staticmethod
-    def _allowed(head: Array, legal: Array | None, where: slice) -> Array:
-        from marlstone.core.distributions.categorical import masked
-
-        return masked(head[..., where], None if legal is None else legal[..., where])
+        speak = xp.ones(head.shape[:-1], np.int32)
+        return xp.exp(xp.stack([d.log_prob(head[..., s], ok, speak) for _, d, s, ok in self._each(legal)], axis=-1))
 
 
 @dataclass(frozen=True)
