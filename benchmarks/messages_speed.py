@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import jax
+from credit_speed import FIELDS, SECONDS
 from record import RESULTS, stamp, write
 
 from marlstone.config import load
@@ -36,11 +37,6 @@ CHANNELS: dict[str, dict[str, str]] = {
     "targeted": {"comms": "targeted", "comms.message": "dithered"},
 }
 TURNS = ("none", "broadcast", "targeted", f"targeted{UNCOUNTED}")
-FIELDS = {
-    "architecture": "ctde", "architecture.body.hidden": "[128,128]", "rollout.envs": "32", "seeds": "1", "steps": "1000000000",
-    "learner.epochs": "4", "learner.minibatches": "4",
-}  # fmt: skip
-SECONDS = 2.0
 
 
 class Timed:
