@@ -96,7 +96,13 @@ class Hosted:
         try:
             refuse_too_large(config, first.spec, len(seeds), copies=2)  # as steps come in, and put together
             algorithm = Algorithm(
-                first.spec, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.channel
+                first.spec,
+                config.architecture,
+                config.credit,
+                config.learner,
+                ramps=config.ramped,
+                channel=config.channel,
+                constraint=config.cost,
             )
             with ThreadPoolExecutor(len(seeds)) as threads:
                 pools = [first, *threads.map(make, range(len(seeds) - 1))]
@@ -116,7 +122,8 @@ class Hosted:
             config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central,
             metrics=config.metrics, sides=Sides.of(config), channel=config.comms,
         ) as one:  # fmt: skip
-            algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner, channel=config.channel)
+            parts = config.architecture, config.credit, config.learner
+            algorithm = Algorithm(one.spec, *parts, channel=config.channel, constraint=config.cost)
         return cls(
             config.env, algorithm, b, config.rollout.length, min(config.rollout.workers, b), 1, seeds, config.guards, [], config.faults,
             most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),

@@ -61,7 +61,7 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
         managers, channel = config.architecture.managers(), config.comms.training
         env = wrap_env(make(config.env), managers, config.faults, config.metrics, Sides.of(config), channel)
         algorithm = Algorithm(
-            env.spec, config.architecture, config.credit, config.learner, config.rollout.shards, config.ramped, config.channel
+            env.spec, config.architecture, config.credit, config.learner, config.rollout.shards, config.ramped, config.channel, config.cost
         )
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
