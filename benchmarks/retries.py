@@ -138,7 +138,7 @@ class Services:
 def arrivals(
     services: Services, seconds: float, rate: float, at: Callable[[float], None] = lambda _: None
 ) -> list[tuple[float, bool, float]]:
-    """Requests that arrive at `rate`, whatever becomes of earlier ones: when each arrived, whether it succeeded in time, and how long it took."""
+    """Requests that arrive at `rate`, whatever becomes of earlier ones: when each arrived, whether in time, its seconds."""
     done: list[tuple[float, bool, float]] = []
     lock, threads, began = threading.Lock(), [], time.monotonic()
 
