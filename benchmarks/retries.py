@@ -225,7 +225,8 @@ def main() -> int:
     }
     print(json.dumps({k: v["normal_after_seconds"] for k, v in recovered.items()}), file=sys.stderr)
     write("retries", {"failing": failing, "recovery": recovered, "outage_seconds": flags.outage, "watched_seconds": flags.after, **stamp()})
-    return 0 if failing["ours"]["calls_per_root"] <= 1.25 and (recovered["ours"]["normal_after_seconds"] or 0) <= 10 else 3
+    seconds = recovered["ours"]["normal_after_seconds"]
+    return 0 if failing["ours"]["calls_per_root"] <= 1.25 and seconds is not None and seconds <= 10 else 3
 
 
 if __name__ == "__main__":

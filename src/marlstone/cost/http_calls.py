@@ -103,20 +103,21 @@ def _post(url: str, body: Any, attempt: Attempt, headers: dict[str, str], most: 
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", "Connection": "close", **headers})
         socket = connection.sock
-        response = connection.getresponse()
         text, chunk = bytearray(), b"-"
-        while chunk:
-            left = ends - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"{where} did not finish its answer in {attempt.timeout} s")
-            if math.isfinite(left) and socket is not None:
-                socket.settimeout(left)
-            chunk = response.read1(min(65536, most + 1 - len(text)))
-            text += chunk
-            if len(text) > most:
-                raise CallRefused(f"{where} answered with more than {most} bytes", response.status)
-        if response.length:
-            raise CallFailed(f"{where} broke off in the middle of its answer")
+        with connection.getresponse() as response:
+            while chunk:
+                left = ends - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"{where} did not finish its answer in {attempt.timeout} s")
+                if math.isfinite(left) and socket is not None:
+                    socket.settimeout(left)
+                chunk = response.read1(min(65536, most + 1 - len(text)))
+                text += chunk
+                if len(text) > most:
+                    raise CallRefused(f"{where} answered with more than {most} bytes", response.status)
+            whole = response.getheader("Content-Length", "")
+            if whole.isdigit() and len(text) < int(whole):
+                raise CallFailed(f"{where} broke off in the middle of its answer")
     except http.client.HTTPException as error:
         raise CallFailed(f"{where} gave no valid HTTP answer ({type(error).__name__})") from error
     finally:
