@@ -134,7 +134,7 @@ class LearningProblem:
         share = sets.mean(weigh(losses.deciding), trajectories.acts, acts) + sets.mean(weigh(losses.predicting), predicted, values)
         if losses.gap is not None:
             share = share + sets.mean(weigh(losses.gap / self._scales(train)[1] ** 2), trajectories.acts, acts)
-        if self.speech is not None:
+        if self.speech is not None and batch.views.bits is not None:
             cost = self.speech.cost(train.price, batch.views.bits, trajectories)  # type: ignore[attr-defined]
             share = share + sets.mean(weigh(cost), trajectories.acts, acts)
         views, encoded, total = batch.views, batch.trajectory, None
