@@ -142,7 +142,7 @@ class LearningProblem:
             share = share + sets.mean(weigh(losses.gap / self._scales(train)[1] ** 2), trajectories.acts, acts)
         if losses.costs is not None:
             share = share + sets.mean(weigh(losses.costs), predicted, values)
-        if self.speech is not None:
+        if self.speech is not None and batch.views.bits is not None:
             cost = self.speech.cost(train.price, batch.views.bits, trajectories)  # type: ignore[attr-defined]
             share = share + sets.mean(weigh(cost), trajectories.acts, acts)
         views, encoded, total = batch.views, batch.trajectory, None

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-from marlstone.architectures.acting import Actor, policy_forward
+from marlstone.architectures.acting import Actor, first_layers, policy_forward
 from marlstone.architectures.action_values import ActionValues, Joint, QValues
 from marlstone.architectures.body import Body, Mlp
 from marlstone.architectures.network import Network, network
@@ -164,11 +164,22 @@ class Architecture:
         return memory.critic[-len(spec.groups) :]
 
     # forward: leading axes `b` or `b t`
+    def first(self, spec: Spec, actor: tuple[Network, ...], seen: ObservationNormalizer, step: Step) -> tuple[Array, ...]:
+        """The output of the policies' first layers, `[b (t) n_g intake]` per group."""
+        return first_layers(self.actors(spec), actor, seen.obs, step)
+
     def policy(
-        self, spec: Spec, actor: tuple[Network, ...], seen: ObservationNormalizer, step: Step, memory: Memory
+        self,
+        spec: Spec,
+        actor: tuple[Network, ...],
+        seen: ObservationNormalizer,
+        step: Step,
+        memory: Memory,
+        first: tuple[Array, ...] | None = None,
     ) -> tuple[tuple[Array, ...], tuple[Array, ...], Memory]:
-        """Heads `[b (t) n_g head]` per group, the cores they came from, and memory after them."""
-        heads, cores, after = policy_forward(self.actors(spec), actor, seen.obs, step, memory.actor)
+        """Heads `[b (t) n_g head]` per group, the cores they came from, and memory after them. `first`: of their first layers, where it is
+        known."""
+        heads, cores, after = policy_forward(self.actors(spec), actor, seen.obs, step, memory.actor, first)
         return heads, cores, replace(memory, actor=after)
 
     def value(
