@@ -84,23 +84,21 @@ def learned(amounts: np.ndarray, weekdays: np.ndarray, parts: np.ndarray | None 
     level, factors = _factors(scaled, weekdays, weight)
     if level <= 0:
         return Level(np.zeros(7), np.zeros(7), 0.0, PRIOR_CV, 0.0, 2.0, 0)
-    expected = np.maximum(level * factors[weekdays], 1e-9 * level)
-    ratio = np.where(factors[weekdays] > 0.02, scaled / expected, 1.0)
-    cv, correlation = _scatter(ratio, weight)
-    days, changed = _since(ratio, parts, factors[weekdays], cv * np.sqrt((1 + correlation) / (1 - correlation)))
-    if changed:
-        before = slice(None, len(amounts) - days)
+    days = _changed(scaled, weekdays, parts, weight)
+    if days:
+        before, mine = slice(None, len(amounts) - days), slice(len(amounts) - days, None)
         _, factors = _factors(scaled[before], weekdays[before], weight[before])
-        cv, correlation = _scatter(scaled[before] / np.maximum(factors[weekdays[before]], 0.02), weight[before])
-        mine = slice(len(amounts) - days, None)
-        level = float((weight[mine] * scaled[mine]).sum() / np.maximum((weight[mine] * factors[weekdays[mine]]).sum(), 1e-9))
+        cv, correlation = _scatter(_ratio(scaled[before], factors[weekdays[before]]), weight[before])
+        level = float((parts[mine] * scaled[mine]).sum() / np.maximum((parts[mine] * factors[weekdays[mine]]).sum(), 1e-9))
         weight = np.where(np.arange(len(amounts)) >= len(amounts) - days, weight, 0.0)
+    else:
+        cv, correlation = _scatter(_ratio(scaled / level, factors[weekdays]), weight)
     count = np.bincount(weekdays, weight, 7)
     effective = float(weight.sum() ** 2 / (weight**2).sum())
     spread = np.sqrt((1 + correlation) / (1 - correlation))
-    errors = np.sqrt(cv**2 / (count + PRIOR_DAYS)) * (0.0 if changed else 1.0)
-    shared = cv * (spread if changed else np.sqrt(max(spread**2 - 1, 0.0))) / np.sqrt(effective)
-    return Level(level * factors, errors, float(shared), cv, correlation, max(2.0, len(amounts) - 7.0), days if changed else 0)
+    errors = np.sqrt(cv**2 / (count + PRIOR_DAYS)) * (0.0 if days else 1.0)
+    shared = cv * (spread if days else np.sqrt(max(spread**2 - 1, 0.0))) / np.sqrt(effective)
+    return Level(level * factors, errors, float(shared), cv, correlation, max(2.0, len(amounts) - 7.0), days)
 
 
 def _factors(scaled: np.ndarray, weekdays: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
@@ -126,19 +124,30 @@ def _scatter(ratio: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(variance)), float(np.clip((beside + 1 / max(n, 1)) * n / (n + 10), 0.0, 0.8))
 
 
-def _since(ratio: np.ndarray, parts: np.ndarray, factors: np.ndarray, cv: float) -> tuple[int, bool]:
-    """Of the last days the number that lie farthest from those before, and whether that is far."""
-    best, far = 0, CHANGED
-    for k in range(1, min(LATEST, len(ratio) - 3) + 1):
-        new, old = (slice(len(ratio) - k, None)), slice(None, len(ratio) - k)
-        mean = lambda s: float((parts[s] * factors[s] * ratio[s]).sum() / max((parts[s] * factors[s]).sum(), 1e-9))
-        others = mean(old)
-        scatter = min(cv, float(np.std(ratio[old]) / max(others, 1e-9)) + 0.1)
-        error = scatter * np.sqrt(1 / max(parts[new].sum(), LEAST) + 1 / parts[old].sum())
-        apart = abs(np.log(max(mean(new), 1e-3) / max(others, 1e-3))) / np.sqrt(np.log1p(error**2))
+def _ratio(scaled: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Days over their weekdays; days of rest, on which next to nothing is spent, say nothing of the scatter."""
+    return np.where(factors > 0.02, scaled / np.maximum(factors, 0.02), 0.0 * scaled + (scaled.sum() / max(factors.sum(), 1e-9)))
+
+
+def _changed(scaled: np.ndarray, weekdays: np.ndarray, parts: np.ndarray, weight: np.ndarray) -> int:
+    """Of the last days the number that lie farthest from what those before say of them, where that is far; else 0."""
+    found, far = 0, CHANGED
+    for k in range(1, min(LATEST, len(scaled) - 7) + 1):
+        old, new = slice(None, len(scaled) - k), slice(len(scaled) - k, None)
+        level, factors = _factors(scaled[old], weekdays[old], weight[old])
+        if level <= 0:
+            continue
+        cv, correlation = _scatter(_ratio(scaled[old], factors[weekdays[old]]), weight[old])
+        share = parts[new] * factors[weekdays[new]]
+        if share.sum() < LEAST:
+            continue
+        ratio = float((parts[new] * scaled[new]).sum() / (level * share.sum()))
+        days = share.sum() ** 2 / (share**2).sum()
+        error = cv * np.sqrt((1 + correlation) / (1 - correlation) * (1 / days + 1 / parts[old].sum()))
+        apart = abs(np.log(max(ratio, 1e-3))) / np.sqrt(np.log1p(error**2))
         if apart > far:
-            best, far = k, apart
-    return best, bool(best)
+            found, far = k, apart
+    return found
 
 
 def forecast(
