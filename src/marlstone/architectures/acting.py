@@ -10,6 +10,7 @@ from typing import Any
 from marlstone.architectures.body import Body
 from marlstone.architectures.network import Network
 from marlstone.core.distributions import concat_agents
+from marlstone.core.flops import component
 from marlstone.core.layers import dense, owner_index
 from marlstone.core.normalize import Moments
 from marlstone.core.types import Spec, Step
@@ -35,10 +36,11 @@ def policy_forward(
 ) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array | None, ...]]:
     """Heads `[b (t) n_g head]` per group, the cores they came from, and memory `[b n_g h]` after them. `moments` normalize what is seen."""
     heads, cores, after = [], [], []
-    for a, p, obs, m, h in zip(actors, parameters, step.obs, moments, memory, strict=True):
+    for i, (a, p, obs, m, h) in enumerate(zip(actors, parameters, step.obs, moments, memory, strict=True)):
         owners = owner_index(a.fuse.owners)
-        core, h = a.body.advance(p.core, a.fuse(p.fuse, obs, m, None), step.first, h, owners)
-        heads.append(dense(p.head, a.body.finish(p.after, core, owners), owners))
+        with component("actor", i, step.first):
+            core, h = a.body.advance(p.core, a.fuse(p.fuse, obs, m, None), step.first, h, owners)
+            heads.append(dense(p.head, a.body.finish(p.after, core, owners), owners))
         cores.append(core)
         after.append(h)
     return tuple(heads), tuple(cores), tuple(after)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.flops import component
 from marlstone.core.layers import dense_product, gather_agent_params, init_stacked, orthogonal, owner_index
 from marlstone.core.normalize import Moments, normalize
 from marlstone.core.records import record
@@ -108,7 +109,8 @@ class Fuse:
                 m = moments[name]
                 x = normalize(Moments(gather_agent_params(m.mean, owners, 1), gather_agent_params(m.var, owners, 1), m.count), x)
             if name in self.encoders:
-                x = self._encode(self.encoders[name], p.encoders[name], leaf, x, owners)
+                with component("encoder", list(self.group.observation).index(name), x):
+                    x = self._encode(self.encoders[name], p.encoders[name], leaf, x, owners)
             h = h + dense_product(x, p.leaves[name], owners)
         if p.state is not None:
             w = gather_agent_params(p.state, owners, 2)
