@@ -105,7 +105,7 @@ class Costs:
             if not phases or phase in phases:
                 mine = out.setdefault(agent, {})
                 mine[kind] = mine.get(kind, 0) + amount
-        return out
+        return {agent: _ordered(out[agent]) for agent in sorted(out, key=lambda a: a == SHARED)}
 
     def total(self, *phases: str) -> Amounts:
         """By kind, over all agents and these phases (none named: over all)."""
@@ -113,14 +113,11 @@ class Costs:
         for amounts in self.agents(*phases).values():
             for kind, amount in amounts.items():
                 out[kind] = out.get(kind, 0) + amount
-        return out
+        return _ordered(out)
 
     def plain(self) -> dict[str, dict[str, Amounts]]:
         """As JSON, in the order of phases and kinds, agents as they were first counted and what is shared last."""
-        order = lambda agents: sorted(agents, key=lambda a: a == SHARED)
-        return {
-            phase: {a: {k: of[a][k] for k in KINDS if k in of[a]} for a in order(of)} for phase in PHASES if (of := self.phases.get(phase))
-        }
+        return {phase: self.agents(phase) for phase in PHASES if self.phases.get(phase)}
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> "Costs":
@@ -131,6 +128,10 @@ class Costs:
                 for kind, amount in amounts.items():
                     out.add(phase, agent, kind, amount)
         return out
+
+
+def _ordered(amounts: Amounts) -> Amounts:
+    return {kind: amounts[kind] for kind in KINDS if kind in amounts}
 
 
 def divided(amount: int, agents: tuple[str, ...]) -> Amounts:
