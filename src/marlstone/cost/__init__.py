@@ -1,1 +1,1 @@
-"""What agents cost, in pure Python: prices, budgets, and the retries of calls that leave the process."""
+"""What counted quantities cost, and who may spend how much: pure Python, NumPy and SciPy, no JAX. Knows only `core` and `stats`."""
