@@ -8,13 +8,16 @@ from typing import Any
 import gymnasium.spaces as gs
 
 from marlstone.core.errors import UserError
+from marlstone.cost.budgets import BudgetRefused
 from marlstone.cost.deadlines import DeadlinePassed
 from marlstone.cost.retries import AttemptsUsedUp, CallFailed
 from marlstone.language.endpoint import Completion, LanguageModel
-from marlstone.language.parsers import FAILED, OK, AnswerParser, Choice, in_space
+from marlstone.language.parsers import FAILED, OK, REFUSED, AnswerParser, Choice, in_space
 from marlstone.runs.json_line import plain
 
 HOLE = "{observation}"
+STOP = "stop"
+"""The fallback of a budget that ends the work in order."""
 
 
 @dataclass(frozen=True)
@@ -115,17 +118,21 @@ class LanguageAgent:
         seed: int | None = None,
         conversation: str = "",
     ) -> Answered:
-        """Ask, and understand the answer. A call that fails for good, or is refused by a budget, is answered by the default action.
+        """Ask, and understand the answer. Where a call fails for good, or a budget refuses it, the default action is taken.
 
-        Raises what no other attempt and no other answer could help: `CallRefused` of a wrong model name, key or server.
+        Raises what no other attempt and no other answer could help: `CallRefused` of a wrong model name, key or server, and `BudgetRefused`
+        of a budget whose declared fallback is to stop.
         """
         messages, spans = self.messages(observation, memory), self.model.spans
         with spans.invoke_agent(name, conversation) as span:
             try:
                 completion = self.model.chat(messages, name, seed)
-            except _NO_ANSWER:
-                spans.parsed(span, FAILED)
-                return Answered(default, FAILED, None, False, memory)
+            except (*_NO_ANSWER, BudgetRefused) as error:
+                if isinstance(error, BudgetRefused) and error.refusal.fallback == STOP:
+                    raise
+                status = REFUSED if isinstance(error, BudgetRefused) else FAILED
+                spans.parsed(span, status)
+                return Answered(default, status, None, False, memory)
             found = self.parser.parse(completion.text, space)
             spans.parsed(span, found.status)
         before = memory[-1].ids if memory else None

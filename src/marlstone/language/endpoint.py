@@ -24,10 +24,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from marlstone.core.errors import UserError
+from marlstone.cost.accounts import Account, Call
 from marlstone.cost.http_calls import Answer, CallRefused, address, post_json
 from marlstone.cost.retries import Retrier, RetryPolicy
 from marlstone.cost.retry_budget import RetryBudget, RetryTokens
 from marlstone.cost.retry_counts import RetryCounter
+from marlstone.cost.root_requests import current_frame
 from marlstone.language.spans import NO_SPANS, NoSpans
 
 LOOPBACK = "http://127.0.0.1:8000/v1"
@@ -116,20 +118,6 @@ class Completion:
     latency_us: int = 0
 
 
-class Charge(Protocol):
-    """Spending that goes on."""
-
-    actual: Mapping[str, int] | None
-
-
-class Charged(Protocol):
-    """What reserves before a call and settles after it: `cost.accounts.Account`."""
-
-    def charged(self, amounts: Mapping[str, int], *, run: str = "", agent: str = "", request: str = "") -> AbstractContextManager[Charge]:
-        """Reserve `amounts` by kind, spend within, settle."""
-        ...
-
-
 class Priced(Protocol):
     """What amounts cost."""
 
@@ -150,7 +138,7 @@ class LanguageModel:
     """
 
     def __init__(
-        self, endpoint: Endpoint, account: Charged | None = None, priced: Priced | None = None, spans: NoSpans = NO_SPANS, run: str = ""
+        self, endpoint: Endpoint, account: Account | None = None, priced: Priced | None = None, spans: NoSpans = NO_SPANS, run: str = ""
     ) -> None:
         if priced is not None and account is None:
             raise ValueError("LanguageModel has prices and no account to charge: give an account too, or price the record afterwards")
@@ -233,12 +221,13 @@ class LanguageModel:
     def _priced(self, amounts: dict[str, int]) -> dict[str, int]:
         return amounts if self.priced is None else {**amounts, "money": self.priced(amounts)}
 
-    def _charge(self, agent: str, input_tokens: int) -> AbstractContextManager[Charge | None]:
+    def _charge(self, agent: str, input_tokens: int) -> AbstractContextManager[Call | None]:
         """At most what a call may cost, reserved: a byte is a token at least, and every attempt may be paid for."""
         if self.account is None:
             return nullcontext()
         most = self._amounts(input_tokens, self.endpoint.max_tokens, self.endpoint.retries.attempts)
-        return self.account.charged(most, run=self.run, agent=agent)
+        frame = current_frame()
+        return self.account.charged(most, run=self.run, agent=agent, request="" if frame is None else frame.root.id)
 
     def _sampled(self, body: Any) -> Completion:
         choice = _first(body)

@@ -18,6 +18,7 @@ import gymnasium.spaces as gs
 import numpy as np
 
 from marlstone.core.errors import UserError, suggest
+from marlstone.cost.budgets import BudgetRefused
 from marlstone.language.agents import Answered, LanguageAgent, Turn, declared_default
 from marlstone.language.decisions import Decision
 from marlstone.language.parsers import OK
@@ -56,7 +57,8 @@ class Played:
       agent_returns: by agent, of each episode.
       parses: agent to how its answers were understood, by status.
       amounts: agent to kind to what it used: `decisions input_tokens output_tokens attempts retries wall_us`.
-      cut: episodes that were ended by `most_steps`.
+      cut: episodes that were ended by `most_steps`, or by a budget.
+      stopped: why a budget ended play before all episodes were played; empty: none did.
     """
 
     decisions: tuple[Decision, ...]
@@ -65,11 +67,12 @@ class Played:
     parses: dict[str, dict[str, int]] = field(default_factory=dict)
     amounts: dict[str, dict[str, int]] = field(default_factory=dict)
     cut: int = 0
+    stopped: str = ""
 
     @property
     def told(self) -> tuple[str, ...]:
-        """A sentence for each agent whose answers were not all used."""
-        sentences = []
+        """A sentence for each agent whose answers were not all used, and for a budget that ended it."""
+        sentences = [self.stopped] if self.stopped else []
         for agent, statuses in self.parses.items():
             bad = {s: n for s, n in statuses.items() if s != OK}
             if bad:
@@ -96,16 +99,22 @@ def play(
     team = _fitting(env, agents)
     if episodes < 1 or most_steps < 1:
         raise ValueError(f"play(episodes={episodes}, most_steps={most_steps}): give 1 or more of each")
-    decisions, returns, cut = list[Decision](), list[float](), 0
+    decisions, returns, cut, stopped = list[Decision](), list[float](), 0, ""
     own: dict[str, list[float]] = {a: [] for a in agents}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for episode in range(episodes):
-            found, ended = _Episode(env, agents, team, pool, episode, seed + episode).play(most_steps)
+            it = _Episode(env, agents, team, pool, episode, seed + episode)
+            found, ended = it.play(most_steps)
+            stopped = it.stopped
+            if not found:
+                break
             decisions += found
             cut += not ended
             returns.append(sum({d.step: d.team_reward for d in found}.values()))
             for agent in agents:
                 own[agent].append(sum(d.reward for d in found if d.agent == agent))
+            if stopped:
+                break
     parses: dict[str, Counter[str]] = {}
     amounts: dict[str, Counter[str]] = {a: Counter() for a in agents}
     for d in decisions:
@@ -121,7 +130,7 @@ def play(
         )
     used = {a: {k: n for k, n in kinds.items() if n} for a, kinds in amounts.items()}
     played = Played(
-        tuple(decisions), tuple(returns), {a: tuple(r) for a, r in own.items()}, {a: dict(c) for a, c in parses.items()}, used, cut
+        tuple(decisions), tuple(returns), {a: tuple(r) for a, r in own.items()}, {a: dict(c) for a, c in parses.items()}, used, cut, stopped
     )
     for sentence in played.told:
         (tell or (lambda words: print(words, file=sys.stderr)))(sentence)
@@ -160,16 +169,21 @@ class _Episode:
     seed: int
     turns: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
     memories: dict[int, Any] = field(default_factory=dict)
+    stopped: str = ""
 
     def play(self, most_steps: int) -> tuple[list[Decision], bool]:
-        """Its decisions, and whether it ended by itself."""
+        """Its decisions, and whether it ended by itself. A budget whose fallback is to stop ends it after the last whole step."""
         observations, infos = self.env.reset(seed=self.seed)
         rng, found = np.random.default_rng(self.seed), list[Decision]()
         for step in range(most_steps):
             if not self.env.agents:
                 return found, True
             alive = [a for a in self.agents if a in self.env.agents]
-            made = self._decide(step, alive, observations, infos, rng)
+            try:
+                made = self._decide(step, alive, observations, infos, rng)
+            except BudgetRefused as error:
+                self.stopped = f"stopped at episode {self.number}, step {step}: {error}"
+                return found, False
             actions = {a: action for a, (action, _) in made.items()}
             observations, rewards, _, _, infos = self.env.step(actions)
             team = float(sum(float(r) for r in rewards.values()))
