@@ -120,7 +120,10 @@ class Learning:
         else:
             declared, masked = spec()
             refuse_too_large(config, declared, len(seeds), copies=1 + fleet.queue)  # those in training, and those that wait
-            algorithm = Algorithm(declared, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.channel)
+            algorithm = Algorithm(
+                declared, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.channel,
+                constraint=config.cost,
+            )  # fmt: skip
             inner = Hosted(
                 config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
                 most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),

@@ -47,6 +47,7 @@ from marlstone.rollout.self_play import after_update, begin_league, league_env, 
 from marlstone.rollout.sides import sides_of
 from marlstone.rollout.state import Report, State, policies_of
 from marlstone.rollout.unroll import RolloutState, draw_noise, trajectory_shapes, unroll
+from marlstone.tools.tooled import toolbox_of
 from marlstone.training.limit import LONGEST, Limit, fused_limit
 
 Array = Any
@@ -343,7 +344,7 @@ class Fused:
             raise UserError(f"{name} is stepped by Python, and this run's environment by JAX: name one written in JAX")
         here = self.env.env
         managers, channel = self.algorithm.architecture.managers(), self.algorithm.channel.training
-        env = wrap_env(make(name, options), managers, faults_of(here), metrics_of(here), sides_of(here), channel)
+        env = wrap_env(make(name, options), managers, faults_of(here), metrics_of(here), sides_of(here), channel, toolbox_of(here))
         if reason := spec_difference(self.env.spec, env.spec):
             raise UserError(f"{name} with {options}: {reason}" if options else f"{name}: {reason}")
         return replace(self, env=replace(self.env, env=env))

@@ -37,6 +37,7 @@ from marlstone.rollout.sides import Sides
 from marlstone.rollout.state import Report, State, policies_of
 from marlstone.rollout.unroll import RolloutState, assemble, draw_noise, host_scan, trajectory_shapes, unroll
 from marlstone.rollout.worker_pool import Workers, first_seeds
+from marlstone.tools import Toolbox
 from marlstone.training.limit import LONGEST, Limit, host_limit
 from marlstone.training.memory import refuse_too_large
 from marlstone.training.one_by_one import OneByOne
@@ -53,8 +54,9 @@ def seen_of(step: Step) -> Step:
 @dataclass(frozen=True)
 class Hosted:
     """The backend of environments that only Python can step. `env_faults`: the faults that environments are stepped under; `metrics`: the
-    user's own, that they are measured by; `sides`: whose team it is, and who is played by frozen policies; `options`, of environments made
-    to judge, beside those in `name`. `log`, `judged`: of faults in training, and in environments made to judge."""
+    user's own, that they are measured by; `sides`: whose team it is, and who is played by frozen policies; `tools`: that agents have;
+    `options`, of environments made to judge, beside those in `name`. `log`, `judged`: of faults in training, and in environments made to
+    judge."""
 
     name: str
     algorithm: Algorithm
@@ -69,6 +71,7 @@ class Hosted:
     options: Mapping[str, Any] = field(default_factory=dict)
     metrics: tuple[Any, ...] = ()
     sides: Sides = field(default_factory=Sides)
+    tools: Toolbox = field(default_factory=Toolbox)
     spare: list[Workers] = field(default_factory=list, compare=False)
     most: int | None = None
     log: FaultLog = field(default_factory=FaultLog, compare=False)
@@ -90,13 +93,19 @@ class Hosted:
         make = lambda _: Workers(
             config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults,
             state=config.architecture.central, log=log, metrics=config.metrics, sides=sides,
-            channel=config.comms.training,
+            channel=config.comms.training, tools=config.toolbox,
         )  # fmt: skip
         first = make(0)
         try:
             refuse_too_large(config, first.spec, len(seeds), copies=2)  # as steps come in, and put together
             algorithm = Algorithm(
-                first.spec, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.channel
+                first.spec,
+                config.architecture,
+                config.credit,
+                config.learner,
+                ramps=config.ramped,
+                channel=config.channel,
+                constraint=config.cost,
             )
             with ThreadPoolExecutor(len(seeds)) as threads:
                 pools = [first, *threads.map(make, range(len(seeds) - 1))]
@@ -106,6 +115,7 @@ class Hosted:
         return cls(
             config.env, algorithm, b, config.rollout.length, workers, total, seeds, config.guards, pools, config.faults,
             most=config.evaluate.max_steps, log=log, judged=FaultLog(log.reported), metrics=config.metrics, sides=sides,
+            tools=config.toolbox,
         )  # fmt: skip
 
     @classmethod
@@ -114,12 +124,14 @@ class Hosted:
         managers, central = config.architecture.managers(), config.architecture.central
         with Workers(
             config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central,
-            metrics=config.metrics, sides=Sides.of(config), channel=config.comms,
+            metrics=config.metrics, sides=Sides.of(config), channel=config.comms, tools=config.toolbox,
         ) as one:  # fmt: skip
-            algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner, channel=config.channel)
+            parts = config.architecture, config.credit, config.learner
+            algorithm = Algorithm(one.spec, *parts, channel=config.channel, constraint=config.cost)
         return cls(
             config.env, algorithm, b, config.rollout.length, min(config.rollout.workers, b), 1, seeds, config.guards, [], config.faults,
             most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),
+            tools=config.toolbox,
         )  # fmt: skip
 
     @property
@@ -249,7 +261,7 @@ class Hosted:
             self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
             managers=self.algorithm.architecture.managers(), faults=(*self.env_faults, *faults),
             state=self.algorithm.architecture.central, log=self.judged, metrics=self.metrics, sides=self.sides,
-            channel=self.algorithm.channel.training if trains else self.algorithm.channel,
+            channel=self.algorithm.channel.training if trains else self.algorithm.channel, tools=self.tools,
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()
@@ -357,7 +369,9 @@ class Hosted:
             made.report = lambda *fault: None
         if not self.algorithm.architecture.central and hasattr(made, "without_state"):
             made.without_state()
-        env = wrap_env(made, self.algorithm.architecture.managers(), self.env_faults, self.metrics, self.sides, self.algorithm.channel)
+        env = wrap_env(
+            made, self.algorithm.architecture.managers(), self.env_faults, self.metrics, self.sides, self.algorithm.channel, self.tools
+        )
         try:
             if reason := spec_difference(self.spec, env.spec):
                 raise UserError(f"{self.name}, made to render: {reason}")

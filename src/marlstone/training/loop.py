@@ -59,9 +59,9 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     total = config.updates
     if is_jax(config.env):
         managers, channel = config.architecture.managers(), config.comms.training
-        env = wrap_env(make(config.env), managers, config.faults, config.metrics, Sides.of(config), channel)
+        env = wrap_env(make(config.env), managers, config.faults, config.metrics, Sides.of(config), channel, config.toolbox)
         algorithm = Algorithm(
-            env.spec, config.architecture, config.credit, config.learner, config.rollout.shards, config.ramped, config.channel
+            env.spec, config.architecture, config.credit, config.learner, config.rollout.shards, config.ramped, config.channel, config.cost
         )
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
@@ -317,7 +317,7 @@ class Training:
         self.report("evaluating", self.step)
         act = clock.time("choosing how to act", lambda: choose(backend, state, config))
         judged = clock.time("evaluating", lambda: judge(backend, state, config.evaluate.episodes, act))
-        policy = freeze(self.run, backend, state, act, channel=config.comms)
+        policy = freeze(self.run, backend, state, act, channel=config.comms, tools=config.toolbox)
         best = None if self.best is None else judge_best(config, self.run, backend, state, self.best, judged, clock)
         measured = limited and self.counting.trained > 0
         seconds = seconds_for(clock.seconds.get("training", 0.0))

@@ -91,7 +91,10 @@ class PureTraining:
     def freeze(self, policy: Policy, acting: Act = "mode") -> FrozenPolicy:
         """One seed's `Trained.policy` as a policy artifact, which saves, loads and acts without JAX. `acting`: `mode`, `sample` or
         `temperature=T`."""
-        return FrozenPolicy.of(self.algorithm, jax.device_get(policy), acting, None, {"env": self.config.env}, channel=self.config.comms)
+        return FrozenPolicy.of(
+            self.algorithm, jax.device_get(policy), acting, None, {"env": self.config.env}, channel=self.config.comms,
+            tools=self.config.toolbox,
+        )  # fmt: skip
 
 
 def _curves(reports: Report) -> dict[str, Array]:

@@ -24,6 +24,7 @@ from marlstone.rollout.state import State
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import parameters_sha256
 from marlstone.stats.intervals import interval
+from marlstone.tools import Toolbox
 from marlstone.training.backend import Backend
 from marlstone.training.callbacks import Sent
 from marlstone.training.clock import Clock
@@ -45,9 +46,16 @@ def write_spec(run: RunDirectory, backend: Backend) -> None:
 
 
 def freeze(
-    run: RunDirectory, backend: Backend, state: State, act: Act, name: str = "seed", channel: Channel | None = None
+    run: RunDirectory,
+    backend: Backend,
+    state: State,
+    act: Act,
+    name: str = "seed",
+    channel: Channel | None = None,
+    tools: Toolbox | None = None,
 ) -> list[str] | None:
-    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`, with its `channel` as configured, without faults; their folders.
+    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`, with its `channel` as configured, without faults, and its
+    `tools`; their folders.
     Where NumPy cannot run a user's own part: None, and a note why."""
     policies, out, network = jax.device_get(backend.placement.trim(state.train.policy)), [], None
     if name == "seed":  # the first: the others of an earlier life of this run go too
@@ -57,7 +65,7 @@ def freeze(
         try:
             network = network or describe(backend.algorithm)
             mine = jax.tree.map(lambda x: x[i], policies)  # noqa: B023
-            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network, channel)
+            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network, channel, tools)
         except ValueError as error:
             backend.log.notice(f"no policy artifact: {error}")
             return None
