@@ -5,8 +5,8 @@ An alert wants two windows above one threshold: a long one, so that it means som
 
 The thresholds are those of the SRE Workbook (Google, 2018, "Alerting on SLOs"): of a budget 2% in an hour, 5% in six, 10% in
 three days, as rates `share x period / window`: 14.4, 6 and 1 over 30 days, 43.7, 18.2 and 3.0 over 91. Over long periods that
-tells late (a budget of 91 days spent at four times its rate, after two days), so a rule over one day asks for a rate of 2.5
-whatever the period: the budget would be gone in two fifths of it. Over short ones it would tell of every busy hour, so no
+tells late (a budget of 91 days spent at four times its rate, after two days), so a rule over one day asks for a rate of 2
+whatever the period: the budget would be gone in half of it. Over short ones it would tell of every busy hour, so no
 threshold lies within the scatter that spending is known to have.
 
 Source: https://sre.google/workbook/alerting-on-slos/, multiwindow, multi-burn-rate alerts.
@@ -25,7 +25,7 @@ from marlstone.cost.seasons import Season
 HOUR = 3600
 TABLE = (("hour", 0.02, HOUR, 300), ("six hours", 0.05, 6 * HOUR, 1800), ("three days", 0.10, 3 * DAY, 6 * HOUR))
 """Name, share of the budget, long and short window."""
-PACE = ("day", 2.5, DAY, 2 * HOUR)
+PACE = ("day", 2.0, DAY, 2 * HOUR)
 """Name, rate, long and short window, of any period."""
 WINDOWS = (3 * DAY, DAY, 6 * HOUR, HOUR)
 FALSE_ALARMS = 1.0
@@ -67,11 +67,11 @@ def rules(days: float) -> tuple[Rule, ...]:
 
 def above_scatter(table: Sequence[Rule], season: Season, false_alarms: float = FALSE_ALARMS) -> tuple[Rule, ...]:
     """The same rules, none with a threshold that spending at the budget's pace reaches by its usual scatter, more than
-    `false_alarms` times a year in all. What a window spends is taken to be gamma distributed, and every quarter of a window as another chance."""
+    `false_alarms` times a year in all. What a window spends is taken to be gamma distributed, and each one apart as a chance."""
     out = []
     for rule in table:
         shape = 1 / max(season.variance(rule.long), 1e-6)
-        chance = false_alarms / len(table) / (4 * YEAR / rule.long)
+        chance = false_alarms / len(table) / (YEAR / rule.long)
         out.append(Rule(rule.name, max(rule.burn, float(stats.gamma.isf(chance, shape) / shape)), rule.long, rule.short))
     return tuple(out)
 
