@@ -53,6 +53,10 @@ def test_a_budget_that_is_used_up_gives_the_default_action_and_is_never_passed()
 def test_a_budget_whose_fallback_is_to_stop_ends_play_after_a_whole_step() -> None:
     with Account(budgets=[Budget("tokens", 60, "output_tokens")]) as account, Stub() as stub:
         played = crossed(stub, account)
+        (balance,) = balances(account)
+    assert balance.spent == sum(
+        played.amounts[a]["output_tokens"] for a in ("north", "east")
+    )  # an answer to the step that was not made, too
     last = played.decisions[-1]
     assert 0 < len(played.decisions) < 54 and len(played.decisions) % 3 == 0
     assert played.stopped.startswith(f"stopped at episode {last.episode}, step {last.step + 1}: budget 'tokens' of run crossing")

@@ -146,8 +146,10 @@ class LanguageModel:
         self.retrier = Retrier(endpoint.retries, RetryTokens(endpoint.budget))
         _ = self._headers()  # a key that is missing is told now
 
-    def chat(self, messages: Sequence[Mapping[str, str]], agent: str = "", seed: int | None = None) -> Completion:
-        """Sample an answer. `seed`: of this call, in place of the endpoint's.
+    def chat(
+        self, messages: Sequence[Mapping[str, str]], agent: str = "", seed: int | None = None, counter: RetryCounter | None = None
+    ) -> Completion:
+        """Sample an answer. `seed`: of this call, in place of the endpoint's; `counter`: knows the attempts of a call that fails, too.
 
         Raises `CallRefused` for an answer without ids, or with another number of log-probs, `BudgetRefused` where an account refuses,
         else what the last attempt raised.
@@ -166,7 +168,7 @@ class LanguageModel:
         }
         if (drawn := e.seed if seed is None else seed) is not None:
             body["seed"] = drawn
-        counter, began = RetryCounter(), time.perf_counter()
+        counter, began = counter or RetryCounter(), time.perf_counter()
         size = sum(len(m["content"].encode()) + TEMPLATE for m in messages)
         with self._charge(agent, size) as charge, self.spans.chat(e, agent) as span:
             try:

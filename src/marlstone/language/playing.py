@@ -10,7 +10,7 @@ import contextvars
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -56,7 +56,8 @@ class Played:
       returns: team return of each episode.
       agent_returns: by agent, of each episode.
       parses: agent to how its answers were understood, by status.
-      amounts: agent to kind to what it used: `decisions input_tokens output_tokens attempts retries wall_us`.
+      amounts: agent to kind to what it used: `decisions input_tokens output_tokens attempts retries wall_us`, of calls that failed too,
+        and of answers to a step that a budget then stopped.
       cut: episodes that were ended by `most_steps`, or by a budget.
       stopped: why a budget ended play before all episodes were played; empty: none did.
     """
@@ -99,13 +100,13 @@ def play(
     team = _fitting(env, agents)
     if episodes < 1 or most_steps < 1:
         raise ValueError(f"play(episodes={episodes}, most_steps={most_steps}): give 1 or more of each")
-    decisions, returns, cut, stopped = list[Decision](), list[float](), 0, ""
+    decisions, lost, returns, cut, stopped = list[Decision](), list[Decision](), list[float](), 0, ""
     own: dict[str, list[float]] = {a: [] for a in agents}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for episode in range(episodes):
             it = _Episode(env, agents, team, pool, episode, seed + episode)
             found, ended = it.play(most_steps)
-            stopped = it.stopped
+            stopped, lost = it.stopped, it.lost
             if not found:
                 break
             decisions += found
@@ -118,16 +119,12 @@ def play(
     parses: dict[str, Counter[str]] = {}
     amounts: dict[str, Counter[str]] = {a: Counter() for a in agents}
     for d in decisions:
+        amounts[d.agent]["decisions"] += 1
         if d.kind == "language":
             parses.setdefault(d.agent, Counter())[d.parse] += 1
-        amounts[d.agent].update(
-            decisions=1,
-            input_tokens=d.input_tokens,
-            output_tokens=d.output_tokens,
-            attempts=d.attempts,
-            retries=d.retries,
-            wall_us=d.latency_us,
-        )
+    for d in [*decisions, *lost]:
+        mine = {"input_tokens": d.input_tokens, "output_tokens": d.output_tokens, "attempts": d.attempts, "retries": d.retries}
+        amounts[d.agent].update(mine, wall_us=d.latency_us)
     used = {a: {k: n for k, n in kinds.items() if n} for a, kinds in amounts.items()}
     played = Played(
         tuple(decisions), tuple(returns), {a: tuple(r) for a, r in own.items()}, {a: dict(c) for a, c in parses.items()}, used, cut, stopped
@@ -157,6 +154,14 @@ def _fitting(env: Any, agents: Mapping[str, Player]) -> dict[str, Any]:
     return defaults
 
 
+def _mask(observation: Any, info: Any) -> Any:
+    """The action mask, in the observation or beside it; None where there is none."""
+    for given in (observation, info):
+        if isinstance(given, Mapping) and given.get("action_mask") is not None:
+            return given["action_mask"]
+    return None
+
+
 @dataclass
 class _Episode:
     """One episode on its way."""
@@ -170,6 +175,7 @@ class _Episode:
     turns: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
     memories: dict[int, Any] = field(default_factory=dict)
     stopped: str = ""
+    lost: list[Decision] = field(default_factory=list)  # answers to a step that was never made
 
     def play(self, most_steps: int) -> tuple[list[Decision], bool]:
         """Its decisions, and whether it ended by itself. A budget whose fallback is to stop ends it after the last whole step."""
@@ -198,9 +204,14 @@ class _Episode:
         for i, name in enumerate(self.agents):
             if name in alive and isinstance(self.agents[name], LanguageAgent):
                 context = contextvars.copy_context()
-                asked[name] = self.pool.submit(context.run, self._ask, step, i, name, observations[name])
+                mask = _mask(observations[name], infos.get(name))
+                asked[name] = self.pool.submit(context.run, self._ask, step, i, name, observations[name], mask)
         others = self._policies(alive, observations, infos, rng)
         made = {}
+        wait(asked.values())
+        if stop := next((e for f in asked.values() if isinstance(e := f.exception(), BudgetRefused)), None):
+            self.lost = [self._answer(step, name, f.result())[1] for name, f in asked.items() if f.exception() is None]
+            raise stop
         for name in alive:
             if name in asked:
                 made[name] = self._answer(step, name, asked[name].result())
@@ -212,14 +223,14 @@ class _Episode:
                 made[name] = (action, Decision(self.number, step, name, kind, self.seed, plain(action)))
         return made
 
-    def _ask(self, step: int, i: int, name: str, observation: Any) -> Answered:
+    def _ask(self, step: int, i: int, name: str, observation: Any, mask: Any) -> Answered:
         player = self.agents[name]
         assert isinstance(player, LanguageAgent)
         base = player.model.endpoint.seed
         drawn = None if base is None else int(np.random.SeedSequence([base, self.seed, step, i]).generate_state(1)[0]) >> 1
         space: gs.Space = self.env.action_space(name)
         turns = self.turns.get(name, ())
-        return player.act(name, observation, space, self.defaults[name], turns, drawn, f"{self.seed}")
+        return player.act(name, observation, space, self.defaults[name], turns, drawn, f"{self.seed}", mask)
 
     def _policies(
         self, alive: list[str], observations: Mapping[str, Any], infos: Mapping[str, Any], rng: np.random.Generator
@@ -252,6 +263,9 @@ class _Episode:
             answered.parse != OK,
             answered.parse,
             continues=answered.continues,
+            attempts=answered.attempts,
+            retries=answered.retries,
+            latency_us=answered.latency_us,
         )
         if (c := answered.completion) is not None:
             decision = replace(
@@ -264,8 +278,5 @@ class _Episode:
                 model=c.model,
                 input_tokens=c.input_tokens,
                 output_tokens=c.output_tokens,
-                attempts=c.attempts,
-                retries=c.retries,
-                latency_us=c.latency_us,
             )
         return answered.action, decision
