@@ -72,6 +72,8 @@ def test_other_ids_of_the_same_number_are_caught_by_their_ratio(stub: Stub, play
     other = replace(one, response_ids=(tokenize(".")[0], one.response_ids[1]))
     with pytest.raises(OffPolicy, match=r"at token 0, id .* the ratio is .* and not 1"):
         check_on_policy(model(stub), [other]).require()
+    with pytest.raises(OffPolicy, match="1 response ids and 2 log-probs"):  # though the ratio of the one that is left is 1
+        check_on_policy(model(stub), [replace(one, response_ids=one.response_ids[:1])]).require()
     with pytest.raises(OffPolicy, match="no decision"):
         check_on_policy(model(stub), [d for d in played.decisions if not d.sampled]).require()
 

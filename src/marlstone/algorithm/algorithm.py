@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from marlstone.algorithm.costs import Costs, begin_spending
+from marlstone.algorithm.constrained_costs import ConstrainedCosts, begin_spending
 from marlstone.algorithm.parameter_sets import ParameterSets
 from marlstone.algorithm.problem import LearningProblem
 from marlstone.algorithm.state import Nets, Policy, Train
@@ -19,7 +19,7 @@ from marlstone.comms import Channel, NoMessages
 from marlstone.comms.layout import with_shares
 from marlstone.comms.learning import Speech, begin_price
 from marlstone.core.distributions import draw_group_noise, exploration_head
-from marlstone.core.flops import Flops, count_products
+from marlstone.core.flops import Flops, by_component, by_shape, count_components
 from marlstone.core.normalize import Scales, init_ema_moments
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step, Trajectory, Views
@@ -135,11 +135,11 @@ class Algorithm:
         return Speech(self.channel, self.spec) if self.channel.speaks else None
 
     @cached_property
-    def costs(self) -> Costs | None:
+    def costs(self) -> ConstrainedCosts | None:
         """The constraint's part in learning; None where nothing is constrained."""
         if not self.constraint.active:
             return None
-        return Costs(self.constraint, self.spec, self.architecture, self.sets, self.credit.splits, self.speech)
+        return ConstrainedCosts(self.constraint, self.spec, self.architecture, self.sets, self.credit.splits, self.speech)
 
     @cached_property
     def _critics(self) -> frozenset[str]:
@@ -273,11 +273,13 @@ class Algorithm:
         step = jax.tree.map(lambda x: jax.ShapeDtypeStruct((b, *x.shape[2:]), x.dtype), trajectory.step)
         spaces, counts = [g.space for g in self.spec.groups], [g.count for g in self.spec.groups]
         noise = jax.eval_shape(lambda key: draw_group_noise(spaces, counts, key, (b,)), jax.random.key(0))
-        act = count_products(whole.act, train.policy, step, trajectory.memory, noise)
-        learn = count_products(whole.update, train, trajectory, 0.0, jax.random.key(0))
-        learn += count_products(whole.remember, train, trajectory, trajectory.memory)
-        per_step = {shape: (act[shape] * t + learn[shape]) / (b * t) for shape in act | learn}
-        return Flops(round(act.total() / b), round(learn.total() / (b * t)), per_step)
+        act = count_components(whole.act, train.policy, step, trajectory.memory, noise)
+        learn = count_components(whole.update, train, trajectory, 0.0, jax.random.key(0))
+        learn += count_components(whole.remember, train, trajectory, trajectory.memory)
+        acting, learning = by_shape(act), by_shape(learn)
+        per_step = {shape: (acting[shape] * t + learning[shape]) / (b * t) for shape in acting | learning}
+        totals = round(act.total() / b), round(learn.total() / (b * t))
+        return Flops(*totals, per_step, by_component(act, totals[0], b), by_component(learn, totals[1], b * t))
 
     # ---- what it claims
     @property

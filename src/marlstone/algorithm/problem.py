@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from marlstone.algorithm.costs import Costs
+from marlstone.algorithm.constrained_costs import ConstrainedCosts
 from marlstone.algorithm.lookahead import BatchLookahead
 from marlstone.algorithm.parameter_sets import ParameterSets
 from marlstone.algorithm.state import Nets
@@ -39,7 +39,7 @@ class LearningProblem:
     wanted: frozenset[str]
     scales: tuple[Array, Array] | None = None
     speech: Speech | None = None
-    costs: Costs | None = None
+    costs: ConstrainedCosts | None = None
 
     def scaled(self, train: TrainState) -> "LearningProblem":
         """The same, with the scales of `train`'s value targets worked out once per agent: what a loop of gradient steps is given."""

@@ -15,6 +15,7 @@ from marlstone.comms.contract import INBOX
 from marlstone.comms.layout import with_shares
 from marlstone.comms.learning import Speech
 from marlstone.core.distributions import concat_agents
+from marlstone.core.flops import component
 from marlstone.core.layers import gather_agent_params, owner_index
 from marlstone.core.normalize import Moments, Scales, normalize
 from marlstone.core.records import replace
@@ -52,8 +53,11 @@ class ViewBuilder:
 
     def _heard_instead(self, nets: Nets, seen: ObservationNormalizer, first: tuple[Array, ...], old: Step, new: Step) -> tuple[Array, ...]:
         """The output of the policies' first layers, `first` by the inboxes of `old`, by those of `new`."""
-        groups = zip(self.architecture.actors(self.spec), nets.actor, first, old.obs, new.obs, seen.obs, strict=True)
-        return tuple(a.fuse.changed(p.fuse, h, INBOX, was[INBOX], now[INBOX], m) if INBOX in was else h for a, p, h, was, now, m in groups)
+        groups, out = zip(self.architecture.actors(self.spec), nets.actor, first, old.obs, new.obs, seen.obs, strict=True), []
+        for i, (a, p, h, was, now, m) in enumerate(groups):
+            with component("actor", i):
+                out.append(a.fuse.changed(p.fuse, h, INBOX, was[INBOX], now[INBOX], m) if INBOX in was else h)
+        return tuple(out)
 
     def views(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 from marlstone.architectures.body import Body
 from marlstone.architectures.network import Network
 from marlstone.core.distributions import concat_agents
+from marlstone.core.flops import component
 from marlstone.core.layers import dense, owner_index
 from marlstone.core.normalize import Moments
 from marlstone.core.types import Spec, Step
@@ -30,7 +31,11 @@ def first_layers(
     actors: tuple[Actor, ...], parameters: tuple[Network, ...], moments: tuple[dict[str, Moments], ...], step: Step
 ) -> tuple[Array, ...]:
     """The first layers' output per group, `[b (t) n_g intake]`; `moments` normalize what is seen."""
-    return tuple(a.fuse(p.fuse, obs, m, None) for a, p, obs, m in zip(actors, parameters, step.obs, moments, strict=True))
+    out = []
+    for i, (a, p, obs, m) in enumerate(zip(actors, parameters, step.obs, moments, strict=True)):
+        with component("actor", i, step.first):
+            out.append(a.fuse(p.fuse, obs, m, None))
+    return tuple(out)
 
 
 def policy_forward(
@@ -45,10 +50,11 @@ def policy_forward(
     `first`: `first_layers`, where they are known."""
     heads, cores, after = [], [], []
     first = first_layers(actors, parameters, moments, step) if first is None else first
-    for a, p, x, h in zip(actors, parameters, first, memory, strict=True):
+    for i, (a, p, x, h) in enumerate(zip(actors, parameters, first, memory, strict=True)):
         owners = owner_index(a.fuse.owners)
-        core, h = a.body.advance(p.core, x, step.first, h, owners)
-        heads.append(dense(p.head, a.body.finish(p.after, core, owners), owners))
+        with component("actor", i, step.first):
+            core, h = a.body.advance(p.core, x, step.first, h, owners)
+            heads.append(dense(p.head, a.body.finish(p.after, core, owners), owners))
         cores.append(core)
         after.append(h)
     return tuple(heads), tuple(cores), tuple(after)

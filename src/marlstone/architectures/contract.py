@@ -9,6 +9,7 @@ from marlstone.architectures.action_values import ActionValues, Joint, QValues
 from marlstone.architectures.body import Body, Mlp
 from marlstone.architectures.network import Network, network
 from marlstone.core.distributions import Composite
+from marlstone.core.flops import component
 from marlstone.core.layers import Dense, dense, owner_index
 from marlstone.core.normalize import Moments, normalize
 from marlstone.core.records import record, replace
@@ -195,13 +196,14 @@ class Architecture:
         values, after = [], []
         for i, (g, p, h) in enumerate(zip(spec.groups, critic, memory.critic, strict=False)):  # critics of costs have theirs behind
             own, body = owner_index(self.owners(g)), self.body_of(g)
-            if cores is not None and self.trunk == "shared":
-                core = cores[i]
-            else:
-                fuse = self.critic_fuse(g, spec)
-                state = self._state(seen, step) if fuse.state else None
-                core, h = body.advance(p.core, fuse(p.fuse, step.obs[i], seen.obs[i], state), step.first, h, own)
-            value = dense(p.head, body.finish(p.after, core, own), own)[..., 0]
+            with component("critic", i, step.first):
+                if cores is not None and self.trunk == "shared":
+                    core = cores[i]
+                else:
+                    fuse = self.critic_fuse(g, spec)
+                    state = self._state(seen, step) if fuse.state else None
+                    core, h = body.advance(p.core, fuse(p.fuse, step.obs[i], seen.obs[i], state), step.first, h, own)
+                value = dense(p.head, body.finish(p.after, core, own), own)[..., 0]
             values.append(value.__array_namespace__().broadcast_to(value, (*value.shape[:-1], g.count)))
             after.append(h)
         return tuple(values), replace(memory, critic=(*after, *memory.critic[len(after) :]))

@@ -23,6 +23,7 @@ from marlstone.comms.contract import INBOX, LINKS, Channel
 from marlstone.comms.layout import BUDGET_SCALE, GATE, MESSAGE, may_send
 from marlstone.core.arrays import Array
 from marlstone.core.distributions import Composite, Content, Gate
+from marlstone.core.flops import component
 from marlstone.core.layers import Dense
 from marlstone.core.records import record, replace
 from marlstone.core.types import Spec, Step, Trajectory
@@ -100,7 +101,8 @@ class Speech:
         own = now[..., content.head :]
         later = lambda x, k: jnp.pad(x, [(0, 0), (k, 0), *[(0, 0)] * (x.ndim - 2)])[:, : length + 1]
         age = self._links(step)[0]
-        inbox = channel.hear(later(own, 1), tuple(later(said, a + 1) for a in range(channel.history)), age)
+        with component("channel"):
+            inbox = channel.hear(later(own, 1), tuple(later(said, a + 1) for a in range(channel.history)), age)
         inbox = jnp.where(step.present[..., :n, None], inbox, 0)
         within = (age.max(-1) <= jnp.arange(length + 1)[:, None]) & (jnp.arange(length + 1) > 0)[:, None]
         obs, at = [], 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.flops import component
 from marlstone.core.layers import dense_product, gather_agent_params, init_stacked, orthogonal, owner_index
 from marlstone.core.normalize import Moments, normalize
 from marlstone.core.records import record
@@ -124,7 +125,8 @@ class Fuse:
             m = moments[name]
             x = normalize(Moments(gather_agent_params(m.mean, owners, 1), gather_agent_params(m.var, owners, 1), m.count), x)
         if name in self.encoders:
-            x = self._encode(self.encoders[name], p.encoders[name], self.group.observation[name], x, owners)
+            with component("encoder", list(self.group.observation).index(name), x):
+                x = self._encode(self.encoders[name], p.encoders[name], self.group.observation[name], x, owners)
         return x
 
     def _encode(self, encoder: Encoder, p: Any, leaf: Leaf, x: Array, owners: np.ndarray | None) -> Array:

@@ -108,7 +108,9 @@ class ToolsOptimum(_Optimum):
 
     def __post_init__(self) -> None:
         if any(item.latency > PHASES for item in self.items):
-            raise ValueError(f"ToolsOptimum.items have latencies {[i.latency for i in self.items]}: a round has {PHASES} steps, give no more")
+            raise ValueError(
+                f"ToolsOptimum.items have latencies {[i.latency for i in self.items]}: a round has {PHASES} steps, give no more"
+            )
 
     def begun(self, t: int, stake: int, calls: tuple[int, ...], level: tuple[int, ...]) -> ToolsState:
         """Where a round begins."""
@@ -130,7 +132,11 @@ class ToolsOptimum(_Optimum):
         if x.answered:
             return {(WAIT, NONE): self._next(x, NONE, x.answered)}
         stake = STAKES[x.stake]
-        answers = {WAIT: 0.0, RIGHT: stake, AWRY: -WRONG * stake} if x.knows else {WAIT: 0.0, GUESS: stake * (1 - WRONG * (self.symbols - 1)) / self.symbols}
+        answers = (
+            {WAIT: 0.0, RIGHT: stake, AWRY: -WRONG * stake}
+            if x.knows
+            else {WAIT: 0.0, GUESS: stake * (1 - WRONG * (self.symbols - 1)) / self.symbols}
+        )
         open_ = [k for k, i in enumerate(self.items) if not x.pending[k] and not 0 < i.calls <= x.calls[k]]
         out = {}
         for call in (NONE, *open_):
