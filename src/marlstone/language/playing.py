@@ -18,6 +18,7 @@ import gymnasium.spaces as gs
 import numpy as np
 
 from marlstone.core.errors import UserError, suggest
+from marlstone.core.ledger import Costs
 from marlstone.cost.budgets import BudgetRefused
 from marlstone.language.agents import Answered, LanguageAgent, Turn, declared_default
 from marlstone.language.decisions import Decision
@@ -69,6 +70,15 @@ class Played:
     amounts: dict[str, dict[str, int]] = field(default_factory=dict)
     cut: int = 0
     stopped: str = ""
+
+    @property
+    def costs(self) -> Costs:
+        """`amounts` as the ledger has them, of the phase `infer`: to be priced by a table (`cost.pricing`)."""
+        costs = Costs()
+        for agent, kinds in self.amounts.items():
+            for kind, amount in kinds.items():
+                costs.add("infer", agent, kind, amount)
+        return costs
 
     @property
     def told(self) -> tuple[str, ...]:
