@@ -186,8 +186,9 @@ class LanguageModel:
     def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Log-probs of known ids, recomputed by the endpoint; and the ids that it says it has read."""
         ids = [*prompt_ids, *response_ids]
-        body = {"model": self.endpoint.model, "prompt": ids, "max_tokens": 1, "temperature": self.endpoint.temperature}
-        body |= {"prompt_logprobs": 0, "return_token_ids": True, **self.endpoint.extra}
+        e = self.endpoint
+        body = {"model": e.model, "prompt": ids, "max_tokens": 1, "temperature": e.temperature, "top_p": e.top_p}
+        body |= {"prompt_logprobs": 1, "return_token_ids": True, **e.extra}
         with self._charge("", 4 * len(ids)):
             choice = _first(self._call("/completions", body, RetryCounter()).body)
         told, read = choice.get("prompt_logprobs"), _ids(choice.get("prompt_token_ids"))
