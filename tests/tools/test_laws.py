@@ -133,8 +133,8 @@ def test_a_result_arrives_at_its_latency_and_not_before() -> None:
     first, second = seen
     assert (first[:2] == second[:2]).all() and (first[:, 1] == second[:, 1]).all()
     assert first[0, 0].tolist() == [0, 0, 0, 0, 0, 0, 0, 1] and first[1, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]  # pending
-    assert first[2, 0].tolist() == [2, 2, 2, 1, 0, 0, 0, 1] and second[2, 0, :3].tolist() == [-6, -6, -6]
-    assert first[4, 0].tolist() == [2, 2, 2, 1, 2 / 32, 0, 0, 1]  # two steps old, as it was read
+    assert first[2, 0].tolist() == [2, 2, 2, 1, 1, 0, 0, 1] and second[2, 0, :3].tolist() == [-6, -6, -6]
+    assert first[4, 0].tolist() == [2, 2, 2, 1, np.float32(1 / 3), 0, 0, 1]  # two steps old, as it was read
 
 
 def test_budgets_hold_and_masks_say_so() -> None:

@@ -147,6 +147,22 @@ def after(box: Toolbox, state: ToolState, request: Request, may: Array, source: 
     return replace(state, t=state.t + 1, level=level, price=prices(box, level), used=used)
 
 
+def arrive(box: Toolbox, state: ToolState, came: Array, good: Array, value: Array, attempts: Array) -> ToolState:
+    """The state after real calls' outcomes were told, `[n T]` each and `value [n T K]`; `attempts` beyond what was counted, paid at prices
+    now."""
+    xp = came.__array_namespace__()
+    came = came & (state.left > 0)
+    got = came & good
+    more = attempts.astype(np.float32)
+    paid = xp.sum(more * state.price[: len(box.tools)], axis=1)
+    many, zero = xp.sum(more, axis=1), xp.zeros(came.shape[0], np.float32)
+    return replace(
+        state, left=xp.where(came, 0, state.left).astype(np.int32), result=xp.where(got[..., None], value, state.result),
+        valid=state.valid | got, age=xp.where(got, 0, state.age).astype(np.int32), failed=xp.where(came, ~good, state.failed),
+        used=state.used + xp.stack([zero, many, many, zero, zero, paid], axis=-1),
+    )  # fmt: skip
+
+
 def _called(box: Toolbox, state: ToolState, chosen: Array, source: Array, draws: Draws, xp: Any) -> tuple[ToolState, Array]:
     tools = len(box.tools)
     of_tool = (box.tool_of[:, None] == np.arange(tools)).astype(np.int32)

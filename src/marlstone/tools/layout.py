@@ -13,7 +13,7 @@ from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step
 from marlstone.core.usage import CALLS, LEAF, PRICE, READS, USAGE, WRITES
 from marlstone.envs.teams import members
-from marlstone.tools.contract import DelayLine
+from marlstone.tools.contract import DelayLine, Tool
 from marlstone.tools.exchange import Draws, Request, ToolState, after, allowed, begin, draw_shapes
 from marlstone.tools.toolbox import Toolbox
 
@@ -21,7 +21,7 @@ ACT, TOOL, CONTENT, KEY = "act", "tool", "content", "key"  # parts of an action
 TOOLS, MEMORY, PRICES = "tools", "memory", "prices"  # observation leaves, beside `usage`
 COUNTS = {"tool_calls": CALLS, "memory_reads": READS, "memory_writes": WRITES, "usage_price": PRICE}  # declared metrics, sums of an episode
 STATUS = ("valid", "age", "failed", "pending", "left")  # numbers of a tool in the leaf, after its result
-AGES = 32.0  # steps at which an age is shown as 1, and older ones too
+NO_LEAF = Leaf("image", (0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ class ToolLayout:
                 members(self.inner.team, t.agents, f"{where}.agents")
             if isinstance(t, DelayLine):
                 self._refuse_leaf(t, where)
+            for g in self.inner.team.groups if sends(t) else ():
+                if lacks := [k for k in sends(t) if self._has(t.agents, g).any() and g.observation.get(k, NO_LEAF).kind == "image"]:
+                    raise UserError(f"{where}.sends has {lacks[0]!r}, and group {g.name!r} has no such vector leaf: leave it out")
         if self.box.memory.agents:
             members(self.inner.team, self.box.memory.agents, "memory.agents")
 
@@ -200,6 +203,15 @@ class ToolLayout:
                 parts.append(xp.concat(mine, axis=0))
         return xp.concat(parts, axis=-1)
 
+    def sent(self, step: Step, agent: int, tool: Tool) -> dict[str, list[float]]:
+        """What a real tool is sent of an agent's observation, of a step of the environment's own."""
+        at = agent
+        for g, leaves in zip(self.inner.team.groups, step.obs, strict=False):
+            if at < g.count:
+                return {k: np.asarray(leaves[k])[at].astype(float).tolist() for k in sends(tool)}
+            at -= g.count
+        raise IndexError(agent)
+
     def allowed(self, state: ToolState, step: Step) -> Array:
         """Which choices everybody has in a step, `[n choices]`: who is not there, or does not decide, has none but to call nothing."""
         return allowed(self.box, self.owners, state, (step.present & step.deciding)[: self.n])
@@ -242,7 +254,7 @@ class ToolLayout:
         """What agents see, `[n f]` by leaf."""
         box, n, out = self.box, self.n, {}
         number = lambda x: x.astype(np.float32)[..., None]
-        age = lambda x: xp.minimum(x.astype(np.float32) / np.float32(AGES), np.float32(1))
+        age = lambda x: np.float32(1) / (1 + x.astype(np.float32))
         parts = []
         for i, t in enumerate(box.tools):
             share = xp.ones(n, np.float32)
@@ -272,6 +284,11 @@ class ToolLayout:
         if box.shown:
             out[PRICES] = xp.broadcast_to(state.price, (n, len(box.levels)))
         return out
+
+
+def sends(tool: Tool) -> tuple[str, ...]:
+    """Leaves that a real tool is sent of whoever calls it."""
+    return tuple(getattr(tool, "sends", ()))
 
 
 def without_tools(g: Group, box: Toolbox) -> Group:

@@ -148,7 +148,10 @@ def received(plain: dict[str, Any] | None) -> Toolbox:
 
 def known() -> dict[str, type[Tool]]:
     """Every kind of this package by name."""
-    return KINDS
+    from marlstone.tools.function import FunctionTool
+    from marlstone.tools.http import HttpTool
+
+    return {**KINDS, FunctionTool.kind: FunctionTool, HttpTool.kind: HttpTool}
 
 
 def _class_of(kind: str) -> type[Tool]:

@@ -108,7 +108,9 @@ class ToolsOptimum(_Optimum):
 
     def __post_init__(self) -> None:
         if any(item.latency > PHASES for item in self.items):
-            raise ValueError(f"ToolsOptimum.items have latencies {[i.latency for i in self.items]}: a round has {PHASES} steps, give no more")
+            raise ValueError(
+                f"ToolsOptimum.items have latencies {[i.latency for i in self.items]}: a round has {PHASES} steps, give no more"
+            )
 
     def begun(self, t: int, stake: int, calls: tuple[int, ...], level: tuple[int, ...]) -> ToolsState:
         """Where a round begins."""
@@ -125,12 +127,16 @@ class ToolsOptimum(_Optimum):
         return 0.0 if x.t >= PHASES * self.rounds else max(self.q(x).values())
 
     @cache  # noqa: B019
-    def q(self, x: ToolsState) -> dict[Choice, float]:  # type: ignore[override]
+    def q(self, x: ToolsState) -> dict[Choice, float]:
         """As `_Optimum.q`."""
         if x.answered:
             return {(WAIT, NONE): self._next(x, NONE, x.answered)}
         stake = STAKES[x.stake]
-        answers = {WAIT: 0.0, RIGHT: stake, AWRY: -WRONG * stake} if x.knows else {WAIT: 0.0, GUESS: stake * (1 - WRONG * (self.symbols - 1)) / self.symbols}
+        answers = (
+            {WAIT: 0.0, RIGHT: stake, AWRY: -WRONG * stake}
+            if x.knows
+            else {WAIT: 0.0, GUESS: stake * (1 - WRONG * (self.symbols - 1)) / self.symbols}
+        )
         open_ = [k for k, i in enumerate(self.items) if not x.pending[k] and not 0 < i.calls <= x.calls[k]]
         out = {}
         for call in (NONE, *open_):
@@ -201,7 +207,7 @@ class MemoryOptimum(_Optimum):
         return 0.0 if x.t >= PHASES * self.rounds else max(self.q(x).values())
 
     @cache  # noqa: B019
-    def q(self, x: MemoryState) -> dict[Choice, float]:  # type: ignore[override]
+    def q(self, x: MemoryState) -> dict[Choice, float]:
         """As `_Optimum.q`. Answers before a round's last step are ignored there, and stand here as `wait`."""
         answers = {WAIT: 0.0}
         if x.t % PHASES == PHASES - 1:
