@@ -17,6 +17,7 @@ COMMANDS = {
     "runs": "find runs, look at them side by side, put them away",
     "compare": "which of two runs' policies earns more, on the same episodes",
     "payoff": "who beats whom: every policy as the team against every policy as its opponents",
+    "cost": "what runs cost per agent, phase and kind, and what their policies will cost as they act",
     "check-hacking": "did the reward rise while what is really wanted fell?",
     "audit-credit": "check what a credit method says of each agent against the truth",
     "check-env": "who sees and does what in an environment, how fast it is, what goes wrong in it",

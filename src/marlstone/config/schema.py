@@ -19,6 +19,7 @@ from marlstone.envs.guards import Guards
 from marlstone.envs.make import is_jax, one_per_process
 from marlstone.envs.own_metrics import TrueMetric
 from marlstone.learners import Learner, PolicyGradient
+from marlstone.learners.constraint import Constraint
 from marlstone.runs.sinks.contract import Sink
 from marlstone.tools import ExternalMemory, Tool, Toolbox
 
@@ -193,6 +194,7 @@ class RunConfig:
       env: `source:name?option=value`, as `marlstone envs` lists them.
       architecture, credit, learner: the three parts; each has its own fields.
       comms: how agents talk to each other, if they do.
+      cost: what play may cost, as a constraint on learning; never a part of the reward.
       tools, memory: what agents may call, look up and store beside their actions.
       acting: how policies act when they are judged and deployed.
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
@@ -223,6 +225,7 @@ class RunConfig:
     guards: Guards = field(default_factory=Guards)
     fleet: Fleet = field(default_factory=Fleet)
     comms: Channel = field(default_factory=NoMessages)
+    cost: Constraint = field(default_factory=Constraint)
     tools: tuple[Tool, ...] = ()
     memory: ExternalMemory = field(default_factory=ExternalMemory)
     metrics: tuple[TrueMetric, ...] = ()

@@ -1,1 +1,1 @@
-"""What agents cost, in pure Python: prices, budgets, and the retries of calls that leave the process."""
+"""What counted quantities cost, who may spend how much, and retries of calls: pure Python, NumPy and SciPy, no JAX."""

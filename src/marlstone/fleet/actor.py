@@ -224,7 +224,9 @@ class ReferenceActor:
         managers, channel = config.architecture.managers(), config.comms.training
         env = wrap_env(make(config.env), managers, config.faults, config.metrics, Sides.of(config), channel, config.toolbox)
         self.env = Vectorized(env, post.envs, config.guards)
-        self.algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, channel=config.channel)
+        self.algorithm = Algorithm(
+            env.spec, config.architecture, config.credit, config.learner, channel=config.channel, constraint=config.cost
+        )
         mine = lambda key: key if post.actor == post.life == 0 else jax.random.fold_in(jax.random.fold_in(key, post.actor), post.life)
         self.key = mine(component_key(post.seed, "act"))
         running, step = jax.jit(lambda key: self.env.init(jax.random.split(key, post.envs)))(mine(component_key(post.seed, "environment")))

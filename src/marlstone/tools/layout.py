@@ -11,7 +11,7 @@ from marlstone.core.distributions import Box, Composite, Discrete, MultiDiscrete
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step
-from marlstone.core.usage import CALLS, LEAF, PRICE, READS, USAGE, WRITES
+from marlstone.core.usage import ATTEMPTS, CALLS, LEAF, PRICE, READS, RETRIES, USAGE, WRITES
 from marlstone.envs.teams import members
 from marlstone.tools.contract import DelayLine, Tool
 from marlstone.tools.exchange import Draws, Request, ToolState, after, allowed, begin, draw_shapes
@@ -19,7 +19,9 @@ from marlstone.tools.toolbox import Toolbox
 
 ACT, TOOL, CONTENT, KEY = "act", "tool", "content", "key"  # parts of an action
 TOOLS, MEMORY, PRICES = "tools", "memory", "prices"  # observation leaves, beside `usage`
-COUNTS = {"tool_calls": CALLS, "memory_reads": READS, "memory_writes": WRITES, "usage_price": PRICE}  # declared metrics, sums of an episode
+COUNTS = {
+    "tool_calls": CALLS, "attempts": ATTEMPTS, "retries": RETRIES, "memory_reads": READS, "memory_writes": WRITES, "usage_price": PRICE,
+}  # declared metrics, sums of an episode  # fmt: skip
 STATUS = ("valid", "age", "failed", "pending", "left")  # numbers of a tool in the leaf, after its result
 NO_LEAF = Leaf("image", (0, 0, 0))
 

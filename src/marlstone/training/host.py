@@ -24,6 +24,7 @@ from marlstone.core.flops import Flops
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Spec, Step, Trajectory, spec_difference
+from marlstone.core.usage import used_in
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadStep, Guards
 from marlstone.envs.wrappers import wrap_env
@@ -32,6 +33,7 @@ from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, add, finish, init_episodes, longest, over
 from marlstone.play.film import Frame, film_host, rendering
 from marlstone.play.kept_evaluators import KeptEvaluators
+from marlstone.play.used import Meter, used_by
 from marlstone.rollout.fault_log import FaultLog, note_text
 from marlstone.rollout.sides import Sides
 from marlstone.rollout.state import Report, State, policies_of
@@ -99,7 +101,13 @@ class Hosted:
         try:
             refuse_too_large(config, first.spec, len(seeds), copies=2)  # as steps come in, and put together
             algorithm = Algorithm(
-                first.spec, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.channel
+                first.spec,
+                config.architecture,
+                config.credit,
+                config.learner,
+                ramps=config.ramped,
+                channel=config.channel,
+                constraint=config.cost,
             )
             with ThreadPoolExecutor(len(seeds)) as threads:
                 pools = [first, *threads.map(make, range(len(seeds) - 1))]
@@ -120,7 +128,8 @@ class Hosted:
             config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central,
             metrics=config.metrics, sides=Sides.of(config), channel=config.comms, tools=config.toolbox,
         ) as one:  # fmt: skip
-            algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner, channel=config.channel)
+            parts = config.architecture, config.credit, config.learner
+            algorithm = Algorithm(one.spec, *parts, channel=config.channel, constraint=config.cost)
         return cls(
             config.env, algorithm, b, config.rollout.length, min(config.rollout.workers, b), 1, seeds, config.guards, [], config.faults,
             most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),
@@ -167,8 +176,9 @@ class Hosted:
             key = jax.random.fold_in(state.learn_key, train.version)
             train, losses = self.algorithm.update(train, trajectories, train.version / self.total, key)
             return State(train, RolloutState(None, after, memory), running, state.act_key, state.learn_key), Report(
-                finished, trajectories.real.sum(), losses, sent_in(self.algorithm.channel, self.spec, trajectories)
-            )
+                finished, trajectories.real.sum(), losses, sent_in(self.algorithm.channel, self.spec, trajectories),
+                used_in(self.spec, trajectories),
+            )  # fmt: skip
 
         return jax.jit(learn)
 
@@ -271,6 +281,11 @@ class Hosted:
             return one.wiring
 
     # ---- judging
+    @property
+    def meter(self) -> Meter:
+        """As `Player.meter`."""
+        return self._evaluators.meter
+
     def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Hosted":
         """As `Fused.elsewhere`; what differs is reported once its workers start."""
         return replace(self, name=name, options=dict(options or {}))
@@ -298,7 +313,10 @@ class Hosted:
             return self.algorithm.emit(action), memory
 
         compiled = jax.jit(choose)
-        counted = jax.jit(lambda so_far, step, memory: add(so_far, step, declared, told(decider, memory, step)))
+        using = lambda before, after: used_by(decider.algorithm, before, after)
+        counted = jax.jit(
+            lambda so_far, before, step, memory: add(so_far, step, declared, told(decider, memory, step), using(before, step))
+        )
 
         def one(i: int, policy: Any, seed: int, heat: Array) -> Episodes:
             b = min(self.b, episodes)
@@ -308,15 +326,18 @@ class Hosted:
                 for r in range(-(-episodes // b)):
                     _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
                     memory, t = decider.memory(b), 0
-                    so_far = init_episodes(b, self.spec.n, declared, jax.eval_shape(lambda m, s: told(decider, m, s), memory, step))
+                    telling = jax.eval_shape(lambda m, s: told(decider, m, s), memory, step)
+                    so_far = init_episodes(b, self.spec.n, declared, telling, jax.eval_shape(using, step, step))
                     key = jax.random.fold_in(k2, r)
                     while t < limit and not np.asarray(over(so_far)).all():
                         seen = replace(seen_of(step), present=step.present, deciding=step.deciding)
                         emitted, memory = compiled(policy, seen, memory, jax.random.fold_in(key, t), heat)
+                        before = step
                         _, step = env.step(None, jax.device_get(emitted))
-                        so_far, t = counted(so_far, step, memory), t + 1
+                        so_far, t = counted(so_far, before, step, memory), t + 1
                     rounds.append(finish(so_far, declared))
-            return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
+            whole = jax.tree.map(lambda *x: jnp.concatenate(x), *rounds)
+            return replace(jax.tree.map(lambda x: x[:episodes], whole), used=whole.used)
 
         def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default) -> Episodes:
             seeds = np.array(self.seeds if keys is None else keys, np.uint32)

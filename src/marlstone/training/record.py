@@ -3,16 +3,18 @@
 import json
 import shutil
 from contextlib import suppress
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from marlstone.algorithm.costs import flops_by_component
 from marlstone.comms import Channel
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.flops import Flops
-from marlstone.core.ledger import Ledger
+from marlstone.core.ledger import Costs
 from marlstone.core.seeds import purpose_of
 from marlstone.core.spec_json import spec_to_json
 from marlstone.envs.guards import return_bounds
@@ -26,9 +28,10 @@ from marlstone.runs.leaves import parameters_sha256
 from marlstone.stats.intervals import interval
 from marlstone.tools import Toolbox
 from marlstone.training.backend import Backend
-from marlstone.training.callbacks import Sent
+from marlstone.training.callbacks import Counting, Sent
 from marlstone.training.clock import Clock
 from marlstone.training.limit import NOT_MEASURED, Limit
+from marlstone.training.spending import inference
 
 if TYPE_CHECKING:
     from marlstone.training.validation import BestPolicies
@@ -112,15 +115,16 @@ def _sent(sent: Sent, backend: Backend) -> dict[str, Any]:
 
 def training_record(
     config: RunConfig, run: RunDirectory, backend: Backend, state: State, clock: Clock, *, steps: int, resumed_from: int, judged: Judged,
-    limit: Limit | None, flops: Flops, ledgers: list[Ledger], sent: Sent | None,
+    limit: Limit | None, flops: Flops, counting: Counting,
     trained_steps: int, faults: list[dict[str, int]], wall_seconds: float,
     curve: str | None, policy: list[str] | None, taken_from: dict[str, Any] | None,
     stopped_by: str | None = None, best: dict[str, Any] | None = None, stages: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The record. `steps`: joint steps per seed in all; `trained_steps`: of all seeds, in this life of the run, by which its speed is
-    measured; `sent`: messages by sender and recipient; `limit`: how fast the machine could be, None where that was not measured;
+    measured; `counting`: what it consumed; `limit`: how fast the machine could be, None where that was not measured;
     `taken_from`: what another run gave; `stopped_by`: the rule that ended it early; `best`: of policies kept beside the final ones;
     `stages`: of a curriculum."""
+    spec, costs = backend.algorithm.spec, reduce(Costs.plus, counting.costs, Costs())
     training, bounds = clock.seconds.get("training", 0.0), return_bounds(backend.algorithm.spec, config.guards)
     speed = trained_steps / max(training, 1e-9) if trained_steps else None
     record = {
@@ -146,8 +150,11 @@ def training_record(
         "resumed_from_step": resumed_from,
         "faults": faults,
         "evaluation_faults": dict(backend.judged.counts),
-        "ledger": [vars(ledger) for ledger in ledgers],
-        **({} if sent is None else {"comms": name_of(config.comms), "sent": _sent(sent, backend)}),
+        "ledger": [vars(ledger) for ledger in counting.ledgers],
+        "costs": costs.plain(),
+        "flops_by_component": {k: flops_by_component(spec, x) for k, x in (("acting", flops.acting_by), ("learning", flops.learning_by))},
+        "inference": inference(backend.algorithm, counting.spending.rates.acting, judged.episodes),
+        **({} if counting.sent is None else {"comms": name_of(config.comms), "sent": _sent(counting.sent, backend)}),
         "curve": curve,
         "policy": policy,
     }

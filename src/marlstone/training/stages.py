@@ -169,7 +169,7 @@ class Stages:
     def _algorithm(self, span: Span, here: Backend) -> Algorithm:
         """A stage's combination in an environment that is there already."""
         c = span.config
-        return Algorithm(here.algorithm.spec, c.architecture, c.credit, c.learner, c.rollout.shards, c.ramped, c.channel)
+        return Algorithm(here.algorithm.spec, c.architecture, c.credit, c.learner, c.rollout.shards, c.ramped, c.channel, c.cost)
 
     def close(self) -> None:
         """End the processes of all backends."""
