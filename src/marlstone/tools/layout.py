@@ -256,7 +256,7 @@ class ToolLayout:
         """What agents see, `[n f]` by leaf."""
         box, n, out = self.box, self.n, {}
         number = lambda x: x.astype(np.float32)[..., None]
-        age = lambda x: np.float32(1) / (1 + x.astype(np.float32))
+        age = lambda x: np.float32(1) / (1 + xp.maximum(x, 0).astype(np.float32))
         parts = []
         for i, t in enumerate(box.tools):
             share = xp.ones(n, np.float32)
