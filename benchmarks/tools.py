@@ -92,7 +92,7 @@ def main() -> int:
     record = run.record() or train(config, run, limited=False)
     found: dict[str, Any] = {"ground": flags.ground, "env": config.env, "seeds": record["seeds"], "steps": record["steps"]}
     found["usual"], found["changing"] = judged(config, run, flags.episodes), judged(changing(config), run, flags.episodes)
-    found["deployed"] = [deployed(config, p, flags.episodes) for p in record["policy"]]
+    found["deployed"] = [deployed(config, str(run.artifacts / f"seed-{seed}"), flags.episodes) for seed in record["seeds"]]
     found |= {"wall_seconds": record.get("wall_seconds")} | stamp()
     write(f"tools-{flags.ground}", found, flags.out)
     mean = lambda rows, key: float(np.mean([r[key] for r in rows]))

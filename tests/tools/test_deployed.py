@@ -1,6 +1,7 @@
 """A policy with tools as it is deployed decides what it decided in training and judging: pending calls, results, budgets and the memory
 live in what it remembers."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from marlstone.evaluation.credit.random_play import quick
 from marlstone.learners import PolicyGradient, QLearning
 from marlstone.play.action_selectors import deployed
 from marlstone.policy.policy import Policy
-from marlstone.tools import DelayLine, ExternalMemory, Toolbox
+from marlstone.tools import DelayLine, ExternalMemory, FunctionTool, Toolbox
 from tests.batches import begun
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -37,10 +38,15 @@ CASES: dict[str, tuple[Any, Toolbox, Any]] = {
 }
 
 
+def raw_line() -> Any:
+    made: Any = make(LINE)
+    return made._env
+
+
 def acting(name: str) -> Any:
     """Its environment, the combination, random weights, and the artifact."""
     architecture, box, channel = CASES[name]
-    adapter = make(LINE)
+    adapter: Any = make(LINE)
     env = wrap_env(adapter, architecture.managers(), channel=channel, tools=box)
     it = Algorithm(env.spec, architecture, Individual(), PolicyGradient(), channel=channel)
     trained = jax.tree.map(lambda x: x + 0.5 * jax.random.normal(jax.random.key(1), x.shape), begun(it).policy)
@@ -59,7 +65,7 @@ def test_a_loaded_policy_decides_what_was_judged(name: str, tmp_path: Path) -> N
         heads, memory = it.heads(deployed(trained), step, memory)
         return it.mode(heads, step.legal), memory
 
-    decide, raw, did = quick(decide), make(LINE)._env, set()
+    decide, raw, did = quick(decide), raw_line(), set()
     tooled = env.env if name == "messages" else env
     for episode in range(2):
         step, (seen, _), memory, mine, theirs = env.reset(episode), raw.reset(seed=episode), it.memory(1), None, None
@@ -82,7 +88,7 @@ def test_a_loaded_policy_decides_what_was_judged(name: str, tmp_path: Path) -> N
 def test_prices_may_be_told() -> None:
     """What calls cost now is what the caller says, and is shown; names that are not there are refused."""
     *_, policy = acting("choices")
-    seen, _ = make(LINE)._env.reset(seed=0)
+    seen, _ = raw_line().reset(seed=0)
     _, memory = policy.act(seen, prices={"look": 4.0})
     assert memory.told is not None and memory.told[0] == 4 and np.isnan(memory.told[1:]).all()
     with pytest.raises(UserError, match="memory_read"):
@@ -106,3 +112,43 @@ def test_value_based_learners_follow_choices_alone() -> None:
     env = wrap_env(make(LINE), tools=Toolbox((), NUMBERS))
     with pytest.raises(ValueError, match="Composite"):
         Algorithm(env.spec, Decentralized(Mlp((4,))), Individual(), QLearning())
+
+
+def test_real_tools_of_a_policy_call_what_its_user_says(tmp_path: Path) -> None:
+    """And nothing before: its folder names no endpoint and no file."""
+    tool = FunctionTool("ask", function=f"{SOURCES}:double", size=2, sends=("obs",), wait=5.0, price=1.0)
+    box = Toolbox((tool,))
+    adapter: Any = make(LINE)
+    env = wrap_env(adapter, tools=box)
+    it = Algorithm(env.spec, Decentralized(Mlp((6,))), Individual(), PolicyGradient())
+    trained = jax.tree.map(lambda x: x + 0.5 * jax.random.normal(jax.random.key(1), x.shape), begun(it).policy)
+    saved = Policy.of(it, trained, "sample", adapter.wiring, {"env": LINE}, tools=box).save(tmp_path / "policy")
+    assert "sources" not in (saved / "policy.json").read_text()
+    seen, _ = raw_line().reset(seed=0)
+    policy = Policy.load(saved)
+    with pytest.raises(UserError, match="with_tools"):
+        policy.act(seen)
+    with pytest.raises(UserError, match="no real tool"):
+        policy.with_tools({"other": print})
+    asked: list[Any] = []
+
+    def answer(call: Any) -> list[float]:
+        asked.append(call)
+        return [1.5, len(asked)]
+
+    for backend in ("numpy", "jax"):
+        asked.clear()
+        mine, rng, memory = Policy.load(saved, backend=backend).with_tools({"ask": answer}), np.random.default_rng(0), None
+        calls = 0
+        for _ in range(6):
+            before, (_, memory) = calls, mine.act(seen, memory, rng)
+            calls += int(memory.tools.called.sum())
+            if before:
+                assert memory.tools.valid.any() and memory.tools.result[memory.tools.valid][:, 0].tolist() == [1.5] * int(
+                    memory.tools.valid.sum()
+                )
+        for thread in threading.enumerate():
+            if thread.name.startswith("tool "):
+                thread.join(5)
+        assert calls == len(asked) > 0 and {c.agent for c in asked} <= {"puller", "pusher"}
+        np.testing.assert_allclose(asked[0].observation["obs"], seen[asked[0].agent], rtol=1e-6)

@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from marlstone.core.arrays import Array
 from marlstone.core.records import record
-from marlstone.cost.retries import AttemptsUsedUp, CallFailed, Retrier, RetryPolicy
+from marlstone.cost.retries import Retrier, RetryPolicy
 from marlstone.cost.retry_counts import RetryCounter
 from marlstone.tools.contract import Tool
 from marlstone.tools.toolbox import Toolbox
@@ -48,16 +48,6 @@ class Call:
     number: int = 1
     key: str = ""
     timeout: float = USUAL_TIMEOUT
-
-
-class Caller(Protocol):
-    """What calls a tool; thread-safe. Raises `CallFailed`, `ConnectionError` or `TimeoutError` where another attempt may help."""
-
-    def __call__(self, call: Call) -> Any:
-        """Numbers, or a symbol."""
-
-    def close(self) -> None:
-        """Free what it holds."""
 
 
 @record
@@ -101,10 +91,12 @@ def checked(tool: Tool, result: Any) -> np.ndarray:
 
 @dataclass
 class Desk:
-    """The real tools of one environment. `agents`: names; `notify`: told of the first failure of every tool, in words."""
+    """The real tools of one environment. `agents`: names; `callers`: what is called, by tool (None: what each tool says); `notify`: told of
+    the first failure of every tool, in words."""
 
     box: Toolbox
     agents: tuple[str, ...]
+    callers: Mapping[str, Any] | None = None
     notify: Callable[[str], None] = lambda text: None
     clock: Callable[[], float] = time.monotonic
     _pending: dict[tuple[int, int], _Pending] = field(default_factory=dict)
@@ -112,7 +104,8 @@ class Desk:
     _told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._callers: dict[int, Caller] = {i: self.box.tools[i].caller() for i in self.box.real}
+        given, tools = self.callers, self.box.tools
+        self._callers: dict[int, Any] = {i: tools[i].caller() if given is None else given[tools[i].name] for i in self.box.real}
         self._retriers = {i: Retrier(self._policy(self.box.tools[i])) for i in self.box.real}
 
     @staticmethod
@@ -184,9 +177,6 @@ class Desk:
     def close(self) -> None:
         """Free what callers hold; threads under way end by themselves, and keep no process alive."""
         self.forget()
-        for caller in self._callers.values():
+        for caller in self._callers.values() if self.callers is None else ():
             if hasattr(caller, "close"):
                 caller.close()
-
-
-__all__ = ["AttemptsUsedUp", "Call", "CallFailed", "Caller", "Desk", "Outcomes", "WrongResult", "checked"]
