@@ -1,6 +1,7 @@
 """Real tools in environments that Python steps: called on threads, counted by attempt, and never waited for longer than allowed."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from marlstone.core.errors import UserError
 from marlstone.core.usage import LEAF
 from marlstone.core.user_code import load
 from marlstone.envs.make import make
-from marlstone.tools import DelayLine, FunctionTool, HttpTool, Toolbox, toolbox_from_json, toolbox_to_json
+from marlstone.tools import DelayLine, FunctionTool, HttpTool, McpTool, Toolbox, toolbox_from_json, toolbox_to_json
 from marlstone.tools.layout import TOOLS
 
 ROOT = Path(__file__).parents[2]
@@ -195,3 +196,23 @@ def test_tools_survive_json_and_say_what_is_wrong() -> None:
         FunctionTool("f", function="nothing")
     with pytest.raises(UserError, match="no function"):
         FunctionTool("f", function=f"{FILE}:missing", size=2).caller()
+
+
+@pytest.mark.slow
+def test_an_mcp_server_is_asked_over_its_streams() -> None:
+    """Started for the environment, and ended with it; an error of its tool is a failure."""
+    pytest.importorskip("mcp")
+    command = (sys.executable, str(Path(__file__).parent / "mcp_server.py"))
+    ask = McpTool("look", command=command, arguments=2, argument_name="which", size=2, sends=("obs",), wait=20.0)
+    env = over(ask, McpTool("broken", command=command, arguments=2, argument_name="which", size=2, wait=20.0))
+    first = env.reset(0)
+    _, seen, _ = act(env, (2, 4))
+    assert seen[0, :3].tolist() == [2 * first.obs[0]["obs"][0, 0], 1, 1]
+    assert seen[1, 7:].tolist() == [0, 0, 0, 0, 1, 0, 1]
+    threads = [t for t in threading.enumerate() if t.name.startswith("mcp ")]
+    assert threads
+    env.close()
+    assert not any(t.is_alive() for t in threads)
+    for more, says in (({}, "either"), ({"url": "ftp://x"}, "url"), ({"command": ("x",), "arguments": 2}, "argument_name")):
+        with pytest.raises(ValueError, match=says):
+            McpTool("look", **more)

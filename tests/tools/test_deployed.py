@@ -68,7 +68,9 @@ def test_a_loaded_policy_decides_what_was_judged(name: str, tmp_path: Path) -> N
     decide, raw, did = quick(decide), raw_line(), set()
     tooled = env.env if name == "messages" else env
     for episode in range(2):
-        step, (seen, _), memory, mine, theirs = env.reset(episode), raw.reset(seed=episode), it.memory(1), None, None
+        step, (seen, _), memory = env.reset(episode), raw.reset(seed=episode), it.memory(1)
+        mine: Any = None
+        theirs: Any = None
         while not step.last:
             action, memory = jax.device_get(decide(jax.tree.map(lambda x: np.asarray(x)[None], step), memory))
             (actions, mine), (also, theirs) = (p.act(seen, m) for p, m in ((policy, mine), (compiled, theirs)))

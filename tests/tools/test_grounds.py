@@ -79,8 +79,6 @@ def at_best(name: str) -> Any:
             agent = judge._turns(length)[t]
             out[b, agent, 0] = 1 + known[b] if said == RIGHT else 0
             out[b, agent, 1] = 1 + call
-            if name == "priced_memory":
-                out[b, agent, 2] = known[b]
             assert said in (WAIT, RIGHT), said
         return out
 

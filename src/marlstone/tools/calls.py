@@ -11,16 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from marlstone.core.arrays import Array
 from marlstone.core.records import record
-from marlstone.cost.retries import Retrier, RetryPolicy
 from marlstone.cost.retry_counts import RetryCounter
 from marlstone.tools.contract import Tool
 from marlstone.tools.toolbox import Toolbox
+
+if TYPE_CHECKING:
+    from marlstone.cost.retries import RetryPolicy
 
 USUAL_TIMEOUT = 30.0  # seconds of an attempt
 BROKEN = (Exception, SystemExit)  # whatever a user's function raises, the call has failed
@@ -104,12 +106,16 @@ class Desk:
     _told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        from marlstone.cost.retries import Retrier  # brings packages that processes without real tools need not load
+
         given, tools = self.callers, self.box.tools
         self._callers: dict[int, Any] = {i: tools[i].caller() if given is None else given[tools[i].name] for i in self.box.real}
         self._retriers = {i: Retrier(self._policy(self.box.tools[i])) for i in self.box.real}
 
     @staticmethod
-    def _policy(tool: Tool) -> RetryPolicy:
+    def _policy(tool: Tool) -> "RetryPolicy":
+        from marlstone.cost.retries import RetryPolicy
+
         each = tool.timeout or USUAL_TIMEOUT
         return RetryPolicy(tool.attempts, each * tool.attempts + 5.0 * (tool.attempts - 1), each, wait_initial=0.05, wait_jitter=0.05)
 

@@ -130,12 +130,14 @@ def allowed(box: Toolbox, owners: np.ndarray, state: ToolState, acts: Array) -> 
 
 def after(box: Toolbox, state: ToolState, request: Request, may: Array, source: Array, draws: Draws) -> ToolState:
     """What is after one step. Args: `may [n choices]`, as `allowed` said of the step in which the request was made; `source [n *]`: the
-    leaves that delay lines read in it, one after another, in the order of the tools."""
+    leaves that delay lines read in it, one after another, in the order of the tools; then what the memory stores."""
     xp, n = request.choice.__array_namespace__(), may.shape[0]
     chosen = (request.choice[:, None] == xp.arange(box.choices)) & may
     calls = len(box.tool_of)
     state, used = _called(box, state, chosen[:, 1 : 1 + calls], source, draws, xp) if box.tools else (state, xp.zeros((n, 6), np.float32))
     if box.memory.slots:
+        if box.memory.stores:
+            request = replace(request, content=source[:, source.shape[1] - box.memory.width :])
         writes, reads = chosen[:, 1 + calls : 1 + calls + box.memory.ways], chosen[:, 1 + calls + box.memory.ways :]
         state, more = _remembered(box, state, writes, reads, request, xp)
         used = used + more

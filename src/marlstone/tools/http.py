@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from marlstone.core.errors import UserError
-from marlstone.cost.retries import CallFailed
 from marlstone.tools.calls import Call, WrongResult
 from marlstone.tools.contract import Tool
 from marlstone.tools.function import refuse_wait
@@ -52,6 +51,8 @@ class HttpTool(Tool):
         return self._call
 
     def _call(self, call: Call) -> Any:
+        from marlstone.cost.retries import CallFailed
+
         parts = urlsplit(self.url)
         assert parts.hostname is not None
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

@@ -150,8 +150,9 @@ def known() -> dict[str, type[Tool]]:
     """Every kind of this package by name."""
     from marlstone.tools.function import FunctionTool
     from marlstone.tools.http import HttpTool
+    from marlstone.tools.mcp import McpTool
 
-    return {**KINDS, FunctionTool.kind: FunctionTool, HttpTool.kind: HttpTool}
+    return {**KINDS, FunctionTool.kind: FunctionTool, HttpTool.kind: HttpTool, McpTool.kind: McpTool}
 
 
 def _class_of(kind: str) -> type[Tool]:
