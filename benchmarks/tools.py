@@ -22,6 +22,7 @@ from record import RESULTS, stamp, write
 from marlstone.config import RunConfig, dump, load
 from marlstone.envs.make import make
 from marlstone.evaluation.priced_grounds import PricedJudge, PricedPlay
+from marlstone.policy.deployed import PolicyMemory
 from marlstone.policy.policy import Policy
 from marlstone.rollout.placement import prepare
 from marlstone.runs.checkpoint import newest
@@ -52,13 +53,15 @@ def deployed(config: RunConfig, path: str, episodes: int) -> dict[str, Any]:
     """The verdict of a policy's folder: `Policy.act` on what the environment gives."""
     import jax
 
-    judge, policy, env = PricedJudge(config), Policy.load(path), make(config.env)
+    judge, policy = PricedJudge(config), Policy.load(path)
+    env: Any = make(config.env)
     group, rng = env.spec.groups[0], np.random.default_rng(0)
     begin, go = jax.jit(env.init), jax.jit(env.step)
     plays: list[PricedPlay] = []
     for e in range(episodes):
         state, step = begin(jax.random.key(10_000 + e))
-        memory, rows = None, []
+        memory: PolicyMemory | None = None
+        rows: list[Any] = []
         while not bool(step.last):
             obs = {a: {k: np.asarray(x)[i] for k, x in step.obs[0].items()} for i, a in enumerate(group.agents)}
             asked = {a: o for (a, o), acts in zip(obs.items(), np.asarray(step.deciding), strict=True) if acts}
