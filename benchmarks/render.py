@@ -20,6 +20,7 @@ from retries_table import language, retries
 from select_table import families, folklore, reliability, seeds, selections
 from self_play_table import opponents
 from tables import CORRELATION, between, both, number, possible, table, within
+from tools_table import tools_page
 from worlds_table import environments
 
 from marlstone.runs.curve import draw
@@ -629,6 +630,7 @@ def main() -> int:
     pages[DOCS / "messages.md"] = messages(DOCS / "messages.md")
     pages[DOCS / "retries.md"] = retries(DOCS / "retries.md")
     pages[DOCS / "language-agents.md"] = language(DOCS / "language-agents.md")
+    pages[DOCS / "tools.md"] = tools_page(DOCS / "tools.md")
     if parser.parse_args().check:
         stale = [file.name for file, text in pages.items() if not file.is_file() or file.read_text() != text]
         print(f"stale: {', '.join(stale)}: run python benchmarks/render.py" if stale else "up to date", file=sys.stderr)

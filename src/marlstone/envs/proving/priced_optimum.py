@@ -103,7 +103,7 @@ class ToolsOptimum(_Optimum):
 
     items: tuple[Priced, ...]
     weight: float = 1.0
-    rounds: int = 4
+    rounds: int = 3
     symbols: int = 2
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ class PricedTools:
     """
 
     symbols: int = 2
-    rounds: int = 4
+    rounds: int = 3
 
     def __post_init__(self) -> None:
         if self.symbols < 2 or self.rounds < 1:
