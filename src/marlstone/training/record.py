@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from marlstone.core.flops import Flops
 from marlstone.core.ledger import Ledger
 from marlstone.core.seeds import purpose_of
 from marlstone.core.spec_json import spec_to_json
+from marlstone.envs.faults import Fault, Withheld
 from marlstone.envs.guards import return_bounds
 from marlstone.play.judging import Judged, returns_record
 from marlstone.policy.numpy_actor import describe
@@ -45,9 +47,11 @@ def write_spec(run: RunDirectory, backend: Backend) -> None:
 
 
 def freeze(
-    run: RunDirectory, backend: Backend, state: State, act: Act, name: str = "seed", channel: Channel | None = None
-) -> list[str] | None:
-    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`, with its `channel` as configured, without faults; their folders.
+    run: RunDirectory, backend: Backend, state: State, act: Act, name: str = "seed", channel: Channel | None = None,
+    faults: Sequence[Fault] = (),
+) -> list[str] | None:  # fmt: skip
+    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`, with its `channel` as configured, and of `faults` what withholds
+    something; their folders.
     Where NumPy cannot run a user's own part: None, and a note why."""
     policies, out, network = jax.device_get(backend.placement.trim(state.train.policy)), [], None
     if name == "seed":  # the first: the others of an earlier life of this run go too
@@ -57,7 +61,8 @@ def freeze(
         try:
             network = network or describe(backend.algorithm)
             mine = jax.tree.map(lambda x: x[i], policies)  # noqa: B023
-            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network, channel)
+            withheld = [f for f in faults if isinstance(f, Withheld)]
+            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network, channel, withheld)
         except ValueError as error:
             backend.log.notice(f"no policy artifact: {error}")
             return None
