@@ -35,25 +35,36 @@ CASES: dict[str, tuple[Any, Channel]] = {
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if "shares" in n else n for n in CASES])
 def test_what_was_heard_is_computed_anew(name: str) -> None:
-    """By the networks that acted: inboxes and log-probabilities as they were recorded, with the memory a trajectory began with."""
+    """By the networks that acted: inboxes and log-probabilities as they were recorded, with the memory a trajectory began with. By others:
+    log-probabilities as whole policies that see what would have been heard have them."""
     architecture, channel = CASES[name]
     env: Any = wrap_env(make("proving:additive?rows=4"), architecture.managers(), channel=channel)
     it = Algorithm(env.spec, architecture, Individual(), PolicyGradient(epochs=1, minibatches=1), channel=channel)
     train, many = drawn(it), Vectorized(env, B)
 
-    def run(train: Any, key: Any) -> tuple[Trajectory, Any, Any]:
+    def run(train: Any, key: Any) -> tuple[Trajectory, Any, Any, Any, Any]:
         state, step = many.init(jax.random.split(key, B))
         acting = RolloutState(state, step, it.memory(B))
         for k in range(2):  # the second begins in the middle of an episode, with memory, and with messages on their way
             noise, keys = draw_noise(it, jax.random.fold_in(key, k), T, B)
             acting, trajectory = unroll(many, it, train.policy, acting, noise, keys)
-        said, _, _ = it.architecture.policy(it.spec, train.nets.actor, train.seen, trajectory.step, trajectory.memory)
-        assert it.speech is not None
-        views = it.views(train.nets, train.seen, train.targets, trajectory, frozenset({"logp"}))
-        return trajectory, it.speech.heard(said, trajectory), views.logp
 
-    trajectory, step, logp = jax.device_get(quick(run)(train, jax.random.key(0)))
+        def heard(actor: Any) -> Any:
+            said, _, _ = it.architecture.policy(it.spec, actor, train.seen, trajectory.step, trajectory.memory)
+            assert it.speech is not None
+            return it.speech.heard(said, trajectory)
+
+        logp = lambda nets: it.views(nets, train.seen, train.targets, trajectory, frozenset({"logp"})).logp
+        others = jax.tree.map(lambda x: 1.3 * x, train.nets)
+        heads, _, _ = it.architecture.policy(it.spec, others.actor, train.seen, heard(others.actor), trajectory.memory)
+        heads = tuple(h[:, :-1] for h in with_shares(it.spec, heads, train.seen.obs))
+        whole = it.log_prob(heads, tuple(None if x is None else x[:, :-1] for x in trajectory.step.legal), trajectory.action)
+        return trajectory, heard(train.nets.actor), logp(train.nets), logp(others), whole
+
+    trajectory, step, logp, other, whole = jax.device_get(quick(run)(train, jax.random.key(0)))
     np.testing.assert_allclose(logp, trajectory.logp, atol=1e-4)
+    np.testing.assert_allclose(other, whole, atol=1e-4)
+    assert np.abs(other - logp).max() > 0.01
     for mine, theirs in zip(step.obs, trajectory.step.obs, strict=True):
         for leaf in theirs:
             np.testing.assert_allclose(mine[leaf], theirs[leaf], atol=1e-4, err_msg=leaf)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marlstone.core.distributions import Content, Gate
+from marlstone.core.distributions import Content, Gate, MultiDiscrete
 from marlstone.core.distributions.speech import LEAST_SHARE
 
 few = settings(max_examples=15, deadline=None)
@@ -111,6 +111,28 @@ def test_gates_begin_open_and_are_choices_without_a_bonus(choices: int, opening:
     assert not gate.entropy(head, None).any()
     ones = np.where(action == 1, np.log(p), np.log1p(-p)).sum(-1)
     np.testing.assert_allclose(gate.log_prob(head, None, action), ones, rtol=1e-3, atol=1e-4)
+
+
+@few
+@given(st.integers(1, 4), st.integers(0, 99))
+def test_gates_are_choices_between_two_options(choices: int, seed: int) -> None:
+    """As `MultiDiscrete` has them: the same samples and modes, log-probabilities and gradients, whatever is legal and however sure the
+    policy is, in NumPy and JAX."""
+    gate, plain, draw = Gate((2,) * choices), MultiDiscrete((2,) * choices), np.random.default_rng(seed)
+    head = (draw.normal(size=(50, gate.head)) * draw.choice([0.1, 3, 200])).astype(np.float32)
+    noise, mask = plain.noise(draw, (50,)), draw.random((50, gate.head)) < 0.7
+    for legal in (None, mask):
+        action = plain.sample(head, legal, noise)
+        for xp in (np, jnp):
+            np.testing.assert_array_equal(gate.sample(xp.asarray(head), legal, noise), action)
+            np.testing.assert_array_equal(gate.mode(xp.asarray(head), legal), plain.mode(head, legal))
+            np.testing.assert_allclose(
+                gate.log_prob(xp.asarray(head), legal, action), plain.log_prob(head, legal, action), rtol=1e-4, atol=1e-5
+            )
+        ours, theirs = (jax.grad(lambda h, d=d, ok=legal, a=action: d.log_prob(h, ok, a).sum())(jnp.asarray(head)) for d in (gate, plain))
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        speaks = jax.grad(lambda h, ok=legal: gate.speaks(h, ok).sum())(jnp.asarray(head))
+        assert np.isfinite(speaks).all()
 
 
 def test_a_gate_that_is_forbidden_is_shut() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from marlstone.core.episodes import WholeEpisodes
 from marlstone.core.errors import UserError
+from marlstone.core.ledger import Costs
 from marlstone.runs.store import ROWS, Store
 
 TABLES = [t.name for t in ROWS]
@@ -32,6 +33,13 @@ def whole(step: int, count: int = 2, success: bool = True) -> WholeEpisodes:
     metrics = {"success": figure % 2, "score": -figure} if success else {"score": -figure}
     each = figure[:, None] + np.arange(3) / 10
     return WholeEpisodes(np.arange(count), np.zeros(count, int), np.full(count, 7), figure, each, 100 * each[:, :2], metrics)
+
+
+def spent(flops: int) -> Costs:
+    costs = Costs()
+    costs.add("train", "a", "flops", flops)
+    costs.add("evaluate", "shared", "steps", 2)
+    return costs
 
 
 def test_series(tmp_path: Path) -> None:
@@ -71,6 +79,7 @@ def test_resume_is_as_if_never_stopped(tmp_path_factory: pytest.TempPathFactory,
         store.add(step, 0, {"return": step**2, "loss": -step})
         store.event(step, 0, "timeout", "", step)
         store.log(step, 0, whole(step), "abc")
+        store.spend(step, 0, spent(step))
 
     back = min(stop, checkpoint)
     with Store(folder / "a", "r", batch) as undisturbed:
@@ -84,7 +93,7 @@ def test_resume_is_as_if_never_stopped(tmp_path_factory: pytest.TempPathFactory,
         for step in range(back + 1, 11):
             report(second, step)
     for table in TABLES:
-        timed = table in ("metrics", "events", "episodes")
+        timed = table in ("metrics", "events", "episodes", "costs")
         strip = lambda found: sorted(row[:-1] if timed else row for row in found)  # noqa: B023
         assert strip(rows(folder / "a", table)) == strip(rows(folder / "b", table)) != []
 
@@ -122,19 +131,37 @@ def test_episodes_come_back_as_they_were_logged(tmp_path: Path) -> None:
         assert store.episodes().seed.size == 0
 
 
-def test_a_store_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
-    """It had metrics and events; what was in it stays."""
+def test_what_was_spent_adds_up(tmp_path: Path) -> None:
+    """Whole numbers beyond those that a float holds; a step told again is replaced; by day, and by seed up to a step."""
+    many = 2**53 + 1
+    with Store(tmp_path / "m", "r") as store:
+        store.spend(1, 7, spent(5))
+        store.spend(1, 7, spent(many))
+        store.spend(2, 7, spent(1))
+        store.spend(2, 8, spent(3))
+        assert store.spent()[7].plain() == {"train": {"a": {"flops": many + 1}}, "evaluate": {"shared": {"steps": 4}}}
+        assert store.spent(below=2) == {7: spent(many)}
+        today = store.spending()
+        assert sum(x.amount for x in today if x.kind == "flops") == many + 4 and len({x.day for x in today}) <= 2
+        assert store.truncate(1) == 4 and store.spent() == {7: spent(many)}
+
+
+@pytest.mark.parametrize(("version", "lacks"), [(1, ("episodes", "episode_metrics", "episode_agents", "costs")), (2, ("costs",))])
+def test_a_store_of_an_earlier_schema_is_brought_up_to_date(tmp_path: Path, version: int, lacks: tuple[str, ...]) -> None:
+    """The first had metrics and events, the second episodes too; what was in it stays."""
     with Store(tmp_path / "m", "r") as store:
         store.add(1, 0, {"x": 1.0})
     with sqlite3.connect(tmp_path / "m") as connection:
-        for table in ("episodes", "episode_metrics", "episode_agents"):
+        for table in lacks:
             connection.execute(f"DROP TABLE {table}")
-        connection.execute("UPDATE schema_version SET version = 1")
+        connection.execute(f"UPDATE schema_version SET version = {version}")
     connection.close()
     with Store(tmp_path / "m", "r") as store:
         store.log(2, 0, whole(2), "abc")
+        store.spend(2, 0, spent(4))
         assert store.series("x")[0].value.tolist() == [1.0] and store.episodes().step.tolist() == [2, 2]
-    assert rows(tmp_path / "m", "schema_version") == [(2,)]
+        assert store.spent() == {0: spent(4)}
+    assert rows(tmp_path / "m", "schema_version") == [(3,)]
 
 
 def test_readers_do_not_wait(tmp_path: Path) -> None:

@@ -8,21 +8,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from marlstone.algorithm.constrained_costs import ConstrainedCosts, begin_spending
 from marlstone.algorithm.parameter_sets import ParameterSets
 from marlstone.algorithm.problem import LearningProblem
 from marlstone.algorithm.state import Nets, Policy, Train
 from marlstone.algorithm.views import FROM_CRITICS, FROM_VALUES
 from marlstone.architectures.acting import log_prob
-from marlstone.architectures.contract import ACTION_VALUES, Architecture, Memory, ObservationNormalizer
+from marlstone.architectures.contract import ACTION_VALUES, COST, Architecture, Memory, ObservationNormalizer
 from marlstone.comms import Channel, NoMessages
 from marlstone.comms.layout import with_shares
 from marlstone.comms.learning import Speech, begin_price
 from marlstone.core.distributions import draw_group_noise, exploration_head
-from marlstone.core.flops import Flops, count_products
+from marlstone.core.flops import Flops, by_component, by_shape, count_components
 from marlstone.core.normalize import Scales, init_ema_moments
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step, Trajectory, Views
 from marlstone.credit.contract import Asked, Credit
+from marlstone.learners.constraint import Constraint
 from marlstone.learners.contract import Learner
 
 Array = Any
@@ -45,7 +47,7 @@ class Algorithm:
 
     `channel`: how agents talk, which `spec` then shows; `shards`: how many devices hold a part of each batch (`core.across`); what is
     averaged is averaged over all of them. `ramps`: fields of the learner that move while it trains, linearly with progress: `(name, from,
-    to)`.
+    to)`. `constraint`: what play may cost.
     """
 
     spec: Spec
@@ -55,6 +57,7 @@ class Algorithm:
     shards: int = 1
     ramps: tuple[tuple[str, float, float], ...] = ()
     channel: Channel = NoMessages()
+    constraint: Constraint = Constraint()
 
     def __post_init__(self) -> None:
         c, learns = (type(x).__name__ for x in (self.credit, self.learner))
@@ -74,6 +77,12 @@ class Algorithm:
             raise ValueError(
                 f"{c} looks a step ahead of each seed's whole batch, which {self.shards} devices share: use rollout.shards = 1"
             )
+        if self.constraint.active and not self.learner.constrained:
+            raise ValueError(
+                f"{learns} has no value head for costs: constrain them (cost.budget, cost.weight) with --learner policy_gradient, or leave "
+                "[cost] out"
+            )
+        _ = self.costs  # kinds of cost that nothing records are refused now
         if reason := self.learner.optimizer.refuses():
             raise ValueError(f"learner.optimizer: {reason}")
         names = [g.name for g in self.spec.groups]
@@ -116,7 +125,9 @@ class Algorithm:
     @cached_property
     def problem(self) -> LearningProblem:
         """What the learner meets."""
-        return LearningProblem(self.spec, self.architecture, self.credit, self.learner, self.sets, self.wanted, speech=self.speech)
+        return LearningProblem(
+            self.spec, self.architecture, self.credit, self.learner, self.sets, self.wanted, speech=self.speech, costs=self.costs
+        )
 
     @cached_property
     def speech(self) -> Speech | None:
@@ -124,8 +135,17 @@ class Algorithm:
         return Speech(self.channel, self.spec) if self.channel.speaks else None
 
     @cached_property
+    def costs(self) -> ConstrainedCosts | None:
+        """The constraint's part in learning; None where nothing is constrained."""
+        if not self.constraint.active:
+            return None
+        return ConstrainedCosts(self.constraint, self.spec, self.architecture, self.sets, self.credit.splits, self.speech)
+
+    @cached_property
     def _critics(self) -> frozenset[str]:
-        return frozenset() if self.learner.value_based else self.wanted
+        if self.learner.value_based:
+            return frozenset()
+        return self.wanted | {COST} if self.constraint.active else self.wanted
 
     def asked(self, nets: Nets, beside: Array | None = None) -> Asked:
         """Credit to be asked over a batch, with these networks' parameters. `beside`: rewards that the architecture adds, `[b t n]`."""
@@ -136,14 +156,19 @@ class Algorithm:
         """`like` has the shapes of one rollout's trajectories, `[b ...]`: what a learner with a replay must know."""
         k1, k2 = jax.random.split(key)
         nets = Nets(*self.architecture.init(self.spec, k1, self._critics), self.credit.init(self.spec.team, k2))
+        spending = None
+        if self.constraint.active:  # critics as those of values, begun by other numbers
+            own = self.architecture.init(self.spec, jax.random.fold_in(key, 2), frozenset({"value"}))[1]
+            nets, spending = replace(nets, cost=own), begin_spending()
         target_params, replay = self.learner.init(nets, like)
         normalized = self.learner.normalize_observations
         seen = self.sets.unseen() if normalized else ObservationNormalizer(tuple({} for _ in self.spec.groups), None)
         k = sum(self.sets.sizes)
-        scale, version = Scales(init_ema_moments(k), init_ema_moments(k)), jnp.array(0, jnp.int32)
+        cost = init_ema_moments(k) if self.constraint.active else None
+        scale, version = Scales(init_ema_moments(k), init_ema_moments(k), cost), jnp.array(0, jnp.int32)
         opt = self.learner.optimizer.init(nets)
         explore, price = self._explore(jnp.zeros(())), begin_price(self.channel)
-        return Train(nets, seen, scale, opt, version, explore, target_params, replay, price)
+        return Train(nets, seen, scale, opt, version, explore, target_params, replay, price, spending)
 
     def memory(self, b: int) -> Memory:
         """Recurrent state of actors and critics at the start of an episode, for `b` environments."""
@@ -200,6 +225,10 @@ class Algorithm:
             memory = replace(
                 memory, critic=self.architecture.value(self.spec, train.nets.critic, train.seen, steps, trajectory.memory, None)[1].critic
             )
+        if train.nets.cost:
+            begun = replace(trajectory.memory, critic=self.architecture.of_costs(self.spec, trajectory.memory))
+            after = self.architecture.value(self.spec, train.nets.cost, train.seen, steps, begun, None)[1].critic
+            memory = replace(memory, critic=(*memory.critic[: -len(after)], *after))
         if train.nets.q:
             memory = replace(
                 memory, q=self.architecture.q(self.spec, train.nets.q, train.seen, steps, trajectory.action, trajectory.memory)[1].q
@@ -222,6 +251,9 @@ class Algorithm:
         if self.speech is not None:
             price, spent = self.speech.next_price(train.price, trajectories, progress, self.sets.psum)
             after, metrics = replace(after, price=price), metrics | spent
+        if self.costs is not None:
+            spending, figures = self.costs.after(train.cost, trajectories, progress, self.sets.psum)
+            after, metrics = replace(after, cost=spending), metrics | figures
         return replace(after, version=train.version + 1, explore=self._explore(progress)), metrics
 
     def _at(self, progress: Array) -> "Algorithm":
@@ -241,11 +273,13 @@ class Algorithm:
         step = jax.tree.map(lambda x: jax.ShapeDtypeStruct((b, *x.shape[2:]), x.dtype), trajectory.step)
         spaces, counts = [g.space for g in self.spec.groups], [g.count for g in self.spec.groups]
         noise = jax.eval_shape(lambda key: draw_group_noise(spaces, counts, key, (b,)), jax.random.key(0))
-        act = count_products(whole.act, train.policy, step, trajectory.memory, noise)
-        learn = count_products(whole.update, train, trajectory, 0.0, jax.random.key(0))
-        learn += count_products(whole.remember, train, trajectory, trajectory.memory)
-        per_step = {shape: (act[shape] * t + learn[shape]) / (b * t) for shape in act | learn}
-        return Flops(round(act.total() / b), round(learn.total() / (b * t)), per_step)
+        act = count_components(whole.act, train.policy, step, trajectory.memory, noise)
+        learn = count_components(whole.update, train, trajectory, 0.0, jax.random.key(0))
+        learn += count_components(whole.remember, train, trajectory, trajectory.memory)
+        acting, learning = by_shape(act), by_shape(learn)
+        per_step = {shape: (acting[shape] * t + learning[shape]) / (b * t) for shape in acting | learning}
+        totals = round(act.total() / b), round(learn.total() / (b * t))
+        return Flops(*totals, per_step, by_component(act, totals[0], b), by_component(learn, totals[1], b * t))
 
     # ---- what it claims
     @property

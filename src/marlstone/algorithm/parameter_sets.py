@@ -92,7 +92,8 @@ class ParameterSets:
         credit = grads.credit
         if jax.tree.leaves(credit):
             credit, _ = clip_by_set(credit, False, limit)
-        return Nets(actor, critic, q, credit), jnp.stack(norms).mean()
+        cost = tuple(g for g, _ in clip(grads.cost))
+        return Nets(actor, critic, q, credit, cost), jnp.stack(norms).mean()
 
     def preserved(self, nets: Nets, old: Scales, new: Scales) -> Nets:
         """PopArt (van Hasselt et al. 2016): heads rescaled so that denormalized values stay what they were. Where an action's value is a
@@ -112,7 +113,10 @@ class ParameterSets:
         critic: tuple[Network, ...] = tuple(on(p, part, old.value, new.value) for p, part in zip(nets.critic, parts, strict=False))
         terms = [g.space.terms if enumerable(g.space) else 1 for g in self.spec.groups]
         q = tuple(replace(j, network=on(j.network, part, old.gap, new.gap, k)) for j, part, k in zip(nets.q, parts, terms, strict=False))
-        return replace(nets, critic=critic, q=q)
+        if old.cost is None or new.cost is None:
+            return replace(nets, critic=critic, q=q)
+        cost = tuple(on(p, part, old.cost, new.cost) for p, part in zip(nets.cost, parts, strict=False))
+        return replace(nets, critic=critic, q=q, cost=cost)
 
     def unseen(self) -> ObservationNormalizer:
         """Observation moments before anything was seen: per group, leaf -> `[(k) f]`; and the state's, for central critics."""

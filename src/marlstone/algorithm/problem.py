@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from marlstone.algorithm.constrained_costs import ConstrainedCosts
 from marlstone.algorithm.lookahead import BatchLookahead
 from marlstone.algorithm.parameter_sets import ParameterSets
 from marlstone.algorithm.state import Nets
@@ -27,7 +28,8 @@ VALUE_RATE = 0.05  # how fast value targets' moments follow, per update
 @dataclass(frozen=True)
 class LearningProblem:
     """One combination in one environment, as its learner meets it. `wanted`: the views that training needs; `scales`: of values and of
-    action values per agent, `[n]` each, where they are known (`scaled`); `speech`: the channel's part, where agents talk."""
+    action values per agent, `[n]` each, where they are known (`scaled`); `speech`: the channel's part, where agents talk; `costs`: a
+    constraint's, where costs are constrained."""
 
     spec: Spec
     architecture: Architecture
@@ -37,6 +39,7 @@ class LearningProblem:
     wanted: frozenset[str]
     scales: tuple[Array, Array] | None = None
     speech: Speech | None = None
+    costs: ConstrainedCosts | None = None
 
     def scaled(self, train: TrainState) -> "LearningProblem":
         """The same, with the scales of `train`'s value targets worked out once per agent: what a loop of gradient steps is given."""
@@ -74,10 +77,12 @@ class LearningProblem:
 
     def read(self, train: TrainState, trajectories: Trajectory, outputs: Outputs | None = None) -> Batch:
         """A batch as `train.nets` read it. `outputs`: of the actors, where they are known."""
+        outputs = outputs or self.outputs(train, trajectories)
         views = self.views(train.nets, train.seen, train.targets, trajectories, outputs=outputs)
         encoded = self.encoded(train.seen, trajectories)
         asked = self.asked(train.nets, self.architecture.pay(self.spec, trajectories, encoded))
-        return Batch(encoded, views, asked, self._scales(train)[0])
+        cost = None if self.costs is None else self.costs.signal(train, trajectories, outputs[1])
+        return Batch(encoded, views, asked, self._scales(train)[0], cost)
 
     def read_greedy(self, train: TrainState, trajectories: Trajectory, batch: Batch, outputs: Outputs) -> Batch:
         """`batch` as the target networks read it (`train.target_params`; without: `train.nets`), with the values of the actions that are
@@ -105,7 +110,8 @@ class LearningProblem:
         old, sets = train.targets, self.sets
         moved = lambda t, x, mask: update_moments(t, x, mask, sets.members, VALUE_RATE, sets.psum)
         gap = old.gap if targets.gap is None else moved(old.gap, targets.gap, trajectories.acts)
-        new = Scales(moved(old.value, targets.target, targets.predicted), gap)
+        cost = None if targets.cost is None or old.cost is None else moved(old.cost, targets.cost, targets.predicted)
+        new = Scales(moved(old.value, targets.target, targets.predicted), gap, cost)
         return replace(train, nets=sets.preserved(train.nets, old, new), targets=new)
 
     def clipped(self, grads: Nets, limit: float) -> tuple[Nets, Array]:
@@ -134,7 +140,9 @@ class LearningProblem:
         share = sets.mean(weigh(losses.deciding), trajectories.acts, acts) + sets.mean(weigh(losses.predicting), predicted, values)
         if losses.gap is not None:
             share = share + sets.mean(weigh(losses.gap / self._scales(train)[1] ** 2), trajectories.acts, acts)
-        if self.speech is not None:
+        if losses.costs is not None:
+            share = share + sets.mean(weigh(losses.costs), predicted, values)
+        if self.speech is not None and batch.views.bits is not None:
             cost = self.speech.cost(train.price, batch.views.bits, trajectories)  # type: ignore[attr-defined]
             share = share + sets.mean(weigh(cost), trajectories.acts, acts)
         views, encoded, total = batch.views, batch.trajectory, None

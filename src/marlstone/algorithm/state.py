@@ -14,12 +14,14 @@ Array = Any
 @record
 class Nets:
     """Arrays only: they pass through scan, vmap and checkpoints. `actor` is all that is shipped, exported and served; `critic` predicts
-    values, `q` action values, either is () where nobody wants it; `credit` is the credit method's own."""
+    values, `q` action values, either is () where nobody wants it; `credit` is the credit method's own; `cost` predicts costs, where these
+    are constrained."""
 
     actor: tuple[Network, ...]
     critic: tuple[Network, ...]
     q: tuple[Joint, ...]
     credit: Any
+    cost: tuple[Network, ...] = ()
 
 
 @record
@@ -35,7 +37,7 @@ class Policy:
 class Train:
     """All that learning carries from update to update. `version` counts updates; `explore` is how far the next rollout explores;
     `target_params`, the learner's target networks, and `replay`, what it remembers, are None for those without; so is `price`, what
-    speaking costs (`comms.learning`)."""
+    speaking costs (`comms.learning`), and `cost`, a constraint's multiplier (`algorithm.costs`)."""
 
     nets: Nets
     seen: ObservationNormalizer
@@ -46,6 +48,7 @@ class Train:
     target_params: Any
     replay: Any
     price: Any = None
+    cost: Any = None
 
     @property
     def policy(self) -> Policy:

@@ -11,13 +11,15 @@ from marlstone.algorithm.parameter_sets import ParameterSets
 from marlstone.algorithm.state import Nets
 from marlstone.architectures.acting import log_prob
 from marlstone.architectures.contract import ACTION_VALUES, Architecture, ObservationNormalizer
+from marlstone.comms.contract import INBOX
 from marlstone.comms.layout import with_shares
 from marlstone.comms.learning import Speech
 from marlstone.core.distributions import concat_agents
+from marlstone.core.flops import component
 from marlstone.core.layers import gather_agent_params, owner_index
 from marlstone.core.normalize import Moments, Scales, normalize
 from marlstone.core.records import replace
-from marlstone.core.types import Spec, Trajectory, Views
+from marlstone.core.types import Spec, Step, Trajectory, Views
 from marlstone.learners.contract import Learner
 
 Array = Any
@@ -40,12 +42,22 @@ class ViewBuilder:
 
     def outputs(self, nets: Nets, seen: ObservationNormalizer, trajectory: Trajectory) -> Outputs:
         """What the actors' networks say of a batch, `[b t+1 n_g ...]` per group: their heads, and what lies below them."""
-        step, memory = trajectory.step, trajectory.memory
+        step, memory, first = trajectory.step, trajectory.memory, None
         if self.speech is not None:  # what would have been said decides what would have been heard
-            said, _, _ = self.architecture.policy(self.spec, nets.actor, seen, step, memory)
+            first = self.architecture.first(self.spec, nets.actor, seen, step)
+            said, _, _ = self.architecture.policy(self.spec, self.speech.saying(nets.actor), seen, step, memory, first)
             step = self.speech.heard(said, trajectory)
-        heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, step, memory)
+            first = self._heard_instead(nets, seen, first, trajectory.step, step)
+        heads, cores, _ = self.architecture.policy(self.spec, nets.actor, seen, step, memory, first)
         return with_shares(self.spec, heads, seen.obs), cores
+
+    def _heard_instead(self, nets: Nets, seen: ObservationNormalizer, first: tuple[Array, ...], old: Step, new: Step) -> tuple[Array, ...]:
+        """The output of the policies' first layers, `first` by the inboxes of `old`, by those of `new`."""
+        groups, out = zip(self.architecture.actors(self.spec), nets.actor, first, old.obs, new.obs, seen.obs, strict=True), []
+        for i, (a, p, h, was, now, m) in enumerate(groups):
+            with component("actor", i):
+                out.append(a.fuse.changed(p.fuse, h, INBOX, was[INBOX], now[INBOX], m) if INBOX in was else h)
+        return tuple(out)
 
     def views(
         self,
@@ -67,7 +79,7 @@ class ViewBuilder:
         if wanted & {"logp", "entropy"}:
             views["logp"] = log_prob(self.spec, now(heads), now(step.legal), trajectory.action)
             views["entropy"] = each(lambda s, h, ok: s.entropy(h, ok), now(heads), now(step.legal))
-            if self.speech is not None:
+            if self.speech is not None and self.speech.channel.priced:
                 views["bits"] = self.speech.expected_bits(heads, trajectory)
         if "value" in wanted:
             values, _ = self.architecture.value(self.spec, nets.critic, seen, step, trajectory.memory, cores)

@@ -136,7 +136,7 @@ def _agree(run: RunDirectory, config: "RunConfig", elsewhere: bool) -> None:
         made = make(config.env)
         try:
             managers = config.architecture.managers()
-            met = wrap_env(made, managers, config.faults, config.metrics, Sides.of(config), config.comms)
+            met = wrap_env(made, managers, config.faults, config.metrics, Sides.of(config), config.comms, config.toolbox)
             plain = json.dumps(spec_to_json(met.spec))
         finally:
             getattr(made, "close", lambda: None)()

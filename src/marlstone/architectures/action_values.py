@@ -15,6 +15,7 @@ import numpy as np
 from marlstone.architectures.body import Body
 from marlstone.architectures.network import Network, network
 from marlstone.core.distributions import Sampled, enumerable
+from marlstone.core.flops import component
 from marlstone.core.layers import activate, dense, dense_product, init_stacked, owner_index
 from marlstone.core.records import record
 from marlstone.core.types import Group, Spec, Step
@@ -42,13 +43,15 @@ class QValues:
     z: Array  # [... n_g a], or [... n_g h] where a candidate is still to come in
     owners: np.ndarray | None
     body: Body
+    number: int | None = None  # of the group
 
     def of(self, action: Array) -> Array:
         """Recorded actions `[... n_g]` -> their values `[... n_g]`."""
         if enumerable(self.group.space):
             return self.group.space.score(self.z, action)
-        x = self.z + dense_product(self.group.space.encode(action), self.p.mine, self.owners)
-        return dense(self.p.network.head, activate(x, self.body.activation), self.owners)[..., 0]
+        with component("q", self.number, action):
+            x = self.z + dense_product(self.group.space.encode(action), self.p.mine, self.owners)
+            return dense(self.p.network.head, activate(x, self.body.activation), self.owners)[..., 0]
 
     def mean(self, head: Array, legal: Array | None) -> Array:
         """Expected under the agent's own policy."""
@@ -102,16 +105,18 @@ class ActionValues:
         starts = np.cumsum([0, *(g.count for g in self.spec.groups)])
         out, after = [], []
         for i, (g, q, fuse, h) in enumerate(zip(self.spec.groups, p, self.fuses, memory, strict=True)):
-            x = fuse(q.network.fuse, step.obs[i], obs[i], state)
-            if q.others is not None:
-                seen = [
-                    jnp.where(did[..., s : s + j.count, :], jnp.einsum("...na,nah->...nh", j.space.encode(a), w), 0)
-                    for j, a, w, s in zip(self.spec.groups, action, q.others, starts, strict=False)
-                ]
-                x = x + sum(r.sum(-2, keepdims=True) for r in seen) - seen[i]
             owners = owner_index(fuse.owners)
-            core, h = self.body.advance(q.network.core, x, step.first, h, owners)
-            z = self.body.finish(q.network.after, core, owners)
-            out.append(QValues(g, q, dense(q.network.head, z, owners) if enumerable(g.space) else z, owners, self.body))
+            with component("q", i):
+                x = fuse(q.network.fuse, step.obs[i], obs[i], state)
+                if q.others is not None:
+                    seen = [
+                        jnp.where(did[..., s : s + j.count, :], jnp.einsum("...na,nah->...nh", j.space.encode(a), w), 0)
+                        for j, a, w, s in zip(self.spec.groups, action, q.others, starts, strict=False)
+                    ]
+                    x = x + sum(r.sum(-2, keepdims=True) for r in seen) - seen[i]
+                core, h = self.body.advance(q.network.core, x, step.first, h, owners)
+                z = self.body.finish(q.network.after, core, owners)
+                z = dense(q.network.head, z, owners) if enumerable(g.space) else z
+            out.append(QValues(g, q, z, owners, self.body, i))
             after.append(h)
         return tuple(out), tuple(after)

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-from marlstone.architectures.acting import Actor, policy_forward
+from marlstone.architectures.acting import Actor, first_layers, policy_forward
 from marlstone.architectures.action_values import ActionValues, Joint, QValues
 from marlstone.architectures.body import Body, Mlp
 from marlstone.architectures.network import Network, network
 from marlstone.core.distributions import Composite
+from marlstone.core.flops import component
 from marlstone.core.layers import Dense, dense, owner_index
 from marlstone.core.normalize import Moments, normalize
 from marlstone.core.records import record, replace
@@ -22,12 +23,13 @@ from marlstone.envs.managed import Managers
 Array = Any
 Sharing = Literal["all", "type", "none"]
 ACTION_VALUES = frozenset({"q_chosen", "q_expected", "q_default"})
+COST = "cost"  # among what is wanted: critics of costs
 
 
 @record
 class Memory:
-    """Recurrent state per group, `[b n_g h]`; None where the body has none. The critics' (of values, of action values) is needed in
-    training only."""
+    """Recurrent state per group, `[b n_g h]`; None where the body has none. The critics' (of values, and behind them of costs where these
+    are constrained; of action values) is needed in training only."""
 
     actor: tuple[Array | None, ...]
     critic: tuple[Array | None, ...]
@@ -149,21 +151,36 @@ class Architecture:
         return ActionValues(team, self.body, tuple(self.critic_fuse(g, spec) for g in team.groups), "joint_q" in self.provides)
 
     def memory(self, spec: Spec, b: int, wanted: frozenset[str] = frozenset({"value"})) -> Memory:
-        """Recurrent state at the start of an episode, for `b` environments."""
+        """Recurrent state at the start of an episode, for `b` environments, of what is `wanted` (`COST`: critics of costs too)."""
         import jax
 
         fresh = lambda x: jax.tree.map(lambda x: x[None].repeat(b, 0), x)
         actor = tuple(self.body_of(g).memory(self.actor_fuse(g).rows) for g in spec.groups)
         values = tuple(self.body_of(g).memory(self.critic_fuse(g, spec).rows) if self.trunk == "separate" else None for g in spec.groups)
         q = self.action_values(spec).memory() if wanted & ACTION_VALUES else ()
-        return fresh(Memory(actor, values if "value" in wanted else (), q))
+        return fresh(Memory(actor, (values if "value" in wanted else ()) + (values if COST in wanted else ()), q))
+
+    def of_costs(self, spec: Spec, memory: Memory) -> tuple[Array | None, ...]:
+        """The part of a memory that belongs to critics of costs."""
+        return memory.critic[-len(spec.groups) :]
 
     # forward: leading axes `b` or `b t`
+    def first(self, spec: Spec, actor: tuple[Network, ...], seen: ObservationNormalizer, step: Step) -> tuple[Array, ...]:
+        """The output of the policies' first layers, `[b (t) n_g intake]` per group."""
+        return first_layers(self.actors(spec), actor, seen.obs, step)
+
     def policy(
-        self, spec: Spec, actor: tuple[Network, ...], seen: ObservationNormalizer, step: Step, memory: Memory
+        self,
+        spec: Spec,
+        actor: tuple[Network, ...],
+        seen: ObservationNormalizer,
+        step: Step,
+        memory: Memory,
+        first: tuple[Array, ...] | None = None,
     ) -> tuple[tuple[Array, ...], tuple[Array, ...], Memory]:
-        """Heads `[b (t) n_g head]` per group, the cores they came from, and memory after them."""
-        heads, cores, after = policy_forward(self.actors(spec), actor, seen.obs, step, memory.actor)
+        """Heads `[b (t) n_g head]` per group, the cores they came from, and memory after them. `first`: of their first layers, where it is
+        known."""
+        heads, cores, after = policy_forward(self.actors(spec), actor, seen.obs, step, memory.actor, first)
         return heads, cores, replace(memory, actor=after)
 
     def value(
@@ -177,18 +194,19 @@ class Architecture:
     ) -> tuple[tuple[Array, ...], Memory]:
         """Normalized values `[b (t) n_g]` per group, and memory after them. A shared trunk reads the actor's `cores`."""
         values, after = [], []
-        for i, (g, p, h) in enumerate(zip(spec.groups, critic, memory.critic, strict=True)):
+        for i, (g, p, h) in enumerate(zip(spec.groups, critic, memory.critic, strict=False)):  # critics of costs have theirs behind
             own, body = owner_index(self.owners(g)), self.body_of(g)
-            if cores is not None and self.trunk == "shared":
-                core = cores[i]
-            else:
-                fuse = self.critic_fuse(g, spec)
-                state = self._state(seen, step) if fuse.state else None
-                core, h = body.advance(p.core, fuse(p.fuse, step.obs[i], seen.obs[i], state), step.first, h, own)
-            value = dense(p.head, body.finish(p.after, core, own), own)[..., 0]
+            with component("critic", i, step.first):
+                if cores is not None and self.trunk == "shared":
+                    core = cores[i]
+                else:
+                    fuse = self.critic_fuse(g, spec)
+                    state = self._state(seen, step) if fuse.state else None
+                    core, h = body.advance(p.core, fuse(p.fuse, step.obs[i], seen.obs[i], state), step.first, h, own)
+                value = dense(p.head, body.finish(p.after, core, own), own)[..., 0]
             values.append(value.__array_namespace__().broadcast_to(value, (*value.shape[:-1], g.count)))
             after.append(h)
-        return tuple(values), replace(memory, critic=tuple(after))
+        return tuple(values), replace(memory, critic=(*after, *memory.critic[len(after) :]))
 
     def q(
         self, spec: Spec, q: tuple[Joint, ...], seen: ObservationNormalizer, step: Step, action: tuple[Array, ...], memory: Memory

@@ -88,7 +88,7 @@ class Channel:
             "step": (self.message != "dithered", "only dithered messages are quantized: add comms.message = 'dithered'"),
             "open": (not self.gate, "without a gate everybody always speaks: leave comms.gate out"),
             "per_agent": (not self.budget_bits, "there is no budget: add comms.budget_bits"),
-            "opening": (not (self.budget_bits or self.price), "speaking never costs anything: add comms.budget_bits, or comms.price"),
+            "opening": (not self.priced, "speaking never costs anything: add comms.budget_bits, or comms.price"),
         }
         for field_, (nobody_reads, why) in unread.items():
             if nobody_reads and (given := getattr(self, field_)) != type(self).__dataclass_fields__[field_].default:
@@ -144,6 +144,11 @@ class Channel:
     def levels(self) -> np.ndarray:
         """The budgets, in bits per joint step, `[levels]`; infinite where there is none."""
         return np.array(self.budget_bits or (np.inf,), np.float32)
+
+    @property
+    def priced(self) -> bool:
+        """Whether speaking ever costs anything in training."""
+        return bool(self.budget_bits or self.price)
 
     @property
     def shown(self) -> bool:

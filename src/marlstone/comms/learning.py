@@ -20,9 +20,11 @@ import numpy as np
 from jax import lax
 
 from marlstone.comms.contract import INBOX, LINKS, Channel
-from marlstone.comms.layout import BUDGET_SCALE, GATE, LISTEN, MESSAGE, may_send
+from marlstone.comms.layout import BUDGET_SCALE, GATE, MESSAGE, may_send
 from marlstone.core.arrays import Array
 from marlstone.core.distributions import Composite, Content, Gate
+from marlstone.core.flops import component
+from marlstone.core.layers import Dense
 from marlstone.core.records import record, replace
 from marlstone.core.types import Spec, Step, Trajectory
 
@@ -66,26 +68,41 @@ class Speech:
         spaces = [g.space for g in self.spec.team.groups]
         return [dict(zip(s.names, of(s, x), strict=True)) for s, x in zip(spaces, per_group, strict=False)]  # type: ignore[attr-defined]
 
+    @property
+    def _groups(self) -> int:
+        return len(self.spec.team.groups)
+
+    @property
+    def _said(self) -> int:
+        """How much of a head messages and listening take: its end (`TalkLayout`)."""
+        return self.channel.content.head + self.channel.private
+
     def _space(self, name: str) -> Any:
         space = self.spec.groups[0].space
         assert isinstance(space, Composite)
         return space.parts[space.names.index(name)]
 
     # ---- what is heard
+    def saying(self, actor: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The actors' networks with as much of their heads as messages are made of: what `heard` reads."""
+        talking = [replace(p, head=Dense(p.head.w[..., -self._said :], p.head.b[..., -self._said :])) for p in actor[: self._groups]]
+        return (*talking, *actor[self._groups :])
+
     def heard(self, heads: tuple[Array, ...], trajectory: Trajectory) -> Step:
-        """The trajectory's steps `[b t+1 ...]` with inboxes of what `heads [b t+1 n_g head]` would have said, where that was said within
-        the trajectory; as recorded elsewhere. The same numbers as recorded, if these are the networks that acted."""
+        """The trajectory's steps `[b t+1 ...]` with inboxes of what `heads [b t+1 n_g head]` (or their ends, of `saying`) would have said,
+        where that was said within the trajectory; as recorded elsewhere. The same numbers as recorded, if these are the networks that
+        acted."""
         channel, step, n = self.channel, trajectory.step, self.n
         length = trajectory.logp.shape[1]
-        now = self._parts(heads, lambda s, x: s.by_part(x[:, :-1]))
         did = self._parts(trajectory.action, lambda s, x: list(s.split(x).values()))
-        join = lambda parts: jnp.concatenate(parts, axis=2)
-        content: Content = self._space(MESSAGE)
-        said = join([content.resent(h[MESSAGE], a[MESSAGE]) for h, a in zip(now, did, strict=True)])
-        own = join([h[LISTEN] for h in now]) if channel.private else jnp.zeros((*said.shape[:2], n, 0))
+        now = jnp.concatenate([h[:, :-1, :, -self._said :] for h in heads[: self._groups]], axis=2)
+        content = channel.content
+        said = content.resent(now[..., : content.head], jnp.concatenate([a[MESSAGE] for a in did], axis=2))
+        own = now[..., content.head :]
         later = lambda x, k: jnp.pad(x, [(0, 0), (k, 0), *[(0, 0)] * (x.ndim - 2)])[:, : length + 1]
         age = self._links(step)[0]
-        inbox = channel.hear(later(own, 1), tuple(later(said, a + 1) for a in range(channel.history)), age)
+        with component("channel"):
+            inbox = channel.hear(later(own, 1), tuple(later(said, a + 1) for a in range(channel.history)), age)
         inbox = jnp.where(step.present[..., :n, None], inbox, 0)
         within = (age.max(-1) <= jnp.arange(length + 1)[:, None]) & (jnp.arange(length + 1) > 0)[:, None]
         obs, at = [], 0
@@ -99,7 +116,7 @@ class Speech:
 
     def _links(self, step: Step) -> tuple[Array, Array, Array]:
         """Ages of what was heard `[... n n]`, (recipient, sender); to whom was sent, and bits, `[... n n]`, (sender, recipient)."""
-        links = jnp.concatenate([leaves[LINKS] for leaves in step.obs[: len(self.spec.team.groups)]], axis=-2)
+        links = jnp.concatenate([leaves[LINKS] for leaves in step.obs[: self._groups]], axis=-2)
         n = self.n
         return links[..., :n].astype(jnp.int32), links[..., n : 2 * n], links[..., 2 * n :]
 

@@ -17,6 +17,7 @@ from marlstone.envs.faults import FAULTS, Fault
 from marlstone.envs.own_metrics import Info, TrueMetric, is_metric, of_function
 from marlstone.learners import Adam, Learner, Optimizer, PolicyGradient, Pqn, QLearning, RAdam, RmsProp, Sgd
 from marlstone.runs.sinks import Csv, MLflow, Sink, TensorBoard, Wandb
+from marlstone.tools import DelayLine, Tool
 
 PARTS: dict[Any, tuple[type, ...]] = {
     Architecture: (Decentralized, Ctde, Hierarchical),
@@ -25,6 +26,7 @@ PARTS: dict[Any, tuple[type, ...]] = {
     Credit: (Individual, Team, Counterfactual, Difference, Measured, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
     Learner: (PolicyGradient, QLearning, Pqn),
     Channel: CHANNELS,
+    Tool: (DelayLine,),
     Optimizer: (Adam, RmsProp, RAdam, Sgd),
     Fault: FAULTS,
     TrueMetric: (Info,),

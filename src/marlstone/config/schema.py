@@ -19,7 +19,9 @@ from marlstone.envs.guards import Guards
 from marlstone.envs.make import is_jax, one_per_process
 from marlstone.envs.own_metrics import TrueMetric
 from marlstone.learners import Learner, PolicyGradient
+from marlstone.learners.constraint import Constraint
 from marlstone.runs.sinks.contract import Sink
+from marlstone.tools import ExternalMemory, Tool, Toolbox
 
 
 def _at_least(part: str, values: dict[str, int | None], least: int = 1) -> None:
@@ -192,6 +194,8 @@ class RunConfig:
       env: `source:name?option=value`, as `marlstone envs` lists them.
       architecture, credit, learner: the three parts; each has its own fields.
       comms: how agents talk to each other, if they do.
+      cost: what play may cost, as a constraint on learning; never a part of the reward.
+      tools, memory: what agents may call, look up and store beside their actions.
       acting: how policies act when they are judged and deployed.
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
@@ -221,6 +225,9 @@ class RunConfig:
     guards: Guards = field(default_factory=Guards)
     fleet: Fleet = field(default_factory=Fleet)
     comms: Channel = field(default_factory=NoMessages)
+    cost: Constraint = field(default_factory=Constraint)
+    tools: tuple[Tool, ...] = ()
+    memory: ExternalMemory = field(default_factory=ExternalMemory)
     metrics: tuple[TrueMetric, ...] = ()
     faults: tuple[Fault, ...] = ()
     team: str = ""
@@ -251,6 +258,7 @@ class RunConfig:
         if not self.env.strip():
             raise ValueError("run.env is empty: name an environment, such as jumanji:LevelBasedForaging?task=8x8-2p-2f-coop")
         seeds_of(self.seed, self.seeds)
+        _ = self.toolbox
         if self.stop.plateau is not None and self.seeds < 2:
             raise ValueError(
                 f"stop.plateau is {self.stop.plateau} with one seed, which has no interval: give --seeds 2 or more, or at_return"
@@ -328,6 +336,11 @@ class RunConfig:
     def ramped(self) -> tuple[tuple[str, float, float], ...]:
         """The learner's fields that move, as `Algorithm` takes them: `(field, from, to)`."""
         return tuple((name.partition(".")[2], start, end) for name, (start, end) in self.ramps.items())
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """What agents may call, look up and store: `tools` and `memory`."""
+        return Toolbox(self.tools, self.memory)
 
     @property
     def channel(self) -> Channel:

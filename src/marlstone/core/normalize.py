@@ -113,10 +113,12 @@ class Scales:
     Attributes:
       value: of state values and action values.
       gap: of how much better than the state's value a joint action is.
+      cost: of costs to come, where these are constrained.
     """
 
     value: EmaMoments
     gap: EmaMoments
+    cost: EmaMoments | None = None
 
 
 def update_moments(t: EmaMoments, x: Array, mask: Array, members: np.ndarray, rate: float, total: Total = lambda x: x) -> EmaMoments:

@@ -337,7 +337,7 @@ class Views:
       q_greedy: of the action the learner would take, `[*b t+1 n]`.
       scale: standard deviation of value targets, `[*b n]`.
       gap_scale: standard deviation of what action values add to state values, `[*b n]`.
-      bits: that each agent is expected to send, `[*b t n]`, where agents talk.
+      bits: that each agent is expected to send, `[*b t n]`, where agents talk and that costs something.
       team: where credit methods are asked, the `Spec` of the agents they attribute to.
     """
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from marlstone.core.flops import component
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step, Trajectory, Views
 
@@ -130,7 +131,8 @@ class Asked:
 
     def _ask(self, question: Any, views: Views, trajectory: Trajectory, *more: Array) -> Any:
         ask = lambda v, c, *x: question(self.p, replace(v, team=self.team), c, *x)
-        return jax.vmap(ask)(self._mine(views), trajectory.of(self.team), *self._mine(more))
+        with component("credit"):
+            return jax.vmap(ask)(self._mine(views), trajectory.of(self.team), *self._mine(more))
 
     def reward(self, views: Views, trajectory: Trajectory) -> tuple[Array, Array]:
         """Everybody's reward and discount, `[b t n]`: the method's for the team, their own for managers, the architecture's added."""
@@ -151,7 +153,8 @@ class Asked:
             return chosen
         m = self.team.n
         here = lambda q: jnp.where(step.present[:, : q.shape[1], :m], q[..., :m], 0)
-        team = jax.vmap(lambda c, b, s: self.credit.mix(self.p, c, b, s))(here(chosen), here(best), step.state[:, : chosen.shape[1]])
+        with component("credit"):
+            team = jax.vmap(lambda c, b, s: self.credit.mix(self.p, c, b, s))(here(chosen), here(best), step.state[:, : chosen.shape[1]])
         return everyone(self.team, jnp.broadcast_to(team[..., None], (*team.shape, m)), chosen)
 
     def advantage(self, views: Views, trajectory: Trajectory, td: Array) -> Array:
@@ -169,7 +172,8 @@ class Asked:
         if "meta" not in self.credit.answers():
             return None
         views = lax.stop_gradient(self._mine(views))
-        return self.credit.meta(self.p, replace(views, team=self.team), trajectory.of(self.team), ahead)
+        with component("credit"):
+            return self.credit.meta(self.p, replace(views, team=self.team), trajectory.of(self.team), ahead)
 
     def contribution(self, views: Views, trajectory: Trajectory) -> Array | None:
         """What each action was worth, `[b t m]`; None where it makes no claim."""

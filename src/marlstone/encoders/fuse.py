@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.flops import component
 from marlstone.core.layers import dense_product, gather_agent_params, init_stacked, orthogonal, owner_index
 from marlstone.core.normalize import Moments, normalize
 from marlstone.core.records import record
@@ -103,13 +104,7 @@ class Fuse:
         owners = owner_index(self.owners)
         h: Array = 0.0
         for name in self.leaves:
-            x, leaf = obs[name], self.group.observation[name]
-            if name in moments:
-                m = moments[name]
-                x = normalize(Moments(gather_agent_params(m.mean, owners, 1), gather_agent_params(m.var, owners, 1), m.count), x)
-            if name in self.encoders:
-                x = self._encode(self.encoders[name], p.encoders[name], leaf, x, owners)
-            h = h + dense_product(x, p.leaves[name], owners)
+            h = h + dense_product(self._seen(p, name, obs[name], moments), p.leaves[name], owners)
         if p.state is not None:
             w = gather_agent_params(p.state, owners, 2)
             h = h + ((state @ w)[..., None, :] if w.ndim == 2 else w.__array_namespace__().einsum("...s,nsh->...nh", state, w))
@@ -117,6 +112,22 @@ class Fuse:
             h = h + (p.agent if p.agent.ndim == 2 else p.agent[np.array(self.owners), np.arange(self.group.count)])
         h = h + gather_agent_params(p.b, owners, 1)
         return h if h.shape[-2] == self.rows else h.__array_namespace__().broadcast_to(h, (*h.shape[:-2], self.rows, self.width))
+
+    def changed(self, p: FuseParameters, h: Array, name: str, old: Array, new: Array, moments: dict[str, Moments]) -> Array:
+        """`h`, the first layer of observations whose leaf `name` is `old`, where it is `new` instead: no other leaf is read again."""
+        gap = self._seen(p, name, new, moments) - self._seen(p, name, old, moments)
+        return h + dense_product(gap, p.leaves[name], owner_index(self.owners))
+
+    def _seen(self, p: FuseParameters, name: str, x: Array, moments: dict[str, Moments]) -> Array:
+        """A leaf, normalized and encoded, `[... n f]`."""
+        owners = owner_index(self.owners)
+        if name in moments:
+            m = moments[name]
+            x = normalize(Moments(gather_agent_params(m.mean, owners, 1), gather_agent_params(m.var, owners, 1), m.count), x)
+        if name in self.encoders:
+            with component("encoder", list(self.group.observation).index(name), x):
+                x = self._encode(self.encoders[name], p.encoders[name], self.group.observation[name], x, owners)
+        return x
 
     def _encode(self, encoder: Encoder, p: Any, leaf: Leaf, x: Array, owners: np.ndarray | None) -> Array:
         """`[... n *leaf.shape]` to `[... n f]`: all agents at once, or each by its own parameters."""

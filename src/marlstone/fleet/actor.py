@@ -26,6 +26,7 @@ from marlstone.policy.numpy_actor import FastActor
 from marlstone.rollout.env_stepper import EnvStepper, Note
 from marlstone.rollout.shared_memory import StepBlock, anonymous, arrays, map_step
 from marlstone.rollout.sides import Sides
+from marlstone.tools import toolbox_to_json
 
 if TYPE_CHECKING:
     from marlstone.config import RunConfig
@@ -221,9 +222,11 @@ class ReferenceActor:
         self.post, self.page = post, page
         page.doing("building environments")
         managers, channel = config.architecture.managers(), config.comms.training
-        env = wrap_env(make(config.env), managers, config.faults, config.metrics, Sides.of(config), channel)
+        env = wrap_env(make(config.env), managers, config.faults, config.metrics, Sides.of(config), channel, config.toolbox)
         self.env = Vectorized(env, post.envs, config.guards)
-        self.algorithm = Algorithm(env.spec, config.architecture, config.credit, config.learner, channel=config.channel)
+        self.algorithm = Algorithm(
+            env.spec, config.architecture, config.credit, config.learner, channel=config.channel, constraint=config.cost
+        )
         mine = lambda key: key if post.actor == post.life == 0 else jax.random.fold_in(jax.random.fold_in(key, post.actor), post.life)
         self.key = mine(component_key(post.seed, "act"))
         running, step = jax.jit(lambda key: self.env.init(jax.random.split(key, post.envs)))(mine(component_key(post.seed, "environment")))
@@ -326,6 +329,7 @@ def setup_of(config: "RunConfig", post: Post, retry: tuple[int, ...], skipped: f
         "guards": asdict(config.guards), "managers": managers and asdict(managers), "faults": [fault_to_json(f) for f in config.faults],
         "metrics": [metric_to_json(m) for m in config.metrics], "state": config.architecture.central or bool(config.metrics),
         "sides": Sides.of(config).plain(), "channel": channel_to_json(config.comms.training),
+        "tools": toolbox_to_json(config.toolbox),
     }  # fmt: skip
     told = {"stepping": stepping, "post": asdict(post), "retry": list(retry), "skipped": sorted(skipped), "config": text}
     return {**told, "parts": own_parts(config)}

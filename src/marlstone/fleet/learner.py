@@ -25,6 +25,7 @@ from marlstone.core.flops import Flops
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Spec, Trajectory
+from marlstone.core.usage import used_in
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import BadStep
 from marlstone.envs.make import is_jax
@@ -35,6 +36,7 @@ from marlstone.fleet.transport import LearnerEnd
 from marlstone.play.action_selectors import Decider
 from marlstone.play.evaluator import Episodes
 from marlstone.play.film import Frame
+from marlstone.play.used import Meter
 from marlstone.policy.numpy_actor import describe, weights
 from marlstone.rollout.env_stepper import NOTICE
 from marlstone.rollout.fault_log import FaultLog, Health, note_text
@@ -53,6 +55,7 @@ Array = Any
 ASK = 1.0  # seconds to wait for a parcel before asking again
 KEPT = 10_000  # trajectories whose staleness is remembered
 NOTHING: dict[str, Any] = {"figures": []}
+Counts = tuple[dict[str, Array], dict[str, Array]]
 
 
 def shipped_shapes(algorithm: Algorithm, acting: RolloutState, length: int) -> Trajectory:
@@ -121,7 +124,10 @@ class Learning:
         else:
             declared, masked = spec()
             refuse_too_large(config, declared, len(seeds), copies=1 + fleet.queue)  # those in training, and those that wait
-            algorithm = Algorithm(declared, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.channel)
+            algorithm = Algorithm(
+                declared, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.channel,
+                constraint=config.cost,
+            )  # fmt: skip
             inner = Hosted(
                 config.env, algorithm, b, length, config.rollout.workers, total, seeds, config.guards, [], config.faults,
                 most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),
@@ -160,11 +166,12 @@ class Learning:
 
     @cached_property
     def _learn(self) -> Callable[..., Any]:
-        def learn(train: Any, trajectories: Trajectory, key: Array) -> tuple[Any, Any, dict[str, Array], Array, dict[str, Array]]:
+        def learn(train: Any, trajectories: Trajectory, key: Array) -> tuple[Any, Any, dict[str, Array], Array, Counts]:
             memory = self.algorithm.remember(train, trajectories, trajectories.memory)
             after, losses = self.algorithm.update(train, trajectories, train.version / self.total, jax.random.fold_in(key, train.version))
             sent = sent_in(self.algorithm.channel, self.algorithm.spec, trajectories)
-            return after, (memory.critic, memory.q), losses, trajectories.real.sum(), sent
+            used = used_in(self.algorithm.spec, trajectories)
+            return after, (memory.critic, memory.q), losses, trajectories.real.sum(), (sent, used)
 
         return jax.jit(learn)
 
@@ -248,7 +255,9 @@ class Learning:
         """One batch, one update, one policy published."""
         parcels, began = self.gather(i, int(state.train.version)), time.perf_counter()
         self.page.doing("updating")
-        train, memory, losses, steps, sent = jax.block_until_ready(self._learn(state.train, self.batch(i, parcels), state.learn_key))
+        train, memory, losses, steps, (sent, used) = jax.block_until_ready(
+            self._learn(state.train, self.batch(i, parcels), state.learn_key)
+        )
         self.remember(i, parcels, memory)
         state = replace(state, train=train)
         self.page.count(int(steps), self.b)
@@ -265,7 +274,7 @@ class Learning:
         total = lambda get: np.float32(sum(get(s) for s in sums))
         metrics = {k: total(lambda s, k=k: s["metrics"][k]) for k in self.algorithm.spec.metrics}
         finished = EpisodeSums(total(lambda s: s["episodes"]), total(lambda s: s["team_return"]), total(lambda s: s["length"]), metrics)
-        return state, Report(finished, np.asarray(steps), losses, sent)
+        return state, Report(finished, np.asarray(steps), losses, sent, used)
 
     # ---- all seeds
     def start(self) -> State:
@@ -361,6 +370,11 @@ class Learning:
         """`how`: as `Fused.evaluate` takes it."""
         self.page.doing("evaluating")
         return self.inner.evaluate(None if state is None else self._for_inner(state), episodes, act, **how)
+
+    @property
+    def meter(self) -> Meter:
+        """As `Player.meter`."""
+        return self.inner.meter
 
     @property
     def wiring(self) -> Mapping[str, Any] | None:

@@ -27,6 +27,7 @@ class Learner:
     Class attributes:
       queries: the questions that it asks a credit method; a method that answers others is refused, so that no answer is ignored.
       needs: views that it learns from; critics are built for these and for what credit needs.
+      constrained: whether it subtracts what actions cost (`Batch.cost`) from what moves policies; others are refused a constraint.
       value_based: whether actors' outputs are action values, acted on epsilon-greedily; else they are policies, and act by chance.
       traced: fields that only arithmetic reads: one compiled program serves all their values.
       rampable: fields that only arithmetic in `update` reads, so that `[ramps]` may move them while a run trains.
@@ -42,6 +43,7 @@ class Learner:
     kind: ClassVar[str]
     queries: ClassVar[frozenset[str]] = frozenset({"reward", "loss"})
     needs: ClassVar[frozenset[str]] = frozenset({"logp", "entropy", "value"})
+    constrained: ClassVar[bool] = False
     value_based: ClassVar[bool] = False
     traced: ClassVar[tuple[str, ...]] = ()
     rampable: ClassVar[tuple[str, ...]] = ()

@@ -33,11 +33,11 @@ def learning_rates(learner: "Learner", nets: Networks, progress: Array, problem:
     """One learning rate per array, as `nets`: the first of `learner.rate` for actors and critics, the second for the rest. `problem`: whose
     groups may have rates of their own (`learner.group_lr`), which fall with the first."""
     lr, credit_lr = learner.rate(progress)
-    parts = {"actor": lr, "critic": lr, "q": credit_lr, "credit": credit_lr}
+    parts = {"actor": lr, "critic": lr, "q": credit_lr, "credit": credit_lr, "cost": lr}
     rates = {name: jax.tree.map(lambda _, r=r: r, getattr(nets, name)) for name, r in parts.items()}
     if problem is not None and (own := getattr(learner, "group_lr", None)):
         factors = [own[g.name] / learner.lr if g.name in own else 1.0 for g in problem.spec.groups]
-        for name in ("actor", "critic"):
+        for name in ("actor", "critic", "cost"):
             groups = zip(rates[name], factors, strict=False)  # nobody's critics are fewer
             rates[name] = tuple(jax.tree.map(lambda r, f=f: r * f, net) for net, f in groups)
     return replace(nets, **rates)

@@ -24,6 +24,8 @@ def update_in_epochs(
     absorbed, seen = problem.observe(train, trajectories) if learner.normalize_observations else (train.seen, train.seen)
     now = replace(train, seen=seen)
     targets = learner.compute_targets(problem, now, trajectories)
+    if targets.charged is not None:
+        targets = replace(targets, advantage=targets.advantage - targets.charged)
     if learner.normalize_advantages:
         targets = replace(targets, advantage=problem.standardized(targets.advantage, trajectories.acts))
     if learner.normalize_values:

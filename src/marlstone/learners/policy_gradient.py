@@ -71,6 +71,7 @@ class PolicyGradient(Learner):
     group_lr: dict[str, float] = field(default_factory=dict, hash=False)
 
     queries: ClassVar[frozenset[str]] = frozenset({"reward", "mix", "advantage", "loss", "meta"})
+    constrained: ClassVar[bool] = True
     traced: ClassVar[tuple[str, ...]] = ("lr", "gamma")
     rampable: ClassVar[tuple[str, ...]] = ("lr", "credit_lr", "entropy", "clip", "cap", "value", "gamma", "lam", "max_grad_norm")
 
@@ -128,18 +129,22 @@ class PolicyGradient(Learner):
         return lambda_returns(value, reward, discount, beyond, trajectory, self.gamma, self.lam, ratio)
 
     def targets(self, batch: Batch, target: Batch | None = None) -> LearningTargets:
-        """Value targets and advantages, `[b t n]`; the policy that begins the update is the proximal one."""
+        """Value targets and advantages, `[b t n]`, of rewards and of costs; the policy that begins the update is the proximal one."""
         credit, views, trajectory = batch.credit, batch.views, batch.trajectory
         value = credit.predict(views.value, views.value, trajectory.step)
         reward, discount = credit.reward(views, trajectory)
         a, vs, predicted = self.advantage(value, reward, discount, credit.beyond(views, trajectory), views.logp, trajectory)
         advantage = credit.advantage(replace(views, value=value), trajectory, a)
         gap = reward + self.gamma * discount * value[:, 1:] - value[:, :-1]
-        return lax.stop_gradient(LearningTargets(vs, predicted, views.logp, advantage, gap))
+        costs = charged = None
+        if (cost := batch.cost) is not None:
+            excess, costs, _ = self.advantage(cost.value, cost.cost, cost.discount, cost.beyond, views.logp, trajectory)
+            charged = cost.rate * excess
+        return lax.stop_gradient(LearningTargets(vs, predicted, views.logp, advantage, gap, costs, charged))
 
     def loss(self, batch: Batch, fixed: LearningTargets, progress: Array) -> tuple[Losses, dict[str, Array]]:
-        """The clipped surrogate with its entropy bonus, the squared error of values in units of `batch.sigma`, and that of action values,
-        `[b t n]` each."""
+        """The clipped surrogate with its entropy bonus, and the squared errors of values in units of `batch.sigma`, of action values and of
+        values of costs, `[b t n]` each."""
         views, trajectory = batch.views, batch.trajectory
         end = self.entropy if self.entropy_end is None else self.entropy_end
         bonus = self.entropy + (end - self.entropy) * progress
@@ -160,4 +165,8 @@ class PolicyGradient(Learner):
         if views.q_chosen is not None:
             gap = self.value * (views.q_chosen - lax.stop_gradient(views.value[:, :-1]) - fixed.gap) ** 2
             metrics["action_value_loss"] = gap
-        return Losses(-surrogate - bonus * views.entropy, self.value * error, gap), metrics
+        costs = None
+        if (cost := batch.cost) is not None:
+            metrics["cost_value_loss"] = ((cost.value[:, :-1] - fixed.cost) / cost.sigma) ** 2
+            costs = self.value * metrics["cost_value_loss"]
+        return Losses(-surrogate - bonus * views.entropy, self.value * error, gap, costs), metrics

@@ -19,24 +19,45 @@ class Losses:
     """A learner's losses, one per step and agent, `[b t n]`; the problem masks and averages them, so that no learner can forget to.
 
     `deciding` counts where an agent acts; `predicting` wherever its value is used, which under team reward includes steps after an agent's
-    own death; `gap`, of action values, where an agent acts, and is divided by their squared scale.
+    own death; `gap`, of action values, where an agent acts, and is divided by their squared scale; `costs`, of values of costs, counts as
+    `predicting`.
     """
 
     deciding: Array
     predicting: Array
     gap: Any = None
+    costs: Any = None
 
 
 @record
 class LearningTargets:
     """What losses are measured against, without gradient, `[b t n]`: value targets and where those are predicted; and for policies,
-    proximal log-probs, advantages, and how much better than expected the joint action was (`gap`)."""
+    proximal log-probs, advantages, and how much better than expected the joint action was (`gap`); and where costs are constrained, targets
+    of their values (`cost`), and by how much more than expected an action cost, in units of return (`charged`): apart from advantages, so
+    that only the update puts them together."""
 
     target: Array
     predicted: Array
     logp: Any = None
     advantage: Any = None
     gap: Any = None
+    cost: Any = None
+    charged: Any = None
+
+
+@record
+class CostSignal:
+    """What a batch cost, where that is constrained (`learners.constraint`), by agent.
+
+    `cost`, `discount`, `beyond` `[b t n]`: as a reward's, and whose costs go on after its own end; `value [b t+1 n]`: expected costs to
+    come; `rate [n]`: how much return a unit of cost is worth now; `sigma [n]`: the scale of the values' targets."""
+
+    cost: Array
+    discount: Array
+    beyond: Array
+    value: Array
+    rate: Array
+    sigma: Array
 
 
 class CreditAnswers(Protocol):
@@ -60,13 +81,15 @@ class Batch:
     """A batch of trajectories as one set of networks reads it.
 
     Fields: `trajectory`, `[b t ...]`, observations and state normalized and actions encoded as networks see them, rewards as the
-    environment gave them; `views`, numbers per agent; `credit`, to be asked with both; `sigma [n]`, the scale of value targets per agent.
+    environment gave them; `views`, numbers per agent; `credit`, to be asked with both; `sigma [n]`, the scale of value targets per agent;
+    `cost`, where costs are constrained.
     """
 
     trajectory: Trajectory
     views: Views
     credit: CreditAnswers
     sigma: Any = None
+    cost: CostSignal | None = None
 
 
 class Networks(Protocol):
@@ -89,6 +112,10 @@ class Networks(Protocol):
     @property
     def credit(self) -> Any:
         """The credit method's own arrays."""
+
+    @property
+    def cost(self) -> Any:
+        """Critics of costs, one per group; () where nothing is constrained."""
 
 
 class TrainState(Protocol):

@@ -133,6 +133,7 @@ def recorder(runtime: Player, episodes: int) -> Callable[[Store, int, Any], None
     def record(store: Store, step: int, state: Any) -> None:
         train = runtime.placement.trim(replace(state.train, opt=None, replay=None))
         for i, (seed, trajectories) in enumerate(zip(runtime.seeds, play(state), strict=True)):
+            runtime.meter.trajectories(i, runtime.algorithm, trajectories)
             mine = jax.tree.map(lambda x: x[i], train)  # noqa: B023
             whole: WholeEpisodes = whole_episodes(trajectories.step, contribution(mine, trajectories), spec.metrics)
             store.log(step, seed, whole, spec.agents)

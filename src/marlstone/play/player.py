@@ -10,6 +10,7 @@ from marlstone.envs.faults import Fault
 from marlstone.play.action_selectors import Decider
 from marlstone.play.evaluator import Episodes
 from marlstone.play.film import Frame
+from marlstone.play.used import Meter
 from marlstone.rollout.fault_log import FaultLog
 from marlstone.rollout.placement import SeedPlacement
 from marlstone.rollout.state import State
@@ -37,6 +38,10 @@ class Player(Protocol):
     @property
     def judged(self) -> FaultLog:
         """Faults of environments in all that was played."""
+
+    @property
+    def meter(self) -> Meter:
+        """What all that `evaluate` played used, and whatever else was added to it."""
 
     @property
     def wiring(self) -> Mapping[str, Any] | None:

@@ -5,7 +5,7 @@ Pure array code of one environment, NumPy's or JAX's: memory goes in and comes o
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from marlstone.envs.faults.withheld import still_legal
 from marlstone.envs.managed import Layout
 from marlstone.policy.gate import Gate, GateMemory, chosen, held, init_memory, watch
 from marlstone.policy.numpy_actor import Bound, FastActor
+from marlstone.tools.exchange import Draws, draw_shapes
+from marlstone.tools.layout import ToolLayout
+from marlstone.tools.tooled import STREAM as TOOL_STREAM
 
 Array = Any
 Arrays = tuple[Array, ...]
@@ -26,7 +29,8 @@ Arrays = tuple[Array, ...]
 @record
 class PolicyMemory:
     """What a policy remembers between two steps of one episode: recurrent state, the managers' goals and clock, what its gate saw,
-    and what its channel carries and may still send."""
+    what its channel carries and may still send, and what its tools and memory hold, pending calls among them. `told`: prices that the
+    caller said, per item; NaN where they are as declared."""
 
     recurrent: Any
     goals: Any = None
@@ -34,6 +38,8 @@ class PolicyMemory:
     gate: GateMemory | None = None
     wire: Any = None
     budget: Any = None
+    tools: Any = None
+    told: Any = None
 
 
 def observed(obs: tuple[dict[str, Array], ...], legal: Arrays, present: Array, first: Array) -> Step:
@@ -52,9 +58,9 @@ def observed(obs: tuple[dict[str, Array], ...], legal: Arrays, present: Array, f
 class Deployed:
     """One policy, ready to decide.
 
-    Fields: `weights`, as `FastActor.bind` gives them; `layout`: its managers, and `talk`: its channel, if it has some; `gate`, if it has
-    one; `fallback`: per group, recorded actions of who is outside (None: default actions); `never`: the environment's groups, and entries
-    of their masks that are never legal, `[n_g a]`.
+    Fields: `weights`, as `FastActor.bind` gives them; `layout`: its managers, `talk`: its channel, and `kit`: its tools, if it has some;
+    `gate`, if it has one; `fallback`: per group, recorded actions of who is outside (None: default actions); `never`: the environment's
+    groups, and entries of their masks that are never legal, `[n_g a]`.
     """
 
     actor: FastActor
@@ -63,6 +69,7 @@ class Deployed:
     talk: TalkLayout | None = None
     gate: Gate | None = None
     fallback: Arrays | None = None
+    kit: ToolLayout | None = None
     never: tuple[tuple[Group, np.ndarray], ...] = ()
 
     @property
@@ -78,15 +85,20 @@ class Deployed:
             goals, clock = np.zeros(self.layout.inner.n, np.int32), np.int32(0)
         if self.talk is not None:
             wire, budget = begin(self.talk.channel, self.talk.n, None, self.talk.level(None, np), np)
-        return PolicyMemory(self.actor.memory(1), goals, clock, gate, wire, budget)
+        tools = told = None
+        if self.kit is not None:
+            items = len(self.kit.box.levels)
+            tools = self.kit.begin(Draws(None, np.zeros((2, items), np.float32)), np)
+            told = np.full(items, np.nan, np.float32)
+        return PolicyMemory(self.actor.memory(1), goals, clock, gate, wire, budget, tools, told)
 
     def act(self, step: Step, memory: PolicyMemory, noise: Arrays) -> tuple[Arrays, PolicyMemory]:
-        """One step of one environment, `[n_g ...]`, without managers and messages; its actions as it takes them, and memory after it.
+        """One step of one environment, `[n_g ...]`, without managers, tools and messages; its actions as it takes them, and memory after.
 
-        Args: `noise`: per group, managers too, `[n_g ...]`, sampling noise times the temperature; then `link_draws`.
+        Args: `noise`: per group, managers too, `[n_g ...]`, sampling noise times the temperature; then `outer_draws`.
         """
         chosen, memory = self.choose(step, memory, noise)
-        spec = self.actor.spec if self.talk is None else self.talk.inner
+        spec = self.kit.inner if self.kit is not None else self.actor.spec if self.talk is None else self.talk.inner
         return tuple(g.space.emit(a) for g, a in zip(spec.groups[: self.own], chosen, strict=True)), memory
 
     def choose(self, step: Step, memory: PolicyMemory, noise: Arrays) -> tuple[Arrays, PolicyMemory]:
@@ -100,10 +112,17 @@ class Deployed:
             goals, clock = xp.where(step.first, fresh_goals, goals), xp.where(step.first, fresh_clock, clock)
             step = self.layout.row(step, goals, clock)
         u, at_first, allowed = None, None, None
+        if self.talk is not None and self.talk.channel.drawing:
+            *rest, both = noise
+            noise, (at_first, u) = tuple(rest), both
+        tools, bare, drawn = memory.tools, step, cast(Any, None)
+        if self.kit is not None:
+            *rest, attempt, price = noise
+            noise, drawn = tuple(rest), Draws(attempt, price[1])
+            tools = _where(step.first, self.kit.begin(Draws(attempt, price[0]), xp), tools)
+            tools = replace(tools, price=xp.where(xp.isnan(memory.told), tools.price, memory.told))
+            step = self.kit.row(step, tools)
         if self.talk is not None:
-            if self.talk.channel.drawing:
-                *rest, both = noise
-                noise, (at_first, u) = tuple(rest), both
             allowed = self.talk.allowed(step)
             fresh = begin(self.talk.channel, self.talk.n, at_first, self.talk.level(None, xp), xp)
             wire, budget = (_where(step.first, new, old) for new, old in zip(fresh, (wire, budget), strict=True))
@@ -115,7 +134,11 @@ class Deployed:
         if self.talk is not None:
             wire, _, budget, _ = exchange(self.talk.channel, wire, self.talk.messages(chosen, allowed), budget, u)
             chosen = self.talk.acted(chosen)
-        return chosen[: self.own], PolicyMemory(recurrent, goals, clock, seen, wire, budget)
+        if self.kit is not None:
+            may, source = self.kit.allowed(tools, bare), self.kit.source(bare)
+            tools = self.kit.after(tools, self.kit.request(chosen, emitted=False), may, source, drawn)
+            chosen = self.kit.acted(chosen)
+        return chosen[: self.own], PolicyMemory(recurrent, goals, clock, seen, wire, budget, tools, memory.told)
 
     def decide(self, step: Step, recurrent: Any, seen: GateMemory | None, noise: Arrays) -> tuple[Arrays, Any, GateMemory | None]:
         """One step of `b` environments that have managers already, where the policy has some: recorded actions, recurrent state and what
@@ -127,6 +150,22 @@ class Deployed:
         spec = self.actor.spec
         seen = watch(spec, self.gate, step, seen)
         return chosen(spec, seen.away, held(spec, action, step.legal, self.fallback), action), recurrent, seen
+
+
+def outer_draws(deployed: Deployed, key: Any, shape: tuple[int, ...] = ()) -> Arrays:
+    """Uniform numbers that tools and links take in one step: of tools `[*shape attempts 2 n T]` and `[*shape 2 2 I]`, prices of an episode
+    that begins and of the step; then `link_draws`. `key`: a JAX key, from which others may draw too, or a NumPy generator."""
+    links = link_draws(deployed.talk, key, shape)
+    if deployed.kit is None:
+        return links
+    attempt, price = draw_shapes(deployed.kit.box, deployed.kit.n)
+    shapes = (*shape, *attempt), (*shape, 2, *price)
+    if isinstance(key, np.random.Generator):
+        return (*(key.random(s, np.float32) for s in shapes), *links)
+    import jax
+
+    keys = jax.random.split(jax.random.fold_in(key, TOOL_STREAM), 2)
+    return (*(jax.random.uniform(k, s) for k, s in zip(keys, shapes, strict=True)), *links)
 
 
 def link_draws(talk: TalkLayout | None, key: Any, shape: tuple[int, ...] = ()) -> Arrays:
@@ -187,4 +226,4 @@ class PureActing:
 
         groups, heat = self.deployed.actor.spec.groups, self.temperature if temperature is None else temperature
         noise = tuple(heat * z for z in draw_group_noise([g.space for g in groups], [g.count for g in groups], key, ()))
-        return self.deployed.act(step, memory, (*noise, *link_draws(self.deployed.talk, key)))
+        return self.deployed.act(step, memory, (*noise, *outer_draws(self.deployed, key)))

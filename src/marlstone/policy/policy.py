@@ -32,10 +32,13 @@ from marlstone.envs.faults import fault_from_json, fault_to_json
 from marlstone.envs.faults.withheld import Withheld
 from marlstone.envs.grouping import arrangement_from_json
 from marlstone.envs.managed import GOAL, Layout, Managers
-from marlstone.policy.deployed import Deployed, PolicyMemory, PureActing, link_draws, observed
+from marlstone.policy.deployed import Deployed, PolicyMemory, PureActing, observed, outer_draws
 from marlstone.policy.dictionaries import Dictionaries, blank_actions
 from marlstone.policy.gate import Gate, blank
 from marlstone.policy.numpy_actor import OWN, FastActor, describe, own_parts, weights
+from marlstone.tools import Toolbox, toolbox_to_json
+from marlstone.tools.layout import ToolLayout, without_tools
+from marlstone.tools.toolbox import received
 
 if TYPE_CHECKING:
     from marlstone.algorithm import Algorithm
@@ -80,14 +83,15 @@ class Policy:
         source: Mapping[str, Any] | None = None,
         network: Mapping[str, Any] | None = None,
         channel: Channel | None = None,
+        tools: Toolbox | None = None,
         withheld: Sequence[Withheld] = (),
     ) -> "Policy":
         """Freeze one training seed's policy. Imports JAX.
 
         Args: `trained`: its arrays, without an axis of seeds; `act`: how it is deployed; `wiring`: how the environment's dictionaries
         become groups (None: agents are given leaves by name); `source`: where it came from, for people; `network`: what `describe` says of
-        the algorithm, where that is known (training seeds share it); `channel`: as it is deployed (None: the algorithm's); `withheld`:
-        observation leaves and actions that it does without.
+        the algorithm, where that is known (training seeds share it); `channel`: as it is deployed (None: the algorithm's); `tools`: that
+        its agents have; `withheld`: observation leaves and actions that it does without.
         Raises ValueError for a combination whose forward NumPy cannot run.
         """
         managers, channel = algorithm.architecture.managers(), channel or algorithm.channel
@@ -97,6 +101,7 @@ class Policy:
             "network": dict(network or describe(algorithm)),
             "managers": None if managers is None else asdict(managers),
             "channel": channel_to_json(channel, paths=False) if channel.speaks else None,
+            "tools": toolbox_to_json(tools or Toolbox(), deployed=True),
             "withheld": [fault_to_json(x) for x in withheld],
             "fallback": None,
             "gate": None,
@@ -266,11 +271,12 @@ class Policy:
         fallback = None
         if declared is not None:
             managers = self._actor.spec.groups[len(self.spec_without_goals.groups) :]
-            rows = self._fallback_rows if self._talk is None else self._talk.silent(self._fallback_rows)
+            rows = self._fallback_rows if self._kit is None else self._kit.idle(self._fallback_rows)
+            rows = rows if self._talk is None else self._talk.silent(rows)
             fallback = (*rows, *(g.default_like(blank_actions(g)) for g in managers))
         own = self.spec_without_goals.groups
         never = tuple((g, np.any([x.forbidden(g) for x in self.withheld], axis=0)) for g in own) if self.withheld else ()
-        return Deployed(self._actor, bound, self._layout, self._talk, gate, fallback, never)
+        return Deployed(self._actor, bound, self._layout, self._talk, gate, fallback, self._kit, never)
 
     @cached_property
     def _decide(self) -> Callable[..., Any]:
@@ -318,22 +324,37 @@ class Policy:
     def _talk(self) -> TalkLayout | None:
         if (channel := self.channel) is None:
             return None
-        below = self._layout.spec if self._layout is not None else self.spec_without_goals
+        below = self._kit.spec if self._kit is not None else self._managed
         return TalkLayout(channel, below, self.description.get("budget"))
 
     @cached_property
+    def toolbox(self) -> Toolbox:
+        """What its agents may call, look up and store; real tools as `External`, unless `with_tools` said what they are."""
+        return received(self.description.get("tools"))
+
+    @cached_property
+    def _kit(self) -> ToolLayout | None:
+        return ToolLayout(self.toolbox, self._managed) if self.toolbox.any else None
+
+    @property
+    def _managed(self) -> Spec:
+        return self._layout.spec if self._layout is not None else self.spec_without_goals
+
+    @cached_property
     def spec_without_goals(self) -> Spec:
-        """The environment's own groups: without managers, the goals that these give, and messages."""
+        """The environment's own groups: without managers, the goals that these give, tools and messages."""
         if self._arranged is not None:
             groups = self._arranged.groups
             for x in self.withheld:
                 groups = tuple(map(x.group, groups))
             return Spec(groups, 0)
-        if self.description["managers"] is None and self.description.get("channel") is None:
+        box = self.toolbox
+        if self.description["managers"] is None and self.description.get("channel") is None and not box.any:
             return self.spec
         hidden = (GOAL,) if self.description.get("channel") is None else (GOAL, INBOX, LINKS, SAID)
         bare = lambda g: replace(g, observation={k: leaf for k, leaf in g.observation.items() if k not in hidden})
-        return Spec(tuple(without_messages(bare(g)) for g in self.spec.groups), 0)
+        own = (without_messages(bare(g)) for g in self.spec.groups)
+        return Spec(tuple(without_tools(g, box) for g in own), 0)
 
     # ---- acting
     def memory(self) -> PolicyMemory:
@@ -348,12 +369,14 @@ class Policy:
         *,
         infos: Mapping[str, Any] | None = None,
         acting: Act | None = None,
+        prices: Mapping[str, float] | None = None,
     ) -> tuple[dict[str, Any], PolicyMemory]:
         """What each agent does now, and what to remember for the next step.
 
         Args: `observations`: by agent name, as the environment gives them (`action_mask` inside is honored); agents left out are gone, or
         not asked; `memory`: what the last step returned, None at an episode's start; `rng`: draws samples (None: a generator with a seed
-        of the system's); `infos`: by agent name, where the environment gives masks there; `acting`: another way than the deployed one.
+        of the system's); `infos`: by agent name, where the environment gives masks there; `acting`: another way than the deployed one;
+        `prices`: what tools cost now, by name (`memory_read` and `memory_write` of the memory), until told otherwise; as declared without.
         Raises ValueError naming agent and field for an observation that is not as declared.
         """
         first, memory = memory is None, memory or self.memory()
@@ -365,9 +388,23 @@ class Policy:
         step = observed(obs, legal, present, np.bool_(first))
         heat, rng = np.float32(temperature(acting or self.acting)), rng or np.random.default_rng()
         noise = tuple(heat * z for z in self._actor.noise(rng, ()))  # at 0 the mode, whatever is drawn
-        emitted, memory = self._decide(step, memory, (*noise, *link_draws(self._talk, rng)))
+        if prices:
+            memory = self._told(memory, prices)
+        emitted, memory = self._decide(step, memory, (*noise, *outer_draws(self.deployed, rng)))
         actions = self._dictionaries.named(emitted)
         return {a: actions[a] for a in asked}, memory
+
+    def _told(self, memory: PolicyMemory, prices: Mapping[str, float]) -> PolicyMemory:
+        """Memory in which these prices hold. Raises `UserError` for an item that is not there, and a price that is none."""
+        items = self.toolbox.items
+        told = np.full(len(items), np.nan, np.float32) if memory.told is None else np.array(memory.told)
+        for name, price in prices.items():
+            if name not in items:
+                raise UserError(f"Policy.act: prices has {name!r}, and this policy pays for {', '.join(items) or 'nothing'}: leave it out")
+            if not 0 <= price < float("inf"):
+                raise UserError(f"Policy.act: the price of {name!r} is {price}: give a number from 0 up")
+            told[items.index(name)] = price
+        return replace(memory, told=told)
 
     def outside(self, memory: PolicyMemory) -> tuple[str, ...]:
         """Agents, managers too, whose fallback acted at the last step, by the memory after it; nobody without a gate."""

@@ -25,6 +25,7 @@ from marlstone.envs.wrappers import wrap_env
 from marlstone.rollout.plain_steps import PlainSteps
 from marlstone.rollout.shared_memory import StepBlock, map_step
 from marlstone.rollout.sides import Sides, wiring_of
+from marlstone.tools import Toolbox, toolbox_from_json
 
 TRIES = 3  # consecutive resets that may fail before an environment is given up
 NOTICE = "notice"  # the kind of a note that is no fault: what was settled while building, for a person to know
@@ -68,6 +69,7 @@ class EnvStepper:
       metrics: of the user's own.
       sides: whose team it is, and who is played by frozen policies.
       channel: over which agents talk (None: they do not).
+      tools: that agents have (None: none).
 
     Attributes:
       next_seed: `next_seed(i)` is the seed of environment i's next episode; may be replaced, by default from the block's `seed` and
@@ -89,9 +91,10 @@ class EnvStepper:
         metrics: tuple[Any, ...] = (),
         sides: Sides | None = None,
         channel: Channel | None = None,
+        tools: Toolbox | None = None,
     ) -> None:
         self.name, self.options, self.managers, self.faults, self.guards = name, options, managers, faults, guards
-        self.report_note, self.metrics, self.sides, self.channel = report_note, metrics, sides, channel
+        self.report_note, self.metrics, self.sides, self.channel, self.tools = report_note, metrics, sides, channel, tools
         self.survive, self.state = guards.on_bad == "survive", state
         self.low, self.high = low, high
         self.counts: np.ndarray = np.zeros(len(FAULTS), np.int64)
@@ -105,7 +108,7 @@ class EnvStepper:
     @classmethod
     def of(cls, setup: dict[str, Any], report_note: Callable[[Note], None]) -> "EnvStepper":
         """From a parent's JSON: `name`, `options`, `managers`, `faults`, `guards`, `low`, `high`, `state`, `metrics`, `sides`,
-        `channel`."""
+        `channel`, `tools`."""
         bounds = setup["guards"].pop("reward_bounds")
         guards = Guards(**setup["guards"], reward_bounds=None if bounds is None else tuple(bounds))
         managers = None if setup["managers"] is None else Managers(**setup["managers"])
@@ -114,8 +117,8 @@ class EnvStepper:
         low, high = setup["low"], setup["high"]
         sides = Sides(**setup.get("sides") or {})
         channel = channel_from_json(setup["channel"]) if setup.get("channel") else None
-        state = setup["state"]
-        return cls(setup["name"], setup["options"], managers, faults, guards, low, high, report_note, state, metrics, sides, channel)
+        state, tools = setup["state"], toolbox_from_json(setup.get("tools"))
+        return cls(setup["name"], setup["options"], managers, faults, guards, low, high, report_note, state, metrics, sides, channel, tools)
 
     @property
     def spec(self) -> Spec:
@@ -175,7 +178,7 @@ class EnvStepper:
         if self.low == k == 0 and isinstance(infos := getattr(env, "metrics", None), InfoMetrics):  # one environment speaks for all
             infos.notify = lambda text: self.report_note({"fault": NOTICE, "env": 0, "text": text})
         self.adapters[k] = env
-        made = wrap_env(env, self.managers, self.faults, self.metrics, self.sides, self.channel)
+        made = wrap_env(env, self.managers, self.faults, self.metrics, self.sides, self.channel, self.tools)
         for text in getattr(env, "notices", ()) if first and self.low == k == 0 and made.spec else ():
             self.report_note({"fault": NOTICE, "env": 0, "text": text})
         return made

@@ -20,7 +20,7 @@ from marlstone.core.records import record, replace
 from marlstone.core.types import Array, Group, Spec, Step
 from marlstone.envs.agent_view import AgentView
 from marlstone.envs.protocol import Env, HostEnv
-from marlstone.policy.deployed import link_draws
+from marlstone.policy.deployed import outer_draws
 from marlstone.policy.dictionaries import blank_actions
 from marlstone.policy.gate import held
 from marlstone.policy.policy import Policy
@@ -51,10 +51,10 @@ class Mind(Protocol):
         """Before an episode's first step, in NumPy."""
 
     def act(self, step: Step, memory: Any, noise: Actions) -> tuple[Actions, Any]:
-        """Recorded actions per group of the environment's, and memory after it. `noise`: times the temperature; then `link_draws`."""
+        """Recorded actions per group of the environment's, and memory after. `noise`: times the temperature; then `link_draws`."""
 
     def link_draws(self, key: Any, shape: tuple[int, ...] = ()) -> Actions:
-        """What the links of agents who talk draw in one step, by a JAX key or a NumPy generator (`policy.deployed.link_draws`)."""
+        """What links and tools draw in one step, by a JAX key or a NumPy generator (`policy.deployed.outer_draws`)."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class ByPolicy:
         return self.policy.deployed.choose(step, memory, noise)
 
     def link_draws(self, key: Any, shape: tuple[int, ...] = ()) -> Actions:
-        """Of its channel, if it has one."""
-        return link_draws(self.policy.deployed.talk, key, shape)
+        """Of its channel and its tools, if it has some."""
+        return outer_draws(self.policy.deployed, key, shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,12 +40,14 @@ class Report:
       steps: joint environment steps.
       losses: by name.
       sent: messages and bits by sender and recipient, `[n n]` each; {} where nobody talks.
+      used: decisions, and what tools and memories were used, by agent (`core.usage.used_in`), `[n]` each.
     """
 
     finished: EpisodeSums
     steps: Array
     losses: dict[str, Array]
     sent: dict[str, Array] = field(default_factory=dict)
+    used: dict[str, Array] = field(default_factory=dict)
 
 
 def policies_of(state: State | None) -> Policy:

@@ -33,6 +33,7 @@ from marlstone.rollout.fault_log import EnvironmentFailed, FaultLog, Health, not
 from marlstone.rollout.process import WorkerProcess, end_workers
 from marlstone.rollout.shared_memory import StepBlock, anonymous, map_step
 from marlstone.rollout.sides import Sides
+from marlstone.tools import Toolbox, toolbox_to_json
 
 _PROBED: set[str] = set()  # environments that kept their interface in this process's first look at them
 NOTES = 100  # latest reports of faults that are kept, in words
@@ -72,6 +73,7 @@ class Workers:
         self, name: str, b: int, *, options: Mapping[str, Any] | None = None, guards: Guards | None = None, num_workers: int = 2,
         managers: Managers | None = None, faults: Sequence[Fault] = (), state: bool = True, log: FaultLog | None = None,
         metrics: Sequence[Any] = (), sides: Sides | None = None, channel: Channel | None = None,
+        tools: Toolbox | None = None,
     ) -> None:  # fmt: skip
         if b < 1 or num_workers < 1:
             raise ValueError(f"Workers(b={b}, num_workers={num_workers}): both must be at least 1")
@@ -79,6 +81,7 @@ class Workers:
         self._options, self._managers, self._faults = dict(options or {}), managers, [fault_to_json(f) for f in faults]
         self._state, self._metrics = state or bool(metrics), [metric_to_json(m) for m in metrics]
         self._sides, self._channel = (sides or Sides()).plain(), channel_to_json(channel or NoMessages())
+        self._tools = toolbox_to_json(tools or Toolbox())
         self.workers = b if one_per_process(name) else min(num_workers, b)
         self.notes: deque[dict[str, Any]] = deque(maxlen=NOTES)
         self.restarts = 0
@@ -165,7 +168,7 @@ class Workers:
             "name": self.name, "options": self._options, "low": low, "high": high, "worker": w, "workers": self.workers,
             "b": self.b, "guards": asdict(self.guards), "managers": self._managers and asdict(self._managers),
             "faults": self._faults, "state": self._state, "metrics": self._metrics, "sides": self._sides,
-            "channel": self._channel,
+            "channel": self._channel, "tools": self._tools,
             "masked": self._masked if self._masked is not None or w == 0 else [],
         })  # fmt: skip
         return process

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,12 @@ import numpy as np
 import sqlalchemy as sa
 
 from marlstone.core.errors import UserError
+from marlstone.core.ledger import Costs
 
 if TYPE_CHECKING:
     from marlstone.core.episodes import WholeEpisodes
 
-SCHEMA = 2
+SCHEMA = 3
 TABLES = sa.MetaData()
 VERSION = sa.Table("schema_version", TABLES, sa.Column("version", sa.Integer, primary_key=True))
 METRICS = sa.Table(
@@ -74,7 +76,20 @@ EPISODE_AGENTS = _of_episodes(
 )
 SUPERVISION = ("learner_restarted", "actor_replaced", "rolled_back", "quarantined", "resized", "error")
 """Events of a fleet's processes, not of what was trained: they happened, whatever step a learner then resumed from."""
-ROWS = (METRICS, EVENTS, EPISODES, EPISODE_METRICS, EPISODE_AGENTS)
+COSTS = sa.Table(
+    "costs",
+    TABLES,
+    sa.Column("run", sa.String, primary_key=True),
+    sa.Column("seed", sa.Integer, primary_key=True),
+    sa.Column("step", sa.BigInteger, primary_key=True),
+    sa.Column("phase", sa.String, primary_key=True, doc="train, evaluate or infer"),
+    sa.Column("agent", sa.String, primary_key=True, doc="or 'shared'"),
+    sa.Column("kind", sa.String, primary_key=True, doc="of core.ledger.KINDS"),
+    sa.Column("amount", sa.BigInteger, nullable=False, doc="since the step before, a whole number"),
+    sa.Column("time", sa.Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+ROWS = (METRICS, EVENTS, EPISODES, EPISODE_METRICS, EPISODE_AGENTS, COSTS)
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,18 @@ class Logged:
     agents: tuple[str, ...]
     own_return: np.ndarray
     contribution: np.ndarray
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a seed spent on a `day` (UTC, as of the checkpoint that followed): `amount` of a `kind`, for an `agent` in a `phase`."""
+
+    day: str
+    seed: int
+    phase: str
+    agent: str
+    kind: str
+    amount: int
 
 
 def _known(x: float) -> float | None:
@@ -170,7 +197,7 @@ class Store:
             raise UserError(f"metrics store {where} does not open: {error.orig}: move it away, or name another") from error
 
     def _prepare(self) -> None:
-        """Make the tables. Schema 1 lacked those of episodes and nothing else, so adding them is all it takes."""
+        """Make the tables. Schema 1 lacked those of episodes, schema 2 that of costs, and nothing else, so adding them is all it takes."""
         with self._engine.begin() as connection:
             if sa.inspect(connection).has_table(VERSION.name) and connection.execute(sa.select(VERSION.c.version)).scalar() == SCHEMA:
                 return
@@ -178,7 +205,7 @@ class Store:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # several processes may open it at once: who looks next finds all tables
             VERSION.create(connection, checkfirst=True)
             found = connection.execute(sa.select(VERSION.c.version)).scalar()
-            if found not in (None, 1, SCHEMA):
+            if found not in (None, 1, 2, SCHEMA):
                 raise UserError(
                     f"metrics store {self._engine.url.database} has schema {found}, this version {SCHEMA}: use the version that wrote it"
                 )
@@ -216,6 +243,37 @@ class Store:
             each = zip(agents, own, claimed, strict=True)
             self._rows[EPISODE_AGENTS] += [{**key, "agent": a, "own_return": r, "contribution": c} for a, r, c in each]
         self._full()
+
+    def spend(self, step: int, seed: int, costs: Costs) -> None:
+        """Append what a seed spent up to `step` since the steps before it. Adding the same step again replaces what it spent."""
+        row = {"run": self._run, "seed": int(seed), "step": int(step), "time": time.time()}
+        self._rows[COSTS] += [
+            {**row, "phase": phase, "agent": agent, "kind": kind, "amount": amount} for phase, agent, kind, amount in costs.entries()
+        ]
+        self._full()
+
+    def spent(self, below: int | None = None) -> dict[int, Costs]:
+        """What was spent in all, or at steps `below` one, by seed."""
+        out: dict[int, Costs] = {}
+        for spending in self.spending(below):
+            costs = out.setdefault(spending.seed, Costs())
+            costs.add(spending.phase, spending.agent, spending.kind, spending.amount)
+        return out
+
+    def spending(self, below: int | None = None) -> "list[Spending]":
+        """What was spent by day (UTC), seed, phase, agent and kind, days in order; `below`: at steps below this one."""
+        self.flush()
+        c = COSTS.c
+        query = sa.select(c.time, c.seed, c.phase, c.agent, c.kind, c.amount).where(c.run == self._run).order_by(c.step, c.time)
+        if below is not None:
+            query = query.where(c.step < below)
+        sums: dict[tuple[str, int, str, str, str], int] = {}
+        with self._engine.connect() as connection:
+            for when, *key, amount in connection.execute(query):
+                day = datetime.fromtimestamp(when, UTC).date().isoformat()
+                at = (day, *key)
+                sums[at] = sums.get(at, 0) + amount
+        return [Spending(*key, amount) for key, amount in sorted(sums.items(), key=lambda x: x[0][0])]
 
     def _full(self) -> None:
         if any(len(rows) >= self._batch for rows in self._rows.values()):

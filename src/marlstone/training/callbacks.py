@@ -18,7 +18,7 @@ import numpy as np
 from marlstone.config import RunConfig
 from marlstone.core.errors import Diverging
 from marlstone.core.flops import Flops
-from marlstone.core.ledger import Ledger
+from marlstone.core.ledger import Costs, Ledger
 from marlstone.core.records import replace
 from marlstone.play.episodes import how_many, recorder
 from marlstone.rollout.fault_log import Faults
@@ -26,6 +26,7 @@ from marlstone.rollout.state import Report, State
 from marlstone.runs.store import Store
 from marlstone.training.backend import Backend
 from marlstone.training.clock import Clock
+from marlstone.training.spending import Spending
 
 SENT = ("messages", "bits")
 """What is counted of every link."""
@@ -113,14 +114,20 @@ class Counting(Callback):
     """What did it consume? Ledgers per seed over all lives of the run; `trained`: joint steps of all seeds in this one.
 
     `flops`: of a joint step, and of one that is only measured no more than acting; `handed`: bytes that an update's trajectories have;
-    `sent`: messages by sender and recipient, where agents talk.
+    `sent`: messages by sender and recipient, where agents talk; `spending`: the same by phase, agent and kind.
     """
 
     ledgers: list[Ledger]
     flops: Flops
     handed: int
+    spending: Spending
     trained: int = 0
     sent: Sent | None = None
+
+    @property
+    def costs(self) -> list[Costs]:
+        """By phase, agent and kind, per seed, over all lives of the run."""
+        return self.spending.costs(None if self.sent is None else self.sent.plain)
 
     def updated(self, now: Moment) -> None:
         """Add a contact's steps, episodes, FLOPs and bytes."""
@@ -135,12 +142,14 @@ class Counting(Callback):
         if self.sent is not None:
             self.sent.add(now.report.sent)
             self.ledgers = [replace(ledger, **total) for ledger, total in zip(self.ledgers, self.sent.totals, strict=True)]
+        for i, s in enumerate(steps):
+            self.spending.add(i, int(s), rows, measured, now.updates, {k: v[i] for k, v in now.report.used.items()})
         self.trained += int(steps.sum())
 
     def kept(self) -> dict[str, Any]:
         """The ledgers, and who sent what to whom."""
         sent = {} if self.sent is None else {"sent": self.sent.plain}
-        return {"ledgers": [vars(ledger) for ledger in self.ledgers], **sent}
+        return {"ledgers": [vars(ledger) for ledger in self.ledgers], "spending": self.spending.kept(), **sent}
 
 
 @dataclass

@@ -12,15 +12,20 @@ from marlstone.core.interruptible import interruptible
 
 @dataclass
 class Clock:
-    """Seconds by phase: where the time went. `stop()`: whether to end; then what is being timed is given up."""
+    """Seconds by phase: where the time went; `processor`: of this process's processors. `stop()`: whether to end; then what is being timed
+    is given up. `began`, `used`: wall and processor time when it was made."""
 
     stop: Callable[[], bool] = lambda: False
     seconds: dict[str, float] = field(default_factory=dict)
+    processor: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
+    used: float = field(default_factory=time.process_time)
 
     def time(self, phase: str, f: Callable[[], Any], patience: float = 0.0) -> Any:
         """`f()`, on a thread of its own. Raises `Abandoned` where `stop()` says True and it takes longer than `patience` from then on."""
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         out = interruptible(lambda: jax.block_until_ready(f()), self.stop, patience)
+        self.processor[phase] = self.processor.get(phase, 0.0) + time.process_time() - used
         self.add(phase, time.perf_counter() - start)
         return out
 

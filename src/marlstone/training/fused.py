@@ -27,6 +27,7 @@ from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.shards import psum_over_shards, shard_slice
 from marlstone.core.types import Trajectory, spec_difference
+from marlstone.core.usage import used_in
 from marlstone.envs.faults import Fault, faults_of, with_faults
 from marlstone.envs.faults.alternatives import Alternatives
 from marlstone.envs.faults.messages import LinksCut, MessageCut
@@ -40,6 +41,7 @@ from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, play
 from marlstone.play.film import Frame, film_jax
 from marlstone.play.kept_evaluators import KeptEvaluators
+from marlstone.play.used import Meter
 from marlstone.rollout.counterfactuals import Snapshots, draw, measure
 from marlstone.rollout.fault_log import FaultLog
 from marlstone.rollout.placement import PARTS, WHOLE, SeedPlacement
@@ -47,6 +49,7 @@ from marlstone.rollout.self_play import after_update, begin_league, league_env, 
 from marlstone.rollout.sides import sides_of
 from marlstone.rollout.state import Report, State, policies_of
 from marlstone.rollout.unroll import RolloutState, draw_noise, trajectory_shapes, unroll
+from marlstone.tools.tooled import toolbox_of
 from marlstone.training.limit import LONGEST, Limit, fused_limit
 
 Array = Any
@@ -139,8 +142,10 @@ class Fused:
         league = state.league
         if self.snapshot_every:
             league = after_update(league, acting.env.env, train.policy, train.version % self.snapshot_every == 0)
-        sent = psum_over_shards(sent_in(algorithm.channel, algorithm.spec, trajectories), shards)
-        return State(train, acting, running, state.act_key, state.learn_key, league), Report(finished, count, losses, sent)
+        sent, used = psum_over_shards(
+            (sent_in(algorithm.channel, algorithm.spec, trajectories), used_in(algorithm.spec, trajectories)), shards
+        )
+        return State(train, acting, running, state.act_key, state.learn_key, league), Report(finished, count, losses, sent, used)
 
     def _rollout(self, env: Vectorized, state: State, noise: tuple[Array, ...], keys: Array) -> tuple[RolloutState, Trajectory]:
         """One rollout, with what credit wants measured of it."""
@@ -258,6 +263,11 @@ class Fused:
         """
         return self._evaluators.evaluate(self, state, episodes, act, decider, faults, policies, keys)
 
+    @property
+    def meter(self) -> Meter:
+        """As `Player.meter`."""
+        return self._evaluators.meter
+
     @cached_property
     def _evaluators(self) -> KeptEvaluators:
         return KeptEvaluators()
@@ -363,7 +373,7 @@ class Fused:
             raise UserError(f"{name} is stepped by Python, and this run's environment by JAX: name one written in JAX")
         here = self.env.env
         managers, channel = self.algorithm.architecture.managers(), self.algorithm.channel.training
-        env = wrap_env(make(name, options), managers, faults_of(here), metrics_of(here), sides_of(here), channel)
+        env = wrap_env(make(name, options), managers, faults_of(here), metrics_of(here), sides_of(here), channel, toolbox_of(here))
         if reason := spec_difference(self.env.spec, env.spec):
             raise UserError(f"{name} with {options}: {reason}" if options else f"{name}: {reason}")
         return replace(self, env=replace(self.env, env=env))

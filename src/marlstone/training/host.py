@@ -24,6 +24,7 @@ from marlstone.core.flops import Flops
 from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Spec, Step, Trajectory, spec_difference
+from marlstone.core.usage import used_in
 from marlstone.envs.faults import Fault, MessageCut
 from marlstone.envs.guards import BadStep, Guards
 from marlstone.envs.wrappers import wrap_env
@@ -32,11 +33,13 @@ from marlstone.play.episodes import acting_by, joined, spans
 from marlstone.play.evaluator import Episodes, add, finish, init_episodes, longest, over
 from marlstone.play.film import Frame, film_host, rendering
 from marlstone.play.kept_evaluators import KeptEvaluators
+from marlstone.play.used import Meter, used_by
 from marlstone.rollout.fault_log import FaultLog, note_text
 from marlstone.rollout.sides import Sides
 from marlstone.rollout.state import Report, State, policies_of
 from marlstone.rollout.unroll import RolloutState, assemble, draw_noise, host_scan, trajectory_shapes, unroll
 from marlstone.rollout.worker_pool import Workers, first_seeds
+from marlstone.tools import Toolbox
 from marlstone.training.limit import LONGEST, Limit, host_limit
 from marlstone.training.memory import refuse_too_large
 from marlstone.training.one_by_one import OneByOne
@@ -53,8 +56,9 @@ def seen_of(step: Step) -> Step:
 @dataclass(frozen=True)
 class Hosted:
     """The backend of environments that only Python can step. `env_faults`: the faults that environments are stepped under; `metrics`: the
-    user's own, that they are measured by; `sides`: whose team it is, and who is played by frozen policies; `options`, of environments made
-    to judge, beside those in `name`. `log`, `judged`: of faults in training, and in environments made to judge."""
+    user's own, that they are measured by; `sides`: whose team it is, and who is played by frozen policies; `tools`: that agents have;
+    `options`, of environments made to judge, beside those in `name`. `log`, `judged`: of faults in training, and in environments made to
+    judge."""
 
     name: str
     algorithm: Algorithm
@@ -69,6 +73,7 @@ class Hosted:
     options: Mapping[str, Any] = field(default_factory=dict)
     metrics: tuple[Any, ...] = ()
     sides: Sides = field(default_factory=Sides)
+    tools: Toolbox = field(default_factory=Toolbox)
     spare: list[Workers] = field(default_factory=list, compare=False)
     most: int | None = None
     log: FaultLog = field(default_factory=FaultLog, compare=False)
@@ -90,13 +95,19 @@ class Hosted:
         make = lambda _: Workers(
             config.env, b, guards=config.guards, num_workers=workers, managers=managers, faults=config.faults,
             state=config.architecture.central, log=log, metrics=config.metrics, sides=sides,
-            channel=config.comms.training,
+            channel=config.comms.training, tools=config.toolbox,
         )  # fmt: skip
         first = make(0)
         try:
             refuse_too_large(config, first.spec, len(seeds), copies=2)  # as steps come in, and put together
             algorithm = Algorithm(
-                first.spec, config.architecture, config.credit, config.learner, ramps=config.ramped, channel=config.channel
+                first.spec,
+                config.architecture,
+                config.credit,
+                config.learner,
+                ramps=config.ramped,
+                channel=config.channel,
+                constraint=config.cost,
             )
             with ThreadPoolExecutor(len(seeds)) as threads:
                 pools = [first, *threads.map(make, range(len(seeds) - 1))]
@@ -106,6 +117,7 @@ class Hosted:
         return cls(
             config.env, algorithm, b, config.rollout.length, workers, total, seeds, config.guards, pools, config.faults,
             most=config.evaluate.max_steps, log=log, judged=FaultLog(log.reported), metrics=config.metrics, sides=sides,
+            tools=config.toolbox,
         )  # fmt: skip
 
     @classmethod
@@ -114,12 +126,14 @@ class Hosted:
         managers, central = config.architecture.managers(), config.architecture.central
         with Workers(
             config.env, 1, guards=config.guards, num_workers=1, managers=managers, faults=config.faults, state=central,
-            metrics=config.metrics, sides=Sides.of(config), channel=config.comms,
+            metrics=config.metrics, sides=Sides.of(config), channel=config.comms, tools=config.toolbox,
         ) as one:  # fmt: skip
-            algorithm = Algorithm(one.spec, config.architecture, config.credit, config.learner, channel=config.channel)
+            parts = config.architecture, config.credit, config.learner
+            algorithm = Algorithm(one.spec, *parts, channel=config.channel, constraint=config.cost)
         return cls(
             config.env, algorithm, b, config.rollout.length, min(config.rollout.workers, b), 1, seeds, config.guards, [], config.faults,
             most=config.evaluate.max_steps, metrics=config.metrics, sides=Sides.of(config),
+            tools=config.toolbox,
         )  # fmt: skip
 
     @property
@@ -162,8 +176,9 @@ class Hosted:
             key = jax.random.fold_in(state.learn_key, train.version)
             train, losses = self.algorithm.update(train, trajectories, train.version / self.total, key)
             return State(train, RolloutState(None, after, memory), running, state.act_key, state.learn_key), Report(
-                finished, trajectories.real.sum(), losses, sent_in(self.algorithm.channel, self.spec, trajectories)
-            )
+                finished, trajectories.real.sum(), losses, sent_in(self.algorithm.channel, self.spec, trajectories),
+                used_in(self.spec, trajectories),
+            )  # fmt: skip
 
         return jax.jit(learn)
 
@@ -249,7 +264,7 @@ class Hosted:
             self.name, b, options=self.options, guards=self.guards, num_workers=self.workers,
             managers=self.algorithm.architecture.managers(), faults=(*self.env_faults, *faults),
             state=self.algorithm.architecture.central, log=self.judged, metrics=self.metrics, sides=self.sides,
-            channel=self.algorithm.channel.training if trains else self.algorithm.channel,
+            channel=self.algorithm.channel.training if trains else self.algorithm.channel, tools=self.tools,
         )  # fmt: skip
         if made.spec != self.spec:
             made.close()
@@ -266,6 +281,11 @@ class Hosted:
             return one.wiring
 
     # ---- judging
+    @property
+    def meter(self) -> Meter:
+        """As `Player.meter`."""
+        return self._evaluators.meter
+
     def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Hosted":
         """As `Fused.elsewhere`; what differs is reported once its workers start."""
         return replace(self, name=name, options=dict(options or {}))
@@ -293,7 +313,10 @@ class Hosted:
             return self.algorithm.emit(action), memory
 
         compiled = jax.jit(choose)
-        counted = jax.jit(lambda so_far, step, memory: add(so_far, step, declared, told(decider, memory, step)))
+        using = lambda before, after: used_by(decider.algorithm, before, after)
+        counted = jax.jit(
+            lambda so_far, before, step, memory: add(so_far, step, declared, told(decider, memory, step), using(before, step))
+        )
 
         def one(i: int, policy: Any, seed: int, heat: Array) -> Episodes:
             b = min(self.b, episodes)
@@ -303,15 +326,18 @@ class Hosted:
                 for r in range(-(-episodes // b)):
                     _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
                     memory, t = decider.memory(b), 0
-                    so_far = init_episodes(b, self.spec.n, declared, jax.eval_shape(lambda m, s: told(decider, m, s), memory, step))
+                    telling = jax.eval_shape(lambda m, s: told(decider, m, s), memory, step)
+                    so_far = init_episodes(b, self.spec.n, declared, telling, jax.eval_shape(using, step, step))
                     key = jax.random.fold_in(k2, r)
                     while t < limit and not np.asarray(over(so_far)).all():
                         seen = replace(seen_of(step), present=step.present, deciding=step.deciding)
                         emitted, memory = compiled(policy, seen, memory, jax.random.fold_in(key, t), heat)
+                        before = step
                         _, step = env.step(None, jax.device_get(emitted))
-                        so_far, t = counted(so_far, step, memory), t + 1
+                        so_far, t = counted(so_far, before, step, memory), t + 1
                     rounds.append(finish(so_far, declared))
-            return jax.tree.map(lambda *x: jnp.concatenate(x)[:episodes], *rounds)
+            whole = jax.tree.map(lambda *x: jnp.concatenate(x), *rounds)
+            return replace(jax.tree.map(lambda x: x[:episodes], whole), used=whole.used)
 
         def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default) -> Episodes:
             seeds = np.array(self.seeds if keys is None else keys, np.uint32)
@@ -368,7 +394,9 @@ class Hosted:
             made.report = lambda *fault: None
         if not self.algorithm.architecture.central and hasattr(made, "without_state"):
             made.without_state()
-        env = wrap_env(made, self.algorithm.architecture.managers(), self.env_faults, self.metrics, self.sides, self.algorithm.channel)
+        env = wrap_env(
+            made, self.algorithm.architecture.managers(), self.env_faults, self.metrics, self.sides, self.algorithm.channel, self.tools
+        )
         try:
             if reason := spec_difference(self.spec, env.spec):
                 raise UserError(f"{self.name}, made to render: {reason}")

@@ -39,6 +39,8 @@ from marlstone.training.initial import begin_from
 from marlstone.training.limit import seconds_for
 from marlstone.training.record import freeze, name_of, training_record, write_spec
 from marlstone.training.sinks import Sinks
+from marlstone.training.spending import Rates, Spending
+from marlstone.training.spent_rows import SpentRows
 from marlstone.training.stages import Stages, judging
 from marlstone.training.validation import BestPolicies, judge_best, validating
 from marlstone.training.zero_sum import refuse_zero_sum
@@ -59,9 +61,9 @@ def runtime_of(config: RunConfig, seeds: tuple[int, ...] | None = None) -> Backe
     total = config.updates
     if is_jax(config.env):
         managers, channel = config.architecture.managers(), config.comms.training
-        env = wrap_env(make(config.env), managers, config.faults, config.metrics, Sides.of(config), channel)
+        env = wrap_env(make(config.env), managers, config.faults, config.metrics, Sides.of(config), channel, config.toolbox)
         algorithm = Algorithm(
-            env.spec, config.architecture, config.credit, config.learner, config.rollout.shards, config.ramped, config.channel
+            env.spec, config.architecture, config.credit, config.learner, config.rollout.shards, config.ramped, config.channel, config.cost
         )
         many = Vectorized(env, config.rollout.envs, config.guards)
         log = FaultLog()
@@ -154,6 +156,7 @@ class Training:
     stages: Stages = field(init=False)
     flops: Flops = field(init=False)
     counting: Counting = field(init=False)
+    spent: SpentRows = field(init=False)
     faults: Faults = field(init=False)
     advance: Callable[[State, int], tuple[State, Any]] = field(init=False)
 
@@ -196,9 +199,11 @@ class Training:
         self.state, self.faults = state, faults
         if (now := self.stages.at(self.done)) != self.stages.number:
             self._enter(now)
-        handed = self._compile()
-        sent = resume.meta.get("sent") if resume is not None else None
-        self.counting = Counting(ledgers, self.flops, handed, sent=Sent.of(backend, sent))
+        handed, rates = self._compile()
+        meta = {} if resume is None else resume.meta
+        spending = Spending.of(self.judge.algorithm, rates, clock, self.judge.meter, ledgers, meta.get("spending"))
+        self.counting = Counting(ledgers, self.flops, handed, spending, sent=Sent.of(backend, meta.get("sent")))
+        self.spent = SpentRows(self.counting)
         return self.step, taken
 
     def _enter(self, number: int) -> None:
@@ -207,14 +212,14 @@ class Training:
         if fresh:
             self.faults.elsewhere()
 
-    def _compile(self) -> int:
-        """Compile the training program of this stage; the bytes that its trajectories have."""
+    def _compile(self) -> tuple[int, Rates]:
+        """Compile the training program of this stage; the bytes that its trajectories have, and what a joint step costs whom."""
         backend, state = self.backend, self.state
         self.report("compiling", self.step)
         self.advance = self.clock.time("compiling", lambda: backend.compile(state, self.most))
         trajectory = trajectory_shapes(backend.algorithm, backend.placement.first(state.acting), self.config.rollout.length)
         self.flops = backend.algorithm.flops(trajectory)
-        return trajectory_bytes(trajectory)
+        return trajectory_bytes(trajectory), Rates.of(backend.algorithm, self.flops, trajectory)
 
     def go_on(self, watch: Callable[[Any, State, Store, int], bool]) -> bool:
         """Train until the budget is used up (True), or until `stop` or `watch` ends it, with a checkpoint of where it stands (False)."""
@@ -226,7 +231,7 @@ class Training:
         callbacks: Sequence[Callback] = (
             self.counting, metrics, DivergenceCheck([{} for _ in backend.seeds]), FaultWatch(self.faults),
             EpisodeLog.of(config, judge, clock), *validators,
-            Watching(clock, lambda _, state, store, step: watch(judge, state, store, step)), self.sinks,
+            Watching(clock, lambda _, state, store, step: watch(judge, state, store, step)), self.sinks, self.spent,
         )  # fmt: skip
         if self.resumed is not None:  # nothing is left that could refuse: another future begins here
             self.run.rewind(self.resumed.step, recorded(config, self.run.path), files_of(config, self.run.path))
@@ -240,8 +245,9 @@ class Training:
             while self.done < backend.total and not stopped:
                 if (number := self.stages.at(self.done)) != self.stages.number:
                     self._enter(number)
-                    handed = self._compile()
+                    handed, rates = self._compile()
                     self.counting.flops, self.counting.handed, pace = self.flops, handed, 1
+                    self.counting.spending.rates = rates
                     now.config, now.backend, now.state = self.stages.span.config, self.backend, self.state
                 self.report("training", now.step, **metrics.lately)
                 until = min(self.stages.span.until, self.done + checkpoints.every - self.done % checkpoints.every)
@@ -317,7 +323,7 @@ class Training:
         self.report("evaluating", self.step)
         act = clock.time("choosing how to act", lambda: choose(backend, state, config))
         judged = clock.time("evaluating", lambda: judge(backend, state, config.evaluate.episodes, act))
-        policy = freeze(self.run, backend, state, act, channel=config.comms, faults=config.faults)
+        policy = freeze(self.run, backend, state, act, channel=config.comms, tools=config.toolbox, faults=config.faults)
         best = None if self.best is None else judge_best(config, self.run, backend, state, self.best, judged, clock)
         measured = limited and self.counting.trained > 0
         seconds = seconds_for(clock.seconds.get("training", 0.0))
@@ -325,9 +331,10 @@ class Training:
         title = f"{config.env}\n{name_of(config.architecture)}, {name_of(config.credit)}, {name_of(config.learner)}"
         with self.run.store() as store:
             picture = draw(self.run.curve, store.series("return"), title)
+            self.spent.tell(store, self.step, backend.seeds)
         record = training_record(
             config, self.run, backend, state, clock, steps=self.step, resumed_from=resumed_from, judged=judged, limit=limit,
-            flops=self.flops, ledgers=self.counting.ledgers, sent=self.counting.sent,
+            flops=self.flops, counting=self.counting,
             trained_steps=self.counting.trained, faults=self.faults.totals,
             wall_seconds=self.lifetime.seconds, curve=str(picture) if picture else None, policy=policy, taken_from=taken,
             stopped_by=self.stopped_by, best=best,

@@ -93,7 +93,10 @@ class PureTraining:
         """One seed's `Trained.policy` as a policy artifact, which saves, loads and acts without JAX. `acting`: `mode`, `sample` or
         `temperature=T`."""
         source, withheld = {"env": self.config.env}, [f for f in self.config.faults if isinstance(f, Withheld)]
-        return FrozenPolicy.of(self.algorithm, jax.device_get(policy), acting, None, source, channel=self.config.comms, withheld=withheld)
+        return FrozenPolicy.of(
+            self.algorithm, jax.device_get(policy), acting, None, source, channel=self.config.comms, tools=self.config.toolbox,
+            withheld=withheld,
+        )  # fmt: skip
 
 
 def _curves(reports: Report) -> dict[str, Array]:

@@ -4,16 +4,18 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from marlstone.algorithm.costs import flops_by_component
 from marlstone.comms import Channel
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.flops import Flops
-from marlstone.core.ledger import Ledger
+from marlstone.core.ledger import Costs
 from marlstone.core.seeds import purpose_of
 from marlstone.core.spec_json import spec_to_json
 from marlstone.envs.faults import Fault, Withheld
@@ -26,10 +28,12 @@ from marlstone.rollout.state import State
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import parameters_sha256
 from marlstone.stats.intervals import interval
+from marlstone.tools import Toolbox
 from marlstone.training.backend import Backend
-from marlstone.training.callbacks import Sent
+from marlstone.training.callbacks import Counting, Sent
 from marlstone.training.clock import Clock
 from marlstone.training.limit import NOT_MEASURED, Limit
+from marlstone.training.spending import inference
 
 if TYPE_CHECKING:
     from marlstone.training.validation import BestPolicies
@@ -48,10 +52,10 @@ def write_spec(run: RunDirectory, backend: Backend) -> None:
 
 def freeze(
     run: RunDirectory, backend: Backend, state: State, act: Act, name: str = "seed", channel: Channel | None = None,
-    faults: Sequence[Fault] = (),
+    tools: Toolbox | None = None, faults: Sequence[Fault] = (),
 ) -> list[str] | None:  # fmt: skip
-    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`, with its `channel` as configured, and of `faults` what withholds
-    something; their folders.
+    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`, with its `channel` as configured, its `tools`, and of `faults`
+    what withholds something; their folders.
     Where NumPy cannot run a user's own part: None, and a note why."""
     policies, out, network = jax.device_get(backend.placement.trim(state.train.policy)), [], None
     if name == "seed":  # the first: the others of an earlier life of this run go too
@@ -62,7 +66,7 @@ def freeze(
             network = network or describe(backend.algorithm)
             mine = jax.tree.map(lambda x: x[i], policies)  # noqa: B023
             withheld = [f for f in faults if isinstance(f, Withheld)]
-            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network, channel, withheld)
+            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network, channel, tools, withheld)
         except ValueError as error:
             backend.log.notice(f"no policy artifact: {error}")
             return None
@@ -109,15 +113,16 @@ def _sent(sent: Sent, backend: Backend) -> dict[str, Any]:
 
 def training_record(
     config: RunConfig, run: RunDirectory, backend: Backend, state: State, clock: Clock, *, steps: int, resumed_from: int, judged: Judged,
-    limit: Limit | None, flops: Flops, ledgers: list[Ledger], sent: Sent | None,
+    limit: Limit | None, flops: Flops, counting: Counting,
     trained_steps: int, faults: list[dict[str, int]], wall_seconds: float,
     curve: str | None, policy: list[str] | None, taken_from: dict[str, Any] | None,
     stopped_by: str | None = None, best: dict[str, Any] | None = None, stages: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The record. `steps`: joint steps per seed in all; `trained_steps`: of all seeds, in this life of the run, by which its speed is
-    measured; `sent`: messages by sender and recipient; `limit`: how fast the machine could be, None where that was not measured;
+    measured; `counting`: what it consumed; `limit`: how fast the machine could be, None where that was not measured;
     `taken_from`: what another run gave; `stopped_by`: the rule that ended it early; `best`: of policies kept beside the final ones;
     `stages`: of a curriculum."""
+    spec, costs = backend.algorithm.spec, reduce(Costs.plus, counting.costs, Costs())
     training, bounds = clock.seconds.get("training", 0.0), return_bounds(backend.algorithm.spec, config.guards)
     speed = trained_steps / max(training, 1e-9) if trained_steps else None
     record = {
@@ -143,8 +148,11 @@ def training_record(
         "resumed_from_step": resumed_from,
         "faults": faults,
         "evaluation_faults": dict(backend.judged.counts),
-        "ledger": [vars(ledger) for ledger in ledgers],
-        **({} if sent is None else {"comms": name_of(config.comms), "sent": _sent(sent, backend)}),
+        "ledger": [vars(ledger) for ledger in counting.ledgers],
+        "costs": costs.plain(),
+        "flops_by_component": {k: flops_by_component(spec, x) for k, x in (("acting", flops.acting_by), ("learning", flops.learning_by))},
+        "inference": inference(backend.algorithm, counting.spending.rates.acting, judged.episodes),
+        **({} if counting.sent is None else {"comms": name_of(config.comms), "sent": _sent(counting.sent, backend)}),
         "curve": curve,
         "policy": policy,
     }

@@ -52,6 +52,8 @@ def spans(config: RunConfig) -> tuple[Span, ...]:
             _same_kind(getattr(config, part), getattr(one, part), f"{where}: {part}")
         if one.comms != config.comms:
             raise UserError(f"{where}: comms would change: what agents say and hear is part of their networks; leave it out")
+        if one.toolbox.names != config.toolbox.names:
+            raise UserError(f"{where}: tools or memory would be others: what agents may call is part of their networks; leave them out")
         _same_kind(config.learner.optimizer, one.learner.optimizer, f"{where}: learner.optimizer")
         if config.rollout.envs % one.learner.minibatches:
             raise UserError(
@@ -74,7 +76,7 @@ def _same_kind(was: Any, is_: Any, where: str) -> None:
 
 def same_world(a: RunConfig, b: RunConfig) -> bool:
     """Whether episodes go on from one stage to another."""
-    world = lambda c: (c.env, c.faults, c.guards, c.architecture.managers(), c.team, c.opponents, c.comms)
+    world = lambda c: (c.env, c.faults, c.guards, c.architecture.managers(), c.team, c.opponents, c.comms, c.toolbox)
     return world(a) == world(b)
 
 
@@ -167,7 +169,7 @@ class Stages:
     def _algorithm(self, span: Span, here: Backend) -> Algorithm:
         """A stage's combination in an environment that is there already."""
         c = span.config
-        return Algorithm(here.algorithm.spec, c.architecture, c.credit, c.learner, c.rollout.shards, c.ramped, c.channel)
+        return Algorithm(here.algorithm.spec, c.architecture, c.credit, c.learner, c.rollout.shards, c.ramped, c.channel, c.cost)
 
     def close(self) -> None:
         """End the processes of all backends."""

@@ -161,7 +161,7 @@ def judge_best(
     best = replace(state, train=state.train.acting_by(pad(kept.policies), pad(version)))
     act = clock.time("choosing how to act", lambda: choose(judge, best, config))
     judged = clock.time("evaluating", lambda: judge_policies(judge, best, config.evaluate.episodes, act))
-    policy = freeze(run, judge, best, act, "best-seed", config.comms, config.faults)
+    policy = freeze(run, judge, best, act, "best-seed", config.comms, config.toolbox, config.faults)
     return best_record(config, judge, kept, judged, final, policy)
 
 

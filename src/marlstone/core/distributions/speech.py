@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from marlstone.core.arrays import Array
-from marlstone.core.distributions.categorical import gumbel, log_softmax
+from marlstone.core.distributions.categorical import gumbel, log_softmax, masked
 from marlstone.core.distributions.multi_discrete import MultiDiscrete
 
 Form = Literal["float", "dithered", "symbols"]
@@ -35,11 +35,33 @@ class Gate(MultiDiscrete):
         """The last layer `w [... i h]`, `b [... h]` of an untrained policy, its gates open."""
         return w, b + self.open * (np.arange(self.head) % 2).astype(np.float32)
 
+    # Two options each: all choices at once, by how much the logit of speaking is above that of silence.
+    def _above(self, logits: Array) -> Array:
+        pairs = logits.reshape(*logits.shape[:-1], len(self.sizes), 2)
+        return pairs[..., 1] - pairs[..., 0]
+
+    def sample(self, head: Array, legal: Array | None, noise: Array) -> Array:
+        """Every choice by the Gumbel-max trick."""
+        return (self._above(masked(head, legal) + noise) > 0).astype(np.int32)
+
+    def mode(self, head: Array, legal: Array | None) -> Array:
+        """To speak, where that is the likelier option."""
+        return (self._above(masked(head, legal)) > 0).astype(np.int32)
+
+    def log_prob(self, head: Array, legal: Array | None, action: Array) -> Array:
+        """The sum over choices, which are independent."""
+        xp, above = head.__array_namespace__(), self._above(masked(head, legal))
+        return -xp.sum(_softplus(xp.where(action == 1, -above, above)), axis=-1)
+
     def speaks(self, head: Array, legal: Array | None) -> Array:
         """The probability of speaking, choice by choice, `[... choices]`."""
-        xp = head.__array_namespace__()
-        speak = xp.ones(head.shape[:-1], np.int32)
-        return xp.exp(xp.stack([d.log_prob(head[..., s], ok, speak) for _, d, s, ok in self._each(legal)], axis=-1))
+        return head.__array_namespace__().exp(-_softplus(-self._above(masked(head, legal))))
+
+
+def _softplus(x: Array) -> Array:
+    """log(1 + e^x), whatever x."""
+    xp = x.__array_namespace__()
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 @dataclass(frozen=True)

@@ -254,10 +254,10 @@ class FaultedHost:
 
 
 def faults_of(env: Any) -> tuple[Fault, ...]:
-    """The faults that an environment is already under: those below its channel, then those of its messages."""
+    """The faults that an environment is already under: those below its tools and channel, then those of its messages."""
     of_messages: tuple[Fault, ...] = ()
-    if hasattr(env, "under"):
-        env, of_messages = env.env, getattr(env, "faults", ())
+    while hasattr(env, "under"):
+        env, of_messages = env.env, (*of_messages, *getattr(env, "faults", ()))
     return (*(env.layers.faults if isinstance(env, Faulted | FaultedHost) else ()), *of_messages)
 
 
@@ -265,7 +265,7 @@ def with_faults(faults: Sequence[Fault], env: Any) -> Any:
     """`env`, an `Env` or a `HostEnv`, under these faults; itself where there are none. Raises `UserError` where one cannot happen there."""
     if not faults:
         return env
-    if hasattr(env, "under"):  # agents talk over it: messages are no observations
+    if hasattr(env, "under"):  # agents talk over it, or have tools: messages and calls are no observations
         return env.under(faults)
     if isinstance(env, Faulted | FaultedHost):  # one flat list: its faults come first, and all draw from one stream
         return with_faults((*env.layers.faults, *faults), env.env)

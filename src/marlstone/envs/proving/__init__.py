@@ -12,6 +12,10 @@ Where talking pays:
   signal            a scout sees what a worker must name a step later; the least bits and each one's worth are known
   errands           workers must ask for their task: half the time (chatty), or once
 
+Where knowing has a price (`priced_optimum.py` has their optima):
+  priced_tools   hidden answers, stakes that differ: which tool to ask, and when it does not pay
+  priced_memory  a symbol is shown before its stake is: when to note it down, and when to look it up
+
 Two sides (`rps.py`):
   rps         red against blue, zero-sum, with a known value: how exploitable a policy is can be computed exactly
 
@@ -48,6 +52,8 @@ from marlstone.envs.proving.match import Match
 from marlstone.envs.proving.pair import Pair
 from marlstone.envs.proving.plan import Plan
 from marlstone.envs.proving.predator_prey import PredatorPrey
+from marlstone.envs.proving.priced_memory import PricedMemory
+from marlstone.envs.proving.priced_tools import PricedTools
 from marlstone.envs.proving.redundant import Redundant
 from marlstone.envs.proving.rps import Rps
 from marlstone.envs.proving.saboteur import Saboteur
@@ -58,7 +64,7 @@ from marlstone.envs.proving.traffic_junction import TrafficJunction
 __all__ = [
     "NAMES", "make", "Ground", "Climbing", "Pair", "Dials", "Match", "Rps",
     "Additive", "Dummy", "Saboteur", "Redundant", "Delayed", "Flip", "Plan", "Swarm",
-    "TrafficJunction", "PredatorPrey", "Signal", "Errands",
+    "TrafficJunction", "PredatorPrey", "Signal", "Errands", "PricedTools", "PricedMemory",
 ]  # fmt: skip
 
 NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
@@ -82,10 +88,12 @@ NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
     ),
     "signal": (Signal, {"rows": 16}),
     "errands": (Errands, {"chatty": True, "workers": 4, "rows": 16}),
+    "priced_tools": (PricedTools, {"symbols": 2, "rounds": 4}),
+    "priced_memory": (PricedMemory, {"symbols": 2, "rounds": 4}),
 }
 
 EXPLOIT = "exploit"  # the option of every ground for credit; left out, the ground is as it is
-WITHOUT = ("pair", "dials", "match", "rps", "traffic_junction", "predator_prey", "signal", "errands")
+WITHOUT = ("pair", "dials", "match", "rps", "traffic_junction", "predator_prey", "signal", "errands", "priced_tools", "priced_memory")
 
 
 def make(name: str, options: Mapping[str, Any]) -> Env:

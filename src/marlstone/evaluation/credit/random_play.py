@@ -8,7 +8,7 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm, Train
 from marlstone.core.compile_options import FASTEST_COMPILE, supported
-from marlstone.core.normalize import Scales, init_ema_moments
+from marlstone.core.normalize import init_ema_moments
 from marlstone.core.records import replace
 from marlstone.core.types import Step, Trajectory
 from marlstone.envs.protocol import Env
@@ -65,7 +65,7 @@ def drawn(algorithm: Algorithm, like: Trajectory | None = None) -> Train:
     train = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)
     k = sum(algorithm.sets.sizes)
     seen = algorithm.sets.unseen() if algorithm.learner.normalize_observations else train.seen
-    scale = Scales(init_ema_moments(k), init_ema_moments(k))
+    scale = replace(train.targets, value=init_ema_moments(k), gap=init_ema_moments(k))
     target_params, replay = algorithm.learner.init(nets, like)
     opt = algorithm.learner.optimizer.init(nets)
     return replace(train, nets=nets, seen=seen, targets=scale, opt=opt, target_params=target_params, replay=replay)

@@ -65,12 +65,18 @@ class Artifact:
         return None
 
     def config(self, other: RunConfig) -> RunConfig:
-        """How it is played where the `other` side's run is: in that environment, under its own managers, over its own channel."""
+        """How it is played where the `other` side's run is: in that environment, under its own managers, with its own tools and channel."""
         managers = self.policy.description["managers"]
         architecture = Decentralized() if managers is None else Hierarchical(**managers)
         channel, learner = self.policy.channel or NoMessages(), PolicyGradient(epochs=1, minibatches=1)
         faults = (*(f for f in other.faults if not isinstance(f, Withheld)), *self.policy.withheld)
-        return replace(other, architecture=architecture, credit=Individual(), learner=learner, comms=channel, faults=faults)
+        return replace(other, architecture=architecture, credit=Individual(), learner=learner, comms=channel, faults=faults, **self._tools)
+
+    @property
+    def _tools(self) -> dict[str, Any]:
+        """Its own tools and memory; the other side's where Python calls them: a policy's folder does not say what is called."""
+        box = self.policy.toolbox
+        return {} if box.real else {"tools": box.tools, "memory": box.memory}
 
 
 def home(at: "Checkpoint | Artifact") -> Path:

@@ -112,7 +112,9 @@ class Study:
             if (b := config.rollout.envs) % (m := config.learner.minibatches):
                 raise ValueError(f"rollout.envs is {b}, no multiple of learner.minibatches = {m}")
             with _made(self.question.env) as env:
-                spec = wrap_env(env, config.architecture.managers(), config.faults, config.metrics, Sides.of(config), config.comms).spec
+                spec = wrap_env(
+                    env, config.architecture.managers(), config.faults, config.metrics, Sides.of(config), config.comms, config.toolbox
+                ).spec
             self.claims[c.name] = Algorithm(spec, config.architecture, config.credit, config.learner, channel=config.channel).claims
         except ValueError as reason:
             return str(reason)
