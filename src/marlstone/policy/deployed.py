@@ -13,7 +13,8 @@ from marlstone.comms.exchange import begin, draws, exchange, inbox
 from marlstone.comms.layout import TalkLayout
 from marlstone.comms.talking import STREAM
 from marlstone.core.records import record, replace
-from marlstone.core.types import Spec, Step
+from marlstone.core.types import Group, Spec, Step
+from marlstone.envs.faults.withheld import still_legal
 from marlstone.envs.managed import Layout
 from marlstone.policy.gate import Gate, GateMemory, chosen, held, init_memory, watch
 from marlstone.policy.numpy_actor import Bound, FastActor
@@ -29,7 +30,7 @@ Arrays = tuple[Array, ...]
 class PolicyMemory:
     """What a policy remembers between two steps of one episode: recurrent state, the managers' goals and clock, what its gate saw,
     what its channel carries and may still send, and what its tools and memory hold, pending calls among them. `told`: prices that the
-    caller said, per item; NaN where they are as declared."""
+    caller said, per item; NaN where they are as declared. `desk`: the number of where its real tools are called."""
 
     recurrent: Any
     goals: Any = None
@@ -39,6 +40,7 @@ class PolicyMemory:
     budget: Any = None
     tools: Any = None
     told: Any = None
+    desk: Any = None
 
 
 def observed(obs: tuple[dict[str, Array], ...], legal: Arrays, present: Array, first: Array) -> Step:
@@ -58,7 +60,8 @@ class Deployed:
     """One policy, ready to decide.
 
     Fields: `weights`, as `FastActor.bind` gives them; `layout`: its managers, `talk`: its channel, and `kit`: its tools, if it has some;
-    `gate`, if it has one; `fallback`: per group, recorded actions of who is outside (None: default actions).
+    `gate`, if it has one; `fallback`: per group, recorded actions of who is outside (None: default actions); `never`: the environment's
+    groups, and entries of their masks that are never legal, `[n_g a]`.
     """
 
     actor: FastActor
@@ -68,6 +71,7 @@ class Deployed:
     gate: Gate | None = None
     fallback: Arrays | None = None
     kit: ToolLayout | None = None
+    never: tuple[tuple[Group, np.ndarray], ...] = ()
 
     @property
     def own(self) -> int:
@@ -101,6 +105,9 @@ class Deployed:
     def choose(self, step: Step, memory: PolicyMemory, noise: Arrays) -> tuple[Arrays, PolicyMemory]:
         """As `act`, with actions as they are recorded."""
         xp, goals, clock, wire, budget = step.present.__array_namespace__(), memory.goals, memory.clock, memory.wire, memory.budget
+        if self.never:
+            legal = tuple(still_legal(g, ok, mask, xp) for (g, mask), ok in zip(self.never, step.legal, strict=False))
+            step = replace(step, legal=(*legal, *step.legal[len(legal) :]))
         if self.layout is not None:
             fresh_goals, fresh_clock = self.layout.begin(step)
             goals, clock = xp.where(step.first, fresh_goals, goals), xp.where(step.first, fresh_clock, clock)
@@ -132,7 +139,7 @@ class Deployed:
             may, source = self.kit.allowed(tools, bare), self.kit.source(bare)
             tools = self.kit.after(tools, self.kit.request(chosen, emitted=False), may, source, drawn)
             chosen = self.kit.acted(chosen)
-        return chosen[: self.own], PolicyMemory(recurrent, goals, clock, seen, wire, budget, tools, memory.told)
+        return chosen[: self.own], PolicyMemory(recurrent, goals, clock, seen, wire, budget, tools, memory.told, memory.desk)
 
     def decide(self, step: Step, recurrent: Any, seen: GateMemory | None, noise: Arrays) -> tuple[Arrays, Any, GateMemory | None]:
         """One step of `b` environments that have managers already, where the policy has some: recorded actions, recurrent state and what
