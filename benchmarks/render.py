@@ -1,6 +1,6 @@
 """Recorded results to the docs' tables and pictures, so that no number in prose can drift.
 
-python benchmarks/render.py          writes docs/: results.md, folklore.md, tables of six other pages, assets/results/*.png
+python benchmarks/render.py          writes docs/: results.md, folklore.md, tables of other pages, assets/results/*.png
 python benchmarks/render.py --check  exits 3 if one of the pages is not what the results say
 """
 
@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from budgets_table import budgets
 from cost_table import program_cost
 from credit_tasks_table import credit as credit_page
 from grid_table import grid
@@ -630,6 +631,7 @@ def main() -> int:
     pages[DOCS / "opponents.md"] = opponents(DOCS / "opponents.md")
     pages[DOCS / "credit.md"] = credit_page(DOCS / "credit.md")
     pages[DOCS / "messages.md"] = messages(DOCS / "messages.md")
+    pages[DOCS / "budgets.md"] = budgets(DOCS / "budgets.md")
     pages[DOCS / "retries.md"] = retries(DOCS / "retries.md")
     pages[DOCS / "language-agents.md"] = language(DOCS / "language-agents.md")
     pages[DOCS / "tools.md"] = tools_page(DOCS / "tools.md")

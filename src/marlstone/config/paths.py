@@ -114,10 +114,13 @@ def trained_env(run: RunDirectory) -> str | None:
 
 # ---- writing
 def resolved(config: RunConfig) -> RunConfig:
-    """The same configuration for another process on this machine: a user's own environment and opponents by their absolute paths, without
-    `out`."""
+    """The same configuration for another process on this machine: a user's own environment, opponents, account and prices by their absolute
+    paths, without `out`."""
     opponents = {pattern: str(_folder(who) or who) for pattern, who in config.opponents.items()}
-    return dataclasses.replace(config, out=None, env=absolute(config.env), opponents=opponents)
+    place = lambda file: None if file is None else str(Path(file).expanduser().absolute())
+    return dataclasses.replace(
+        config, out=None, env=absolute(config.env), opponents=opponents, account=place(config.account), prices=place(config.prices)
+    )
 
 
 def _folder(name: str) -> Path | None:

@@ -1,5 +1,7 @@
 """What playing episodes used: rows, joint steps, decisions, messages and tools, counted agent by agent whoever decides."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,9 +87,11 @@ class Used:
 
 @dataclass
 class Meter:
-    """What all that a player played used, per seed, while it lives."""
+    """What all that a player played used, per seed, while it lives. `admit(episodes)`: entered before so many episodes of every seed are
+    played, and left after; it refuses by an exception."""
 
     seeds: list[Used] = field(default_factory=list)
+    admit: Callable[[int], AbstractContextManager[Any]] = nullcontext
 
     def _of(self, i: int) -> Used:
         while len(self.seeds) <= i:
