@@ -35,13 +35,13 @@ EYE = DelayLine("eye", reads="obs", size=1, arguments=3, latency=(1, 2), failure
 
 def test_a_resumed_run_is_one_that_was_never_stopped(tmp_path: Path) -> None:
     """To the bit: pending calls, prices and what was written are part of a checkpoint."""
-    config = load(None, {**SMALL, "env": "proving:match?rows=6", "steps": "256"})
+    config = load(None, {**SMALL, "env": "proving:match?rows=6", "steps": "128"})
     config = replace(config, tools=(LOOK,), memory=SLOTS)
     run = RunDirectory.create(tmp_path / "run", dump(config))
     record = train(config, run, limited=False)
     copy = RunDirectory(Path(shutil.copytree(run.path, tmp_path / "copy")))
-    again = train(config, copy, resume=verify(copy.checkpoints / "step-000000000128"), limited=False)
-    assert again["resumed_from_step"] == 128
+    again = train(config, copy, resume=verify(copy.checkpoints / "step-000000000064"), limited=False)
+    assert again["resumed_from_step"] == 64
     for field in ("parameters_sha256", "returns", "ledger", "tool_calls", "memory_reads", "usage_price"):
         assert again[field] == record[field], field
     assert load(str(run.path / "config.toml"), {}).toolbox == config.toolbox
