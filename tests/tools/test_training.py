@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from marlstone.config import dump, load
+from marlstone.config.paths import files_of, recorded
 from marlstone.core.records import replace
 from marlstone.envs.faults.contract import KeyDraws
 from marlstone.envs.make import make
@@ -82,6 +83,23 @@ def test_host_and_jax_environments_have_the_same_tools_under_the_same_draws() ->
             host._draw = Same(key)
             (state, theirs), ours = move(state, (action,), key), host.step((action,))
     assert used > 10
+
+
+def test_a_function_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the TOML that names it, by a path of its own in a run's configuration, and among the files whose changes are noticed."""
+    here = tmp_path / "here"
+    here.mkdir()
+    shutil.copy(SOURCES, here / "sources.py")
+    (here / "run.toml").write_text(f'env = "{LINE}"\n[[tools]]\nkind = "function"\nname = "f"\nfunction = "sources.py:double"\nsize = 2\n')
+    config = load(str(here / "run.toml"), {})
+    run = tmp_path / "runs" / "run"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text(recorded(config, run))
+    assert 'function = "../../here/sources.py:double"' in (run / "config.toml").read_text()
+    assert files_of(config, run)["tools[0].function"]["at"] == str(here / "sources.py")
+    monkeypatch.chdir("/")
+    (tool,) = load(str(run / "config.toml"), {}).tools
+    assert tool.caller().__name__ == "double"
 
 
 @pytest.mark.slow
