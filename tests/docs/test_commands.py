@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marlstone.cli import audit_credit, check_hacking, compare, evaluate, main, select, train, tune
+from marlstone.cli import audit_credit, check_hacking, compare, evaluate, main, select, train, trim, tune
 from marlstone.core.episodes import WholeEpisodes
 from marlstone.evaluation import comms_laws, encoder_laws
 from marlstone.evaluation.credit import laws as credit_laws
@@ -142,6 +142,20 @@ def fitting_comparison(first: Any, second: Any, *_: Any) -> dict[str, Any]:
     return {**figures, "env": first[0].env, "runs": ["a", "b"], "steps": [1, 1], "bounds_declared": True, "agents": {}}
 
 
+def fitting_trim(config: Any, checkpoint: Any, **asked: Any) -> dict[str, Any]:
+    """Nothing is played, but a run that lacks something is configured, and made."""
+    from marlstone.evaluation.trim.removals import Removals, config_without
+    from marlstone.training.loop import runtime_of
+
+    agents = (first := runtime_of(config)).algorithm.spec.team.agents
+    first.close()
+    runtime_of(config_without(config, Removals(links=frozenset({agents[:2]}), units={"hidden 0": 1}))).close()
+    gone = {"kind": "link", "name": "a>b", "saved": {"bits": 1.0}, "loss": 0.0, "loss_ci95": [0.0, 0.0], "removable": True}
+    whole = {"bound": asked["bound"], "loss": 0.0, "loss_ci95": [0.0, 0.0], "loss_by_seed": [0.0], "return_difference": 0.0}
+    saved = {"before": {"bits": 2.0}, "after": {"bits": 1.0}, "saved_shares": {"bits": 0.5}, "saved_share": 0.5, "out": None}
+    return {"removed": [gone], "candidates": [gone], "notes": [], "return_difference_ci95": [0.0, 0.0], **whole, **saved}
+
+
 def fitting_check(runs: Any, *_: Any) -> dict[str, Any]:
     """No check either, but whether there is something to check."""
     from marlstone.envs.make import make
@@ -185,6 +199,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(audit_credit, "scoring", lambda: lambda config, checkpoint, log: {**fitting_audit(config), **NOTHING_SAID})
         monkeypatch.setattr(compare, "comparison", lambda: fitting_comparison)
         monkeypatch.setattr(check_hacking, "check", lambda: fitting_check)
+        monkeypatch.setattr(trim, "trimming", lambda: fitting_trim)
         monkeypatch.setattr(evaluate, "logging", lambda: lambda config, checkpoint, episodes, log: {"return_iqm": 0.0, "log": log.name})
         monkeypatch.setattr(evaluate, "cases", lambda: fitting_cases)
         monkeypatch.setattr(evaluate, "messages", lambda: fitting_messages)

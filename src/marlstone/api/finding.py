@@ -27,6 +27,8 @@ def find(where: str) -> tuple[RunDirectory, Checkpoint]:
     if path.name.startswith(STEP) and path.parent.name == "checkpoints":
         return RunDirectory.open(path.parent.parent), verify(path.resolve())
     run = RunDirectory.open(path)
+    if (origin := _trimmed_from(run)) is not None:
+        raise UserError(f"run {run.path} was trimmed and only acts, and this asks what learned: name {origin}, which it came from")
     if not listed(run.checkpoints) and run.claimed_elsewhere:
         raise UserError(f"run {run.path} is being trained and has no checkpoint yet: wait for its first (checkpoint_every says when)")
     return run, newest(run.checkpoints)
@@ -47,7 +49,17 @@ def find_policies(where: str, which: str = "final") -> tuple[RunDirectory, Check
         )
     if path.name.startswith(STEP) and path.parent.name == "policies":
         return RunDirectory.open(path.parent.parent), verify(path.resolve())
+    if (path / CONFIG).is_file() and _trimmed_from(run := RunDirectory.open(path)) is not None:
+        return run, newest(run.policies)
     return find(where)
+
+
+def _trimmed_from(run: RunDirectory) -> str | None:
+    """The run that a trimmed one came from; None of any other, which keeps what learned, too."""
+    if listed(run.checkpoints) or not listed(run.policies) or not run.result.is_file():
+        return None
+    origin: str | None = ((run.record() or {}).get("trimmed_from") or {}).get("run")
+    return origin
 
 
 def find_sides(

@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "play a run's final policy and report its return",
     "runs": "find runs, look at them side by side, put them away",
     "compare": "which of two runs' policies earns more, on the same episodes",
+    "trim": "what a finished run can do without, proven, as a new run",
     "payoff": "who beats whom: every policy as the team against every policy as its opponents",
     "cost": "what runs cost per agent, phase and kind, and what their policies will cost as they act",
     "check-hacking": "did the reward rise while what is really wanted fell?",

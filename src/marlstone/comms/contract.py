@@ -43,9 +43,11 @@ class Channel:
         that the policy learns to keep it by itself.
       price: what a bit costs in training, in units of the standardized advantage, fixed (DDCL's lambda); 0: what the budget takes.
       opening: the share of training in which speaking costs nothing.
+      cut: links that do not exist, each `"sender>recipient"` by agents' names, `*` for everybody: nothing is sent on them, in training,
+        judged and deployed, and an agent all of whose links are cut keeps its gate shut.
 
     Raises:
-      ValueError: a field out of range, one that nothing reads beside the others, or a price beside a budget.
+      ValueError: a field out of range, one that nothing reads beside the others, a price beside a budget, or a link that is no pair.
     """
 
     kind: ClassVar[str]
@@ -62,6 +64,7 @@ class Channel:
     enforce: bool = True
     price: float = 0.0
     opening: float = 0.3
+    cut: tuple[str, ...] = ()
 
     private: ClassVar[int] = 0  # numbers that an agent keeps to itself, to listen by
     random: ClassVar[bool] = False  # whether `admits` draws
@@ -79,6 +82,8 @@ class Channel:
             raise ValueError(f"{name}.price, opening are {self.price}, {self.opening}: give 0 or more, and a share below 1")
         if self.price and self.budget_bits:
             raise ValueError(f"{name}.price and {name}.budget_bits are both given: a budget finds its own price; leave one out")
+        if bad := next((x for x in self.cut if x.count(">") != 1 or not all(map(str.strip, x.split(">")))), None):
+            raise ValueError(f"{name}.cut has {bad!r}: write a link as 'sender>recipient', such as 'scout>worker' or 'scout>*'")
         unread = {
             "step": (self.message != "dithered", "only dithered messages are quantized: add comms.message = 'dithered'"),
             "open": (not self.gate, "without a gate everybody always speaks: leave comms.gate out"),

@@ -1,7 +1,7 @@
 """The spec, steps and actions of an environment whose agents talk, made from those of one whose agents do not."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from marlstone.core.distributions import Composite, Content, Gate
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step
+from marlstone.envs.faults.messages import MessageCut
 
 ACT, GATE, MESSAGE, LISTEN = "act", "gate", "message", "listen"  # parts of an action
 PER_STEP = ("messages_per_step", "bits_per_step")  # declared metrics
@@ -49,6 +50,9 @@ class TalkLayout:
                     f"comms: group {g.name!r} has a part of its actions called {taken[0]!r}, as messages have one: rename it, or use "
                     "comms = 'none'"
                 )
+        if self.channel.cut and (reason := MessageCut(self.channel.cut).unknown(self.inner.team.agents)):
+            raise UserError(f"comms.cut: {reason}")
+        for g in spec.team.groups:
             if self.channel.reach:
                 leaf = g.observation.get(self.channel.reach)
                 if leaf is None or leaf.shape != (n,):
@@ -181,23 +185,37 @@ class TalkLayout:
         return replace(step, obs=(*obs, *step.obs[rest]), legal=(*legal, *step.legal[rest]), metrics={**step.metrics, **counts})
 
     def _legal(self, g: Group, talking: Group, ok: Array | None, mine: slice, xp: Any) -> Array | None:
-        """The mask of whole actions, `[n_g a]`: nobody speaks to itself; None where everything is allowed."""
-        apart = self.channel.gate and self.channel.choices(self.n) > 1
-        if ok is None and not apart:
+        """The mask of whole actions, `[n_g a]`: gates that lead nowhere stay shut; None where everything is allowed."""
+        shut = self._shut[mine]
+        if ok is None and not shut.any():
             return None
         own = xp.ones((g.count, g.space.width), bool) if ok is None else ok
         rest = np.ones((g.count, talking.space.width - g.space.width), bool)
-        if apart:
-            who = np.arange(self.n)[mine]
-            rest[np.arange(g.count), 2 * who + 1] = False
+        rest[:, 1 : 2 * shut.shape[1] : 2] = ~shut
         return xp.concat([own, xp.asarray(rest)], axis=-1)
+
+    @cached_property
+    def _shut(self) -> np.ndarray:
+        """Gates that never open, `[n choices]`: towards oneself, where there is one for each recipient, and where every link is cut."""
+        if not self.channel.gate:
+            return np.zeros((self.n, 0), bool)
+        nobody = np.eye(self.n, dtype=bool) | cut_links(self.channel.cut, self.inner.team.agents).T  # [sender recipient]
+        if self.channel.choices(self.n) > 1:
+            return nobody
+        return nobody.all(1, keepdims=True) & bool(self.channel.cut)
+
+
+@lru_cache(maxsize=64)
+def cut_links(links: tuple[str, ...], agents: tuple[str, ...]) -> np.ndarray:
+    """Links that do not exist, `[n n]` (recipient, sender), of `Channel.cut`."""
+    return MessageCut(links).cut(agents) if links else np.zeros((len(agents), len(agents)), bool)
 
 
 def may_send(channel: Channel, team: Spec, step: Step) -> Array:
     """`[... n n]` (recipient, sender): who may be sent something in a step. Absent agents neither speak nor hear, whoever does not decide
-    hears and does not speak, nobody speaks to itself, and a sender's own leaf says whom it reaches."""
+    hears and does not speak, nobody speaks to itself or on a link that is cut, and a sender's own leaf says whom it reaches."""
     here, decides = step.present[..., : team.n], step.deciding[..., : team.n]
-    to = here[..., :, None] & (here & decides)[..., None, :] & ~np.eye(team.n, dtype=bool)
+    to = here[..., :, None] & (here & decides)[..., None, :] & ~(np.eye(team.n, dtype=bool) | cut_links(channel.cut, team.agents))
     if not channel.reach:
         return to
     xp = here.__array_namespace__()

@@ -33,6 +33,7 @@ from marlstone.fleet import frames
 from marlstone.fleet.payload import Parcel, Weights
 from marlstone.fleet.status_page import Page
 from marlstone.fleet.transport import LearnerEnd
+from marlstone.play.action_selectors import Decider
 from marlstone.play.evaluator import Episodes
 from marlstone.play.film import Frame
 from marlstone.play.used import Meter
@@ -389,6 +390,11 @@ class Learning:
         """As `Player.under_each`, by the backend that judges."""
         self.page.doing("evaluating")
         return self.inner.under_each(self._for_inner(state), episodes, faults, act)
+
+    def variants(self, episodes: int, act: Act = "mode", decider: Decider | None = None) -> Callable[..., Episodes]:
+        """As `Player.variants`, by the backend that judges."""
+        play = self.inner.variants(episodes, act, decider)
+        return lambda policies, *more, **named: play(self.inner.placement.pad(policies), *more, **named)
 
     def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Learning":
         """As `Player.elsewhere`: only what judges is moved."""

@@ -79,8 +79,9 @@ class Counted:
         return action, CountedMemory(inner, request | waits, age, {k: v.astype(jnp.float32) for k, v in told.items()})
 
     def told(self, memory: CountedMemory) -> dict[str, Array]:
-        """Counts of the step that was just decided."""
-        return memory.told
+        """Counts of the step that was just decided, the inner decider's too."""
+        inner: dict[str, Array] = self.inner.told(memory.inner) if hasattr(self.inner, "told") else {}
+        return inner | memory.told
 
     def seen_after(self, memory: CountedMemory, step: Step) -> dict[str, Array]:
         """What was sent in it, as the step that followed records it."""

@@ -66,6 +66,10 @@ class Player(Protocol):
     def under_each(self, state: State, episodes: int, faults: Sequence[Fault], act: Act = "mode") -> Iterator[Episodes]:
         """`evaluate` under each of these faults by itself, in turn."""
 
+    def variants(self, episodes: int, act: Act = "mode", decider: Decider | None = None) -> Callable[..., Episodes]:
+        """`play(policies, cut=None, keys=None)`: `evaluate` with links `cut [n n]` (recipient, sender) that carry nothing, compiled once
+        for any of these and any policies, so that one program judges whatever could be removed."""
+
     def elsewhere(self, name: str, options: Mapping[str, Any] | None = None) -> "Player":
         """The same policies in the environment `name` with `options`. Raises `UserError` where agents see or do other things there."""
 

@@ -13,7 +13,8 @@ from marlstone.comms.exchange import begin, draws, exchange, inbox
 from marlstone.comms.layout import TalkLayout
 from marlstone.comms.talking import STREAM
 from marlstone.core.records import record, replace
-from marlstone.core.types import Spec, Step
+from marlstone.core.types import Group, Spec, Step
+from marlstone.envs.faults.withheld import still_legal
 from marlstone.envs.managed import Layout
 from marlstone.policy.gate import Gate, GateMemory, chosen, held, init_memory, watch
 from marlstone.policy.numpy_actor import Bound, FastActor
@@ -59,7 +60,8 @@ class Deployed:
     """One policy, ready to decide.
 
     Fields: `weights`, as `FastActor.bind` gives them; `layout`: its managers, `talk`: its channel, and `kit`: its tools, if it has some;
-    `gate`, if it has one; `fallback`: per group, recorded actions of who is outside (None: default actions).
+    `gate`, if it has one; `fallback`: per group, recorded actions of who is outside (None: default actions); `never`: the environment's
+    groups, and entries of their masks that are never legal, `[n_g a]`.
     """
 
     actor: FastActor
@@ -69,6 +71,7 @@ class Deployed:
     gate: Gate | None = None
     fallback: Arrays | None = None
     kit: ToolLayout | None = None
+    never: tuple[tuple[Group, np.ndarray], ...] = ()
 
     @property
     def own(self) -> int:
@@ -102,6 +105,9 @@ class Deployed:
     def choose(self, step: Step, memory: PolicyMemory, noise: Arrays) -> tuple[Arrays, PolicyMemory]:
         """As `act`, with actions as they are recorded."""
         xp, goals, clock, wire, budget = step.present.__array_namespace__(), memory.goals, memory.clock, memory.wire, memory.budget
+        if self.never:
+            legal = tuple(still_legal(g, ok, mask, xp) for (g, mask), ok in zip(self.never, step.legal, strict=False))
+            step = replace(step, legal=(*legal, *step.legal[len(legal) :]))
         if self.layout is not None:
             fresh_goals, fresh_clock = self.layout.begin(step)
             goals, clock = xp.where(step.first, fresh_goals, goals), xp.where(step.first, fresh_clock, clock)

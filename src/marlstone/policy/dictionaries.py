@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,21 +20,33 @@ from marlstone.envs.spaces_json import spaces_from_json
 class Dictionaries:
     """How one environment gives observations and takes actions.
 
-    Fields: `spec`, its groups; `arranged`, how its dictionaries become groups (None: agents are given leaves by name).
+    Fields: `spec`, its groups; `arranged`, how its dictionaries become groups (None: agents are given leaves by name); `withheld`: leaves
+    of these, `"leaf"` or `"group:leaf"`, that need not be there and that `spec` does not have.
     """
 
     spec: Spec
     arranged: Arrangement | None
+    withheld: frozenset[str] = frozenset()
 
     def groups(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> tuple[Any, Any]:
         """Observations and masks by group, `[n_g ...]`. Raises ValueError naming agent and field for what is not as declared."""
         masks = masks_in(infos)
         if self.arranged is None:
             return self._leaves(observations, masks)
-        obs = self.arranged.blank()
-        self.arranged.write(observations, obs, _refuse)
+        obs = self._needed.blank()
+        self._needed.write(observations, obs, _refuse)
         self.arranged.read_masks(observations, masks, _refuse)
+        obs = tuple({k: x for k, x in seen.items() if k in g.observation} for seen, g in zip(obs, self.spec.groups, strict=True))
         return obs, self.arranged.legal(masks, _refuse)[0]
+
+    @cached_property
+    def _needed(self) -> Arrangement:
+        """The arrangement of what is not withheld."""
+        assert self.arranged is not None
+        if not self.withheld:
+            return self.arranged
+        kept = lambda s: tuple(p for p in s.parts if not {p.name, f"{self.arranged.groups[s.group].name}:{p.name}"} & self.withheld)
+        return replace(self.arranged, seats=tuple(replace(s, parts=kept(s)) for s in self.arranged.seats), _plan=[])
 
     def _leaves(self, observations: Mapping[str, Any], masks: dict[str, Any]) -> tuple[Any, Any]:
         """Of an environment that gives groups itself: an agent's observation is its only leaf, or leaves by name; shorter vectors are

@@ -28,6 +28,8 @@ from marlstone.core.errors import UserError, suggest
 from marlstone.core.records import replace
 from marlstone.core.types import Spec
 from marlstone.envs.arrangement import Arrangement
+from marlstone.envs.faults import fault_from_json, fault_to_json
+from marlstone.envs.faults.withheld import Withheld
 from marlstone.envs.grouping import arrangement_from_json
 from marlstone.envs.managed import GOAL, Layout, Managers
 from marlstone.policy.deployed import Deployed, PolicyMemory, PureActing, observed, outer_draws
@@ -86,13 +88,14 @@ class Policy:
         network: Mapping[str, Any] | None = None,
         channel: Channel | None = None,
         tools: Toolbox | None = None,
+        withheld: Sequence[Withheld] = (),
     ) -> "Policy":
         """Freeze one training seed's policy. Imports JAX.
 
         Args: `trained`: its arrays, without an axis of seeds; `act`: how it is deployed; `wiring`: how the environment's dictionaries
         become groups (None: agents are given leaves by name); `source`: where it came from, for people; `network`: what `describe` says of
         the algorithm, where that is known (training seeds share it); `channel`: as it is deployed (None: the algorithm's); `tools`: that
-        its agents have.
+        its agents have; `withheld`: observation leaves and actions that it does without.
         Raises ValueError for a combination whose forward NumPy cannot run.
         """
         managers, channel = algorithm.architecture.managers(), channel or algorithm.channel
@@ -103,6 +106,7 @@ class Policy:
             "managers": None if managers is None else asdict(managers),
             "channel": channel_to_json(channel, paths=False) if channel.speaks else None,
             "tools": toolbox_to_json(tools or Toolbox(), deployed=True),
+            "withheld": [fault_to_json(x) for x in withheld],
             "fallback": None,
             "gate": None,
             "wiring": None if wiring is None else dict(wiring),
@@ -290,7 +294,9 @@ class Policy:
             rows = self._fallback_rows if self._kit is None else self._kit.idle(self._fallback_rows)
             rows = rows if self._talk is None else self._talk.silent(rows)
             fallback = (*rows, *(g.default_like(blank_actions(g)) for g in managers))
-        return Deployed(self._actor, bound, self._layout, self._talk, gate, fallback, self._kit)
+        own = self.spec_without_goals.groups
+        never = tuple((g, np.any([x.forbidden(g) for x in self.withheld], axis=0)) for g in own) if self.withheld else ()
+        return Deployed(self._actor, bound, self._layout, self._talk, gate, fallback, self._kit, never)
 
     @cached_property
     def _decide(self) -> Callable[..., Any]:
@@ -316,8 +322,13 @@ class Policy:
         return None if (wiring := self.description["wiring"]) is None else arrangement_from_json(wiring)
 
     @cached_property
+    def withheld(self) -> tuple[Withheld, ...]:
+        """What it does without: observation leaves that need not be given, and actions that it never takes."""
+        return tuple(x for x in map(fault_from_json, self.description.get("withheld") or ()) if isinstance(x, Withheld))
+
+    @cached_property
     def _dictionaries(self) -> Dictionaries:
-        return Dictionaries(self.spec_without_goals, self._arranged)
+        return Dictionaries(self.spec_without_goals, self._arranged, frozenset(leaf for x in self.withheld for leaf in x.leaves))
 
     @cached_property
     def _layout(self) -> Layout | None:
@@ -353,7 +364,10 @@ class Policy:
     def spec_without_goals(self) -> Spec:
         """The environment's own groups: without managers, the goals that these give, tools and messages."""
         if self._arranged is not None:
-            return Spec(self._arranged.groups, 0)
+            groups = self._arranged.groups
+            for x in self.withheld:
+                groups = tuple(map(x.group, groups))
+            return Spec(groups, 0)
         box = self.toolbox
         if self.description["managers"] is None and self.description.get("channel") is None and not box.any:
             return self.spec

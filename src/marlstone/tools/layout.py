@@ -127,7 +127,8 @@ class ToolLayout:
 
     @property
     def _counts(self) -> list[str]:
-        lacks = (["tool_calls"] if not self.box.tools else []) + (["memory_reads", "memory_writes"] if not self.box.memory.slots else [])
+        lacks: tuple[str, ...] = () if self.box.tools else ("tool_calls", "attempts", "retries")
+        lacks += () if self.box.memory.slots else ("memory_reads", "memory_writes")
         return [m for m in COUNTS if m not in lacks]
 
     def _hides(self, g: Group) -> set[str]:

@@ -333,6 +333,26 @@ class Fused:
             numbers = (np.array(self.seeds, np.uint32), self._temperatures(act), cut)
             yield jax.device_get(self.placement.trim(played(state.train.policy, *map(self.placement.pad, numbers))[0]))
 
+    def variants(self, episodes: int, act: Act = "mode", decider: Decider | None = None) -> Callable[..., Episodes]:
+        """As `Player.variants`."""
+        n, speaks = self.algorithm.spec.team.n, self.algorithm.channel.speaks
+
+        def one(policy: Any, seed: Array, heat: Array, cut: Array) -> tuple[Episodes, dict[str, Array]]:
+            return self._play(episodes, decider, (LinksCut(cut),) if speaks else (), policy, seed, heat)
+
+        compiled = jax.jit(self.placement.map_seeds(one), compiler_options=self._seldom)
+
+        def played(policies: Any, cut: np.ndarray | None = None, keys: tuple[int, ...] | None = None) -> Episodes:
+            seeds = np.array(self.seeds if keys is None else keys, np.uint32)
+            cuts = np.broadcast_to(np.zeros((n, n), bool) if cut is None else cut, (len(seeds), n, n))
+            found, met = jax.device_get(
+                self.placement.trim(compiled(policies, *map(self.placement.pad, (seeds, self._temperatures(act), cuts))))
+            )
+            self._count(met)
+            return cast(Episodes, found)
+
+        return played
+
     @cached_property
     def _cut(self) -> dict[int, Callable[..., Any]]:
         """Programs that play with links cut, by episodes."""

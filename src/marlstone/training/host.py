@@ -25,7 +25,7 @@ from marlstone.core.records import replace
 from marlstone.core.seeds import component_key
 from marlstone.core.types import Spec, Step, Trajectory, spec_difference
 from marlstone.core.usage import used_in
-from marlstone.envs.faults import Fault
+from marlstone.envs.faults import Fault, MessageCut
 from marlstone.envs.guards import BadStep, Guards
 from marlstone.envs.wrappers import wrap_env
 from marlstone.play.action_selectors import Alone, Decider, told
@@ -350,6 +350,17 @@ class Hosted:
         """As `Fused.under_each`; compiling is little of the work here."""
         for fault in faults:
             yield self.evaluate(state, episodes, act, faults=(fault,))
+
+    def variants(self, episodes: int, act: Act = "mode", decider: Decider | None = None) -> Callable[..., Episodes]:
+        """As `Player.variants`; worker processes are told by name which links are cut."""
+        agents = self.spec.team.agents
+
+        def played(policies: Any, cut: np.ndarray | None = None, keys: tuple[int, ...] | None = None) -> Episodes:
+            gone = [] if cut is None else [f"{agents[j]}>{agents[i]}" for i, j in np.argwhere(cut)]
+            faults = (MessageCut(tuple(gone)),) if gone else ()
+            return self.evaluator(episodes, act, decider=decider, faults=faults)(policies, keys)
+
+        return played
 
     def player(self, episodes: int, act: Act | None = None) -> Callable[..., list[Trajectory]]:
         """As `Fused.player`. Worker processes of its own start with the first call and stay until `close`."""

@@ -323,7 +323,7 @@ class Training:
         self.report("evaluating", self.step)
         act = clock.time("choosing how to act", lambda: choose(backend, state, config))
         judged = clock.time("evaluating", lambda: judge(backend, state, config.evaluate.episodes, act))
-        policy = freeze(self.run, backend, state, act, channel=config.comms, tools=config.toolbox)
+        policy = freeze(self.run, backend, state, act, channel=config.comms, tools=config.toolbox, faults=config.faults)
         best = None if self.best is None else judge_best(config, self.run, backend, state, self.best, judged, clock)
         measured = limited and self.counting.trained > 0
         seconds = seconds_for(clock.seconds.get("training", 0.0))

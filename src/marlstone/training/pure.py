@@ -17,6 +17,7 @@ from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.errors import UserError
 from marlstone.core.records import record
+from marlstone.envs.faults import Withheld
 from marlstone.envs.make import is_jax
 from marlstone.policy.policy import Policy as FrozenPolicy
 from marlstone.rollout.state import Report
@@ -91,9 +92,10 @@ class PureTraining:
     def freeze(self, policy: Policy, acting: Act = "mode") -> FrozenPolicy:
         """One seed's `Trained.policy` as a policy artifact, which saves, loads and acts without JAX. `acting`: `mode`, `sample` or
         `temperature=T`."""
+        source, withheld = {"env": self.config.env}, [f for f in self.config.faults if isinstance(f, Withheld)]
         return FrozenPolicy.of(
-            self.algorithm, jax.device_get(policy), acting, None, {"env": self.config.env}, channel=self.config.comms,
-            tools=self.config.toolbox,
+            self.algorithm, jax.device_get(policy), acting, None, source, channel=self.config.comms, tools=self.config.toolbox,
+            withheld=withheld,
         )  # fmt: skip
 
 

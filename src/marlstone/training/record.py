@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ from marlstone.core.flops import Flops
 from marlstone.core.ledger import Costs
 from marlstone.core.seeds import purpose_of
 from marlstone.core.spec_json import spec_to_json
+from marlstone.envs.faults import Fault, Withheld
 from marlstone.envs.guards import return_bounds
-from marlstone.play.judging import Judged, returns_record
+from marlstone.play.judging import Judged, cost_record, returns_record
 from marlstone.policy.numpy_actor import describe
 from marlstone.policy.policy import Policy
 from marlstone.rollout.sides import opponents_record
@@ -49,16 +51,11 @@ def write_spec(run: RunDirectory, backend: Backend) -> None:
 
 
 def freeze(
-    run: RunDirectory,
-    backend: Backend,
-    state: State,
-    act: Act,
-    name: str = "seed",
-    channel: Channel | None = None,
-    tools: Toolbox | None = None,
-) -> list[str] | None:
-    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`, with its `channel` as configured, without faults, and its
-    `tools`; their folders.
+    run: RunDirectory, backend: Backend, state: State, act: Act, name: str = "seed", channel: Channel | None = None,
+    tools: Toolbox | None = None, faults: Sequence[Fault] = (),
+) -> list[str] | None:  # fmt: skip
+    """Write every seed's policy as it is deployed to `RUN/policy/NAME-K`, with its `channel` as configured, its `tools`, and of `faults`
+    what withholds something; their folders.
     Where NumPy cannot run a user's own part: None, and a note why."""
     policies, out, network = jax.device_get(backend.placement.trim(state.train.policy)), [], None
     if name == "seed":  # the first: the others of an earlier life of this run go too
@@ -68,7 +65,8 @@ def freeze(
         try:
             network = network or describe(backend.algorithm)
             mine = jax.tree.map(lambda x: x[i], policies)  # noqa: B023
-            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network, channel, tools)
+            withheld = [f for f in faults if isinstance(f, Withheld)]
+            frozen = Policy.of(backend.algorithm, mine, act, backend.wiring, source, network, channel, tools, withheld)
         except ValueError as error:
             backend.log.notice(f"no policy artifact: {error}")
             return None
@@ -162,4 +160,6 @@ def training_record(
         record["best"] = best
     if stages is not None:
         record["stages"] = stages
+    if backend.algorithm.costs is not None:
+        record["cost"] = cost_record(judged, backend.algorithm.costs)
     return record if taken_from is None else record | {"taken_from": taken_from}

@@ -161,7 +161,8 @@ def judge_best(
     best = replace(state, train=state.train.acting_by(pad(kept.policies), pad(version)))
     act = clock.time("choosing how to act", lambda: choose(judge, best, config))
     judged = clock.time("evaluating", lambda: judge_policies(judge, best, config.evaluate.episodes, act))
-    return best_record(config, judge, kept, judged, final, freeze(run, judge, best, act, "best-seed", config.comms, config.toolbox))
+    policy = freeze(run, judge, best, act, "best-seed", config.comms, config.toolbox, config.faults)
+    return best_record(config, judge, kept, judged, final, policy)
 
 
 def flat(history: Mapping[int, np.ndarray], window: float) -> bool:

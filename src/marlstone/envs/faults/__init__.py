@@ -10,10 +10,11 @@ from marlstone.envs.faults.presence import Death, LateArrival
 from marlstone.envs.faults.rewards import RewardDelay, RewardNoise
 from marlstone.envs.faults.sensors import Delay, Dropout, Freeze, Noise, Skew
 from marlstone.envs.faults.values import Extreme
+from marlstone.envs.faults.withheld import Withheld
 
 __all__ = [
     "Fault", "Draws", "with_faults", "faults_of", "FAULTS", "fault_to_json", "fault_from_json",
     "Noise", "Dropout", "Freeze", "Delay", "Skew", "ActionDelay", "ActionLoss", "Death", "LateArrival",
     "RewardDelay", "RewardNoise", "Extreme", "Volatile", "Drift",
-    "MessageFault", "MessageLoss", "MessageDelay", "MessageCopies", "MessageCut", "is_message_fault",
+    "MessageFault", "MessageLoss", "MessageDelay", "MessageCopies", "MessageCut", "is_message_fault", "Withheld",
 ]  # fmt: skip

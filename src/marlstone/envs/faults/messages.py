@@ -118,9 +118,10 @@ class MessageCut(MessageFault):
 
     def refuses(self, spec: Spec) -> str:
         """Needs a channel, and agents of these names."""
-        if reason := super().refuses(spec):
-            return reason
-        known = spec.team.agents
+        return super().refuses(spec) or self.unknown(spec.team.agents)
+
+    def unknown(self, known: tuple[str, ...]) -> str:
+        """Why these links are not between the agents that are `known`; empty where they are."""
         unknown = [x for pair in self._ends() for x in pair if x not in (*known, EVERYBODY)]
         return f"links names {unknown[0]!r}, who does not talk; {suggest(unknown[0], known)}" if unknown else ""
 

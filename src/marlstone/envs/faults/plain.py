@@ -16,10 +16,11 @@ from marlstone.envs.faults.presence import Death, LateArrival
 from marlstone.envs.faults.rewards import RewardDelay, RewardNoise
 from marlstone.envs.faults.sensors import Delay, Dropout, Freeze, Noise, Skew
 from marlstone.envs.faults.values import Extreme
+from marlstone.envs.faults.withheld import Withheld
 
 FAULTS: tuple[type[Fault], ...] = (
     Noise, Dropout, Freeze, Delay, Skew, ActionDelay, ActionLoss, Death, LateArrival, RewardDelay, RewardNoise, Extreme, Volatile, Drift,
-    MessageLoss, MessageDelay, MessageCopies, MessageCut,
+    MessageLoss, MessageDelay, MessageCopies, MessageCut, Withheld,
 )  # fmt: skip
 """The package's own, in the order of the documentation."""
 

@@ -23,6 +23,7 @@ from marlstone.core.fingerprints import fingerprints
 from marlstone.core.records import replace
 from marlstone.core.types import Spec
 from marlstone.credit import Individual
+from marlstone.envs.faults import Withheld
 from marlstone.envs.make import FILE, JAX_FILE, is_jax, make, parse
 from marlstone.envs.own_metrics import name_of
 from marlstone.learners import PolicyGradient
@@ -68,7 +69,8 @@ class Artifact:
         managers = self.policy.description["managers"]
         architecture = Decentralized() if managers is None else Hierarchical(**managers)
         channel, learner = self.policy.channel or NoMessages(), PolicyGradient(epochs=1, minibatches=1)
-        return replace(other, architecture=architecture, credit=Individual(), learner=learner, comms=channel, **self._tools)
+        faults = (*(f for f in other.faults if not isinstance(f, Withheld)), *self.policy.withheld)
+        return replace(other, architecture=architecture, credit=Individual(), learner=learner, comms=channel, faults=faults, **self._tools)
 
     @property
     def _tools(self) -> dict[str, Any]:
