@@ -6,7 +6,9 @@
 Each result, `results/credit_tasks/TASK-METHOD.json`, holds the configuration, the audit's record, the final policy's returns, all
 environment steps used (those that were played to measure credit too), steps/s, machine, date and commit. `lazy` and `saboteur` tasks have
 an agent planted (`planted.py`); there the result says in how many seeds the claims name it, and in how many the truth does: of all agents
-it is worth the least, per episode and discounted as claims are. `benchmarks/render.py` makes the tables of docs/credit.md from them.
+it is worth the least, per episode and discounted as claims are. In `signal-talk` a scout speaks and a worker acts (`proving:signal`);
+there the result holds what both are worth to the best team in closed form, too. `benchmarks/render.py` makes the tables of docs/credit.md
+from them.
 """
 
 import argparse
@@ -16,10 +18,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import messages_config
 from record import HERE, RESULTS, stamp, write
 
 from marlstone.api.display import Display
 from marlstone.config import RunConfig, dump, load
+from marlstone.envs.proving.signal import Signal
 from marlstone.rollout.placement import prepare
 from marlstone.runs.checkpoint import newest
 from marlstone.runs.directory import RunDirectory
@@ -40,7 +44,8 @@ def planted(kind: str, agent: str) -> dict[str, Any]:
     return {"faults": f'[{{kind = "{HERE / "planted.py"}:{what}", agent = "{agent}"}}]', "planted": {"kind": kind, "agent": agent}}
 
 
-# `audit`: arguments of `audit_run`; `planted`: who; all else are fields of the configuration. Steps are for two cores.
+# `audit`: arguments of `audit_run`; `planted`: who; `talk`: ground and method of `messages_config`, whose settings the task has; `methods`:
+# those that can serve it, where not all of the field's; all else are fields of the configuration. Steps are for two cores.
 TASKS: dict[str, dict[str, Any]] = {
     "lbf-8x8-2p-2f-coop": {"env": f"{LBF}8x8-2p-2f-coop", "steps": "1000000"},
     "lbf-15x15-3p-5f": {"env": f"{LBF}15x15-3p-5f", "steps": "2000000"},
@@ -63,6 +68,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "lbf-saboteur": {"env": f"{LBF}8x8-3p-3f", "steps": "1000000", **planted("saboteur", "agent_1")},
     "smax-lazy": {**SMAX, **planted("lazy", "ally_1")},
     "smax-saboteur": {**SMAX, **planted("saboteur", "ally_1")},
+    "signal-talk": {"talk": ("signal", "ours"), "methods": ("individual", "team", "counterfactual", "difference", "shaping")},
 }
 METHODS: dict[str, dict[str, str]] = {
     "team": {},
@@ -74,7 +80,10 @@ METHODS: dict[str, dict[str, str]] = {
     "vdn": {"learner": "pqn"},
     "qmix": {"learner": "pqn"},
     "qplex": {"learner": "pqn"},
+    "individual": {},
+    "shaping": {},
 }
+FIELD = tuple(METHODS)[:9]  # run on every task that does not name its own
 DECISIONS = 512
 
 
@@ -103,8 +112,23 @@ def without_paths(value: Any) -> Any:
 
 def configured(task: str, method: str, fields: dict[str, str]) -> RunConfig:
     """A method in a task, with its defaults but for `fields`."""
-    own = {k: v for k, v in TASKS[task].items() if k not in ("audit", "planted")}
+    own = {k: v for k, v in TASKS[task].items() if k not in ("audit", "planted", "talk", "methods")}
+    if talk := TASKS[task].get("talk"):
+        ground, how = talk
+        return messages_config.configured(ground, how, settings={"credit": method, "seeds": SEEDS, **own, **METHODS[method], **fields})
     return load(None, {"architecture": "ctde", "credit": method, "seeds": SEEDS, **own, **METHODS[method], **fields})
+
+
+def methods_of(task: str) -> tuple[str, ...]:
+    """The methods that are run on a task."""
+    return TASKS[task].get("methods", FIELD)
+
+
+def closed_form() -> dict[str, float]:
+    """What speaker and worker of `proving:signal` are worth to the best team in an episode, not discounted: each over doing and saying
+    nothing, the other one doing its best."""
+    ground = Signal()
+    return {"scout": ground.message_worth * (ground.rows - 1), "worker": ground.action_worth * (ground.rows - 1)}
 
 
 def measure(task: str, method: str, fields: dict[str, str]) -> dict[str, Any]:
@@ -125,13 +149,15 @@ def measure(task: str, method: str, fields: dict[str, str]) -> dict[str, Any]:
     result = {"config": without_paths(tomllib.loads(dump(config))), "audit": audit, "env_steps": used, **{k: trained[k] for k in kept}}
     if who := TASKS[task].get("planted"):
         result["planted"] = found(audit, **who)
+    if "talk" in TASKS[task]:
+        result["closed_form"] = closed_form()
     return result | stamp()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="+", choices=tuple(TASKS), metavar="TASK", help=f"of {', '.join(TASKS)}")
-    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), help="default: the task's own, or the field's")
     parser.add_argument("--seeds", metavar="K", help=f"training seeds; default: {SEEDS}")
     parser.add_argument("--steps", metavar="N", help="steps per seed; default: the task's")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field of the training")
@@ -140,7 +166,7 @@ def main() -> int:
     given = {k: v for k in ("seeds", "steps") if (v := getattr(flags, k)) is not None}
     prepare()
     for task in flags.tasks:
-        for method in flags.methods:
+        for method in flags.methods or methods_of(task):
             result = measure(task, method, given | dict(x.split("=", 1) for x in flags.set))
             path = write(f"credit_tasks/{task}-{method}", result, flags.out)
             a = result["audit"]

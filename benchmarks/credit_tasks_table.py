@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from credit_tasks import METHODS, TASKS
+from credit_tasks import TASKS, methods_of
 from credit_windows import WINDOWS
 from record import read
 from tables import CORRELATION, between, both, number, table
@@ -23,7 +23,7 @@ def _slopes(record: dict[str, Any]) -> str:
 def _results(task: str) -> list[tuple[str, dict[str, Any] | None]]:
     """By method, in their order; a task without any result is one entry."""
     recorded = read("credit_tasks")
-    found = [(m, recorded.get(f"{task}-{m}")) for m in METHODS]
+    found = [(m, recorded.get(f"{task}-{m}")) for m in methods_of(task)]
     return found if any(r for _, r in found) else [("", None)]
 
 
@@ -62,8 +62,19 @@ def _planted(task: str, method: str, r: dict[str, Any] | None) -> list[str]:
     ]
 
 
+def _spoken(task: str, method: str, r: dict[str, Any] | None) -> list[str]:
+    first = [task, f"`{method}`" if method else "all methods"]
+    if r is None:
+        return [*first, "not recorded", *[""] * 3]
+    a, both_agents = r["audit"], ("scout", "worker")
+    beside = lambda found: ", ".join(f"{found[x]:.3g}" for x in both_agents)
+    said = beside(a["contributions"]) if a["claims"] else "nothing"
+    return [*first, said, beside(a["truth"]), beside(r["closed_form"]), f"{r['date'][:10]} `{r['commit']}`"]
+
+
 def tasks() -> str:
-    """The tables: what claims reach on each task, how far counterfactuals must be played, whether claims name who was planted."""
+    """The tables: what claims reach on each task, how far counterfactuals must be played, whether claims name who was planted, and what
+    they say of who speaks."""
     head = [
         "task",
         "credit",
@@ -79,7 +90,9 @@ def tasks() -> str:
     plain = [_told(t, m, r) for t in TASKS if "planted" not in TASKS[t] for m, r in _results(t)]
     names = [_planted(t, m, r) for t in TASKS if "planted" in TASKS[t] for m, r in _results(t)]
     who = ["task", "credit", "named by the claims", "by the truth", "claimed of it", "true, discounted", "measured"]
-    return "\n".join([table(head, plain), windows(), table(who, names)])
+    talk = [_spoken(t, m, r) for t in TASKS if "talk" in TASKS[t] for m, r in _results(t)]
+    spoken = ["task", "credit", "claimed of scout, worker", "true", "of the best team, closed form", "measured"]
+    return "\n".join([table(head, plain), windows(), table(who, names), table(spoken, talk)])
 
 
 def windows() -> str:

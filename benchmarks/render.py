@@ -16,9 +16,11 @@ from grid_table import grid
 from hacking_table import city, hacking
 from messages_table import messages
 from record import HERE, RESULTS, read
+from retries_table import language, retries
 from select_table import families, folklore, reliability, seeds, selections
 from self_play_table import opponents
 from tables import CORRELATION, between, both, number, possible, table, within
+from tools_table import tools_page
 from trim_table import trimming
 from worlds_table import environments
 
@@ -627,6 +629,9 @@ def main() -> int:
     pages[DOCS / "opponents.md"] = opponents(DOCS / "opponents.md")
     pages[DOCS / "credit.md"] = credit_page(DOCS / "credit.md")
     pages[DOCS / "messages.md"] = messages(DOCS / "messages.md")
+    pages[DOCS / "retries.md"] = retries(DOCS / "retries.md")
+    pages[DOCS / "language-agents.md"] = language(DOCS / "language-agents.md")
+    pages[DOCS / "tools.md"] = tools_page(DOCS / "tools.md")
     pages[DOCS / "trim.md"] = trimming(DOCS / "trim.md")
     if parser.parse_args().check:
         stale = [file.name for file, text in pages.items() if not file.is_file() or file.read_text() != text]

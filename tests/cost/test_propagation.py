@@ -1,5 +1,6 @@
 """Between processes: a root's allowance is lent and never doubled, deadlines only shrink, and what was served is not done twice."""
 
+import asyncio
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -159,6 +160,24 @@ def test_attempts_at_the_same_time_do_the_work_once_and_a_failure_is_not_kept() 
         failed = [a for a in answers if a.exception()]
     assert len(failed) == 1 and len(begun) == 2
     assert sum(not a.result()[1] for a in answers if not a.exception()) == 1
+
+
+def test_tasks_do_the_work_once_too() -> None:
+    served, begun = Served(), list[int]()
+
+    async def work() -> str:
+        begun.append(1)
+        await asyncio.sleep(0)
+        if len(begun) == 1:
+            raise CallFailed("the first one fails")
+        return "done"
+
+    async def all_at_once() -> list[object]:
+        return await asyncio.gather(*(served.once_async("k", work) for _ in range(8)), return_exceptions=True)
+
+    answers = asyncio.run(all_at_once())
+    assert len(begun) == 2 and sum(isinstance(a, CallFailed) for a in answers) == 1
+    assert sorted(a[1] for a in answers if isinstance(a, tuple)) == [False] + [True] * 6
 
 
 def test_waiting_for_another_attempt_ends_with_the_deadline() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -149,6 +151,23 @@ def test_fan_out_times_attempts_is_bounded_by_the_roots_attempts() -> None:
     with root_request(attempts=20) as root, pytest.raises(AttemptsUsedUp):
         retrier.call(tree)
     assert len(calls) == 20 == root.used.attempts and retrier.counter.counts().depth == 4
+
+
+def test_nothing_is_printed_by_a_retry() -> None:
+    """Even where stamina would report by structlog, which prints to stdout."""
+    program = (
+        "import stamina, sys\n"
+        "def report(details): print('retried')\n"
+        "report.__module__ = 'stamina.instrumentation._structlog'\n"
+        "stamina.instrumentation.set_on_retry_hooks([report])\n"
+        "from marlstone.cost.retries import *\n"
+        "def ask(attempt):\n"
+        "    if attempt.number == 1: raise CallFailed('down')\n"
+        "    return attempt.number\n"
+        "assert Retrier(RetryPolicy(wait_initial=0.0, wait_jitter=0.0)).call(ask) == 2"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_threads_and_tasks_share_one_budget_and_all_of_it_is_counted() -> None:

@@ -72,6 +72,8 @@ def test_other_ids_of_the_same_number_are_caught_by_their_ratio(stub: Stub, play
     other = replace(one, response_ids=(tokenize(".")[0], one.response_ids[1]))
     with pytest.raises(OffPolicy, match=r"at token 0, id .* the ratio is .* and not 1"):
         check_on_policy(model(stub), [other]).require()
+    with pytest.raises(OffPolicy, match="1 response ids and 2 log-probs"):  # though the ratio of the one that is left is 1
+        check_on_policy(model(stub), [replace(one, response_ids=one.response_ids[:1])]).require()
     with pytest.raises(OffPolicy, match="no decision"):
         check_on_policy(model(stub), [d for d in played.decisions if not d.sampled]).require()
 
@@ -145,7 +147,24 @@ def test_a_failing_endpoint_is_retried_under_one_key_and_then_the_default_is_tak
         assert (first.attempts, first.retries, flaky.asked, flaky.sampled) == (3, 2, 3, 1)
     with Stub(failing=10**6) as down:
         played = crossed(down, episodes=1)
+        asked = down.asked
     assert played.parses["north"] == {"call_failed": 6} and all(d.taken_default for d in played.decisions if d.kind == "language")
+    used = [played.amounts[a] for a in ("north", "east")]
+    assert sum(u["attempts"] for u in used) == asked == 12 + sum(u["retries"] for u in used)  # what failed was used, too
+
+
+def test_an_action_that_the_environment_forbids_now_is_no_answer(stub: Stub) -> None:
+    class Closed(Crossing):
+        def reset(self, seed: int | None = None, options: Any = None) -> Any:
+            seen, infos = super().reset(seed)
+            return seen, {**infos, "east": {"action_mask": [0, 1]}}
+
+    agent = LanguageAgent(model(stub), WORDS)
+    waits = {"north": lambda *_: "wait", "bell": lambda *_: 0}
+    by_seed = [play(Closed(), {**waits, "east": agent}, seed=s, tell=lambda _: None).decisions[0:3] for s in range(6)]
+    first = [next(d for d in ds if d.agent == "east") for ds in by_seed]
+    assert {d.parse for d in first} == {"ok", "not_legal"}  # some said wait
+    assert all(d.action == 1 and d.taken_default == (d.parse == "not_legal") for d in first)  # its default is forbidden as well
 
 
 def test_an_endpoint_without_ids_is_refused_and_so_is_a_wrong_key(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:

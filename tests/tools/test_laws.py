@@ -32,6 +32,7 @@ SHAKY = DelayLine(
 )  # fmt: skip
 BOX = Toolbox((LOOK, SHAKY), ExternalMemory(2, 3, agents="players", read_price=0.25, write_price=(0.1, 0.2), reads=3))
 SHARED = Toolbox((), ExternalMemory(2, 3, symbols=True, shared=True))
+NOTES = Toolbox((LOOK,), ExternalMemory(2, 3, stores="view", agents="players"))
 KEYED = Toolbox((LOOK,), ExternalMemory(3, 2, lookup="attention", shared=True, writes=4))
 
 
@@ -46,7 +47,7 @@ def random_requests(box: Toolbox, n: int, seed: int) -> tuple[Request, np.ndarra
     content = rng.normal(size=(STEPS, n, w)).astype(np.float32)
     key = rng.normal(size=(STEPS, n, w)).astype(np.float32)
     a, b = draw_shapes(box, n)
-    wide = sum(t.size * t.arguments for t in box.tools)
+    wide = sum(t.size * t.arguments for t in box.tools) + (w if memory.stores else 0)
     return (
         Request(rng.integers(0, box.choices, (STEPS, n)).astype(np.int32), content, key),
         rng.random((STEPS, n)) < 0.8,
@@ -82,7 +83,7 @@ def played(box: Toolbox, seed: int = 0, xp: Any = np, source: Any = None) -> lis
     return out
 
 
-@pytest.mark.parametrize("box", [BOX, SHARED, KEYED], ids=["tools", "symbols", "keys"])
+@pytest.mark.parametrize("box", [BOX, SHARED, KEYED, NOTES], ids=["tools", "symbols", "keys", "notes"])
 def test_numpy_and_jax_agree(box: Toolbox) -> None:
     """Step by step, over random calls: counts to the bit, numbers to rounding."""
     for (a, may), (b, mine) in zip(played(box), played(box, xp=jnp), strict=True):
@@ -133,8 +134,8 @@ def test_a_result_arrives_at_its_latency_and_not_before() -> None:
     first, second = seen
     assert (first[:2] == second[:2]).all() and (first[:, 1] == second[:, 1]).all()
     assert first[0, 0].tolist() == [0, 0, 0, 0, 0, 0, 0, 1] and first[1, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]  # pending
-    assert first[2, 0].tolist() == [2, 2, 2, 1, 0, 0, 0, 1] and second[2, 0, :3].tolist() == [-6, -6, -6]
-    assert first[4, 0].tolist() == [2, 2, 2, 1, 2 / 32, 0, 0, 1]  # two steps old, as it was read
+    assert first[2, 0].tolist() == [2, 2, 2, 1, 1, 0, 0, 1] and second[2, 0, :3].tolist() == [-6, -6, -6]
+    assert first[4, 0].tolist() == [2, 2, 2, 1, np.float32(1 / 3), 0, 0, 1]  # two steps old, as it was read
 
 
 def test_budgets_hold_and_masks_say_so() -> None:
@@ -195,6 +196,18 @@ def test_memory_is_a_memory() -> None:
     assert state.read.tolist() == [[0, 1, 0], [0, 0, 0]] and state.read_age.tolist() == [0, -1]  # slot 1 is empty
 
 
+def test_a_leaf_is_stored_as_it_was_shown() -> None:
+    """Where the memory stores a leaf, an action has no content."""
+    it = layout(NOTES)
+    assert it.spec.groups[0].space == MultiDiscrete((3, 6))
+    state, none = it.begin(Draws(np.zeros(0), np.zeros((2, 3), np.float32)), np), np.zeros((N, 0), np.float32)
+    draws, may = Draws(np.ones((1, 2, N, 1)), np.ones((2, 3))), np.ones((N, 6), bool)
+    source = np.arange(12, dtype=np.float32).reshape(N, 6)
+    state = it.after(state, Request(np.array([3, 2], np.int32), none, none), may, source, draws)
+    state = it.after(state, Request(np.array([5, 5], np.int32), none, none), may, source * 0, draws)
+    assert state.read.tolist() == [[3, 4, 5], [0, 0, 0]] and state.read_age.tolist() == [0, -1]
+
+
 def test_a_key_finds_what_is_like_it() -> None:
     """Look-ups by attention weigh written slots alone, and writes go to the slots in turn."""
     it = layout(KEYED)
@@ -240,7 +253,7 @@ def test_actions_become_choices_or_a_composite() -> None:
 
 def test_the_environments_own_group_can_be_found_again() -> None:
     """As a policy's folder needs it, which knows the toolbox and the groups that networks know."""
-    for box in (BOX, SHARED, KEYED):
+    for box in (BOX, SHARED, KEYED, NOTES):
         inner = bare().spec
         for g, own in zip(ToolLayout(box, inner).spec.groups, inner.groups, strict=True):
             found = without_tools(g, box)
@@ -258,7 +271,7 @@ def test_tools_stand_over_faults() -> None:
 
 def test_boxes_survive_json() -> None:
     """For worker processes."""
-    for box in (BOX, SHARED, KEYED):
+    for box in (BOX, SHARED, KEYED, NOTES):
         assert toolbox_from_json(toolbox_to_json(box)) == box
 
 

@@ -1,5 +1,6 @@
 """A constraint's part in learning: what a batch cost, what it is expected to cost further, and the multiplier that keeps the budget."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +9,12 @@ import jax.numpy as jnp
 from marlstone.algorithm.parameter_sets import ParameterSets
 from marlstone.architectures.contract import Architecture
 from marlstone.comms.learning import Speech
-from marlstone.core import usage
 from marlstone.core.distributions import concat_agents
 from marlstone.core.errors import suggest
 from marlstone.core.multiplier import controlled, excess
 from marlstone.core.records import record, replace
 from marlstone.core.types import Spec, Trajectory
+from marlstone.core.usage import USAGE, records_usage, usage_of
 from marlstone.learners.constraint import SENT, Constraint
 from marlstone.learners.problem import CostSignal
 
@@ -51,35 +52,45 @@ class ConstrainedCosts:
     speech: Speech | None = None
 
     def __post_init__(self) -> None:
-        tools = all(usage.LEAF in g.observation for g in self.spec.team.groups)
         for kind in self.constraint.prices:
-            if kind in usage.USAGE and not tools:
+            if kind in USAGE and not records_usage(self.spec):
                 raise ValueError(
                     f"cost.prices has {kind!r}, but agents have no tools and no memory that would cost it: add [[tools]], or name what "
                     f"counts in [cost.prices]: {', '.join((*SENT, *self.spec.metrics))}"
                 )
             if kind in SENT and self.speech is None:
                 raise ValueError(f"cost.prices has {kind!r}, but agents do not talk: add --comms broadcast, or leave it out")
-            if kind not in (*usage.USAGE, *SENT, *self.spec.metrics):
-                raise ValueError(f"cost.prices has {kind!r}: {suggest(kind, (*usage.USAGE, *SENT, *self.spec.metrics))}")
+            if kind not in (*USAGE, *SENT, *self.spec.metrics):
+                raise ValueError(f"cost.prices has {kind!r}: {suggest(kind, (*USAGE, *SENT, *self.spec.metrics))}")
+            if kind in self.spec.metrics and self.spec.metrics[kind].reduce == "last":
+                raise ValueError(
+                    f"cost.prices has {kind!r}, of which only an episode's last value counts: name a metric that is a sum or mean"
+                )
 
     # ---- what was spent
     def spent(self, trajectory: Trajectory) -> tuple[Array, Array]:
         """What each agent's actions cost, `[b t n]`, and what was nobody's own, `[b t]`; 0 at resets, and of managers."""
         step, spec, real = trajectory.step, self.spec, trajectory.real
-        own, common = jnp.zeros((*real.shape, spec.team.n)), jnp.zeros(real.shape)
+        own, common = jnp.zeros((*real.shape, spec.n)), jnp.zeros(real.shape)
         for kind, price in self.constraint.prices.items():
-            if kind in usage.USAGE:
-                at = usage.USAGE.index(kind)
-                leaves = [obs[usage.LEAF][:, 1:, :, at] for obs in step.obs[: len(spec.team.groups)]]
-                own = own + price * jnp.concatenate(leaves, -1)
+            if kind in USAGE:
+                own = own + price * usage_of(spec, step)[:, 1:, :, USAGE.index(kind)]
             elif kind in SENT:
                 assert self.speech is not None
-                own = own + price * self.speech.links(step)[1 + SENT.index(kind)][:, 1:].sum(-1)
+                sent = self.speech.links(step)[1 + SENT.index(kind)][:, 1:].sum(-1)
+                own = own + price * jnp.pad(sent, [(0, 0), (0, 0), (0, spec.n - spec.team.n)])
             else:
                 common = common + price * step.metrics[kind][:, 1:]
-        own = jnp.pad(own, [(0, 0), (0, 0), (0, spec.n - spec.team.n)])
         return jnp.where(real[..., None], own, 0), jnp.where(real, common, 0)
+
+    def of_episodes(self, metrics: Mapping[str, Array], length: Array) -> Array:
+        """What whole episodes cost, `[...]`, of their metrics (`play.evaluator.Episodes`); of a budget per step, each of their steps."""
+        total = 0 * length
+        for kind, price in self.constraint.prices.items():
+            name = f"{kind}_per_step" if kind in SENT else "usage_price" if kind == "price" else kind
+            amount = metrics[name] * length if self.spec.metrics[name].reduce == "mean" else metrics[name]
+            total = total + price * amount
+        return total / length if self.constraint.per == "step" else total
 
     # ---- what is learned from it
     def values(self, nets: Any, seen: Any, scale: Any, trajectory: Trajectory, cores: Any) -> Array:

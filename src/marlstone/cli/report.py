@@ -80,6 +80,16 @@ def warn_of_acting(record: Mapping[str, Any]) -> None:
         print(f"warning: {record['acting_warning']}", file=sys.stderr)
 
 
+def _constrained(cost: Mapping[str, Any]) -> tuple[str, str]:
+    """What the deployed policies cost beside their budget, or their weight."""
+    used = sum(cost["used"]) / len(cost["used"])
+    if cost["budget"] is None:
+        return f"cost per {cost['per']}", f"{number(used)}, at {number(cost['weight'])} of return each"
+    over = sum(cost["over_budget"])
+    said = "kept by every seed" if not over else f"passed by {over} of {len(cost['used'])} seeds"
+    return f"cost per {cost['per']}", f"{number(used)} of {number(cost['budget'])}, {said}"
+
+
 def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows of a training: what, how good, how fast, where the time went, where it lies."""
     parts = " / ".join(str(record.get(k, "-")) for k in ("architecture", "credit", "learner"))
@@ -90,6 +100,8 @@ def training(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if (rule := record.get("stopped_by", "steps")) != "steps":
         more = f" of {number(asked)} asked: stopped by {rule}"
     rows += [("steps per seed", number(record.get("steps")) + more), *returns(record)]
+    if (cost := record.get("cost")) is not None:
+        rows.append(_constrained(cost))
     for stage in record.get("stages") or []:
         changed = ", ".join(f"{k} = {v}" for k, v in stage["set"].items()) or "the run's own configuration"
         rows.append((f"stage, steps {number(stage['from'])} to {number(stage['until'])}", changed))

@@ -17,7 +17,7 @@ from marlstone.envs.faults import FAULTS, Fault
 from marlstone.envs.own_metrics import Info, TrueMetric, is_metric, of_function
 from marlstone.learners import Adam, Learner, Optimizer, PolicyGradient, Pqn, QLearning, RAdam, RmsProp, Sgd
 from marlstone.runs.sinks import Csv, MLflow, Sink, TensorBoard, Wandb
-from marlstone.tools import DelayLine, Tool
+from marlstone.tools import DelayLine, FunctionTool, HttpTool, McpTool, Tool
 
 PARTS: dict[Any, tuple[type, ...]] = {
     Architecture: (Decentralized, Ctde, Hierarchical),
@@ -26,7 +26,7 @@ PARTS: dict[Any, tuple[type, ...]] = {
     Credit: (Individual, Team, Counterfactual, Difference, Measured, Attention, Shaping, Decoupled, Vdn, Qmix, Qplex),
     Learner: (PolicyGradient, QLearning, Pqn),
     Channel: CHANNELS,
-    Tool: (DelayLine,),
+    Tool: (DelayLine, FunctionTool, HttpTool, McpTool),
     Optimizer: (Adam, RmsProp, RAdam, Sgd),
     Fault: FAULTS,
     TrueMetric: (Info,),

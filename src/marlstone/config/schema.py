@@ -276,6 +276,11 @@ class RunConfig:
             envs = default_envs(self.env, lcm(self.learner.minibatches, own))
             object.__setattr__(self, "rollout", replace(self.rollout, envs=envs))
         if self.self_play.opponents:
+            if self.toolbox.any:
+                raise ValueError(
+                    "self_play plays past policies inside the environment, where they have no tools: leave [[tools]] and [memory] out, or "
+                    "play a finished run, --opponent AGENTS=RUN"
+                )
             if self.stages:
                 raise ValueError(
                     "self_play and stages are both given, but a league does not pass from one stage to the next: leave one out"

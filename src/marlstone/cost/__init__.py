@@ -1,1 +1,1 @@
-"""What counted quantities cost, who may spend how much, and retries of calls: pure Python, NumPy and SciPy, no JAX."""
+"""What counted quantities cost, and who may spend how much: pure Python, NumPy and SciPy, no JAX. Knows only `core` and `stats`."""

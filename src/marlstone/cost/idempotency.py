@@ -10,10 +10,11 @@ An attempt that arrives while the first is at work waits for it and gets its ans
 Source: IETF draft-ietf-httpapi-idempotency-key-header. Departure: a concurrent attempt waits, where the draft suggests status 409.
 """
 
+import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from math import inf
@@ -68,9 +69,32 @@ class Served:
         while True:
             entry, mine = self._claim(key, fingerprint)
             if mine:
-                return self._work(key, entry, do), False
+                try:
+                    answer = do()
+                except BaseException:
+                    self._failed(key, entry)
+                    raise
+                return self._succeeded(key, entry, answer), False
             try:
                 outcome = entry.outcome.result(left())
+            except TimeoutError as error:
+                raise DeadlinePassed("another attempt with the same idempotency key is still at work") from error
+            if outcome is not _FAILED:
+                return outcome, True
+
+    async def once_async(self, key: str, do: Callable[[], Awaitable[T]], fingerprint: str | None = None) -> tuple[T, bool]:
+        """As `once`, for coroutines: waiting for another attempt gives way to other tasks."""
+        while True:
+            entry, mine = self._claim(key, fingerprint)
+            if mine:
+                try:
+                    answer = await do()
+                except BaseException:
+                    self._failed(key, entry)
+                    raise
+                return self._succeeded(key, entry, answer), False
+            try:
+                outcome = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(entry.outcome)), left())
             except TimeoutError as error:
                 raise DeadlinePassed("another attempt with the same idempotency key is still at work") from error
             if outcome is not _FAILED:
@@ -88,14 +112,12 @@ class Served:
                 raise KeyReused("an idempotency key was used for two different requests: draw a new key for each call")
             return entry, False
 
-    def _work(self, key: str, entry: _Entry, do: Callable[[], T]) -> T:
-        try:
-            answer = do()
-        except BaseException:
-            with self._lock:
-                del self._working[key]
-            entry.outcome.set_result(_FAILED)
-            raise
+    def _failed(self, key: str, entry: _Entry) -> None:
+        with self._lock:
+            del self._working[key]
+        entry.outcome.set_result(_FAILED)
+
+    def _succeeded(self, key: str, entry: _Entry, answer: T) -> T:
         with self._lock:
             entry.until = self.clock() + self.ttl
             self._done[key] = self._working.pop(key)

@@ -1,20 +1,26 @@
 """An agent whose policy is a language model: observation to messages, answer to action, and a declared action where there is no answer."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium.spaces as gs
+import numpy as np
 
 from marlstone.core.errors import UserError
+from marlstone.cost.budgets import BudgetRefused
 from marlstone.cost.deadlines import DeadlinePassed
 from marlstone.cost.retries import AttemptsUsedUp, CallFailed
+from marlstone.cost.retry_counts import RetryCounter
 from marlstone.language.endpoint import Completion, LanguageModel
-from marlstone.language.parsers import FAILED, OK, AnswerParser, Choice, in_space
+from marlstone.language.parsers import FAILED, NOT_LEGAL, OK, REFUSED, AnswerParser, Choice, Parsed, in_space
 from marlstone.runs.json_line import plain
 
 HOLE = "{observation}"
+STOP = "stop"
+"""The fallback of a budget that ends the work in order."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Answered:
       action: as its space takes it.
       parse: status, of `language.parsers`.
       completion: None where no answer came.
+      attempts, retries, latency_us: of its call, whether an answer came or not.
       continues: whether the prompt's ids begin with those of the turn before.
       memory: of the turns that later prompts repeat.
     """
@@ -46,8 +53,11 @@ class Answered:
     action: Any
     parse: str
     completion: Completion | None
-    continues: bool
     memory: tuple[Turn, ...]
+    continues: bool = False
+    attempts: int = 0
+    retries: int = 0
+    latency_us: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,28 +124,55 @@ class LanguageAgent:
         memory: tuple[Turn, ...] = (),
         seed: int | None = None,
         conversation: str = "",
+        mask: Any = None,
     ) -> Answered:
-        """Ask, and understand the answer. A call that fails for good, or is refused by a budget, is answered by the default action.
+        """Ask, and understand the answer. Where a call fails for good, or a budget refuses it, the default action is taken; the
+        first legal one, where `mask` (one entry for each action of a Discrete space) forbids the default.
 
-        Raises what no other attempt and no other answer could help: `CallRefused` of a wrong model name, key or server.
+        Raises what no other attempt and no other answer could help: `CallRefused` of a wrong model name, key or server, and `BudgetRefused`
+        of a budget whose declared fallback is to stop.
         """
-        messages, spans = self.messages(observation, memory), self.model.spans
+        messages, spans, counter, began = self.messages(observation, memory), self.model.spans, RetryCounter(), time.perf_counter()
+        legal = legal_actions(space, mask)
+        default = default if legal is None or not legal or default in legal else legal[0]
+
+        def took() -> dict[str, Any]:
+            counts = counter.counts()
+            wall = round((time.perf_counter() - began) * 1e6)
+            return {"attempts": counts.attempts, "retries": counts.retries, "latency_us": wall}
+
         with spans.invoke_agent(name, conversation) as span:
             try:
-                completion = self.model.chat(messages, name, seed)
-            except _NO_ANSWER:
-                spans.parsed(span, FAILED)
-                return Answered(default, FAILED, None, False, memory)
+                completion = self.model.chat(messages, name, seed, counter)
+            except (*_NO_ANSWER, BudgetRefused) as error:
+                if isinstance(error, BudgetRefused) and error.refusal.fallback == STOP:
+                    raise
+                status = REFUSED if isinstance(error, BudgetRefused) else FAILED
+                spans.parsed(span, status)
+                return Answered(default, status, None, memory, **took())
             found = self.parser.parse(completion.text, space)
+            if found.status == OK and legal is not None and found.action not in legal:
+                found = Parsed(NOT_LEGAL)
             spans.parsed(span, found.status)
         before = memory[-1].ids if memory else None
         continues = before is not None and completion.prompt_ids[: len(before)] == before
         turn = Turn(messages[-1]["content"], completion.text, completion.prompt_ids + completion.response_ids)
         action = found.action if found.status == OK else default
-        return Answered(action, found.status, completion, continues, (*memory, turn)[-self.turns :] if self.turns else ())
+        kept = (*memory, turn)[-self.turns :] if self.turns else ()
+        return Answered(action, found.status, completion, kept, continues, **took())
 
 
 _NO_ANSWER = (CallFailed, ConnectionError, TimeoutError, DeadlinePassed, AttemptsUsedUp)
+
+
+def legal_actions(space: gs.Space, mask: Any) -> list[int] | None:
+    """Actions that a Discrete space's mask allows; None where there is no mask."""
+    if mask is None or not isinstance(space, gs.Discrete):
+        return None
+    allowed = np.asarray(mask).ravel()
+    if allowed.size != space.n:
+        raise UserError(f"an action mask has {allowed.size} entries for {space}: give one for each action")
+    return [int(space.start) + int(k) for k in np.flatnonzero(allowed)]
 
 
 def declared_default(env: Any, agent: str) -> Any:

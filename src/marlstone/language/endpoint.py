@@ -21,13 +21,19 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
 
 from marlstone.core.errors import UserError
+from marlstone.cost.accounts import Account, Call
+from marlstone.cost.budgets import MICRO, MONEY
 from marlstone.cost.http_calls import Answer, CallRefused, address, post_json
+from marlstone.cost.prices import TOKENS, PriceTable
 from marlstone.cost.retries import Retrier, RetryPolicy
 from marlstone.cost.retry_budget import RetryBudget, RetryTokens
 from marlstone.cost.retry_counts import RetryCounter
+from marlstone.cost.root_requests import current_frame
 from marlstone.language.spans import NO_SPANS, NoSpans
 
 LOOPBACK = "http://127.0.0.1:8000/v1"
@@ -116,50 +122,32 @@ class Completion:
     latency_us: int = 0
 
 
-class Charge(Protocol):
-    """Spending that goes on."""
-
-    actual: Mapping[str, int] | None
-
-
-class Charged(Protocol):
-    """What reserves before a call and settles after it: `cost.accounts.Account`."""
-
-    def charged(self, amounts: Mapping[str, int], *, run: str = "", agent: str = "", request: str = "") -> AbstractContextManager[Charge]:
-        """Reserve `amounts` by kind, spend within, settle."""
-        ...
-
-
-class Priced(Protocol):
-    """What amounts cost."""
-
-    def __call__(self, amounts: Mapping[str, int]) -> int:
-        """Money, in millionths of the currency, for `input_tokens`, `output_tokens` and `attempts`."""
-        ...
-
-
 class LanguageModel:
     """Calls of one endpoint, under one retry budget; thread-safe.
 
     Args:
       endpoint: where, and how it samples.
-      account: budgets that each call is reserved of: `input_tokens`, `output_tokens`, `attempts`, and `money` where `priced` is given.
-      priced: money of amounts.
+      account: budgets that each call is reserved of: `input_tokens`, `output_tokens`, `attempts`, and `money` where `prices` are given.
+      prices: what these cost, at the day of each call; both kinds of tokens need a price.
       spans: where spans go; none by default.
       run: for whom an account counts.
     """
 
     def __init__(
-        self, endpoint: Endpoint, account: Charged | None = None, priced: Priced | None = None, spans: NoSpans = NO_SPANS, run: str = ""
+        self, endpoint: Endpoint, account: Account | None = None, prices: PriceTable | None = None, spans: NoSpans = NO_SPANS, run: str = ""
     ) -> None:
-        if priced is not None and account is None:
+        if prices is not None and account is None:
             raise ValueError("LanguageModel has prices and no account to charge: give an account too, or price the record afterwards")
-        self.endpoint, self.account, self.priced, self.spans, self.run = endpoint, account, priced, spans, run
+        if account is not None and prices is None and (money := [b.name for b in account.budgets if b.of == MONEY]):
+            raise ValueError(f"LanguageModel has no prices, and budget {money[0]!r} of its account is of money: give prices")
+        self.endpoint, self.account, self.prices, self.spans, self.run = endpoint, account, prices, spans, run
         self.retrier = Retrier(endpoint.retries, RetryTokens(endpoint.budget))
         _ = self._headers()  # a key that is missing is told now
 
-    def chat(self, messages: Sequence[Mapping[str, str]], agent: str = "", seed: int | None = None) -> Completion:
-        """Sample an answer. `seed`: of this call, in place of the endpoint's.
+    def chat(
+        self, messages: Sequence[Mapping[str, str]], agent: str = "", seed: int | None = None, counter: RetryCounter | None = None
+    ) -> Completion:
+        """Sample an answer. `seed`: of this call, in place of the endpoint's; `counter`: knows the attempts of a call that fails, too.
 
         Raises `CallRefused` for an answer without ids, or with another number of log-probs, `BudgetRefused` where an account refuses,
         else what the last attempt raised.
@@ -178,7 +166,7 @@ class LanguageModel:
         }
         if (drawn := e.seed if seed is None else seed) is not None:
             body["seed"] = drawn
-        counter, began = RetryCounter(), time.perf_counter()
+        counter, began = counter or RetryCounter(), time.perf_counter()
         size = sum(len(m["content"].encode()) + TEMPLATE for m in messages)
         with self._charge(agent, size) as charge, self.spans.chat(e, agent) as span:
             try:
@@ -186,21 +174,21 @@ class LanguageModel:
             finally:
                 counts = counter.counts()
                 if charge is not None:  # until the answer says how many tokens: what was reserved, of as many attempts as there were
-                    charge.actual = self._amounts(size, e.max_tokens, counts.attempts)
+                    charge.actual = self._amounts(agent, size, e.max_tokens, counts.attempts)
             took = round((time.perf_counter() - began) * 1e6)
             found = replace(found, attempts=counts.attempts, retries=counts.retries, latency_us=took)
             if charge is not None:
-                charge.actual = self._priced(
-                    {"input_tokens": found.input_tokens, "output_tokens": found.output_tokens, "attempts": found.attempts}
-                )
+                used = {"input_tokens": found.input_tokens, "output_tokens": found.output_tokens, "attempts": found.attempts}
+                charge.actual = self._priced(agent, used)
             self.spans.answered(span, found)
         return found
 
     def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Log-probs of known ids, recomputed by the endpoint; and the ids that it says it has read."""
         ids = [*prompt_ids, *response_ids]
-        body = {"model": self.endpoint.model, "prompt": ids, "max_tokens": 1, "temperature": self.endpoint.temperature}
-        body |= {"prompt_logprobs": 0, "return_token_ids": True, **self.endpoint.extra}
+        e = self.endpoint
+        body = {"model": e.model, "prompt": ids, "max_tokens": 1, "temperature": e.temperature, "top_p": e.top_p}
+        body |= {"prompt_logprobs": 1, "return_token_ids": True, **e.extra}
         with self._charge("", 4 * len(ids)):
             choice = _first(self._call("/completions", body, RetryCounter()).body)
         told, read = choice.get("prompt_logprobs"), _ids(choice.get("prompt_token_ids"))
@@ -225,20 +213,30 @@ class LanguageModel:
         ask = lambda attempt: post_json(url, body, attempt, self._headers(), most=e.most_bytes)
         return self.retrier.call(ask, counter=counter)
 
-    def _amounts(self, input_tokens: int, output_tokens: int, attempts: int) -> dict[str, int]:
+    def _amounts(self, agent: str, input_tokens: int, output_tokens: int, attempts: int) -> dict[str, int]:
         """Of so many attempts, were each of them paid for."""
         n = max(1, attempts)
-        return self._priced({"input_tokens": n * input_tokens, "output_tokens": n * output_tokens, "attempts": n})
+        return self._priced(agent, {"input_tokens": n * input_tokens, "output_tokens": n * output_tokens, "attempts": n})
 
-    def _priced(self, amounts: dict[str, int]) -> dict[str, int]:
-        return amounts if self.priced is None else {**amounts, "money": self.priced(amounts)}
+    def _priced(self, agent: str, amounts: dict[str, int]) -> dict[str, int]:
+        """These and their money, in whole millionths, rounded up. Raises `UserError` for tokens without a price: they are not free."""
+        if self.prices is None:
+            return amounts
+        cost, today = Fraction(0), datetime.now(UTC).date()
+        for kind, amount in amounts.items():
+            unit = self.prices.unit(kind, agent, "infer", today)
+            if unit is None and kind in TOKENS:
+                raise UserError(f"{self.prices.source or 'prices'}: no price of {kind} for agent {agent!r}: add one, or 0 if they are free")
+            cost += amount * Fraction(repr(unit or 0.0))  # 3e-6 is three millionths, not its neighbor in binary
+        return {**amounts, MONEY: math.ceil(cost * MICRO)}
 
-    def _charge(self, agent: str, input_tokens: int) -> AbstractContextManager[Charge | None]:
+    def _charge(self, agent: str, input_tokens: int) -> AbstractContextManager[Call | None]:
         """At most what a call may cost, reserved: a byte is a token at least, and every attempt may be paid for."""
         if self.account is None:
             return nullcontext()
-        most = self._amounts(input_tokens, self.endpoint.max_tokens, self.endpoint.retries.attempts)
-        return self.account.charged(most, run=self.run, agent=agent)
+        most = self._amounts(agent, input_tokens, self.endpoint.max_tokens, self.endpoint.retries.attempts)
+        frame = current_frame()
+        return self.account.charged(most, run=self.run, agent=agent, request="" if frame is None else frame.root.id)
 
     def _sampled(self, body: Any) -> Completion:
         choice = _first(body)

@@ -21,17 +21,11 @@ from typing import Any, ClassVar
 import gymnasium.spaces as gs
 import numpy as np
 
-OK, NO_MATCH, AMBIGUOUS, NOT_JSON, NOT_IN_SPACE, REFUSED, FAILED = (
-    "ok",
-    "no_match",
-    "ambiguous",
-    "not_json",
-    "not_in_space",
-    "refused",
-    "call_failed",
-)
-"""What became of an answer. `refused`: a budget allowed no call; `call_failed`: the endpoint gave no answer."""
-STATUSES = (OK, NO_MATCH, AMBIGUOUS, NOT_JSON, NOT_IN_SPACE, REFUSED, FAILED)
+OK, NO_MATCH, AMBIGUOUS, NOT_JSON = "ok", "no_match", "ambiguous", "not_json"
+NOT_IN_SPACE, NOT_LEGAL, REFUSED, FAILED = "not_in_space", "not_legal", "refused", "call_failed"
+"""What became of an answer. `not_legal`: the environment's mask forbids it now; `refused`: a budget allowed no call; `call_failed`: no
+answer came."""
+STATUSES = (OK, NO_MATCH, AMBIGUOUS, NOT_JSON, NOT_IN_SPACE, NOT_LEGAL, REFUSED, FAILED)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import contextvars
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +18,8 @@ import gymnasium.spaces as gs
 import numpy as np
 
 from marlstone.core.errors import UserError, suggest
+from marlstone.core.ledger import Costs
+from marlstone.cost.budgets import BudgetRefused
 from marlstone.language.agents import Answered, LanguageAgent, Turn, declared_default
 from marlstone.language.decisions import Decision
 from marlstone.language.parsers import OK
@@ -55,8 +57,10 @@ class Played:
       returns: team return of each episode.
       agent_returns: by agent, of each episode.
       parses: agent to how its answers were understood, by status.
-      amounts: agent to kind to what it used: `decisions input_tokens output_tokens attempts retries wall_us`.
-      cut: episodes that were ended by `most_steps`.
+      amounts: agent to kind to what it used: `decisions input_tokens output_tokens attempts retries wall_us`, of calls that failed too,
+        and of answers to a step that a budget then stopped.
+      cut: episodes that were ended by `most_steps`, or by a budget.
+      stopped: why a budget ended play before all episodes were played; empty: none did.
     """
 
     decisions: tuple[Decision, ...]
@@ -65,11 +69,21 @@ class Played:
     parses: dict[str, dict[str, int]] = field(default_factory=dict)
     amounts: dict[str, dict[str, int]] = field(default_factory=dict)
     cut: int = 0
+    stopped: str = ""
+
+    @property
+    def costs(self) -> Costs:
+        """`amounts` as the ledger has them, of the phase `infer`: to be priced by a table (`cost.pricing`)."""
+        costs = Costs()
+        for agent, kinds in self.amounts.items():
+            for kind, amount in kinds.items():
+                costs.add("infer", agent, kind, amount)
+        return costs
 
     @property
     def told(self) -> tuple[str, ...]:
-        """A sentence for each agent whose answers were not all used."""
-        sentences = []
+        """A sentence for each agent whose answers were not all used, and for a budget that ended it."""
+        sentences = [self.stopped] if self.stopped else []
         for agent, statuses in self.parses.items():
             bad = {s: n for s, n in statuses.items() if s != OK}
             if bad:
@@ -96,32 +110,34 @@ def play(
     team = _fitting(env, agents)
     if episodes < 1 or most_steps < 1:
         raise ValueError(f"play(episodes={episodes}, most_steps={most_steps}): give 1 or more of each")
-    decisions, returns, cut = list[Decision](), list[float](), 0
+    decisions, lost, returns, cut, stopped = list[Decision](), list[Decision](), list[float](), 0, ""
     own: dict[str, list[float]] = {a: [] for a in agents}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for episode in range(episodes):
-            found, ended = _Episode(env, agents, team, pool, episode, seed + episode).play(most_steps)
+            it = _Episode(env, agents, team, pool, episode, seed + episode)
+            found, ended = it.play(most_steps)
+            stopped, lost = it.stopped, it.lost
+            if not found:
+                break
             decisions += found
             cut += not ended
             returns.append(sum({d.step: d.team_reward for d in found}.values()))
             for agent in agents:
                 own[agent].append(sum(d.reward for d in found if d.agent == agent))
+            if stopped:
+                break
     parses: dict[str, Counter[str]] = {}
     amounts: dict[str, Counter[str]] = {a: Counter() for a in agents}
     for d in decisions:
+        amounts[d.agent]["decisions"] += 1
         if d.kind == "language":
             parses.setdefault(d.agent, Counter())[d.parse] += 1
-        amounts[d.agent].update(
-            decisions=1,
-            input_tokens=d.input_tokens,
-            output_tokens=d.output_tokens,
-            attempts=d.attempts,
-            retries=d.retries,
-            wall_us=d.latency_us,
-        )
+    for d in [*decisions, *lost]:
+        mine = {"input_tokens": d.input_tokens, "output_tokens": d.output_tokens, "attempts": d.attempts, "retries": d.retries}
+        amounts[d.agent].update(mine, wall_us=d.latency_us)
     used = {a: {k: n for k, n in kinds.items() if n} for a, kinds in amounts.items()}
     played = Played(
-        tuple(decisions), tuple(returns), {a: tuple(r) for a, r in own.items()}, {a: dict(c) for a, c in parses.items()}, used, cut
+        tuple(decisions), tuple(returns), {a: tuple(r) for a, r in own.items()}, {a: dict(c) for a, c in parses.items()}, used, cut, stopped
     )
     for sentence in played.told:
         (tell or (lambda words: print(words, file=sys.stderr)))(sentence)
@@ -148,6 +164,14 @@ def _fitting(env: Any, agents: Mapping[str, Player]) -> dict[str, Any]:
     return defaults
 
 
+def _mask(observation: Any, info: Any) -> Any:
+    """The action mask, in the observation or beside it; None where there is none."""
+    for given in (observation, info):
+        if isinstance(given, Mapping) and given.get("action_mask") is not None:
+            return given["action_mask"]
+    return None
+
+
 @dataclass
 class _Episode:
     """One episode on its way."""
@@ -160,16 +184,22 @@ class _Episode:
     seed: int
     turns: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
     memories: dict[int, Any] = field(default_factory=dict)
+    stopped: str = ""
+    lost: list[Decision] = field(default_factory=list)  # answers to a step that was never made
 
     def play(self, most_steps: int) -> tuple[list[Decision], bool]:
-        """Its decisions, and whether it ended by itself."""
+        """Its decisions, and whether it ended by itself. A budget whose fallback is to stop ends it after the last whole step."""
         observations, infos = self.env.reset(seed=self.seed)
         rng, found = np.random.default_rng(self.seed), list[Decision]()
         for step in range(most_steps):
             if not self.env.agents:
                 return found, True
             alive = [a for a in self.agents if a in self.env.agents]
-            made = self._decide(step, alive, observations, infos, rng)
+            try:
+                made = self._decide(step, alive, observations, infos, rng)
+            except BudgetRefused as error:
+                self.stopped = f"stopped at episode {self.number}, step {step}: {error}"
+                return found, False
             actions = {a: action for a, (action, _) in made.items()}
             observations, rewards, _, _, infos = self.env.step(actions)
             team = float(sum(float(r) for r in rewards.values()))
@@ -184,9 +214,14 @@ class _Episode:
         for i, name in enumerate(self.agents):
             if name in alive and isinstance(self.agents[name], LanguageAgent):
                 context = contextvars.copy_context()
-                asked[name] = self.pool.submit(context.run, self._ask, step, i, name, observations[name])
+                mask = _mask(observations[name], infos.get(name))
+                asked[name] = self.pool.submit(context.run, self._ask, step, i, name, observations[name], mask)
         others = self._policies(alive, observations, infos, rng)
         made = {}
+        wait(asked.values())
+        if stop := next((e for f in asked.values() if isinstance(e := f.exception(), BudgetRefused)), None):
+            self.lost = [self._answer(step, name, f.result())[1] for name, f in asked.items() if f.exception() is None]
+            raise stop
         for name in alive:
             if name in asked:
                 made[name] = self._answer(step, name, asked[name].result())
@@ -198,14 +233,14 @@ class _Episode:
                 made[name] = (action, Decision(self.number, step, name, kind, self.seed, plain(action)))
         return made
 
-    def _ask(self, step: int, i: int, name: str, observation: Any) -> Answered:
+    def _ask(self, step: int, i: int, name: str, observation: Any, mask: Any) -> Answered:
         player = self.agents[name]
         assert isinstance(player, LanguageAgent)
         base = player.model.endpoint.seed
         drawn = None if base is None else int(np.random.SeedSequence([base, self.seed, step, i]).generate_state(1)[0]) >> 1
         space: gs.Space = self.env.action_space(name)
         turns = self.turns.get(name, ())
-        return player.act(name, observation, space, self.defaults[name], turns, drawn, f"{self.seed}")
+        return player.act(name, observation, space, self.defaults[name], turns, drawn, f"{self.seed}", mask)
 
     def _policies(
         self, alive: list[str], observations: Mapping[str, Any], infos: Mapping[str, Any], rng: np.random.Generator
@@ -238,6 +273,9 @@ class _Episode:
             answered.parse != OK,
             answered.parse,
             continues=answered.continues,
+            attempts=answered.attempts,
+            retries=answered.retries,
+            latency_us=answered.latency_us,
         )
         if (c := answered.completion) is not None:
             decision = replace(
@@ -250,8 +288,5 @@ class _Episode:
                 model=c.model,
                 input_tokens=c.input_tokens,
                 output_tokens=c.output_tokens,
-                attempts=c.attempts,
-                retries=c.retries,
-                latency_us=c.latency_us,
             )
         return answered.action, decision

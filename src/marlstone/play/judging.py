@@ -1,7 +1,8 @@
 """How good are a run's policies as they are deployed? Which way of acting that is, what both ways return, and what was left out.
 
 A policy is judged by the way of acting it is deployed with (`core.acting`). `auto` chooses it: every seed's policy plays the same
-episodes by mode and sampled, and the way with the higher IQM over seeds is kept. Those episodes are never reported.
+episodes by mode and sampled, and the way with the higher IQM over seeds is kept. Those episodes are never reported. Where costs are
+constrained, a way that keeps the budget comes before one that does not, and a weight counts: return less weight x cost.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from marlstone.algorithm.constrained_costs import ConstrainedCosts
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
 from marlstone.core.errors import Failure
@@ -40,11 +42,22 @@ def choose(runtime: Player, state: State | None, config: RunConfig, known: Act |
     reported = config.evaluate.episodes
     episodes = config.acting.episodes or (reported if is_jax(config.env) else max(1, reported // 2))
     keys = tuple(CHOICE_KEY + i for i in range(len(runtime.seeds)))
-    scores = {}
-    for act in WAYS:
-        returns = runtime.evaluate(state, episodes, act, policies=policies, keys=keys).per_seed()
-        scores[act] = interval(returns)[0] if all(r.size for r in returns) else -np.inf
+    costs = runtime.algorithm.costs
+    scores = {act: _score(runtime.evaluate(state, episodes, act, policies=policies, keys=keys), costs) for act in WAYS}
     return max(WAYS, key=lambda act: scores[act])  # equal: by mode
+
+
+def _score(played: Episodes, costs: ConstrainedCosts | None) -> tuple[float, float]:
+    """What ways of acting are compared by: by how much episodes cost more than their budget on average, and then the IQM of returns."""
+    returns = played.per_seed()
+    if not all(r.size for r in returns):
+        return -np.inf, -np.inf
+    if costs is None:
+        return 0.0, interval(returns)[0]
+    spent = played.per_seed(costs.of_episodes(played.metrics, np.maximum(played.length, 1)))
+    over = 0.0 if costs.constraint.budget is None else float(np.mean([x.mean() for x in spent])) / costs.constraint.budget - 1
+    net = [r - costs.constraint.weight * x for r, x in zip(returns, spent, strict=True)]
+    return -max(0.0, over), interval(net)[0]
 
 
 def validated(runtime: Player, state: State, config: RunConfig, episodes: int) -> np.ndarray:
@@ -52,9 +65,9 @@ def validated(runtime: Player, state: State, config: RunConfig, episodes: int) -
     none ended. Acting as configured; where that is `auto`, by mode and sampled, and the better way over all seeds counts."""
     fixed = "mode" if runtime.algorithm.learner.value_based else config.acting.act
     keys = tuple(VALIDATION_KEY + i for i in range(len(runtime.seeds)))
-    played = [runtime.evaluate(state, episodes, act, keys=keys).per_seed() for act in (WAYS if fixed is None else (fixed,))]
-    best = max(played, key=lambda returns: interval(returns)[0] if all(r.size for r in returns) else -np.inf)
-    return np.array([r.mean() if r.size else np.nan for r in best])
+    played = [runtime.evaluate(state, episodes, act, keys=keys) for act in (WAYS if fixed is None else (fixed,))]
+    best = max(played, key=lambda episodes: _score(episodes, runtime.algorithm.costs))
+    return np.array([r.mean() if r.size else np.nan for r in best.per_seed()])
 
 
 def deployed_acting(run: RunDirectory, best: bool = False) -> Act | None:
@@ -83,6 +96,14 @@ def judge(runtime: Player, state: State, episodes: int, act: Act) -> Judged:
     if runtime.algorithm.learner.value_based:
         return Judged(act, dict.fromkeys(ways, runtime.evaluate(state, episodes, act)))
     return Judged(act, {way: runtime.evaluate(state, episodes, way) for way in ways})
+
+
+def cost_record(judged: Judged, costs: ConstrainedCosts) -> dict[str, Any]:
+    """What the deployed policies cost, by seed, beside what they may: of an episode, or of a joint step."""
+    played, c = judged.episodes, costs.constraint
+    spent = [float(x.mean()) for x in played.per_seed(costs.of_episodes(played.metrics, np.maximum(played.length, 1)))]
+    over = None if c.budget is None else [x > c.budget for x in spent]
+    return {"per": c.per, "budget": c.budget, "weight": c.weight, "prices": dict(c.prices), "used": spent, "over_budget": over}
 
 
 def returns_record(judged: Judged, spec: Spec, bounds: Bounds | None = None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ Arrays = tuple[Array, ...]
 class PolicyMemory:
     """What a policy remembers between two steps of one episode: recurrent state, the managers' goals and clock, what its gate saw,
     what its channel carries and may still send, and what its tools and memory hold, pending calls among them. `told`: prices that the
-    caller said, per item; NaN where they are as declared."""
+    caller said, per item; NaN where they are as declared. `desk`: the number of where its real tools are called."""
 
     recurrent: Any
     goals: Any = None
@@ -40,6 +40,7 @@ class PolicyMemory:
     budget: Any = None
     tools: Any = None
     told: Any = None
+    desk: Any = None
 
 
 def observed(obs: tuple[dict[str, Array], ...], legal: Arrays, present: Array, first: Array) -> Step:
@@ -138,7 +139,7 @@ class Deployed:
             may, source = self.kit.allowed(tools, bare), self.kit.source(bare)
             tools = self.kit.after(tools, self.kit.request(chosen, emitted=False), may, source, drawn)
             chosen = self.kit.acted(chosen)
-        return chosen[: self.own], PolicyMemory(recurrent, goals, clock, seen, wire, budget, tools, memory.told)
+        return chosen[: self.own], PolicyMemory(recurrent, goals, clock, seen, wire, budget, tools, memory.told, memory.desk)
 
     def decide(self, step: Step, recurrent: Any, seen: GateMemory | None, noise: Arrays) -> tuple[Arrays, Any, GateMemory | None]:
         """One step of `b` environments that have managers already, where the policy has some: recorded actions, recurrent state and what

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 from safetensors import SafetensorError
@@ -36,7 +36,9 @@ from marlstone.policy.deployed import Deployed, PolicyMemory, PureActing, observ
 from marlstone.policy.dictionaries import Dictionaries, blank_actions
 from marlstone.policy.gate import Gate, blank
 from marlstone.policy.numpy_actor import OWN, FastActor, describe, own_parts, weights
-from marlstone.tools import Toolbox, toolbox_to_json
+from marlstone.tools import Tool, Toolbox, toolbox_to_json
+from marlstone.tools.calls import Desk
+from marlstone.tools.exchange import arrive
 from marlstone.tools.layout import ToolLayout, without_tools
 from marlstone.tools.toolbox import received
 
@@ -48,6 +50,7 @@ VERSION, READ = 2, (1, 2)  # version 1 has no fallback and no gate
 DESCRIPTION, WEIGHTS = "policy.json", "weights.safetensors"
 NETWORK, GATE = "network", "gate"  # what an array in the weights' file belongs to
 BACKENDS = ("numpy", "jax")
+MOST_DESKS = 4096  # episodes at once whose real calls are kept apart; the oldest are forgotten
 Backend = Literal["numpy", "jax"]
 
 
@@ -57,7 +60,7 @@ class Policy:
 
     Fields: `description`, plain JSON; `arrays`, in the order that `policy.numpy_actor.weights` gives them; `gate`, on what every agent
     observes, or None; `backend`: whether `act` computes in NumPy or in JAX, with the same decisions; `parts`: classes of a user's own
-    bodies and encoders, which the description names and no file holds.
+    bodies and encoders, which the description names and no file holds; `callers`: what its real tools call, by name (`with_tools`).
     """
 
     description: Mapping[str, Any]
@@ -65,6 +68,7 @@ class Policy:
     gate: Gate | None = field(default=None, repr=False)
     backend: Backend = "numpy"
     parts: tuple[type, ...] = ()
+    callers: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -181,11 +185,11 @@ class Policy:
         if [x.shape for x in gate.arrays()] != like:
             raise UserError("Policy.with_gate: this gate is of other observations, or of several seeds: give one seed's own (Gate.of_seed)")
         told = {"fallback": fallback, "rate": rate, "figures": None if figures is None else dict(figures)}
-        return type(self)({**self.description, "gate": told}, self.arrays, gate, self.backend, self.parts)
+        return type(self)({**self.description, "gate": told}, self.arrays, gate, self.backend, self.parts, self.callers)
 
     def without_gate(self) -> Self:
         """The same policy, which acts whatever it is shown."""
-        return type(self)({**self.description, "gate": None}, self.arrays, None, self.backend, self.parts)
+        return type(self)({**self.description, "gate": None}, self.arrays, None, self.backend, self.parts, self.callers)
 
     def with_budget(self, bits: float) -> Self:
         """The same policy under another of the budgets that it was trained for, in bits per joint step: without, the first. Raises
@@ -194,7 +198,21 @@ class Policy:
         if bits not in budgets:
             known = ", ".join(f"{b:g}" for b in budgets) or "none"
             raise UserError(f"Policy.with_budget: {bits:g} is no budget that this policy was trained for: choose one of {known}")
-        return type(self)({**self.description, "budget": float(bits)}, self.arrays, self.gate, self.backend, self.parts)
+        return type(self)({**self.description, "budget": float(bits)}, self.arrays, self.gate, self.backend, self.parts, self.callers)
+
+    def with_tools(self, callers: Mapping[str, Any]) -> Self:
+        """The same policy with what its real tools call, by name: a function of one argument (`tools.calls.Call`), or a tool such as
+        `HttpTool` or `FunctionTool`. A policy's folder names none, since nothing that is received may call anything.
+
+        Raises `UserError` for a name that is no real tool of this policy, or one that is left out.
+        """
+        names = [self.toolbox.tools[i].name for i in self.toolbox.real]
+        if strange := [k for k in callers if k not in names]:
+            raise UserError(f"Policy.with_tools: {strange[0]!r} is no real tool of this policy: it calls {', '.join(names) or 'none'}")
+        if lacks := [k for k in names if k not in callers]:
+            raise UserError(f"Policy.with_tools: {lacks[0]!r} is left out: this policy calls {', '.join(names)}; say what each is")
+        found = {k: x.caller() if isinstance(x, Tool) else x for k, x in callers.items()}
+        return type(self)(self.description, self.arrays, self.gate, self.backend, self.parts, found)
 
     def with_fallback(self, actions: Mapping[str, Any]) -> Self:
         """The same policy with declared fallback actions, by agent, as its environment takes them; agents left out keep their defaults.
@@ -215,7 +233,9 @@ class Policy:
                 rows[group][place] = flat[0]
             else:
                 rows[group][place, : len(flat)] = flat
-        return type(self)({**self.description, "fallback": [x.tolist() for x in rows]}, self.arrays, self.gate, self.backend, self.parts)
+        return type(self)(
+            {**self.description, "fallback": [x.tolist() for x in rows]}, self.arrays, self.gate, self.backend, self.parts, self.callers
+        )
 
     @cached_property
     def _fallback_rows(self) -> tuple[np.ndarray, ...]:
@@ -294,7 +314,7 @@ class Policy:
 
     def pure(self) -> PureActing:
         """The same decisions as pure functions in JAX, to jit, vmap and scan."""
-        mine = self if self.backend == "jax" else type(self)(self.description, self.arrays, self.gate, "jax", self.parts)
+        mine = self if self.backend == "jax" else type(self)(self.description, self.arrays, self.gate, "jax", self.parts, self.callers)
         return PureActing(self.spec_without_goals, temperature(self.acting), mine.deployed)
 
     @cached_property
@@ -390,9 +410,35 @@ class Policy:
         noise = tuple(heat * z for z in self._actor.noise(rng, ()))  # at 0 the mode, whatever is drawn
         if prices:
             memory = self._told(memory, prices)
+        desk = None
+        if self.toolbox.real:
+            desk, memory = self._called(memory)
         emitted, memory = self._decide(step, memory, (*noise, *outer_draws(self.deployed, rng)))
+        if desk is not None:
+            sent = cast(ToolLayout, self._kit).sent
+            desk.make(memory.tools.called, memory.tools.argument, lambda k, tool: sent(step, k, tool))
         actions = self._dictionaries.named(emitted)
         return {a: actions[a] for a in asked}, memory
+
+    @cached_property
+    def _desks(self) -> dict[int, Desk]:
+        return {}
+
+    def _called(self, memory: PolicyMemory) -> tuple[Desk, PolicyMemory]:
+        """Where an episode's real tools are called, and memory with what has come. Raises `UserError` where nobody said what they call."""
+        box, desks = self.toolbox, self._desks
+        if not self.callers:
+            names = ", ".join(box.tools[i].name for i in box.real)
+            raise UserError(f"this policy calls {names}, and its folder does not say what that is: give it, policy.with_tools({{...}})")
+        if memory.desk is None or int(memory.desk) not in desks:
+            number = max(desks, default=-1) + 1
+            desks[number] = Desk(box, self.agents, self.callers)
+            if len(desks) > MOST_DESKS:
+                desks.pop(next(iter(desks))).close()
+            return desks[number], replace(memory, desk=np.int32(number))
+        desk = desks[int(memory.desk)]
+        told = desk.outcomes()
+        return desk, replace(memory, tools=arrive(box, memory.tools, told.came, told.good, told.value, told.attempts))
 
     def _told(self, memory: PolicyMemory, prices: Mapping[str, float]) -> PolicyMemory:
         """Memory in which these prices hold. Raises `UserError` for an item that is not there, and a price that is none."""

@@ -167,7 +167,11 @@ def artifact_of(path: str | Path, where: str) -> Path:
 def load_opponent(path: str | Path, where: str) -> Policy:
     """The policy at `path`. Raises `UserError`; where a policy has parts of a user's own, the message says that opponents cannot."""
     try:
-        return Policy.load(artifact_of(path, where))
+        policy = Policy.load(artifact_of(path, where))
+        if policy.toolbox.real:
+            name = policy.toolbox.tools[policy.toolbox.real[0]].name
+            raise UserError(f"{where}: its tool {name!r} calls something outside, which nobody does for an opponent: name another policy")
+        return policy
     except UserError as error:
         raise error if str(error).startswith(where) else UserError(f"{where}: {error}") from error
 

@@ -94,8 +94,9 @@ class Tool:
         return self.latency if isinstance(self.latency, tuple) else (self.latency, self.latency)
 
     def caller(self) -> Any:
-        """What a real tool is called by (`tools.calls.Caller`): `caller()(Call(...))` returns numbers, a symbol, or raises. A fresh one for
-        each environment, so that it may keep a connection."""
+        """What a real tool is called by, on many threads: `caller()(tools.calls.Call(...))` returns numbers or a symbol, or raises; after
+        `cost.retries.CallFailed`, `ConnectionError` and `TimeoutError` another attempt may help. A fresh one for each environment; it may
+        keep a connection until its `close()`, if it has that."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it is called: write `caller`")
 
 
@@ -124,7 +125,9 @@ class DelayLine(Tool):
 @dataclass(frozen=True)
 class External(Tool):
     """A real tool as a policy's folder knows it: what its results look like. Whoever deploys the policy says what is called, since nothing
-    that is received may call anything (`Policy.with_tools`)."""
+    that is received may call anything (`Policy.with_tools`). Fields as of `FunctionTool`."""
 
     kind: ClassVar[str] = "external"
     real: ClassVar[bool] = True
+    sends: tuple[str, ...] = ()
+    wait: float = 0.0

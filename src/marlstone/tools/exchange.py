@@ -130,12 +130,14 @@ def allowed(box: Toolbox, owners: np.ndarray, state: ToolState, acts: Array) -> 
 
 def after(box: Toolbox, state: ToolState, request: Request, may: Array, source: Array, draws: Draws) -> ToolState:
     """What is after one step. Args: `may [n choices]`, as `allowed` said of the step in which the request was made; `source [n *]`: the
-    leaves that delay lines read in it, one after another, in the order of the tools."""
+    leaves that delay lines read in it, one after another, in the order of the tools; then what the memory stores."""
     xp, n = request.choice.__array_namespace__(), may.shape[0]
     chosen = (request.choice[:, None] == xp.arange(box.choices)) & may
     calls = len(box.tool_of)
     state, used = _called(box, state, chosen[:, 1 : 1 + calls], source, draws, xp) if box.tools else (state, xp.zeros((n, 6), np.float32))
     if box.memory.slots:
+        if box.memory.stores:
+            request = replace(request, content=source[:, source.shape[1] - box.memory.width :])
         writes, reads = chosen[:, 1 + calls : 1 + calls + box.memory.ways], chosen[:, 1 + calls + box.memory.ways :]
         state, more = _remembered(box, state, writes, reads, request, xp)
         used = used + more
@@ -145,6 +147,22 @@ def after(box: Toolbox, state: ToolState, request: Request, may: Array, source: 
     by = 1 + xp.minimum((draws.price[1] * others).astype(np.int32), others - 1)
     level = xp.where(moved, (state.level + by) % count, state.level).astype(np.int32)
     return replace(state, t=state.t + 1, level=level, price=prices(box, level), used=used)
+
+
+def arrive(box: Toolbox, state: ToolState, came: Array, good: Array, value: Array, attempts: Array) -> ToolState:
+    """The state after real calls' outcomes were told, `[n T]` each and `value [n T K]`; `attempts` beyond what was counted, paid at prices
+    now."""
+    xp = came.__array_namespace__()
+    came = came & (state.left > 0)
+    got = came & good
+    more = attempts.astype(np.float32)
+    paid = xp.sum(more * state.price[: len(box.tools)], axis=1)
+    many, zero = xp.sum(more, axis=1), xp.zeros(came.shape[0], np.float32)
+    return replace(
+        state, left=xp.where(came, 0, state.left).astype(np.int32), result=xp.where(got[..., None], value, state.result),
+        valid=state.valid | got, age=xp.where(got, 0, state.age).astype(np.int32), failed=xp.where(came, ~good, state.failed),
+        used=state.used + xp.stack([zero, many, many, zero, zero, paid], axis=-1),
+    )  # fmt: skip
 
 
 def _called(box: Toolbox, state: ToolState, chosen: Array, source: Array, draws: Draws, xp: Any) -> tuple[ToolState, Array]:

@@ -13,8 +13,9 @@ from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step
 from marlstone.core.usage import ATTEMPTS, CALLS, LEAF, PRICE, READS, RETRIES, USAGE, WRITES
 from marlstone.envs.teams import members
-from marlstone.tools.contract import DelayLine
+from marlstone.tools.contract import DelayLine, Tool
 from marlstone.tools.exchange import Draws, Request, ToolState, after, allowed, begin, draw_shapes
+from marlstone.tools.memory import ExternalMemory
 from marlstone.tools.toolbox import Toolbox
 
 ACT, TOOL, CONTENT, KEY = "act", "tool", "content", "key"  # parts of an action
@@ -23,7 +24,7 @@ COUNTS = {
     "tool_calls": CALLS, "attempts": ATTEMPTS, "retries": RETRIES, "memory_reads": READS, "memory_writes": WRITES, "usage_price": PRICE,
 }  # declared metrics, sums of an episode  # fmt: skip
 STATUS = ("valid", "age", "failed", "pending", "left")  # numbers of a tool in the leaf, after its result
-AGES = 32.0  # steps at which an age is shown as 1, and older ones too
+NO_LEAF = Leaf("image", (0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,13 @@ class ToolLayout:
                 members(self.inner.team, t.agents, f"{where}.agents")
             if isinstance(t, DelayLine):
                 self._refuse_leaf(t, where)
+            for g in self.inner.team.groups if sends(t) else ():
+                if lacks := [k for k in sends(t) if self._has(t.agents, g).any() and g.observation.get(k, NO_LEAF).kind == "image"]:
+                    raise UserError(f"{where}.sends has {lacks[0]!r}, and group {g.name!r} has no such vector leaf: leave it out")
         if self.box.memory.agents:
             members(self.inner.team, self.box.memory.agents, "memory.agents")
+        if self.box.memory.stores:
+            self._refuse_stored(self.box.memory)
 
     def _refuse_leaf(self, t: DelayLine, where: str) -> None:
         mine = [g for g in self.inner.team.groups if self._has(t.agents, g).any()]
@@ -73,6 +79,16 @@ class ToolLayout:
                 raise UserError(
                     f"{where} reads {t.reads!r}, which has {leaf.shape[0]} numbers, and size * arguments is {t.size} * {t.arguments}: "
                     f"give a size of {leaf.shape[0] / t.arguments:g}"
+                )
+
+    def _refuse_stored(self, memory: ExternalMemory) -> None:
+        for g in self.inner.team.groups:
+            leaf = g.observation.get(memory.stores, NO_LEAF)
+            if self._has(memory.agents, g).any() and (leaf.kind not in ("vector", "message") or leaf.shape != (memory.width,)):
+                fit = ", ".join(f"{k} (width = {x.shape[0]})" for k, x in g.observation.items() if x.kind in ("vector", "message"))
+                raise UserError(
+                    f"memory.stores is {memory.stores!r}, and group {g.name!r} has no such vector leaf of {memory.width} numbers: choose "
+                    f"of {fit or 'none'}"
                 )
 
     # ---- who
@@ -118,7 +134,8 @@ class ToolLayout:
 
     @property
     def _counts(self) -> list[str]:
-        lacks = (["tool_calls"] if not self.box.tools else []) + (["memory_reads", "memory_writes"] if not self.box.memory.slots else [])
+        lacks: tuple[str, ...] = () if self.box.tools else ("tool_calls", "attempts", "retries")
+        lacks += () if self.box.memory.slots else ("memory_reads", "memory_writes")
         return [m for m in COUNTS if m not in lacks]
 
     def _hides(self, g: Group) -> set[str]:
@@ -149,7 +166,7 @@ class ToolLayout:
         parts, names = (own.parts, own.names) if isinstance(own, Composite) else ((own,), (ACT,))
         more: list[Any] = [Discrete(self.box.choices)]
         called = [TOOL]
-        if memory.slots:
+        if memory.slots and not memory.stores:
             more, called = [*more, Discrete(memory.width) if memory.symbols else Box(memory.width)], [*called, CONTENT]
         if memory.slots and memory.lookup == "attention":
             more, called = [*more, Box(memory.width)], [*called, KEY]
@@ -193,12 +210,13 @@ class ToolLayout:
                 content = (xp.arange(w) == rest[..., :1].astype(np.int32)).astype(np.float32)
             elif memory.slots:
                 numbers = rest.astype(np.float32) if emitted else xp.tanh(rest.astype(np.float32))
-                content, key = numbers[..., :w], numbers[..., w:]
+                at = 0 if memory.stores else w
+                content, key = numbers[..., :at], numbers[..., at:]
             rows.append((choice, content, key))
         return Request(*(xp.concat(x, axis=0) for x in zip(*rows, strict=True)))
 
     def source(self, step: Step) -> Array:
-        """What delay lines read in a step of the environment's own, `[n *]`, tool after tool; 0 for groups without."""
+        """What delay lines read in a step of the environment's own, and what the memory would store, `[n *]`; 0 for groups without."""
         xp = step.reward.__array_namespace__()
         parts = [xp.zeros((self.n, 0), np.float32)]
         for t in self.box.tools:
@@ -207,7 +225,21 @@ class ToolLayout:
                 of = lambda g, leaves: leaves[t.reads] if self._has(t.agents, g).any() else xp.zeros((g.count, wide))  # noqa: B023
                 mine = [of(g, leaves).astype(np.float32) for g, leaves in zip(self.inner.team.groups, step.obs, strict=False)]
                 parts.append(xp.concat(mine, axis=0))
+        if stored := self.box.memory.stores:
+            w, who = self.box.memory.width, self.box.memory.agents
+            look = lambda g, leaves: leaves[stored] if self._has(who, g).any() else xp.zeros((g.count, w))
+            pairs = zip(self.inner.team.groups, step.obs, strict=False)
+            parts.append(xp.concat([look(g, leaves).astype(np.float32) for g, leaves in pairs], axis=0))
         return xp.concat(parts, axis=-1)
+
+    def sent(self, step: Step, agent: int, tool: Tool) -> dict[str, list[float]]:
+        """What a real tool is sent of an agent's observation, of a step of the environment's own."""
+        at = agent
+        for g, leaves in zip(self.inner.team.groups, step.obs, strict=False):
+            if at < g.count:
+                return {k: np.asarray(leaves[k])[at].astype(float).tolist() for k in sends(tool)}
+            at -= g.count
+        raise IndexError(agent)
 
     def allowed(self, state: ToolState, step: Step) -> Array:
         """Which choices everybody has in a step, `[n choices]`: who is not there, or does not decide, has none but to call nothing."""
@@ -251,7 +283,7 @@ class ToolLayout:
         """What agents see, `[n f]` by leaf."""
         box, n, out = self.box, self.n, {}
         number = lambda x: x.astype(np.float32)[..., None]
-        age = lambda x: xp.minimum(x.astype(np.float32) / np.float32(AGES), np.float32(1))
+        age = lambda x: np.float32(1) / (1 + xp.maximum(x, 0).astype(np.float32))
         parts = []
         for i, t in enumerate(box.tools):
             share = xp.ones(n, np.float32)
@@ -283,12 +315,17 @@ class ToolLayout:
         return out
 
 
+def sends(tool: Tool) -> tuple[str, ...]:
+    """Leaves that a real tool is sent of whoever calls it."""
+    return tuple(getattr(tool, "sends", ()))
+
+
 def without_tools(g: Group, box: Toolbox) -> Group:
     """A group as its environment has it, of one whose agents have the toolbox: leaves that were hidden are seen again, after the others.
     Managers' as they are."""
     if LEAF not in g.observation:
         return g
-    drop, extra = (TOOLS, MEMORY, PRICES, LEAF), 1 + bool(box.memory.slots) + (box.memory.lookup == "attention")
+    drop, extra = (TOOLS, MEMORY, PRICES, LEAF), 1 + box.memory.parts
     seen = {k: leaf for k, leaf in g.observation.items() if k not in drop}
     lines = [t for t in box.tools if isinstance(t, DelayLine) and t.hidden and t.reads not in seen]
     seen |= {t.reads: Leaf("vector", (t.size * t.arguments,)) for t in lines if not t.agents or _named(g, t.agents)}

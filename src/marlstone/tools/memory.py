@@ -1,6 +1,6 @@
 """An external memory that agents write to and look up in, beside their actions: slots of a few numbers, or of a symbol each.
 
-    write(slot)   stores the action's part `content`; read from the next step on
+    write(slot)   stores the action's part `content`, or what an observation leaf shows; read from the next step on
     look up       by slot: its content; by attention: softmax(key . slots / sqrt(width)) over written slots; seen at the next step
 
 Look-ups see what was stored before the step's own writes. Where agents that share a memory write to one slot at once, the last in the order
@@ -21,6 +21,8 @@ class ExternalMemory:
       slots: how many.
       width: numbers of each; with `symbols`, how many symbols there are, of which a slot holds one.
       symbols: whether a slot holds a symbol.
+      stores: the observation leaf of `width` numbers that a write stores; "": what the action's part `content` holds, so that agents learn
+        what to write.
       shared: whether there is one memory for all agents that have it; else each has its own.
       agents: who has it, as a tool's `agents`.
       lookup: by `slot`, each a choice of its own, or by `attention`: writes go to the slots in turn, and the action holds a key.
@@ -34,6 +36,7 @@ class ExternalMemory:
     slots: int = 0
     width: int = 4
     symbols: bool = False
+    stores: str = ""
     shared: bool = False
     agents: str = ""
     lookup: Literal["slot", "attention"] = "slot"
@@ -55,6 +58,8 @@ class ExternalMemory:
         for name in ("reads", "writes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"memory.{name} is {getattr(self, name)}: give how many an episode allows, or 0 for any number")
+        if self.symbols and self.stores:
+            raise ValueError(f"memory.symbols and memory.stores = {self.stores!r}: a slot holds what the leaf shows; leave symbols out")
         if self.symbols and self.lookup == "attention":
             raise ValueError("memory.symbols and memory.lookup = 'attention': a key compares numbers; look symbols up by slot")
         refuse_price("memory.read", self.read_price, 0.0)
@@ -62,6 +67,11 @@ class ExternalMemory:
         if self.changes:
             both = self.read_price if isinstance(self.read_price, tuple) else self.write_price
             refuse_price("memory", both, self.changes)
+
+    @property
+    def parts(self) -> int:
+        """How many parts an action has for the memory, beside the choice: content, and a key."""
+        return 0 if not self.slots else (not self.stores) + (self.lookup == "attention")
 
     @property
     def ways(self) -> int:

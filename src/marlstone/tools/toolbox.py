@@ -128,7 +128,7 @@ def toolbox_to_json(box: Toolbox, deployed: bool = False) -> dict[str, Any] | No
         kind = cls.kind if cls in known().values() else f"{Path(inspect.getfile(cls)).resolve()}:{cls.__name__}"
         names = [f.name for f in dataclasses.fields(cls)]
         if deployed and tool.real:
-            kind, names = External.kind, [f.name for f in dataclasses.fields(External)]
+            kind, names = External.kind, [f.name for f in dataclasses.fields(External) if hasattr(tool, f.name)]
         tools.append({"kind": kind, **{k: to_plain(getattr(tool, k), f"tools.{tool.name}.{k}") for k in names}})
     return {
         "tools": tools,
@@ -159,7 +159,11 @@ def received(plain: dict[str, Any] | None) -> Toolbox:
 
 def known() -> dict[str, type[Tool]]:
     """Every kind of this package by name."""
-    return KINDS
+    from marlstone.tools.function import FunctionTool
+    from marlstone.tools.http import HttpTool
+    from marlstone.tools.mcp import McpTool
+
+    return {**KINDS, FunctionTool.kind: FunctionTool, HttpTool.kind: HttpTool, McpTool.kind: McpTool}
 
 
 def _class_of(kind: str) -> type[Tool]:

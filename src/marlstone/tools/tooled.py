@@ -15,7 +15,8 @@ from marlstone.core.records import record
 from marlstone.core.types import Spec, Step
 from marlstone.envs.faults.contract import Fault, KeyDraws, SeedDraws, with_faults
 from marlstone.envs.protocol import Env, HostEnv
-from marlstone.tools.exchange import ToolState
+from marlstone.tools.calls import Desk
+from marlstone.tools.exchange import ToolState, arrive
 from marlstone.tools.layout import ToolLayout
 from marlstone.tools.toolbox import Toolbox
 
@@ -97,6 +98,8 @@ class TooledHost:
         self._state: Any = None
         self._may: Any = None
         self._source: Any = None
+        self._step: Any = None  # the environment's own, in which the next calls are made
+        self._desk: Desk | None = None
 
     @property
     def spec(self) -> Spec:
@@ -107,14 +110,23 @@ class TooledHost:
         """As `Tooled.under`."""
         return tooled(self.layout.box, with_faults(faults, self.env))
 
+    @property
+    def desk(self) -> Desk:
+        """Where real tools are called, opened by the first call."""
+        if self._desk is None:
+            self._desk = Desk(self.layout.box, self.layout.inner.team.agents)
+        return self._desk
+
     def _shown(self, step: Step) -> Step:
         layout = self.layout
-        self._may, self._source = layout.allowed(self._state, step), layout.source(step)
+        self._may, self._source, self._step = layout.allowed(self._state, step), layout.source(step), step
         return layout.row(step, self._state)
 
     def reset(self, seed: int) -> Step:
         """A fresh episode: nothing was called."""
         self._draw = SeedDraws(seed, STREAM)
+        if self._desk is not None:
+            self._desk.forget()
         step = self.env.reset(seed)
         self._state = self.layout.begin(self.layout.draws(self._draw), np)
         return self._shown(step)
@@ -123,10 +135,19 @@ class TooledHost:
         """One joint step; what is called in it is answered in the next at the earliest."""
         layout = self.layout
         self._state = layout.after(self._state, layout.request(action), self._may, self._source, layout.draws(self._draw))
-        return self._shown(self.env.step(layout.acted(action)))
+        if layout.box.real:
+            before = self._step
+            self.desk.make(self._state.called, self._state.argument, lambda k, t: layout.sent(before, k, t))
+        step = self.env.step(layout.acted(action))
+        if layout.box.real:
+            told = self.desk.outcomes()
+            self._state = arrive(layout.box, self._state, told.came, told.good, told.value, told.attempts)
+        return self._shown(step)
 
     def close(self) -> None:
         """Close the environment."""
+        if self._desk is not None:
+            self._desk.close()
         self.env.close()
 
 

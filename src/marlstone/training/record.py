@@ -20,7 +20,7 @@ from marlstone.core.seeds import purpose_of
 from marlstone.core.spec_json import spec_to_json
 from marlstone.envs.faults import Fault, Withheld
 from marlstone.envs.guards import return_bounds
-from marlstone.play.judging import Judged, returns_record
+from marlstone.play.judging import Judged, cost_record, returns_record
 from marlstone.policy.numpy_actor import describe
 from marlstone.policy.policy import Policy
 from marlstone.rollout.sides import opponents_record
@@ -160,4 +160,6 @@ def training_record(
         record["best"] = best
     if stages is not None:
         record["stages"] = stages
+    if backend.algorithm.costs is not None:
+        record["cost"] = cost_record(judged, backend.algorithm.costs)
     return record if taken_from is None else record | {"taken_from": taken_from}

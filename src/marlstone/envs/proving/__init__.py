@@ -88,7 +88,7 @@ NAMES: dict[str, tuple[Callable[..., Env], dict[str, Any]]] = {
     ),
     "signal": (Signal, {"rows": 16}),
     "errands": (Errands, {"chatty": True, "workers": 4, "rows": 16}),
-    "priced_tools": (PricedTools, {"symbols": 2, "rounds": 4}),
+    "priced_tools": (PricedTools, {"symbols": 2, "rounds": 3}),
     "priced_memory": (PricedMemory, {"symbols": 2, "rounds": 4}),
 }
 

@@ -103,7 +103,7 @@ class ToolsOptimum(_Optimum):
 
     items: tuple[Priced, ...]
     weight: float = 1.0
-    rounds: int = 4
+    rounds: int = 3
     symbols: int = 2
 
     def __post_init__(self) -> None:
@@ -127,7 +127,7 @@ class ToolsOptimum(_Optimum):
         return 0.0 if x.t >= PHASES * self.rounds else max(self.q(x).values())
 
     @cache  # noqa: B019
-    def q(self, x: ToolsState) -> dict[Choice, float]:  # type: ignore[override]
+    def q(self, x: ToolsState) -> dict[Choice, float]:
         """As `_Optimum.q`."""
         if x.answered:
             return {(WAIT, NONE): self._next(x, NONE, x.answered)}
@@ -207,7 +207,7 @@ class MemoryOptimum(_Optimum):
         return 0.0 if x.t >= PHASES * self.rounds else max(self.q(x).values())
 
     @cache  # noqa: B019
-    def q(self, x: MemoryState) -> dict[Choice, float]:  # type: ignore[override]
+    def q(self, x: MemoryState) -> dict[Choice, float]:
         """As `_Optimum.q`. Answers before a round's last step are ignored there, and stand here as `wait`."""
         answers = {WAIT: 0.0}
         if x.t % PHASES == PHASES - 1:

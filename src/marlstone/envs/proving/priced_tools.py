@@ -36,8 +36,8 @@ def round_begun(key: Array, symbols: int) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class PricedTools:
-    """Two agents have rounds in turn, of three steps each. In a round a symbol is hidden, and a stake s, 1 or 3, is shown; whose round it is
-    waits (0) or answers with a symbol (1 ...), once.
+    """Two agents have rounds in turn, of three steps each. In a round a symbol is hidden, and a stake s, 1 or 3, is shown; whose round it
+    is waits (0) or answers with a symbol (1 ...), once.
 
         reward = s for the right answer,   -2 s for a wrong one,   0 for none
 
@@ -49,7 +49,7 @@ class PricedTools:
     """
 
     symbols: int = 2
-    rounds: int = 4
+    rounds: int = 3
 
     def __post_init__(self) -> None:
         if self.symbols < 2 or self.rounds < 1:
