@@ -15,6 +15,7 @@ from cost_table import program_cost
 from credit_tasks_table import credit as credit_page
 from grid_table import grid
 from hacking_table import city, hacking
+from ledger_table import costs
 from messages_table import messages
 from record import HERE, RESULTS, read
 from retries_table import language, retries
@@ -635,6 +636,7 @@ def main() -> int:
     pages[DOCS / "language-agents.md"] = language(DOCS / "language-agents.md")
     pages[DOCS / "tools.md"] = tools_page(DOCS / "tools.md")
     pages[DOCS / "trim.md"] = trimming(DOCS / "trim.md")
+    pages[DOCS / "costs.md"] = costs(DOCS / "costs.md")
     if parser.parse_args().check:
         stale = [file.name for file, text in pages.items() if not file.is_file() or file.read_text() != text]
         print(f"stale: {', '.join(stale)}: run python benchmarks/render.py" if stale else "up to date", file=sys.stderr)

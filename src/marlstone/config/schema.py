@@ -203,6 +203,7 @@ class RunConfig:
       acting: how policies act when they are judged and deployed.
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
       fleet: actors in processes of their own, without a barrier.
+      cut_calls: calls, look-ups and writes that an agent does without, each `"agent:choice"`: illegal, in training, judged and deployed.
       metrics: true metrics of your own, beside those that the environment declares: what the team really wants.
       sinks: services that are told what the run measures, beside its own store.
       faults: what goes wrong between the environment and its agents, in training and whenever the run is judged; in this order.
@@ -235,6 +236,7 @@ class RunConfig:
     prices: str | None = None
     tools: tuple[Tool, ...] = ()
     memory: ExternalMemory = field(default_factory=ExternalMemory)
+    cut_calls: tuple[str, ...] = ()
     metrics: tuple[TrueMetric, ...] = ()
     faults: tuple[Fault, ...] = ()
     team: str = ""
@@ -368,7 +370,7 @@ class RunConfig:
     @property
     def toolbox(self) -> Toolbox:
         """What agents may call, look up and store: `tools` and `memory`."""
-        return Toolbox(self.tools, self.memory)
+        return Toolbox(self.tools, self.memory, self.cut_calls)
 
     @property
     def channel(self) -> Channel:
