@@ -3,8 +3,8 @@
     python benchmarks/ledger.py [--rounds 9] [--envs spread talking]
 
 Steps are joint environment steps of training, compiling left out, on one seed, in one process. `not counted` is the same program compiled
-without `core.usage.used_in` and `comms.learning.sent_in`, of which nothing is added up on the host either. `share` is 1 less the median over
-rounds of the counted rate over the other of the same round, so that a machine that drifts touches both; `share_ci95` its interval by
+without `core.usage.used_in` and `comms.learning.sent_in`, of which nothing is added up on the host either. `share` is 1 less the median
+over rounds of the counted rate over the other of the same round, so that a machine that drifts touches both; `share_ci95` its interval by
 resampling rounds. Written to results/ledger.json.
 """
 

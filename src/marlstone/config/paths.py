@@ -119,8 +119,8 @@ def resolved(config: RunConfig) -> RunConfig:
     their absolute paths, without `out`."""
     opponents = {pattern: str(_folder(who) or who) for pattern, who in config.opponents.items()}
     place = lambda file: None if file is None else str(Path(file).expanduser().absolute())
-    tools, files = _with_functions(config, absolute), {"account": place(config.account), "prices": place(config.prices)}
-    return dataclasses.replace(config, out=None, env=absolute(config.env), opponents=opponents, tools=tools, **files)
+    account, prices, tools = place(config.account), place(config.prices), _with_functions(config, absolute)
+    return dataclasses.replace(config, out=None, env=absolute(config.env), opponents=opponents, tools=tools, account=account, prices=prices)
 
 
 def _with_functions(config: RunConfig, named: Callable[[str], str]) -> tuple[Tool, ...]:
