@@ -1,4 +1,4 @@
-"""Prices: which entry counts, what is refused, what money an amount is, when acting has cost more than training, what traffic costs."""
+"""Prices: which entry counts, what is refused, what an amount costs, when acting has cost more than training, what traffic will cost."""
 
 import math
 import tomllib
