@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from marlstone.config import RunConfig, load
+from marlstone.config.paths import recorded
 from marlstone.core.errors import BudgetUsedUp, UserError
 from marlstone.cost.accounts import Account
 from marlstone.cost.budgets import Budget
@@ -29,7 +30,8 @@ def config(tmp_path: Path, **more: str) -> RunConfig:
 
 
 def run_in(tmp_path: Path, name: str = "run") -> RunDirectory:
-    return RunDirectory.create(tmp_path / name, "")
+    where = tmp_path / name
+    return RunDirectory.create(where, recorded(config(tmp_path), where))
 
 
 def steps_budget(tmp_path: Path, amount: int, **more: Any) -> None:
@@ -79,7 +81,7 @@ def test_judging_is_refused_before_anything_is_played_and_is_counted(tmp_path: P
     record = evaluate(asked, newest(run.checkpoints), 2)
     with Account(tmp_path / "account") as account:
         after = sum(x.amount for x in spent(account) if x.kind == "steps")
-        assert after - before == sum(2 * 2 * [record["episode_length"]][0] for _ in range(2))  # two ways, two seeds, two episodes each
+        assert after - before == 2 * 2 * 2 * record["episode_length"]  # two ways, two seeds, two episodes each
         account.declare([Budget("steps", after, "steps", scope="account")])
     with pytest.raises(BudgetUsedUp, match="wanted"):
         evaluate(asked, newest(run.checkpoints), 2)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from marlstone.config import RunConfig
@@ -31,24 +31,26 @@ LONGER = 2.0
 
 @dataclass
 class Budgeting:
-    """The account of a run. `now`: what was spent so far, over all its lives; `settled`: what of it the account knows, and
-    `money` the millionths by agent that it was priced at. `most`: what an update took at most, by agent and kind; `refusal`:
-    what ended the run."""
+    """The account of a run. `now`: what was spent so far, over all its lives; `settled`: what of it the account knows. By
+    agent, of this life: `owed`, what it is priced at, each part at the prices of its day, and `money`, the millionths that were
+    settled. `most`: what an update took at most, by agent and kind; `refusal`: what ended the run."""
 
     account: Account
     table: PriceTable
     run: str
     now: Callable[[], Costs]
     settled: Costs
-    money: Amounts
+    owed: dict[str, float] = field(default_factory=dict)
+    money: Amounts = field(default_factory=dict)
     most: dict[str, dict[str, float]] = field(default_factory=dict)
     refusal: Refusal | None = None
     held: tuple[Reservation, dict[str, Amounts]] | None = None
 
     @classmethod
-    def of(cls, config: RunConfig, run: RunDirectory, now: Callable[[], Costs], settled: Costs) -> "Budgeting | None":
-        """As configured; None where nothing is. `settled`: what earlier lives of the run did. Raises `UserError` for a kind
-        that is not counted."""
+    def of(cls, config: RunConfig, run: RunDirectory, now: Callable[[], Costs], settled: Costs, begins: bool) -> "Budgeting | None":
+        """As configured; None where nothing is. `settled`: what earlier lives of the run did; `begins`: whether it begins, so that its
+        budgets are declared as configured: one that goes on takes them as the account has them. Raises `UserError` for a kind that is
+        not counted."""
         if config.account is None and not config.budgets:
             return None
         kinds = (MONEY, *KINDS)
@@ -56,12 +58,8 @@ class Budgeting:
             raise UserError(f"budget {odd.name!r}: of = {odd.of!r}, which is not counted; {suggest(odd.of, kinds)}")
         table = PriceTable.shipped() if config.prices is None else PriceTable.read(config.prices)
         account = Account(run.within(ACCOUNT) if config.account is None else config.account)
-        account.declare(
-            config.budgets, replace=not (settled.phases or run.result.is_file())
-        )  # a run that goes on takes them as they are now
-        found = cls(account, table, str(run.path), now, settled, {})
-        found.money = found._priced(found.settled, math.floor)
-        return found
+        account.declare(config.budgets, replace=begins)
+        return cls(account, table, str(run.path), now, settled)
 
     # ---- training
     def segment(self, updates: int, rates: Rates, rows: int, measured: int, seeds: int) -> int:
@@ -95,15 +93,17 @@ class Budgeting:
             for kind, amount in kinds.items():
                 wanted, known = math.ceil(MORE * amount * updates), costs.of("train", agent, kind)
                 costs.add("train", agent, kind, max(0, wanted - known) if kind not in ("steps", "decisions", "flops", "bytes") else 0)
-        return self._shares(costs, self._priced(costs, math.ceil))
+        return self._most(costs)
 
     def spent(self, updates: int = 0) -> bool:
         """Settle what was reserved, and admit what was spent besides; whether the budget still holds. `updates`: that it was
         reserved for."""
         now = self.now()
         more = now.less(self.settled)
-        money = self._priced(now, math.floor)
-        shares = self._shares(more, {a: max(0, m - self.money.get(a, 0)) for a, m in money.items()})
+        for agent, price in self._prices(more).items():
+            self.owed[agent] = self.owed.get(agent, 0.0) + price
+        money = {agent: math.floor(price * MICRO) for agent, price in self.owed.items()}
+        shares = self._shares(more, {a: m - self.money.get(a, 0) for a, m in money.items()})
         self.settled, self.money = now, money
         if updates:
             for agent, kinds in more.agents("train").items():
@@ -138,7 +138,7 @@ class Budgeting:
             for agent, flops in acting.items():
                 costs.add("evaluate", agent, "flops", flops * steps)
                 costs.add("evaluate", agent, "decisions", 0 if agent == SHARED else steps)
-            wanted = self._shares(costs, self._priced(costs, math.ceil))
+            wanted = self._most(costs)
             found = self.account.ask(_totals(wanted), run=self.run, begun=True, by=wanted)
             if isinstance(found, Refusal):
                 self.refusal = found
@@ -148,15 +148,16 @@ class Budgeting:
         self.spent()
 
     # ---- amounts
-    def _priced(self, costs: Costs, whole: Callable[[float], int]) -> Amounts:
-        """Millionths of money by agent, at today's prices."""
+    def _prices(self, costs: Costs) -> dict[str, float]:
+        """In currency, by agent, at today's prices."""
         today, out = datetime.now(UTC).date(), dict[str, float]()
         for phase, agent, kind, amount in costs.entries():
-            out[agent] = out.get(agent, 0.0) + amount * self._unit(kind, agent, phase, today)
-        return {agent: whole(price * MICRO) for agent, price in out.items()}
+            out[agent] = out.get(agent, 0.0) + amount * (self.table.unit(kind, agent, phase, today) or 0.0)
+        return out
 
-    def _unit(self, kind: str, agent: str, phase: str, day: date) -> float:
-        return self.table.unit(kind, agent, phase, day) or 0.0
+    def _most(self, costs: Costs) -> dict[str, Amounts]:
+        """What is reserved for them, by agent as accounts have it: money rounded up."""
+        return self._shares(costs, {agent: math.ceil(price * MICRO) for agent, price in self._prices(costs).items()})
 
     @staticmethod
     def _shares(costs: Costs, money: Mapping[str, int]) -> dict[str, Amounts]:

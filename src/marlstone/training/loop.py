@@ -218,7 +218,7 @@ class Training:
         self.counting = Counting(ledgers, self.flops, handed, spending, sent=Sent.of(backend, meta.get("sent")))
         self.spent = SpentRows(self.counting)
         total = lambda: reduce(Costs.plus, self.counting.costs, Costs())
-        self.budget = Budgeting.of(self.config, self.run, total, total() if self.done else Costs())
+        self.budget = Budgeting.of(self.config, self.run, total, total() if self.done else Costs(), resume is None)
         if self.budget is not None:
             self.judge.meter.admit = lambda episodes: self._judged(episodes)
         return self.step, taken

@@ -74,7 +74,7 @@ def _budgeted(config: RunConfig, checkpoint: Checkpoint, runtime: Backend, state
                 costs.add("evaluate", agent, "flops", flops * played.rows)
         return costs
 
-    budget = Budgeting.of(config, RunDirectory(checkpoint.path.parent.parent), now, Costs())
+    budget = Budgeting.of(config, RunDirectory(checkpoint.path.parent.parent), now, Costs(), False)
     if budget is None:
         yield
         return
