@@ -23,6 +23,7 @@ from marlstone.rollout.placement import prepare
 
 SETTINGS: dict[str, Any] = {
     "architecture": {"body": {"hidden": [64, 64]}},
+    "credit": "team",
     "comms": {"kind": "broadcast", "size": 4, "open": 0.5},
     "acting": "sample",
     "rollout": {"envs": 32, "length": 60},
@@ -34,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1000, help="the first; those below 1000 are for tuning")
-    parser.add_argument("--steps", type=int, default=300_000)
+    parser.add_argument("--steps", type=int, default=200_000)
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--runs", type=Path, help="where runs lie while they are of use; default: a folder that goes with them")
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -26,6 +26,7 @@ def _parser() -> Parser:
     add("--episodes", type=int, default=EPISODES, metavar="N", help=f"per training seed, in each of three rounds; default: {EPISODES}")
     add("--kinds", default=",".join(KINDS), metavar="KINDS", help=f"what may go, comma-separated; default: {','.join(KINDS)}")
     add("--from-log", metavar="LOG", help="only what changes no decision on these episodes (marlstone evaluate RUN --log LOG)")
+    add("--prices", metavar="FILE", help="what is saved is weighed by these (docs: costs); default: the package's, which only give a scale")
     add("--env", metavar="NAME", help="the run's environment, where it lies in another place now")
     parser.add_acting()
     parser.add_json()
@@ -49,13 +50,17 @@ def main(words: list[str]) -> int:
 
     prepare()  # before anything asks JAX for its devices
     from marlstone.api.finding import find_policies, reopened
+    from marlstone.cost.prices import PriceTable
     from marlstone.runs.directory import RunDirectory, one_line
 
     run, checkpoint = find_policies(flags.run)
     config, changed = reopened(run, {} if flags.acting is None else {"acting": flags.acting}, flags.env)
     log, out = (None if x is None else Path(x).expanduser().absolute() for x in (flags.from_log, flags.out))
+    prices = PriceTable.shipped() if flags.prices is None else PriceTable.read(flags.prices)
     tell = lambda line: print(f"trim: {line}", file=sys.stderr, flush=True)
-    record = trimming()(config, checkpoint, bound=flags.loss, episodes=flags.episodes, out=out, kinds=kinds, log=log, tell=tell)
+    record = trimming()(
+        config, checkpoint, bound=flags.loss, episodes=flags.episodes, out=out, kinds=kinds, log=log, prices=prices, tell=tell
+    )
     record["changed_files"] = changed
     for home in (run, *(() if record["out"] is None else (RunDirectory.open(record["out"]),))):
         home.write("trim.json", one_line(record) + "\n")

@@ -115,10 +115,12 @@ def trained_env(run: RunDirectory) -> str | None:
 
 # ---- writing
 def resolved(config: RunConfig) -> RunConfig:
-    """The same configuration for another process on this machine: a user's own environment, functions and opponents by their absolute
-    paths, without `out`."""
+    """The same configuration for another process on this machine: a user's own environment, functions, opponents, account and prices by
+    their absolute paths, without `out`."""
     opponents = {pattern: str(_folder(who) or who) for pattern, who in config.opponents.items()}
-    return dataclasses.replace(config, out=None, env=absolute(config.env), opponents=opponents, tools=_with_functions(config, absolute))
+    place = lambda file: None if file is None else str(Path(file).expanduser().absolute())
+    account, prices, tools = place(config.account), place(config.prices), _with_functions(config, absolute)
+    return dataclasses.replace(config, out=None, env=absolute(config.env), opponents=opponents, tools=tools, account=account, prices=prices)
 
 
 def _with_functions(config: RunConfig, named: Callable[[str], str]) -> tuple[Tool, ...]:

@@ -83,15 +83,16 @@ class Account:
             self.declare(budgets)
 
     # ---- declarations
-    def declare(self, budgets: Sequence[Budget]) -> None:
-        """Limits that hold from now on, for everybody. Raises ValueError where two have one name."""
+    def declare(self, budgets: Sequence[Budget], replace: bool = True) -> None:
+        """Limits that hold from now on, for everybody; those of a name that is there are replaced, or, without `replace`, left as they are.
+        One whose periods or scope change counts from nothing. Raises ValueError where two have one name."""
         names = [b.name for b in budgets]
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"budget {twice[0]!r} is declared twice: give each a name of its own")
         with self._file.writing() as db:
             there = dict(db.execute("SELECT name, declared FROM budgets"))
             rows = [(b.name, json.dumps(asdict(b)), b.units) for b in budgets]
-            if new := [row for row in rows if there.get(row[0]) != row[1]]:
+            if new := [row for row in rows if there.get(row[0]) != row[1] and (replace or row[0] not in there)]:
                 db.executemany("INSERT OR REPLACE INTO budgets VALUES (?, ?, ?)", new)
                 db.execute("UPDATE account SET version = version + 1")
 

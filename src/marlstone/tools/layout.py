@@ -8,7 +8,7 @@ import numpy as np
 
 from marlstone.core.arrays import Array
 from marlstone.core.distributions import Box, Composite, Discrete, MultiDiscrete
-from marlstone.core.errors import UserError
+from marlstone.core.errors import UserError, suggest
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step
 from marlstone.core.usage import ATTEMPTS, CALLS, LEAF, PRICE, READS, RETRIES, USAGE, WRITES
@@ -49,6 +49,9 @@ class ToolLayout:
                 )
         if taken := [m for m in self._counts if m in self.inner.metrics]:
             raise UserError(f"tools: the environment has a metric {taken[0]!r} already: rename it")
+        for label in self.box.cut:
+            if (agent := label.partition(":")[0]) not in self.inner.team.agents:
+                raise UserError(f"cut_calls has {label!r}, and there is no agent {agent!r}: {suggest(agent, self.inner.team.agents)}")
         for t in self.box.tools:
             where = f"tools.{t.name}"
             if not t.real and not isinstance(t, DelayLine):
@@ -111,7 +114,11 @@ class ToolLayout:
         box = self.box
         calls = [self._has(t.agents) for t in box.tools for _ in range(t.arguments)]
         ways = [self._has(box.memory.agents)] * (2 * box.memory.ways)
-        return np.stack([np.ones(self.n, bool), *calls, *ways], axis=1)
+        has = np.stack([np.ones(self.n, bool), *calls, *ways], axis=1)
+        for label in box.cut:
+            agent, _, choice = label.partition(":")
+            has[self.inner.team.agents.index(agent), box.names.index(choice)] = False
+        return has
 
     @property
     def _leaves(self) -> dict[str, Leaf]:

@@ -22,17 +22,23 @@ NONE = 0  # the choice of calling nothing
 class Toolbox:
     """Tools and memory. Choices of an agent at each step: `none`, every tool with every argument, every write, every look-up.
 
+    Fields: `cut`: choices that an agent does without, each `"agent:choice"`, with the names of `names`.
+
     Raises:
-      ValueError: two tools of one name.
+      ValueError: two tools of one name, or a choice to be cut that there is none of.
     """
 
     tools: tuple[Tool, ...] = ()
     memory: ExternalMemory = dataclasses.field(default_factory=ExternalMemory)
+    cut: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [t.name for t in self.tools]
         if twice := sorted({x for x in names if names.count(x) > 1}):
             raise ValueError(f"tools has {twice[0]!r} twice: give every tool a name of its own")
+        if bad := next((x for x in self.cut if not x.partition(":")[0] or x.partition(":")[2] not in self.names[1:]), None):
+            known = ", ".join(self.names[1:]) or "none, since there are no tools and no memory"
+            raise ValueError(f"cut_calls has {bad!r}: give 'agent:choice', with one of the choices {known}")
 
     @property
     def any(self) -> bool:
@@ -124,7 +130,11 @@ def toolbox_to_json(box: Toolbox, deployed: bool = False) -> dict[str, Any] | No
         if deployed and tool.real:
             kind, names = External.kind, [f.name for f in dataclasses.fields(External) if hasattr(tool, f.name)]
         tools.append({"kind": kind, **{k: to_plain(getattr(tool, k), f"tools.{tool.name}.{k}") for k in names}})
-    return {"tools": tools, "memory": {k: to_plain(v, f"memory.{k}") for k, v in dataclasses.asdict(box.memory).items()}}
+    return {
+        "tools": tools,
+        "cut": list(box.cut),
+        "memory": {k: to_plain(v, f"memory.{k}") for k, v in dataclasses.asdict(box.memory).items()},
+    }
 
 
 def toolbox_from_json(plain: dict[str, Any] | None) -> Toolbox:
@@ -135,7 +145,8 @@ def toolbox_from_json(plain: dict[str, Any] | None) -> Toolbox:
     for given in plain["tools"]:
         fields = {k: from_plain(v) for k, v in given.items() if k != "kind"}
         tools.append(_class_of(given["kind"])(**fields))
-    return Toolbox(tuple(tools), ExternalMemory(**{k: from_plain(v) for k, v in plain["memory"].items()}))
+    memory = ExternalMemory(**{k: from_plain(v) for k, v in plain["memory"].items()})
+    return Toolbox(tuple(tools), memory, tuple(plain.get("cut", ())))
 
 
 def received(plain: dict[str, Any] | None) -> Toolbox:

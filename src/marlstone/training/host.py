@@ -304,7 +304,7 @@ class Hosted:
     def evaluator(
         self, episodes: int, act: Act = "mode", *, decider: Decider | None = None, faults: tuple[Fault, ...] = ()
     ) -> Callable[..., Episodes]:
-        """As `Fused.evaluator`."""
+        """As `Fused.evaluator`; what it gives takes other faults, too: `under`."""
         decider, declared, default = decider or Alone(self.algorithm), self.spec.metrics, act
         limit = longest(self.spec, self.most)
 
@@ -318,11 +318,11 @@ class Hosted:
             lambda so_far, before, step, memory: add(so_far, step, declared, told(decider, memory, step), using(before, step))
         )
 
-        def one(i: int, policy: Any, seed: int, heat: Array) -> Episodes:
+        def one(i: int, policy: Any, seed: int, heat: Array, under: tuple[Fault, ...]) -> Episodes:
             b = min(self.b, episodes)
             k1, k2 = jax.random.split(component_key(seed, "evaluation"))
             rounds = []
-            with self._more(b, faults) as env:
+            with self._more(b, under) as env:
                 for r in range(-(-episodes // b)):
                     _, step = env.init(jax.random.split(jax.random.fold_in(k1, r), b))
                     memory, t = decider.memory(b), 0
@@ -339,10 +339,10 @@ class Hosted:
             whole = jax.tree.map(lambda *x: jnp.concatenate(x), *rounds)
             return replace(jax.tree.map(lambda x: x[:episodes], whole), used=whole.used)
 
-        def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default) -> Episodes:
+        def judged(policies: Any, keys: tuple[int, ...] | None = None, act: Act = default, under: tuple[Fault, ...] = faults) -> Episodes:
             seeds = np.array(self.seeds if keys is None else keys, np.uint32)
             heat = np.full(len(seeds), temperature(act), np.float32)
-            return jax.device_get(self.placement.stacked(self.placement.apart(one, policies, seeds, heat)))
+            return jax.device_get(self.placement.stacked(self.placement.apart(partial(one, under=under), policies, seeds, heat)))
 
         return judged
 
@@ -353,12 +353,12 @@ class Hosted:
 
     def variants(self, episodes: int, act: Act = "mode", decider: Decider | None = None) -> Callable[..., Episodes]:
         """As `Player.variants`; worker processes are told by name which links are cut."""
-        agents = self.spec.team.agents
+        agents, play = self.spec.team.agents, self.evaluator(episodes, act, decider=decider)
 
         def played(policies: Any, cut: np.ndarray | None = None, keys: tuple[int, ...] | None = None) -> Episodes:
             gone = [] if cut is None else [f"{agents[j]}>{agents[i]}" for i, j in np.argwhere(cut)]
             faults = (MessageCut(tuple(gone)),) if gone else ()
-            return self.evaluator(episodes, act, decider=decider, faults=faults)(policies, keys)
+            return play(policies, keys, act, faults)
 
         return played
 

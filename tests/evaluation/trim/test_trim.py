@@ -10,9 +10,11 @@ import pytest
 
 from marlstone.architectures import Decentralized, Gru
 from marlstone.cli import main
+from marlstone.comms import Broadcast
 from marlstone.core.errors import UserError
 from marlstone.core.records import replace
 from marlstone.evaluation.trim.activity import importance, unmeasured
+from marlstone.evaluation.trim.candidates import calls, leaves
 from marlstone.evaluation.trim.loss import loss_of
 from marlstone.evaluation.trim.networks import Networks
 from marlstone.evaluation.trim.new_run import acting
@@ -20,6 +22,7 @@ from marlstone.evaluation.trim.removals import Removals, config_without
 from marlstone.evaluation.trim.search import largest
 from marlstone.evaluation.trim.trials import Trials
 from marlstone.policy.policy import Policy
+from marlstone.tools import DelayLine, ExternalMemory
 from marlstone.training.loop import runtime_of
 from tests.evaluation.messages.small import config as small
 from tests.evaluation.trim.planted import as_run, configured, planted
@@ -32,8 +35,8 @@ def trimmed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[
     """A planted run, what `trim` made of it, and the record."""
     home = tmp_path_factory.mktemp("runs")
     config = configured()
-    as_run(config, planted(config), home / "talking")
-    assert main(["trim", str(home / "talking"), "--episodes", "32", "--out", str(home / "lean"), "--json"]) == 0
+    kept = as_run(config, planted(config), home / "talking")[1].path
+    assert main(["trim", str(kept), "--episodes", "32", "--out", str(home / "lean"), "--json"]) == 0
     return home / "talking", home / "lean", json.loads((home / "lean" / "trim.json").read_text())
 
 
@@ -122,8 +125,47 @@ def test_a_call_that_nobody_needs_is_one_that_is_illegal() -> None:
         runtime.algorithm.architecture.actors(runtime.algorithm.spec), jax.device_get(runtime.placement.trim(state.train.policy)), ({},)
     )
     trials = Trials(runtime, networks, 8, "sample", lambda nth: (nth, nth + 1))
-    calls = [np.asarray(trials.without(Removals(calls=frozenset(x)), 0).told["calls"]).sum((0, 1)) for x in ((), ("worker_1:5",))]
-    assert (calls[0] > 0).all() and calls[1][1] == 0 and calls[1][0] > 0
+    made = [np.asarray(trials.without(Removals(calls=frozenset(x)), 0).told["calls"]).sum((0, 1)) for x in ((), ("worker_1:5",))]
+    assert (made[0] > 0).all() and made[1][1] == 0 and made[1][0] > 0
+
+
+def test_a_tool_that_nobody_needs_is_one_that_nobody_has() -> None:
+    """With it masked in the whole program, and with the toolbox of the trimmed configuration: the same calls, the same returns."""
+    tool = DelayLine(name="radar", reads="symbol", size=4, price=0.5, hidden=False)
+    c = replace(small("proving:signal"), tools=(tool,), memory=ExternalMemory(slots=1, width=2))
+    runtime = runtime_of(c)
+    policies = jax.device_get(runtime.placement.trim(runtime.start().train.policy))
+    networks = Networks(runtime.algorithm.architecture.actors(runtime.algorithm.spec), policies, ({},))
+    trials = Trials(runtime, networks, 8, "sample", lambda nth: (nth, nth + 1), c.toolbox)
+    found = {x.name: x for x in calls(trials.whole(0), runtime.algorithm, c.toolbox)}
+    assert set(found) == {f"{a}:{k}" for a in ("scout", "worker") for k in ("radar", "write(0)", "read(0)")}
+    assert found["worker:radar"].saves["paid"] == pytest.approx(0.5 * found["worker:radar"].saves["calls"]) and not leaves(networks, c)
+    gone = Removals(calls=frozenset({"worker:radar", "scout:read(0)"}))
+    judged = trials.without(gone, 0)
+    with acting(config_without(c, gone), policies, 0) as (after, state):
+        deployed = after.evaluate(state, 8, "sample", keys=(0, 1))
+    assert after.env.spec.metrics.keys() == runtime.env.spec.metrics.keys()
+    for k in ("tool_calls", "memory_reads", "usage_price"):
+        assert (deployed.metrics[k] == judged.metrics[k]).all() and deployed.metrics[k].sum() < trials.whole(0).metrics[k].sum()
+    with pytest.raises(ValueError, match=r"cut_calls has 'worker:sonar': give 'agent:choice', with one of the choices radar"):
+        replace(c, cut_calls=("worker:sonar",))
+
+
+@pytest.mark.slow  # worker processes
+def test_links_of_an_environment_that_python_steps_go_alike() -> None:
+    """Refused by name in worker processes, or not there in the trimmed configuration: the same returns."""
+    c = small(f"{Path(__file__).parents[2] / 'twin.py'}:make", comms=Broadcast(size=2, gate=False))
+    runtime = runtime_of(c)
+    policies = jax.device_get(runtime.placement.trim(runtime.start().train.policy))
+    networks = Networks(runtime.algorithm.architecture.actors(runtime.algorithm.spec), policies, ({},))
+    trials = Trials(runtime, networks, 4, "mode", lambda nth: (nth, nth + 1))
+    gone = Removals(frozenset({("puller", "pusher")}))
+    judged, whole = trials.without(gone, 0), trials.whole(0)
+    runtime.close()
+    with acting(config_without(c, gone), policies, 0) as (after, state):
+        deployed = after.evaluate(state, 4, "mode", keys=(0, 1))
+    assert (np.asarray(deployed.team_return) == judged.team_return).all()
+    assert deployed.metrics["messages_per_step"].max() == 1 < whole.metrics["messages_per_step"].min()
 
 
 def test_a_loss_is_within_the_bound_by_its_whole_interval_and_for_every_seed() -> None:
@@ -159,9 +201,9 @@ def test_a_whole_that_loses_more_than_the_bound_removes_nothing(tmp_path: Path, 
     from marlstone.evaluation.trim import trim as module
 
     config = configured(seeds=1)
-    as_run(config, planted(config), tmp_path / "talking")
+    kept = as_run(config, planted(config), tmp_path / "talking")[1].path
     monkeypatch.setattr(module, "config_without", lambda c, gone: config_without(c, gone | Removals(frozenset({("scout", "worker")}))))
-    words = ["trim", str(tmp_path / "talking"), "--episodes", "16", "--kinds", "links", "--out", str(tmp_path / "lean"), "--json"]
+    words = ["trim", str(kept), "--episodes", "16", "--kinds", "links", "--out", str(tmp_path / "lean"), "--json"]
     assert main(words) == 3 and not (tmp_path / "lean").exists()
     record = json.loads((tmp_path / "talking" / "trim.json").read_text())
     assert record["removed"] == [] and record["saved_share"] == 0 and "not shown to be within" in record["why"] and record["loss"] > 0.1

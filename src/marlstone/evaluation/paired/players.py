@@ -76,7 +76,7 @@ class Artifact:
     def _tools(self) -> dict[str, Any]:
         """Its own tools and memory; the other side's where Python calls them: a policy's folder does not say what is called."""
         box = self.policy.toolbox
-        return {} if box.real else {"tools": box.tools, "memory": box.memory}
+        return {} if box.real else {"tools": box.tools, "memory": box.memory, "cut_calls": box.cut}
 
 
 def home(at: "Checkpoint | Artifact") -> Path:

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.algorithm import Algorithm
 from marlstone.comms import Broadcast, Targeted
 from marlstone.comms.contract import SAID, Channel
+from marlstone.config import RunConfig
 from marlstone.core.types import Group
 from marlstone.encoders.fuse import Fuse
 from marlstone.envs.managed import GOAL
@@ -19,7 +21,8 @@ from marlstone.evaluation.trim.prices import Amounts
 from marlstone.evaluation.trim.removals import Removals, layers_of
 from marlstone.evaluation.trim.trials import calls_of
 from marlstone.play.evaluator import Episodes
-from marlstone.play.player import Player
+from marlstone.tools import DelayLine, Toolbox
+from marlstone.tools.layout import MEMORY, PRICES, TOOLS
 
 SHARES = tuple(k / 8 for k in range(1, 8))  # of a layer's units, or of a message's numbers
 
@@ -53,21 +56,26 @@ def links(messages: np.ndarray, bits: np.ndarray, agents: Sequence[str]) -> list
     return out
 
 
-def calls(played: Episodes, runtime: Player) -> list[Candidate]:
-    """Calls that are made, by agent and option."""
-    labels = calls_of(runtime.algorithm)
-    if not labels:
-        return []
-    made = per_step(played, "calls")
-    return [Candidate("call", k, Removals(calls=frozenset({k})), {"calls": float(x)}) for k, x in zip(labels, made, strict=True) if x > 0]
+def calls(played: Episodes, algorithm: Algorithm, box: Toolbox) -> list[Candidate]:
+    """Calls, look-ups and writes that are made, by agent and choice; what a tool charges on average is `paid`."""
+    labels, out = calls_of(algorithm, box), list[Candidate]()
+    prices = [float(np.mean(box.levels[i])) for i in box.tool_of]
+    if box.memory.slots:
+        prices += [float(np.mean(box.levels[-1]))] * box.memory.ways + [float(np.mean(box.levels[-2]))] * box.memory.ways
+    for label, x in zip(labels, per_step(played, "calls") if labels else (), strict=True):
+        if x > 0:
+            price = prices[box.names.index(label.partition(":")[2]) - 1] if box.any else 0.0
+            saves = {"calls": float(x), **({"paid": float(x) * price} if price else {})}
+            out.append(Candidate("call", label, Removals(calls=frozenset({label})), saves))
+    return out
 
 
-def leaves(networks: Networks, channel: Channel) -> list[Candidate]:
-    """Leaves that networks see, of groups that see several; messages, goals and who is within reach are not among them."""
+def leaves(networks: Networks, config: RunConfig) -> list[Candidate]:
+    """Leaves that networks see, of groups that see several."""
     out = []
     for a in networks.actors:
         g = a.fuse.group
-        own = own_leaves(g, channel)
+        own = own_leaves(g, config)
         for k in own if len(own) > 1 else ():
             gone = Removals(leaves=frozenset({f"{g.name}:{k}"}))
             observed = float(g.count * int(np.prod(g.observation[k].shape)) * np.dtype(g.observation[k].dtype).itemsize)
@@ -75,9 +83,12 @@ def leaves(networks: Networks, channel: Channel) -> list[Candidate]:
     return out
 
 
-def own_leaves(g: Group, channel: Channel) -> list[str]:
-    """Leaves of a group that its environment gives and its networks see."""
-    return [k for k in g.seen if g.observation[k].kind != "message" and k not in (GOAL, SAID, channel.reach)]
+def own_leaves(g: Group, config: RunConfig) -> list[str]:
+    """Leaves of a group that its environment gives and its networks see: no messages, goals, nor what tools show; and none that a channel
+    or a tool reads."""
+    added = (GOAL, SAID, config.comms.reach, *((TOOLS, MEMORY, PRICES) if config.toolbox.any else ()))
+    read = [t.reads for t in config.tools if isinstance(t, DelayLine)]
+    return [k for k in g.seen if g.observation[k].kind != "message" and k not in (*added, *read)]
 
 
 def units(networks: Networks) -> list[Candidate]:
@@ -112,7 +123,7 @@ def _flops(networks: Networks, gone: Removals) -> float:
     return 2.0 * (networks.products(Removals()) - networks.products(gone))
 
 
-def observed_bytes(fuses: Sequence[Fuse], channel: Channel) -> int:
+def observed_bytes(fuses: Sequence[Fuse], config: RunConfig) -> int:
     """Bytes of all that the environment gives to networks in one step."""
     size = lambda leaf: int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize
-    return sum(f.group.count * size(f.group.observation[k]) for f in fuses for k in own_leaves(f.group, channel))
+    return sum(f.group.count * size(f.group.observation[k]) for f in fuses for k in own_leaves(f.group, config))

@@ -2,22 +2,28 @@
 them."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from marlstone.cost.prices import PriceTable
 from marlstone.evaluation.messages.traffic import per_step
-from marlstone.evaluation.select.prices import Prices
 from marlstone.play.evaluator import Episodes
 
-CALL = 1e-6  # of one call to a tool, in the currency of `Prices`, where no table has a price of it
+CALL = 1e-6  # of one call beside what a table says and a tool charges: what nobody needs goes first even where it is free
+KINDS = {"messages": "messages", "bits": "bits", "calls": "tool_calls", "flops": "flops", "bytes": "bytes"}  # in a table's words
+MICRO = 1_000_000
 Amounts = Mapping[str, float]
-"""Per joint step: `messages bits calls flops bytes` (of what is observed)."""
+"""Per joint step: `messages bits calls flops bytes` (of what is observed), and what tools and memory charge, `paid`."""
 
 
-def price_of(amounts: Amounts, prices: Prices) -> float:
-    """In the currency of `prices`."""
-    each = {"messages": prices.message, "bits": prices.bit, "calls": CALL, "flops": prices.flop, "bytes": prices.byte}
+def price_of(amounts: Amounts, prices: PriceTable) -> float:
+    """By today's prices of inference for all agents, in their currency; 0 for what the table has none of."""
+    today = datetime.now(UTC).date()
+    unit = lambda kind: prices.unit(kind, "", "infer", today) or 0.0
+    each = {name: unit(kind) for name, kind in KINDS.items()}
+    each |= {"calls": each["calls"] + CALL, "paid": MICRO * unit("paid_micro")}
     return sum(each[k] * x for k, x in amounts.items())
 
 
@@ -27,10 +33,13 @@ def spent(played: Episodes, flops: int, observed: int) -> dict[str, float]:
     for name in ("messages", "bits", "calls"):
         if name in played.told:
             out[name] = float(np.sum(per_step(played, name)))
+    if (total := played.metrics.get("usage_price")) is not None:
+        pairs = zip(played.per_seed(total), played.per_seed(played.length), strict=True)
+        out["paid"] = float(np.mean([np.mean(x / length) for x, length in pairs]))
     return out
 
 
-def shares(before: Amounts, after: Amounts, prices: Prices) -> dict[str, Any]:
+def shares(before: Amounts, after: Amounts, prices: PriceTable) -> dict[str, Any]:
     """`saved_share`, of the price, and `saved_shares` of every quantity that there was."""
     was, is_ = price_of(before, prices), price_of(after, prices)
     each = {k: 1 - after[k] / x for k, x in before.items() if x > 0}

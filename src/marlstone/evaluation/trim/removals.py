@@ -3,7 +3,7 @@
 | kind | how a deployed run does without |
 |---|---|
 | link, sender | `comms.cut`: refused before it is sent; a sender without any link keeps its gate shut |
-| call | the fault `withheld`: the action is illegal for that agent |
+| call, look-up | `cut_calls`: no choice of that agent any more; of declared requests the fault `withheld`: illegal for it |
 | leaf | the fault `withheld`: not observed, and none of the network's arrays is for it |
 | numbers | `comms.size`: messages of fewer numbers, smaller matrices on both sides |
 | step | `comms.step`: messages that are quantized more coarsely |
@@ -24,7 +24,7 @@ KINDS = ("links", "calls", "leaves", "messages", "units")
 
 @dataclass(frozen=True)
 class Removals:
-    """What goes. `links`: (sender, recipient); `calls`: actions, as the fault `withheld` names them; `leaves`: `"group:leaf"`; `units`: of
+    """What goes. `links`: (sender, recipient); `calls`: `"agent:choice"` (`trials.calls_of`); `leaves`: `"group:leaf"`; `units`: of
     every layer by name, how many; `numbers`: how many of a message's; `coarser`: by what quantization steps are multiplied."""
 
     links: frozenset[tuple[str, str]] = frozenset()
@@ -58,10 +58,13 @@ def config_without(config: RunConfig, gone: Removals) -> RunConfig:
         links = tuple(dict.fromkeys((*channel.cut, *(f"{s}>{r}" for s, r in sorted(gone.links)))))
         step = channel.step * gone.coarser
         changes["comms"] = replace(channel, cut=links, size=channel.size - gone.numbers, step=step)
-    if gone.calls or gone.leaves:
+    tools = frozenset(x for x in gone.calls if x.partition(":")[2] in config.toolbox.names)
+    if tools:
+        changes["cut_calls"] = tuple(dict.fromkeys((*config.cut_calls, *sorted(tools))))
+    if gone.calls - tools or gone.leaves:
         already = [f for f in config.faults if isinstance(f, Withheld)]
         leaves = dict.fromkeys((*(x for f in already for x in f.leaves), *sorted(gone.leaves)))
-        actions = dict.fromkeys((*(x for f in already for x in f.actions), *sorted(gone.calls)))
+        actions = dict.fromkeys((*(x for f in already for x in f.actions), *sorted(gone.calls - tools)))
         others = tuple(f for f in config.faults if not isinstance(f, Withheld))
         changes["faults"] = (*others, Withheld(tuple(leaves), tuple(actions)))
     if gone.units:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from marlstone.core.records import replace
+from marlstone.cost.prices import PriceTable
 from marlstone.evaluation.messages.traffic import per_step
-from marlstone.evaluation.select.prices import Prices
 from marlstone.evaluation.trim.candidates import Candidate
 from marlstone.evaluation.trim.loss import Loss, loss_of
 from marlstone.evaluation.trim.prices import price_of
@@ -50,7 +50,7 @@ class Search:
 
     trials: Trials
     bound: float
-    prices: Prices
+    prices: PriceTable
     tell: Tell
     first: int
     coarsely: Callable[[float], Trials] | None = None

@@ -12,17 +12,17 @@ from marlstone.algorithm import Algorithm
 from marlstone.comms.layout import without_messages
 from marlstone.core.acting import Act
 from marlstone.core.records import record, replace
-from marlstone.core.types import Group, Step
-from marlstone.envs.faults.withheld import action_labels, still_legal
+from marlstone.core.types import Step
+from marlstone.envs.faults.withheld import still_legal
 from marlstone.evaluation.trim.networks import Networks
 from marlstone.evaluation.trim.removals import Removals
 from marlstone.play.action_selectors import Actions, Alone, Chance
 from marlstone.play.counted import Counted
 from marlstone.play.evaluator import Episodes
 from marlstone.play.player import Player
+from marlstone.tools import Toolbox
 
 Array = Any
-TOOL = "tool"  # the part of an action that calls a declared tool; option 0 calls none
 
 
 @record
@@ -36,13 +36,14 @@ class MaskedMemory:
 @dataclass(frozen=True)
 class Masked:
     """The policy itself with actions that are illegal for some agents: `policy` is a policy and, per group, masks `[n_g a]` of these.
-    Tells `calls [b calls]`: how often each of `called_by` was called."""
+    Tells `calls [b calls]`: how often each of `calls_of` was made. `box`: what agents may call."""
 
     algorithm: Algorithm
+    box: Toolbox = Toolbox()
 
     def memory(self, b: int) -> MaskedMemory:
         """Recurrent state before an episode."""
-        return MaskedMemory(self.algorithm.memory(b), jnp.zeros((b, len(calls_of(self.algorithm)))))
+        return MaskedMemory(self.algorithm.memory(b), jnp.zeros((b, len(calls_of(self.algorithm, self.box)))))
 
     def decide(self, policy: Any, step: Step, memory: MaskedMemory, key: Array, temperature: Array) -> tuple[Actions, MaskedMemory]:
         """As `Alone`, among what is left."""
@@ -55,7 +56,7 @@ class Masked:
         for g, a in zip(groups, action, strict=True):
             did.append(g.space.encode(a) * decides[:, at : at + g.count, None])
             at += g.count
-        calls = calls_of(self.algorithm)
+        calls = calls_of(self.algorithm, self.box)
         counts = [did[g][:, i, k] for g, i, k in calls.values()]
         return action, MaskedMemory(inner, jnp.stack(counts, -1) if counts else jnp.zeros((len(decides), 0)))
 
@@ -64,35 +65,39 @@ class Masked:
         return {"calls": memory.calls}
 
 
-def calls_of(algorithm: Algorithm) -> dict[str, tuple[int, int, int]]:
-    """Calls that agents may make, as the fault `withheld` names them: group, place and entry of each. Requests that a group declares, and
-    options of a part called `tool` but its first."""
-    out = {}
+def calls_of(algorithm: Algorithm, box: Toolbox) -> dict[str, tuple[int, int, int]]:
+    """Calls that agents may make, `"agent:choice"`: group, place and entry in its mask of each. Choices of a toolbox, calls, look-ups and
+    writes, as `cut_calls` names them; else requests that a group declares, as the fault `withheld` does."""
+    out: dict[str, tuple[int, int, int]] = {}
+    at, n = 0, algorithm.spec.team.n
+    has = np.ones((n, box.choices), bool)
+    for label in box.cut:
+        agent, _, choice = label.partition(":")
+        has[algorithm.spec.agents.index(agent), box.names.index(choice)] = False
+    beside = box.memory.width * (1 + (box.memory.lookup == "attention")) if box.memory.slots else 0  # entries of a mask after the choices
     for i, g in enumerate(algorithm.spec.team.groups):
         own = without_messages(g)
-        for label, (place, entry) in action_labels(own).items():
-            if is_call(own, label.partition(":")[2]):
-                out[label] = (i, place, entry)
+        first = own.space.width - beside - box.choices
+        for place, agent in enumerate(g.agents):
+            if box.any:
+                out |= {f"{agent}:{name}": (i, place, first + k) for k, name in enumerate(box.names) if k and has[at + place, k]}
+            else:
+                out |= {f"{agent}:{k}": (i, place, k) for k in g.requests}
+        at += g.count
     return out
-
-
-def is_call(g: Group, option: str) -> bool:
-    """Whether an option, `"5"` or `"part=5"`, asks somebody instead of acting."""
-    part, _, number = option.rpartition("=")
-    if not part:
-        return int(number) in g.requests
-    return part.partition(".")[0] == TOOL and int(number) > 0
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Plays the policies of all training seeds without whatever is asked, `[seeds episodes]`. `keys`: what round `nth` is drawn from."""
+    """Plays the policies of all training seeds without whatever is asked, `[seeds episodes]`. `keys`: what round `nth` is drawn from;
+    `box`: what agents may call."""
 
     runtime: Player
     networks: Networks
     episodes: int
     act: Act
     keys: Callable[[int], tuple[int, ...]]
+    box: Toolbox = Toolbox()
     kept: dict[Any, Episodes] = field(default_factory=dict, compare=False)
 
     @cached_property
@@ -102,12 +107,12 @@ class Trials:
 
     @cached_property
     def _play(self) -> Callable[..., Episodes]:
-        return self.runtime.variants(self.episodes, self.act, Counted(Masked(self.runtime.algorithm)))
+        return self.runtime.variants(self.episodes, self.act, Counted(Masked(self.runtime.algorithm, self.box)))
 
     def without(self, gone: Removals, nth: int) -> Episodes:
         """Round `nth`: the same episodes whatever is gone."""
         algorithm, pad, each = self.runtime.algorithm, self.runtime.placement.pad, len(self.runtime.seeds)
-        places, never = calls_of(algorithm), [np.zeros((each, g.count, g.space.width), bool) for g in algorithm.spec.groups]
+        places, never = calls_of(algorithm, self.box), [np.zeros((each, g.count, g.space.width), bool) for g in algorithm.spec.groups]
         for label in gone.calls:
             group, place, entry = places[label]
             never[group][:, place, entry] = True

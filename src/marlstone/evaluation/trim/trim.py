@@ -10,10 +10,10 @@ import numpy as np
 
 from marlstone.config import RunConfig
 from marlstone.core.acting import Act
+from marlstone.cost.prices import PriceTable
 from marlstone.evaluation.episode_log import Log, open_log
 from marlstone.evaluation.messages.traffic import per_step
 from marlstone.evaluation.paired.players import keys_of
-from marlstone.evaluation.select.prices import Prices
 from marlstone.evaluation.trim import candidates as could_go
 from marlstone.evaluation.trim.activity import importance, unmeasured
 from marlstone.evaluation.trim.candidates import Candidate, observed_bytes, own_leaves
@@ -41,7 +41,7 @@ LOOKED_AT = 16  # episodes of each seed on which units are judged important
 
 def trim(
     config: RunConfig, checkpoint: Checkpoint, *, bound: float, episodes: int, out: Path | None = None,
-    kinds: Sequence[str] = KINDS, log: Path | None = None, prices: Prices | None = None, tell: Tell = lambda line: None,
+    kinds: Sequence[str] = KINDS, log: Path | None = None, prices: PriceTable | None = None, tell: Tell = lambda line: None,
 ) -> dict[str, Any]:  # fmt: skip
     """The record: what could go (`candidates`), what went (`removed`), and what that saves and loses. Writes the run `out` where anything
     went (None: writes nothing).
@@ -51,7 +51,7 @@ def trim(
     without `out` that is all: nothing is played); `prices`: what is saved is weighed by.
     Raises `UserError` for a log of another run, or an `out` that is there already.
     """
-    run, prices = RunDirectory(checkpoint.path.parent.parent), prices or Prices()
+    run, prices = RunDirectory(checkpoint.path.parent.parent), prices or PriceTable.shipped()
     if out is not None:
         refuse_taken(out)
     before = (run.record() or {}).get("trimmed_from") or {}
@@ -64,6 +64,7 @@ def trim(
         record: dict[str, Any] = {
             "run": str(run.path), "env": config.env, "step": checkpoint.step, "acting": act, "seeds": list(runtime.seeds), "bound": bound,
             "episodes": episodes, "kinds": list(kinds), "notes": notes,
+            "prices": prices.identity,
         }  # fmt: skip
         unchanged = None
         if logs is not None:
@@ -74,7 +75,7 @@ def trim(
             if out is None:
                 return record | _nothing("judged on logged episodes alone: give --out, and what changed no decision is played")
             unchanged = {(x["kind"], x["name"]) for x in judged if not x["changed"]}
-        trials = Trials(runtime, networks, episodes, act, lambda nth: keys_of(len(runtime.seeds), nth))
+        trials = Trials(runtime, networks, episodes, act, lambda nth: keys_of(len(runtime.seeds), nth), config.toolbox)
         search = Search(trials, bound, prices, tell, first, _coarsely(config, networks, trials, kinds, opened), _leaves(networks, config))
         tell("as deployed")
         refuse_none(trials.whole(first))
@@ -84,7 +85,7 @@ def trim(
         kept += search.coarser(kept)
         whole, chance = trials.whole(first + FINAL), trials.chance(first + FINAL)
         flops = acting_flops(runtime, state)
-        observed = observed_bytes([a.fuse for a in networks.actors], config.comms)
+        observed = observed_bytes([a.fuse for a in networks.actors], config)
     record["candidates"] = [f.record() for f in found]
     if not kept:
         return record | _nothing("nothing that could go was found" if not found else _why(found))
@@ -92,11 +93,11 @@ def trim(
     changed = config_without(config, gone)
     tell("the whole as it would be deployed, on episodes that selected nothing")
     with acting(changed, networks.cut(gone), checkpoint.step // config.steps_per_update) as (after, smaller):
-        play = after.evaluator(episodes, act, decider=Counted(Masked(after.algorithm)))
+        play = after.evaluator(episodes, act, decider=Counted(Masked(after.algorithm, changed.toolbox)))
         played = play(_unmasked(after, smaller), keys_of(len(after.seeds), first + FINAL), act)
         loss = loss_of(whole.ended_only(), played.ended_only(), chance.ended_only(), bound)
         actors = after.algorithm.architecture.actors(after.algorithm.spec)
-        left = spent(played, acting_flops(after, smaller), observed_bytes([a.fuse for a in actors], changed.comms))
+        left = spent(played, acting_flops(after, smaller), observed_bytes([a.fuse for a in actors], changed))
         record |= {**loss.record(), **shares(spent(whole, flops, observed), left, prices)}
         if not loss.within(bound):
             tried = ", ".join(f.candidate.name for f in removed)
@@ -159,9 +160,9 @@ def _candidates(trials: Trials, config: RunConfig, kinds: Sequence[str], first: 
     if "links" in kinds and config.comms.speaks:
         out += could_go.links(per_step(played, "messages"), per_step(played, "bits"), trials.agents)
     if "calls" in kinds:
-        out += could_go.calls(played, trials.runtime)
+        out += could_go.calls(played, trials.runtime.algorithm, trials.box)
     if "leaves" in kinds:
-        out += could_go.leaves(networks, config.comms)
+        out += could_go.leaves(networks, config)
     if "messages" in kinds and config.comms.speaks and measured:
         out += could_go.numbers(networks, config.comms, float(per_step(played, "bits").sum()))
     if "units" in kinds and measured:
@@ -175,7 +176,7 @@ def _on_log(logged: Logged, config: RunConfig, kinds: Sequence[str]) -> list[Can
     if "links" in kinds and talks:
         out += could_go.links(logged.per_step(1), logged.per_step(2), logged.algorithm.spec.team.agents)
     if "leaves" in kinds:
-        out += could_go.leaves(networks, config.comms)
+        out += could_go.leaves(networks, config)
     if "messages" in kinds and talks and all(networks.silent):
         out += could_go.numbers(networks, config.comms, float(logged.per_step(2).sum()))
     if "units" in kinds and all(networks.silent):
@@ -185,7 +186,7 @@ def _on_log(logged: Logged, config: RunConfig, kinds: Sequence[str]) -> list[Can
 
 def _leaves(networks: Networks, config: RunConfig) -> tuple[frozenset[str], ...]:
     groups = [a.fuse.group for a in networks.actors]
-    return tuple(frozenset(f"{g.name}:{k}" for k in own_leaves(g, config.comms)) for g in groups)
+    return tuple(frozenset(f"{g.name}:{k}" for k in own_leaves(g, config)) for g in groups)
 
 
 def _coarsely(
@@ -198,6 +199,6 @@ def _coarsely(
     def made(factor: float) -> Trials:
         there = config_without(config, Removals(coarser=factor))
         runtime, _ = opened.enter_context(acting(there, networks.policies, 0))
-        return Trials(runtime, networks, trials.episodes, trials.act, trials.keys)
+        return Trials(runtime, networks, trials.episodes, trials.act, trials.keys, trials.box)
 
     return made
