@@ -1,10 +1,10 @@
 """What the ledger costs in speed: training steps/s of the fused loop with its counting over the same loop without, turn by turn.
 
-    python benchmarks/ledger.py [--rounds 9] [--envs spread talking]
+    python benchmarks/ledger.py [--rounds 60] [--envs spread talking]
 
-Steps are joint environment steps of training, compiling left out, on one seed, in one process. `not counted` is the same program compiled
-without `core.usage.used_in` and `comms.learning.sent_in`, of which nothing is added up on the host either. `share` is 1 less the median over
-rounds of the counted rate over the other of the same round, so that a machine that drifts touches both; `share_ci95` its interval by
+Steps are joint environment steps of training, compiling left out, on one seed, in one process. `not counted`: the same program compiled
+without `core.usage.used_in` and `comms.learning.sent_in`; nothing is added up on the host either. `share` is 1 less the median over rounds
+of the counted rate over the other of the same round, so that a machine that drifts touches both; `share_ci95` its interval by
 resampling rounds. Written to results/ledger.json.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from credit_speed import FIELDS, SECONDS
+from credit_speed import FIELDS
 from record import RESULTS, stamp, write
 
 from marlstone.config import load
@@ -30,6 +30,7 @@ from marlstone.training.clock import Clock
 from marlstone.training.loop import runtime_of
 from marlstone.training.spending import Rates, Spending
 
+SECONDS = 0.3  # of a turn: short ones, many of them, so that what else the machine does touches both
 ENVS = {
     "spread": {"env": "jaxmarl:MPE_simple_spread_v3", "rollout.length": "25"},
     "talking": {
@@ -100,7 +101,7 @@ def measure(env: str, rounds: int) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--envs", nargs="+", choices=tuple(ENVS), default=tuple(ENVS), metavar="ENV", help=f"of {', '.join(ENVS)}")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where the result is written; default: results/")
     flags = parser.parse_args()

@@ -1,6 +1,6 @@
 """`trim` on runs in which four of five calls and links are of no use: how many of these go, and what is lost.
 
-    python benchmarks/trim.py [--seeds 10] [--steps N] [--episodes N] [--runs DIR]
+    python benchmarks/trim.py [--seeds 10] [--steps N] [--episodes N] [--quick] [--runs DIR]
 
 Trains on `trim_ground.py:Desks`, where everybody speaks and asks, trims links and calls, then once more everything else from what is left.
 Written to results/trim/desks.json.
@@ -35,8 +35,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1000, help="the first; those below 1000 are for tuning")
-    parser.add_argument("--steps", type=int, default=200_000)
+    parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--episodes", type=int, default=256)
+    parser.add_argument("--quick", action="store_true", help="links and calls alone, not everything else from what is left")
     parser.add_argument("--runs", type=Path, help="where runs lie while they are of use; default: a folder that goes with them")
     parser.add_argument("--out", type=Path, default=RESULTS)
     flags = parser.parse_args()
@@ -47,7 +48,8 @@ def main() -> int:
     run = ms.train(env, steps=flags.steps, seeds=flags.seeds, seed=flags.seed, out=runs / "desks", **SETTINGS)
     first = trimmed(run.path, runs / "desks-trimmed", flags.episodes, ("links", "calls"))
     result: dict[str, Any] = {"env": "trim_ground.py:Desks", "settings": SETTINGS, "steps": flags.steps, "links_and_calls": summary(first)}
-    if first["out"]:
+    write("trim/desks", result | stamp(), flags.out)
+    if first["out"] and not flags.quick:
         more = trimmed(runs / "desks-trimmed", runs / "desks-smaller", flags.episodes, ("leaves", "messages", "units"))
         result["the_rest"] = {k: more.get(k) for k in FIELDS}
     write("trim/desks", result | stamp(), flags.out)

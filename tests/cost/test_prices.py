@@ -1,4 +1,4 @@
-"""Prices: which entry counts, what is refused, what money an amount is, when acting has cost more than training, and what traffic will cost."""
+"""Prices: which entry counts, what is refused, what an amount costs, when acting has cost more than training, what traffic will cost."""
 
 import math
 import tomllib
@@ -82,7 +82,7 @@ def test_the_shipped_table_prices_the_work() -> None:
     ],
 )
 def test_mistakes_are_named(row: str, says: str) -> None:
-    with pytest.raises(UserError, match="t.toml") as error:
+    with pytest.raises(UserError, match=r"t\.toml") as error:
         table(row)
     assert says in str(error.value)
 

@@ -88,16 +88,22 @@ def _show(record: Mapping[str, Any]) -> None:
     for note in record["notes"]:
         say(f"not judged: {note}")
     if "logged" in record:
-        rows = [(f"{x['kind']} {x['name']}", saved(x["saved"]), f"{x['changed']:,} of {x['decisions']:,}", percent(x["upper"]))
+        rows = [(f"{x['kind']} {x['name']}", saved(x["saved"]), f"{x['changed']:,} of {x['decisions']:,}", f"{x['said']:,}",
+             percent(x["upper"]))
                 for x in record["logged"]]  # fmt: skip
-        show_columns("on logged episodes", ("without", "saves per joint step", "decisions changed", "of episodes, at most"), rows)
-        say("Which decisions would have been others, under the same noise; of episodes with any, the upper end of the 95% interval.")
+        show_columns(
+            "on logged episodes", ("without", "saves per joint step", "decisions changed", "messages", "of episodes, at most"), rows
+        )
+        say(
+            "Decisions that would have been others, under the same noise, and those in which something else would have been said, which "
+            "others hear; of episodes with any of the former, the upper end of the 95% interval."
+        )
     if record.get("candidates"):
         gone = {(x["kind"], x["name"]) for x in record["removed"]}
         verdict = lambda x: "removed" if (x["kind"], x["name"]) in gone else "could go alone" if x["removable"] else "stays"
-        rows = [(f"{x['kind']} {x['name']}", saved(x["saved"]), f"{percent(x['loss'])}{ends(x['loss_ci95'])}", verdict(x))
+        tried = [(f"{x['kind']} {x['name']}", saved(x["saved"]), f"{percent(x['loss'])}{ends(x['loss_ci95'])}", verdict(x))
                 for x in (*record["candidates"], *(x for x in record["removed"] if x["kind"] == "step"))]  # fmt: skip
-        show_columns("what could go", ("without", "saves per joint step", "loss", ""), rows)
+        show_columns("what could go", ("without", "saves per joint step", "loss", ""), tried)
         say("loss: the share of what was learned (the return less chance's), on paired episodes; intervals hold for all of these together.")
     if not record["removed"]:
         say(f"Nothing was removed: {record['why']}.")

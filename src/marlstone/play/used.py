@@ -81,8 +81,8 @@ class Used:
             for kind, amount in amounts.items():
                 costs.add(phase, agent, kind, amount)
         for kind, senders in self.sent.items():
-            for agent, amount in zip(algorithm.spec.team.agents, senders, strict=True):
-                costs.add(phase, agent, kind, int(amount))
+            for agent, sent in zip(algorithm.spec.team.agents, senders, strict=True):
+                costs.add(phase, agent, kind, int(sent))
 
 
 @dataclass

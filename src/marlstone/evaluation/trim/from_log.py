@@ -67,17 +67,22 @@ class Logged:
         return np.asarray(total / max(steps, 1))
 
     def judged(self, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-        """Of every candidate `kind name saved decisions changed episodes episodes_changed upper`: decisions of any agent that would have
-        been others, episodes with such, and the upper end of the 95% interval of these episodes' share, which holds for all together."""
+        """Of every candidate `kind name saved decisions changed said episodes episodes_changed upper`: decisions of any agent that would
+        have been others, those in which it would have said something else, episodes with the former, and the upper end of the 95% interval
+        of these episodes' share, which holds for all together."""
         whole, out = [self._decide(i, Removals()) for i in range(len(self.trajectories))], []
         for c in candidates:
-            changed = [self._changed(x, self._decide(i, c.gone)) for i, x in enumerate(whole)]
-            counted = [x & np.asarray(t.acts) for x, t in zip(changed, self.trajectories, strict=True)]
+            without = [self._decide(i, c.gone) for i in range(len(whole))]
+            counted, said = (
+                [self._changed(x, y, messages) & np.asarray(t.acts) for x, y, t in zip(whole, without, self.trajectories, strict=True)]
+                for messages in (False, True)
+            )
             other = sum(int(x.any((1, 2)).sum()) for x in counted)
             episodes = sum(len(x) for x in counted)
             figures = {
                 "decisions": sum(int(np.asarray(t.acts).sum()) for t in self.trajectories),
                 "changed": sum(int(x.sum()) for x in counted),
+                "said": sum(int(x.sum()) for x in said),
                 "episodes": episodes,
                 "episodes_changed": other,
                 "upper": _upper(other, episodes, alpha_each(len(candidates))),
@@ -133,14 +138,15 @@ class Logged:
             obs.append({**leaves, INBOX: jnp.concatenate([heard, shown], -1)})
         return replace(steps, obs=(*obs, *steps.obs[len(obs) :]))
 
-    def _changed(self, a: list[np.ndarray], b: list[np.ndarray]) -> np.ndarray:
-        """Whose decisions differ, `[e t n]`: in any choice, or by more than `SAME` in a number; what is said aside."""
+    def _changed(self, a: list[np.ndarray], b: list[np.ndarray], messages: bool) -> np.ndarray:
+        """Whose decisions differ, `[e t n]`: in any choice, or by more than `SAME` in a number, what is said aside; or, of `messages`, who
+        says something else."""
         out = []
         for g, x, y in zip(self.algorithm.spec.groups, a, b, strict=True):
             x, y = (np.asarray(z, np.float32).reshape(*z.shape[:3], -1) for z in (x, y))
-            counts = np.ones(x.shape[-1], bool)
+            counts = np.full(x.shape[-1], not messages)
             if isinstance(g.space, Composite):
-                each = [np.full(max(1, sum(p.action_shape)), not isinstance(p, Content)) for p in g.space.parts]
+                each = [np.full(max(1, sum(p.action_shape)), isinstance(p, Content) == messages) for p in g.space.parts]
                 counts = np.concatenate(each)
             out.append((np.abs(x - y) > SAME)[..., counts].any(-1))
         return np.concatenate(out, -1)
