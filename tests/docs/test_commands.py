@@ -239,14 +239,18 @@ def test_queries_answer(tmp_path: Path) -> None:
     assert queries
 
 
-def test_shown_files_are_read(tmp_path: Path) -> None:
+def test_shown_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The examples' configurations and every TOML file shown by title are configurations, or edge cases for one."""
     from marlstone.config import load, parse
     from marlstone.config.sources import with_cases
 
     examples = [load(file) for file in (ROOT / "examples").glob("*.toml")]
     assert len(examples) >= 2 and all(config.steps > 0 for config in examples)
-    shown = [body for p in PAGES for kind, title, body in FENCE.findall(p.read_text()) if kind == "toml" and title]
+    titled = [(kind, title, body) for p in PAGES for kind, title, body in FENCE.findall(p.read_text()) if title]
+    monkeypatch.chdir(tmp_path)
+    for _, title, body in titled:
+        Path(title).write_text(body)  # configurations name the functions of files that are shown beside them
+    shown = [body for kind, _, body in titled if kind == "toml"]
     sweeps = [body for body in shown if "[tune" in body]
     tables = [body for body in shown if "[[price]]" in body]
     assert tables and all(PriceTable.of(tomllib.loads(body), "docs").entries for body in tables)
