@@ -15,7 +15,7 @@ import numpy as np
 from marlstone.config import RunConfig
 from marlstone.core.errors import UserError
 from marlstone.core.types import Trajectory
-from marlstone.core.usage import CALLS, LEAF, PRICE, READS, WRITES
+from marlstone.core.usage import CALLS, LEAF, PRICE, READS
 from marlstone.envs.proving.priced_memory import PricedMemory
 from marlstone.envs.proving.priced_optimum import (
     AWRY,
@@ -24,7 +24,6 @@ from marlstone.envs.proving.priced_optimum import (
     READ,
     RIGHT,
     WAIT,
-    WRITE,
     Choice,
     MemoryOptimum,
     MemoryState,
@@ -40,7 +39,7 @@ from marlstone.tools.layout import PRICES, TOOLS
 @dataclass(frozen=True)
 class PricedPlay:
     """One episode, as whose turn it is saw and did it, `[t]`: the `stake`, what was `said` (0: nothing) and `call`ed (-1: nothing, else the
-    tool's place, or `WRITE`, `READ`), the `reward` and `cost` that followed; prices' levels `[t I]`; `fresh [t T]`, whether a tool's
+    tool's place, or `READ`), the `reward` and `cost` that followed; prices' levels `[t I]`; `fresh [t T]`, whether a tool's
     result has just come (of the memory: `[t 0]`)."""
 
     stake: np.ndarray
@@ -90,9 +89,11 @@ class PricedJudge:
             items = tuple(Priced(levels_of(t.price), 0.0, t.latencies[0], t.failure, t.team_calls) for t in config.tools)
             return ToolsOptimum(items, weight, ground.rounds, ground.symbols)
         memory = config.memory
-        if memory.slots != 1 or config.tools or memory.writes:
-            raise UserError("the optimum of proving:priced_memory is of a memory of one slot, any number of writes, and no tools")
-        items = (Priced(levels_of(memory.write_price)), Priced(levels_of(memory.read_price), calls=memory.reads))
+        if memory.slots != 1 or not memory.automatic or memory.stores != "shown" or levels_of(memory.write_price) != (0.0,) or config.tools:
+            raise UserError(
+                "the optimum of proving:priced_memory is of a memory of one slot, automatic, which stores 'shown' for nothing, and no tools"
+            )
+        items = (Priced(levels_of(memory.read_price), calls=memory.reads),)
         return MemoryOptimum(items, weight, ground.rounds, ground.symbols)
 
     # ---- what was played
@@ -102,8 +103,7 @@ class PricedJudge:
 
     def _level(self, price: np.ndarray) -> np.ndarray:
         """Levels of prices `[t I]` as agents see them, in the order of the optimum's items."""
-        shown = price if isinstance(self.optimum, ToolsOptimum) else price[:, ::-1]  # the table has a look-up first
-        return np.stack([np.abs(shown[:, i, None] - known).argmin(-1) for i, known in enumerate(self._levels)], axis=1)
+        return np.stack([np.abs(price[:, i, None] - known).argmin(-1) for i, known in enumerate(self._levels)], axis=1)
 
     def plays(self, trajectory: Trajectory) -> list[PricedPlay]:
         """Of whole episodes, `[b t ...]`, each from its first step on."""
@@ -135,7 +135,7 @@ class PricedJudge:
             fresh = (each[..., size] > 0) & (each[..., size + 1] == 1)
             call = np.where(made[:, CALLS] > 0, choice - 1, NONE)
             return PricedPlay(stake, said, call, reward, cost, level, fresh)
-        call = np.select([choice == 1, choice == 2], [WRITE, READ], NONE)
+        call = np.where(choice == 1, READ, NONE)
         return PricedPlay(stake, said, call, reward, cost, level, np.zeros((len(said), 0), bool))
 
     def deployed_play(self, rows: Sequence[tuple[Mapping[str, Any], np.ndarray, Any, Any, float]]) -> PricedPlay:
@@ -148,9 +148,7 @@ class PricedJudge:
         stake = np.where(task[:, 0] == STAKES[1], 1, 0)
         level = self._level(np.stack([after.price for *_, after, _ in rows]))
         if isinstance(self.optimum, MemoryOptimum):
-            call = np.array(
-                [WRITE if a.used[i, WRITES] else READ if a.used[i, READS] else NONE for i, (*_, a, _) in zip(who, rows, strict=True)]
-            )
+            call = np.array([READ if a.used[i, READS] else NONE for i, (*_, a, _) in zip(who, rows, strict=True)])
             return PricedPlay(stake, said, call, reward, cost, level, np.zeros((len(rows), 0), bool))
         call = np.array([int(a.called[i].argmax()) if a.called[i].any() else NONE for i, (*_, a, _) in zip(who, rows, strict=True)])
         none = np.zeros(len(self.config.tools), bool)
@@ -186,16 +184,14 @@ class PricedJudge:
         return out
 
     def _with_memory(self, play: PricedPlay) -> list[Any]:
-        stored = knows = False
-        reads, out = 0, list[Any]()
+        knows, reads, out = False, 0, list[Any]()
         for t in range(len(play.said)):
             phase, call = t % PHASES, int(play.call[t])
-            stored, knows = (False, False) if phase == 0 else (stored, knows)
+            knows = knows and phase > 0
             stake = 0 if phase == 0 else int(play.stake[t])
-            x = MemoryState(t, stake, stored, knows, reads, tuple(int(k) for k in play.level[t]))
+            x = MemoryState(t, stake, knows, reads, tuple(int(k) for k in play.level[t]))
             out.append((x, (self._said(play, t, knows) if phase == PHASES - 1 else WAIT, call)))
-            knows = knows or (call == READ and stored)
-            stored = phase == 0 if call == WRITE else stored
+            knows = knows or (call == READ and phase > 0)
             reads += call == READ
         return out
 

@@ -121,9 +121,9 @@ def allowed(box: Toolbox, owners: np.ndarray, state: ToolState, acts: Array) -> 
         open_ = _column(open_, i, free, xp)
     parts = [open_[:, box.tool_of]] if box.tools else []
     m = box.memory
-    for count, most in ((state.writes, m.writes), (state.reads, m.reads)) if m.slots else ():
+    for count, most, ways in ((state.writes, m.writes, m.write_ways), (state.reads, m.reads, m.ways)) if m.slots else ():
         free = count < most if most else xp.ones_like(acts)
-        parts.append(xp.broadcast_to(free[:, None], (free.shape[0], m.ways)))
+        parts.append(xp.broadcast_to(free[:, None], (free.shape[0], ways)))
     rest = xp.concat(parts, axis=-1) & owners[:, 1:] & acts[:, None]
     return xp.concat([xp.ones_like(acts)[:, None], rest], axis=-1)
 
@@ -138,7 +138,8 @@ def after(box: Toolbox, state: ToolState, request: Request, may: Array, source: 
     if box.memory.slots:
         if box.memory.stores:
             request = replace(request, content=source[:, source.shape[1] - box.memory.width :])
-        writes, reads = chosen[:, 1 + calls : 1 + calls + box.memory.ways], chosen[:, 1 + calls + box.memory.ways :]
+        at = 1 + calls + box.memory.write_ways
+        writes, reads = chosen[:, 1 + calls : at], chosen[:, at:]
         state, more = _remembered(box, state, writes, reads, request, xp)
         used = used + more
     moved = draws.price[0] < box.changes
@@ -249,17 +250,20 @@ def _remembered(box: Toolbox, state: ToolState, writes: Array, reads: Array, req
     m = state.slots.shape[0]
     each = lambda x: xp.broadcast_to(x, (n, *x.shape[1:]))  # of every agent its own, or the one that all share
     slots, written = each(state.slots), each(state.written)
-    looks, stores = xp.any(reads, axis=1), xp.any(writes, axis=1)
+    looks = xp.any(reads, axis=1)
+    stores = xp.any(request.content != 0 if memory.automatic else writes, axis=1)
     if memory.lookup == "slot":
         found = xp.sum(xp.where(reads[..., None], slots, 0), axis=1)
         there = xp.any(reads & written, axis=1)
-        target = writes
     else:
         score = xp.sum(slots * request.key[:, None], axis=-1) / np.float32(np.sqrt(memory.width))
         score = xp.where(written, score, np.float32(-1e9))
         weight = xp.where(written, xp.exp(score - xp.max(score, axis=1, keepdims=True)), 0)
         found = xp.sum(slots * (weight / xp.maximum(xp.sum(weight, axis=1, keepdims=True), 1e-9))[..., None], axis=1)
         there = looks & xp.any(written, axis=1)
+    if memory.lookup == "slot" and not memory.automatic:
+        target = writes
+    else:
         before = xp.cumsum(stores.astype(np.int32)) - stores if memory.shared else xp.zeros(n, np.int32)
         turn = (xp.broadcast_to(state.wrote, (n,)) + before) % memory.slots
         target = (xp.arange(memory.slots) == turn[:, None]) & stores[:, None]

@@ -113,7 +113,7 @@ class ToolLayout:
         """Who has which choice, `[n choices]`."""
         box = self.box
         calls = [self._has(t.agents) for t in box.tools for _ in range(t.arguments)]
-        ways = [self._has(box.memory.agents)] * (2 * box.memory.ways)
+        ways = [self._has(box.memory.agents)] * (box.memory.write_ways + box.memory.ways)
         has = np.stack([np.ones(self.n, bool), *calls, *ways], axis=1)
         for label in box.cut:
             agent, _, choice = label.partition(":")
@@ -229,7 +229,8 @@ class ToolLayout:
             w, who = self.box.memory.width, self.box.memory.agents
             look = lambda g, leaves: leaves[stored] if self._has(who, g).any() else xp.zeros((g.count, w))
             pairs = zip(self.inner.team.groups, step.obs, strict=False)
-            parts.append(xp.concat([look(g, leaves).astype(np.float32) for g, leaves in pairs], axis=0))
+            shown = xp.concat([look(g, leaves).astype(np.float32) for g, leaves in pairs], axis=0)
+            parts.append(xp.where(np.asarray(self._has(who))[:, None] & step.present[: self.n, None], shown, np.float32(0)))
         return xp.concat(parts, axis=-1)
 
     def sent(self, step: Step, agent: int, tool: Tool) -> dict[str, list[float]]:

@@ -23,6 +23,8 @@ class ExternalMemory:
       symbols: whether a slot holds a symbol.
       stores: the observation leaf of `width` numbers that a write stores; "": what the action's part `content` holds, so that agents learn
         what to write.
+      automatic: whether what `stores` names is written by itself, in every step in which it is not all zeros, to the slots in turn; agents
+        then only look up.
       shared: whether there is one memory for all agents that have it; else each has its own.
       agents: who has it, as a tool's `agents`.
       lookup: by `slot`, each a choice of its own, or by `attention`: writes go to the slots in turn, and the action holds a key.
@@ -37,6 +39,7 @@ class ExternalMemory:
     width: int = 4
     symbols: bool = False
     stores: str = ""
+    automatic: bool = False
     shared: bool = False
     agents: str = ""
     lookup: Literal["slot", "attention"] = "slot"
@@ -58,6 +61,10 @@ class ExternalMemory:
         for name in ("reads", "writes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"memory.{name} is {getattr(self, name)}: give how many an episode allows, or 0 for any number")
+        if self.automatic and (not self.stores or self.writes):
+            raise ValueError(
+                "memory.automatic writes what a leaf shows, without a limit: name it, memory.stores, and leave memory.writes out"
+            )
         if self.symbols and self.stores:
             raise ValueError(f"memory.symbols and memory.stores = {self.stores!r}: a slot holds what the leaf shows; leave symbols out")
         if self.symbols and self.lookup == "attention":
@@ -75,5 +82,10 @@ class ExternalMemory:
 
     @property
     def ways(self) -> int:
-        """How many different writes, and as many look-ups, an agent may choose from."""
+        """How many different look-ups an agent may choose from."""
         return 0 if not self.slots else self.slots if self.lookup == "slot" else 1
+
+    @property
+    def write_ways(self) -> int:
+        """How many different writes."""
+        return 0 if self.automatic else self.ways

@@ -63,14 +63,14 @@ class Toolbox:
     @property
     def choices(self) -> int:
         """How many choices there are, `none` among them."""
-        return 1 + len(self.tool_of) + 2 * self.memory.ways
+        return 1 + len(self.tool_of) + self.memory.write_ways + self.memory.ways
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The choices in words, for reports."""
         calls = [f"{t.name}({a})" if t.arguments > 1 else t.name for t in self.tools for a in range(t.arguments)]
-        ways = range(self.memory.ways)
-        return ("none", *calls, *(f"write({j})" for j in ways), *(f"read({j})" for j in ways))
+        writes, reads = range(self.memory.write_ways), range(self.memory.ways)
+        return ("none", *calls, *(f"write({j})" for j in writes), *(f"read({j})" for j in reads))
 
     @property
     def width(self) -> int:

@@ -14,7 +14,7 @@ Where talking pays:
 
 Where knowing has a price (`priced_optimum.py` has their optima):
   priced_tools   hidden answers, stakes that differ: which tool to ask, and when it does not pay
-  priced_memory  a symbol is shown before its stake is: when to note it down, and when to look it up
+  priced_memory  a symbol is shown before its stake is: when to look it up
 
 Two sides (`rps.py`):
   rps         red against blue, zero-sum, with a known value: how exploitable a policy is can be computed exactly

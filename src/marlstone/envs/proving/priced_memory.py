@@ -20,9 +20,10 @@ class PricedMemory:
 
         reward = s for the right answer,   -2 s for a wrong one,   0 for none
 
-    A guess loses. An agent without recurrent memory knows the symbol only if it wrote it to an external one (`[memory]`) when it was shown,
-    and looked it up when it knew the stake: whether that is worth the price depends on the stake, on prices now, and on how many look-ups
-    are left. `envs.proving.priced_optimum.MemoryOptimum` has the optimum of that. With a recurrent body looking up never pays.
+    A guess loses. An agent without recurrent memory knows the symbol only if an external one (`[memory]`, automatic, which stores the leaf
+    `shown`) kept it, and it looked it up when it knew the stake: whether that is worth the price depends on the stake, on prices now, and
+    on how many look-ups are left. `envs.proving.priced_optimum.MemoryOptimum` has the optimum of that. With a recurrent body looking up
+    never pays.
 
     The leaf `task`: the stake (0 in the first step), each phase, rounds left. The leaf `shown`: the symbol in the first step.
     """

@@ -16,7 +16,7 @@ from marlstone.envs.proving.priced_tools import PHASES, STAKES, WRONG
 TIE = 1e-6
 NONE, WAIT, RIGHT, AWRY, GUESS = -1, "wait", "right", "wrong", "guess"
 Choice = tuple[str, int]
-"""What one answers, and which tool one calls (`NONE`: none); of the memory, 0 writes and 1 looks up."""
+"""What one answers, and which tool one calls (`NONE`: none); of the memory, 0 looks up."""
 
 
 @dataclass(frozen=True)
@@ -170,26 +170,25 @@ class ToolsOptimum(_Optimum):
 
 @dataclass(frozen=True)
 class MemoryState:
-    """Where the agent of `proving:priced_memory` stands: step, stake (unknown in a round's first step), whether the round's symbol is
-    `stored`, whether it `knows` it, look-ups so far, and the price levels of a write and of a look-up."""
+    """Where the agent of `proving:priced_memory` stands: step, stake (unknown in a round's first step), whether it `knows` the round's
+    symbol, look-ups so far, and the price level of a look-up."""
 
     t: int
     stake: int
-    stored: bool
     knows: bool
     reads: int
     level: tuple[int, ...]
 
 
-WRITE, READ = 0, 1
+READ = 0
 
 
 @dataclass(frozen=True)
 class MemoryOptimum(_Optimum):
-    """Of `proving:priced_memory` with a memory of one slot. `items`: a write and a look-up, whose `calls` are those of an episode; writes
-    are not limited.
+    """Of `proving:priced_memory` with a memory of one slot that holds what was shown last, written by itself. `items`: a look-up, whose
+    `calls` are those of an episode.
 
-    A write in a round's first step stores its symbol, by whatever code; a later one overwrites it by something that is not known.
+    Were writing a choice with a price, this would be no optimum: to leave a slot as it was tells something, too.
     """
 
     items: tuple[Priced, ...]
@@ -200,7 +199,7 @@ class MemoryOptimum(_Optimum):
     @cached_property
     def value(self) -> float:
         """The best expected return less weighted cost of an episode."""
-        return sum(p * self._v(MemoryState(0, 0, False, False, 0, level)) for p, level in self.starts())
+        return sum(p * self._v(MemoryState(0, 0, False, 0, level)) for p, level in self.starts())
 
     @cache  # noqa: B019
     def _v(self, x: MemoryState) -> float:
@@ -214,26 +213,24 @@ class MemoryOptimum(_Optimum):
             stake = STAKES[x.stake]
             known = {RIGHT: stake, AWRY: -WRONG * stake}
             answers |= known if x.knows else {GUESS: stake * (1 - WRONG * (self.symbols - 1)) / self.symbols}
-        most = self.items[READ].calls
+        (item,) = self.items
         out = {}
-        for call in (NONE, WRITE, *((READ,) if not most or x.reads < most else ())):
-            cost = 0.0 if call == NONE else self.items[call].prices[x.level[call]]
+        for call in (NONE, READ) if not item.calls or x.reads < item.calls else (NONE,):
+            cost = 0.0 if call == NONE else item.prices[x.level[0]]
             for said, reward in answers.items():
                 out[said, call] = reward - self.weight * cost + self._next(x, call)
         return out
 
     @cache  # noqa: B019
     def _next(self, x: MemoryState, call: int) -> float:
-        t, phase = x.t + 1, x.t % PHASES
-        stored = (phase == 0) if call == WRITE else x.stored
-        knows = x.knows or (call == READ and x.stored)
-        reads = x.reads + (call == READ)
+        t, phase, reads = x.t + 1, x.t % PHASES, x.reads + (call == READ)
+        knows = x.knows or (call == READ and phase > 0)  # in the first step a look-up finds the round before's
         total = 0.0
         for p, level in _levels(x.level, self.items):
             if t % PHASES == 0:
-                total += p * self._v(MemoryState(t, 0, False, False, reads, level))
+                total += p * self._v(MemoryState(t, 0, False, reads, level))
             elif phase == 0:  # the stake is shown
-                total += p * sum(self._v(MemoryState(t, s, stored, knows, reads, level)) for s in range(len(STAKES))) / len(STAKES)
+                total += p * sum(self._v(MemoryState(t, s, knows, reads, level)) for s in range(len(STAKES))) / len(STAKES)
             else:
-                total += p * self._v(MemoryState(t, x.stake, stored, knows, reads, level))
+                total += p * self._v(MemoryState(t, x.stake, knows, reads, level))
         return total
