@@ -1,6 +1,6 @@
 """Recorded results to the docs' tables and pictures, so that no number in prose can drift.
 
-python benchmarks/render.py          writes docs/: results.md, folklore.md, tables of six other pages, assets/results/*.png
+python benchmarks/render.py          writes docs/: results.md, folklore.md, tables of other pages, assets/results/*.png
 python benchmarks/render.py --check  exits 3 if one of the pages is not what the results say
 """
 
@@ -10,10 +10,12 @@ import sys
 from typing import Any
 
 import numpy as np
+from budgets_table import budgets
 from cost_table import program_cost
 from credit_tasks_table import credit as credit_page
 from grid_table import grid
 from hacking_table import city, hacking
+from ledger_table import costs
 from messages_table import messages
 from record import HERE, RESULTS, read
 from retries_table import language, retries
@@ -629,10 +631,12 @@ def main() -> int:
     pages[DOCS / "opponents.md"] = opponents(DOCS / "opponents.md")
     pages[DOCS / "credit.md"] = credit_page(DOCS / "credit.md")
     pages[DOCS / "messages.md"] = messages(DOCS / "messages.md")
+    pages[DOCS / "budgets.md"] = budgets(DOCS / "budgets.md")
     pages[DOCS / "retries.md"] = retries(DOCS / "retries.md")
     pages[DOCS / "language-agents.md"] = language(DOCS / "language-agents.md")
     pages[DOCS / "tools.md"] = tools_page(DOCS / "tools.md")
     pages[DOCS / "trim.md"] = trimming(DOCS / "trim.md")
+    pages[DOCS / "costs.md"] = costs(DOCS / "costs.md")
     if parser.parse_args().check:
         stale = [file.name for file, text in pages.items() if not file.is_file() or file.read_text() != text]
         print(f"stale: {', '.join(stale)}: run python benchmarks/render.py" if stale else "up to date", file=sys.stderr)

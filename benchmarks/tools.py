@@ -91,8 +91,12 @@ def main() -> int:
     path = flags.runs / f"priced-{flags.ground}"
     if flags.again:
         shutil.rmtree(path, ignore_errors=True)
+    if path.exists() and RunDirectory(path).record() is None:
+        shutil.rmtree(path)  # it was stopped
     run = RunDirectory(path) if path.exists() else RunDirectory.create(path, dump(config))
-    record = run.record() or train(config, run, limited=False)
+    if (record := run.record()) is None:
+        record = train(config, run, limited=False)
+        run.finish(record)
     found: dict[str, Any] = {"ground": flags.ground, "env": config.env, "seeds": record["seeds"], "steps": record["steps"]}
     found["usual"], found["changing"] = judged(config, run, flags.episodes), judged(changing(config), run, flags.episodes)
     found["deployed"] = [deployed(config, str(run.artifacts / f"seed-{seed}"), flags.episodes) for seed in record["seeds"]]

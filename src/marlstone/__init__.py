@@ -34,6 +34,7 @@ _PUBLIC = {
     "encoders": ("Image", "Vector"),
     "learners": ("Adam", "PolicyGradient", "Pqn", "QLearning", "RAdam", "RmsProp", "Sgd"),
     "policy.policy": ("Policy",),
+    "tools": ("DelayLine", "ExternalMemory", "FunctionTool", "HttpTool", "McpTool"),
 }
 """What is public, by the module that defines it."""
 _WHERE = {name: f"marlstone.{module}" for module, names in _PUBLIC.items() for name in names}

@@ -50,5 +50,10 @@ from marlstone.learners import RAdam as RAdam
 from marlstone.learners import RmsProp as RmsProp
 from marlstone.learners import Sgd as Sgd
 from marlstone.policy.policy import Policy as Policy
+from marlstone.tools import DelayLine as DelayLine
+from marlstone.tools import ExternalMemory as ExternalMemory
+from marlstone.tools import FunctionTool as FunctionTool
+from marlstone.tools import HttpTool as HttpTool
+from marlstone.tools import McpTool as McpTool
 
 __version__: str

@@ -12,10 +12,12 @@ from marlstone.cli import evaluate, main, train
 from marlstone.config import dump
 from marlstone.config.sources import resolved
 from marlstone.core.errors import UserError
+from marlstone.core.ledger import Costs
 from marlstone.runs.checkpoint import load, save
 from marlstone.runs.progress import Progress
 
 Result = tuple[int, str, str]
+SPENT = Costs({"train": {"a": {"flops": 1000, "decisions": 10}, "shared": {"steps": 10}}})
 
 
 def pretend(config: Any, run: Any, *, resume: Any, initial: Any, progress: Any, stop: Any, watch: Any = None) -> dict[str, Any]:
@@ -35,6 +37,7 @@ def pretend(config: Any, run: Any, *, resume: Any, initial: Any, progress: Any, 
             stride = min(config.steps_between_checkpoints, config.steps - step)
             step, x = step + stride, x + stride
             store.add(step, config.seed, {"return": x[0]})
+            store.spend(step, config.seed, SPENT)
             store.flush()
             save(run.checkpoints, step, (x, step), {})
             progress(Progress("training", step, config.steps, config.seeds, 1000.0, float(x[0])))
@@ -49,6 +52,11 @@ def pretend(config: Any, run: Any, *, resume: Any, initial: Any, progress: Any, 
         "x": x[0],
         "return_iqm": 1.0,
         "return_ci95": [float("nan"), 1.0],
+        "inference": {
+            "episodes": 2,
+            "agents": {"a": {"decisions": 4, "flops": 8}},
+            "by_episode": {"decisions": [[1, 3]], "flops": [[2, 6]]},
+        },
         "resumed_from_step": 0 if resume is None else resume.step,
     }
 

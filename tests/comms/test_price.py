@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from marlstone.comms import LINKS, Broadcast
 from marlstone.comms.layout import BUDGET_SCALE
-from marlstone.comms.learning import AIM, HIGHEST, INTEGRAL, PROPORTIONAL, QUANTILE, Speech, begin_price, sent_in
+from marlstone.comms.learning import QUANTILE, Speech, begin_price, sent_in
+from marlstone.core.multiplier import AIM, HIGHEST, INTEGRAL, PROPORTIONAL
 from marlstone.core.records import replace
 from marlstone.core.types import Step, Trajectory
 from marlstone.evaluation.comms_cases import channel_case

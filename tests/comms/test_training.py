@@ -20,6 +20,7 @@ from marlstone.runs.checkpoint import newest, verify
 from marlstone.runs.directory import RunDirectory
 from marlstone.training.loop import train
 from marlstone.training.trained import evaluate
+from tests.conserved import conserved, untimed
 from tests.twin import Twin
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -55,8 +56,12 @@ def test_a_resumed_run_is_one_that_was_never_stopped(whole: Any, tmp_path: Path)
     copy = RunDirectory(Path(shutil.copytree(run.path, tmp_path / "copy")))
     again = train(THINNED_RUN, copy, resume=verify(copy.checkpoints / "step-000000000128"), limited=False)
     assert again["resumed_from_step"] == 128
-    for field in ("parameters_sha256", "returns", "ledger", "sent", "true_metrics"):
+    for field in ("parameters_sha256", "returns", "ledger", "sent", "true_metrics", "inference"):
         assert again[field] == record[field], field
+    costs = conserved(record, run)
+    assert untimed(conserved(again, copy)) == untimed(costs) and costs.total("evaluate")["messages"] > 0
+    senders = np.array(record["sent"]["messages"]).sum(1).astype(int).tolist()
+    assert [costs.of("train", a, "messages") for a in record["sent"]["agents"]] == senders
     assert record["comms"] == "Thinned"
 
 
@@ -89,6 +94,7 @@ def test_python_environments_train_with_a_channel_in_worker_processes(tmp_path: 
     """A user's channel too: workers load it by its file, and what was said is counted."""
     config = configured({**THINNED, **LOSSY, "comms.gate": "false"}, env=LINE, steps="64")
     record = train(config, RunDirectory.create(tmp_path / "run", dump(config)), limited=False)
+    conserved(record, RunDirectory(tmp_path / "run"))
     assert record["sent"] and 0 < record["messages_per_step"] < 2
     steps = record["ledger"][0]["steps"]
     assert 0.2 < record["ledger"][0]["messages"] / (2 * steps) < 0.8

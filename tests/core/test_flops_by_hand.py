@@ -4,6 +4,7 @@ By hand, of a forward pass F with a first layer I whose input needs no gradient:
 gradients and F - I for the inputs'; values and policies are read at T + 1 steps of a trajectory, critics of actions at T. All per step.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import jax.numpy as jnp
@@ -173,6 +174,21 @@ def test_mixers_of_action_values(kind: str) -> None:
     actor, first = 2 * D * H + 2 * H * H + 2 * H * A, 2 * D * H
     near(flops.learning_by["actor_0"], N * (R * actor + R * (3 * actor - first)))
     assert flops.learning_by.get("credit", 0) == pytest.approx(sum(3 * whole - first + R * whole for whole, first in networks), rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", names(Credit))
+@pytest.mark.parametrize("architecture", [Ctde(MLP), Decentralized(MLP), Ctde(BODY["gru"][0], sharing="none")], ids=["ctde", "own", "gru"])
+def test_every_combination_adds_up(architecture: Any, kind: str) -> None:
+    """By component and by agent, to the FLOP; combinations that are refused aside."""
+    credit = names(Credit)[kind]()
+    for learner in (PolicyGradient(epochs=1, minibatches=1), Pqn(epochs=1, minibatches=1)):
+        with suppress(ValueError):
+            algorithm = Algorithm(spec_of(groups=2), architecture, credit, learner)
+            flops = algorithm.flops(shapes(algorithm))
+            for total, by in ((flops.acting, flops.acting_by), (flops.learning, flops.learning_by)):
+                assert sum(by.values()) == total == sum(flops_by_agent(algorithm, by).values())
+                assert sum(flops_by_component(algorithm.spec, by).values()) == total
 
 
 def test_agents_and_shared_are_all_of_it() -> None:

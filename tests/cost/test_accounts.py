@@ -280,6 +280,19 @@ def test_declarations_hold_for_everybody_and_change_for_everybody(file: Path) ->
             one.withdraw("calls")
 
 
+def test_a_budget_counts_what_was_spent_in_its_period_before_it_was_declared(where: Path | None) -> None:
+    clock = At()
+    with Account(where, clock=clock) as account:
+        account.settle(account.reserve({"tool_calls": 50}, run="r"))
+        clock.now += 40 * 86_400
+        account.settle(account.reserve({"tool_calls": 7}, run="r"))
+        month = Budget("month", 10, "tool_calls", "month", "account")
+        account.declare([month, Budget("each", 60, "tool_calls")])
+        assert left(account, "month") == (7, 0, 3) and left(account, "each") == (57, 0, 3)
+        account.declare([Budget("month", 10, "tool_calls", "year", "account")])
+        assert left(account, "month") == (57, 0, 0)
+
+
 def test_amounts_are_exact() -> None:
     assert units("money", 0.1) + units("money", 0.2) == units("money", 0.3) == 300_000 and words("money", 300_000) == "0.30"
     assert units("tool_calls", 1e6) == 1_000_000 and words("money", 1_234_567_891_234) == "1,234,567.891234"

@@ -9,6 +9,7 @@ import re
 import runpy
 import shlex
 import sqlite3
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 
 from marlstone.cli import audit_credit, check_hacking, compare, evaluate, main, select, train, trim, tune
 from marlstone.core.episodes import WholeEpisodes
+from marlstone.core.ledger import Costs
+from marlstone.cost.prices import PriceTable
 from marlstone.evaluation import comms_laws, encoder_laws
 from marlstone.evaluation.credit import laws as credit_laws
 from marlstone.evaluation.learner import laws as learner_laws
@@ -226,6 +229,7 @@ def test_queries_answer(tmp_path: Path) -> None:
         store.add(1, 0, {"return": 1.0})
         store.event(1, 0, "timeout")
         store.log(1, 0, WholeEpisodes(one, one, 2 * one, one, one[:, None], one[:, None], {"success": one}), ["agent"])
+        store.spend(1, 0, Costs({"train": {"agent": {"flops": 2}}}))
     queries = [q for p in PAGES for kind, _, body in FENCE.findall(p.read_text()) if kind == "sql" for q in body.split(";") if q.strip()]
     with sqlite3.connect(tmp_path / "m") as connection:
         for query in queries:
@@ -235,20 +239,26 @@ def test_queries_answer(tmp_path: Path) -> None:
     assert queries
 
 
-def test_shown_files_are_read(tmp_path: Path) -> None:
+def test_shown_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The examples' configurations and every TOML file shown by title are configurations, or edge cases for one."""
     from marlstone.config import load, parse
     from marlstone.config.sources import with_cases
 
     examples = [load(file) for file in (ROOT / "examples").glob("*.toml")]
     assert len(examples) >= 2 and all(config.steps > 0 for config in examples)
-    shown = [body for p in PAGES for kind, title, body in FENCE.findall(p.read_text()) if kind == "toml" and title]
+    titled = [(kind, title, body) for p in PAGES for kind, title, body in FENCE.findall(p.read_text()) if title]
+    monkeypatch.chdir(tmp_path)
+    for _, title, body in titled:
+        Path(title).write_text(body)  # configurations name the functions of files that are shown beside them
+    shown = [body for kind, _, body in titled if kind == "toml"]
     sweeps = [body for body in shown if "[tune" in body]
-    whole = [body for body in shown if not body.startswith("[evaluate]") and body not in sweeps]
+    tables = [body for body in shown if "[[price]]" in body]
+    assert tables and all(PriceTable.of(tomllib.loads(body), "docs").entries for body in tables)
+    whole = [body for body in shown if not body.startswith("[evaluate]") and body not in sweeps and body not in tables]
     assert whole and all(parse(body) for body in whole)
     for body in sweeps:
         (tmp_path / "tune.toml").write_text(body)
         assert question(tmp_path / "tune.toml", {}, {}).options
-    for body in set(shown) - set(whole) - set(sweeps):
+    for body in set(shown) - set(whole) - set(sweeps) - set(tables):
         (tmp_path / "cases.toml").write_text(body)
         assert with_cases(parse('env = "proving:additive"'), tmp_path / "cases.toml").evaluate.cases

@@ -26,6 +26,7 @@ from marlstone.runs.checkpoint import newest
 from marlstone.runs.directory import RunDirectory
 from marlstone.training.trained import evaluate
 from tests.cli.test_interrupt import SLOW_HOST
+from tests.conserved import conserved
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 HOST = str(Path(__file__).parent.parent / "envs" / "host_examples.py")
@@ -92,6 +93,7 @@ def test_a_fleet_trains_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert record["restarts"] == 0
     assert np.isfinite(record["returns"]).all()
     trained_once(record, it.run)
+    conserved(record, it.run)
     assert children() == before
     said = status_of(it.run)
     assert [m["name"] for m in said["members"]] == ["learner", "actor-0", "actor-1"]

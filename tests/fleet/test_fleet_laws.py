@@ -84,6 +84,7 @@ def test_a_lock_step_fleet_is_the_fused_loop(name: str) -> None:
         beside, other = cycle(beside)
         # Observations and chosen actions are equal, or rewards would differ; then each update is, from identical trajectories.
         alike(report.finished, other.finished, 1e-4)
+        alike(report.used, other.used, 0)
         alike((state.train.nets, state.train.seen), (beside.train.nets, beside.train.seen), 1e-5)
         beside = replace(beside, train=state.train)  # or one flipped sample would part them later
     assert broker.facts()[0]["unsaved"] == 3 * B

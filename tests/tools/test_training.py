@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from marlstone.config import dump, load
+from marlstone.config.paths import files_of, recorded
 from marlstone.core.records import replace
 from marlstone.envs.faults.contract import KeyDraws
 from marlstone.envs.make import make
@@ -35,13 +36,13 @@ EYE = DelayLine("eye", reads="obs", size=1, arguments=3, latency=(1, 2), failure
 
 def test_a_resumed_run_is_one_that_was_never_stopped(tmp_path: Path) -> None:
     """To the bit: pending calls, prices and what was written are part of a checkpoint."""
-    config = load(None, {**SMALL, "env": "proving:match?rows=6", "steps": "256"})
+    config = load(None, {**SMALL, "env": "proving:match?rows=6", "steps": "128"})
     config = replace(config, tools=(LOOK,), memory=SLOTS)
     run = RunDirectory.create(tmp_path / "run", dump(config))
     record = train(config, run, limited=False)
     copy = RunDirectory(Path(shutil.copytree(run.path, tmp_path / "copy")))
-    again = train(config, copy, resume=verify(copy.checkpoints / "step-000000000128"), limited=False)
-    assert again["resumed_from_step"] == 128
+    again = train(config, copy, resume=verify(copy.checkpoints / "step-000000000064"), limited=False)
+    assert again["resumed_from_step"] == 64
     for field in ("parameters_sha256", "returns", "ledger", "tool_calls", "memory_reads", "usage_price"):
         assert again[field] == record[field], field
     assert load(str(run.path / "config.toml"), {}).toolbox == config.toolbox
@@ -82,6 +83,23 @@ def test_host_and_jax_environments_have_the_same_tools_under_the_same_draws() ->
             host._draw = Same(key)
             (state, theirs), ours = move(state, (action,), key), host.step((action,))
     assert used > 10
+
+
+def test_a_function_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the TOML that names it, by a path of its own in a run's configuration, and among the files whose changes are noticed."""
+    here = tmp_path / "here"
+    here.mkdir()
+    shutil.copy(SOURCES, here / "sources.py")
+    (here / "run.toml").write_text(f'env = "{LINE}"\n[[tools]]\nkind = "function"\nname = "f"\nfunction = "sources.py:double"\nsize = 2\n')
+    config = load(str(here / "run.toml"), {})
+    run = tmp_path / "runs" / "run"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text(recorded(config, run))
+    assert 'function = "../../here/sources.py:double"' in (run / "config.toml").read_text()
+    assert files_of(config, run)["tools[0].function"]["at"] == str(here / "sources.py")
+    monkeypatch.chdir("/")
+    (tool,) = load(str(run / "config.toml"), {}).tools
+    assert tool.caller().__name__ == "double"
 
 
 @pytest.mark.slow

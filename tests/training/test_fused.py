@@ -19,6 +19,7 @@ from marlstone.config import RunConfig, dump
 from marlstone.config.schema import Evaluation, Rollout
 from marlstone.core.compile_options import known
 from marlstone.core.errors import UserError
+from marlstone.core.ledger import Costs
 from marlstone.core.records import replace
 from marlstone.credit import Team
 from marlstone.envs.make import make
@@ -32,6 +33,7 @@ from marlstone.training import loop
 from marlstone.training.fused import Fused
 from marlstone.training.loop import runtime_of, train
 from marlstone.training.trained import evaluate
+from tests.conserved import conserved, untimed
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 LEARNER = PolicyGradient(epochs=1, minibatches=2)
@@ -262,8 +264,9 @@ def test_checkpoints_by_time_serve_resuming_alone(undisturbed: Any, tmp_path: Pa
         assert set(store.episodes().step) == {64, 128, 192, 256}
     again = train(hurried, run, resume=verify(run.checkpoints / "step-000000000224"))
     assert again["resumed_from_step"] == 224
-    for field in ("parameters_sha256", "returns", "ledger", "faults"):
+    for field in ("parameters_sha256", "returns", "ledger", "faults", "inference"):
         assert again[field] == whole[field], field
+    assert untimed(conserved(again, run)) == untimed(conserved(whole, whole_run)) == untimed(Costs.read(record["costs"]))
 
 
 def test_a_run_is_judged_as_it_was(undisturbed: Any) -> None:

@@ -31,6 +31,7 @@ from marlstone.training.host import Hosted
 from marlstone.training.loop import train
 from marlstone.training.trained import evaluate
 from tests.batches import begun, quick
+from tests.conserved import conserved
 from tests.twin import LENGTH, NAMES, Twin
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -154,6 +155,9 @@ def test_evaluation_says_the_same_as_the_fused_one(host: Hosted, played: Any) ->
     assert hosted.team_return.shape == (1, 5) and hosted.ended.all() and (hosted.length == LENGTH).all()
     np.testing.assert_allclose(hosted.team_return[0], np.repeat(same.team_return[:1], 5), rtol=1e-4)
     np.testing.assert_allclose(hosted.agent_return[0].sum(-1), hosted.team_return[0], rtol=1e-4)
+    assert {"rows", "steps", "decisions"} <= set(same.used) and (same.used["decisions"] > 0).all()
+    for name, used in same.used.items():  # what is played beyond what was asked for is used too
+        np.testing.assert_array_equal(hosted.used[name][0], np.repeat(used[:1], len(hosted.used[name][0]), 0))
 
 
 # ---- ends, through PettingZoo, worker processes and the learner
@@ -202,6 +206,7 @@ def test_a_resumed_run_has_the_learner_that_was_saved(tmp_path: Path) -> None:
     end = read(newest(run.checkpoints).path)
     assert (kept["train.version"].array == 1).all() and (end["train.version"].array == 4).all()
     assert any(not np.array_equal(kept[k].array, end[k].array) for k in kept if k.startswith("train.nets"))
+    conserved(resumed, run)
     record = evaluate(two, newest(run.checkpoints), 3)
     assert record["returns"] == resumed["returns"]
     assert set(record["agent_returns"]) == set(NAMES) | {"manager_0", "manager_1"}

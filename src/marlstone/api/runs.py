@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from marlstone.api.results import Training
 from marlstone.api.training import new_run, trained
-from marlstone.core.errors import UserError
+from marlstone.core.errors import BudgetUsedUp, UserError
 from marlstone.policy.policy import Policy
 from marlstone.runs.progress import Progress
 
@@ -132,6 +132,8 @@ def train(
     run = new_run(configured, out)
     with shown(progress) as tell:
         record = trained(configured, run, progress=tell, say=_said if progress else lambda text: None)
+    if used_up := record.get("budget"):
+        raise BudgetUsedUp(f"{used_up['message']}; then: marlstone train --resume {run.path}")
     if record.get("stopped"):
         raise UserError(f"training stopped at step {record['steps']}: continue with marlstone train --resume {run.path}")
     return Run(run.path)

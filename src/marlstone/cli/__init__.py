@@ -19,6 +19,7 @@ COMMANDS = {
     "trim": "what a finished run can do without, proven, as a new run",
     "payoff": "who beats whom: every policy as the team against every policy as its opponents",
     "cost": "what runs cost per agent, phase and kind, and what their policies will cost as they act",
+    "budget": "where budgets stand, how fast they are spent, by when they will be",
     "check-hacking": "did the reward rise while what is really wanted fell?",
     "audit-credit": "check what a credit method says of each agent against the truth",
     "check-env": "who sees and does what in an environment, how fast it is, what goes wrong in it",

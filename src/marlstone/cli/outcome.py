@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from marlstone.cli.interrupt import Interrupted
-from marlstone.core.errors import Failure, is_refusal
+from marlstone.core.errors import BudgetUsedUp, Failure, is_refusal
 
 DONE, FAILED, MISTAKE, CHECK = 0, 1, 2, 3
 
@@ -28,6 +28,8 @@ def conclude(command: Callable[[], int], as_json: bool) -> int:
         if not is_refusal(error):
             raise
         return ended("error", " ".join(str(error).split()), MISTAKE)
+    except BudgetUsedUp as error:
+        return ended("marlstone", str(error), CHECK)
     except Failure as error:
         return ended("marlstone", str(error), FAILED)
     except Interrupted as error:

@@ -33,9 +33,9 @@ FIELDS = (
 """Flags that are fields of the configuration, by their names in TOML."""
 FLEET = {"fleet": "fleet.kind", "actors": "fleet.actors", "address": "fleet.address", "self_play": "self_play.opponents"}
 """Flags that are fields of a table."""
-RESUMABLE = ("steps", "checkpoint_every", "checkpoint_minutes", "acting", "env", "sink")
+RESUMABLE = ("steps", "checkpoint_every", "checkpoint_minutes", "acting", "env", "sink", "account", "prices")
 """What a resumed run may change: how far it goes, how often it is kept, how it is judged, where its environment lies, which sinks it has
-beside those it had; its fleet, and the rules that end it early."""
+beside those it had; its account, prices, fleet, and the rules that end it early."""
 
 RULES = {"return": "at_return"}
 """Rules that end a run whose fields have other names."""
@@ -181,13 +181,16 @@ def _conclude(record: dict[str, Any], run: "RunDirectory", as_json: bool, interr
     from marlstone.cli.outcome import CHECK, DONE
     from marlstone.runs.directory import one_line
 
-    code = interrupted or (CHECK if record.get("alerts") else DONE)
+    used_up = record.get("budget")
+    code = interrupted or (CHECK if record.get("alerts") or used_up else DONE)
     if as_json:
         print(one_line(record))
         return code
     from marlstone.cli.report import show, training, warn_of_acting
 
     if record.get("stopped"):
+        if used_up:
+            print(f"the budget is used up: {used_up['message']}")
         if record["steps"]:
             print(f"stopped at step {record['steps']:,}; continue with: marlstone train --resume {run.path}")
         else:

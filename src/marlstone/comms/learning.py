@@ -25,12 +25,10 @@ from marlstone.core.arrays import Array
 from marlstone.core.distributions import Composite, Content, Gate
 from marlstone.core.flops import component
 from marlstone.core.layers import Dense
+from marlstone.core.multiplier import controlled, excess
 from marlstone.core.records import record, replace
 from marlstone.core.types import Spec, Step, Trajectory
 
-INTEGRAL, PROPORTIONAL = 0.02, 0.2  # of the controller, per update and unit of log(used / budget), which is cut to -1..1
-AIM = 0.95  # share of the budget that is aimed at
-HIGHEST = 20.0  # price
 QUANTILE = 0.95
 
 
@@ -194,11 +192,9 @@ class Speech:
         each = bits.sum(-1) if channel.per_agent else bits.sum((-1, -2))[..., None]
         used, known = self._used(each, trajectory, psum)
         used = jnp.where(known, used, price.used)
-        error = jnp.clip(jnp.log(jnp.maximum(used, 1e-6) / (AIM * channel.levels)), -1, 1)
-        error = jnp.where(known & opened, error, 0)
-        total = jnp.clip(price.sum + INTEGRAL * error, 0, HIGHEST)
-        now = jnp.where(opened, jnp.clip(total + PROPORTIONAL * error, 0, HIGHEST), 0)
-        return Price(now, total, used), figures | {"price": now.mean(), "bits_used": used.mean()}
+        error = jnp.where(known & opened, excess(used, channel.levels), 0)
+        now, total = controlled(price.sum, error)
+        return Price(jnp.where(opened, now, 0), total, used), figures | {"price": now.mean(), "bits_used": used.mean()}
 
     def _used(self, bits: Array, trajectory: Trajectory, psum: Any) -> tuple[Array, Array]:
         """By budget: the 95th percentile over episodes, as far as the batch shows them, of bits per joint step (`bits [b t k]`: of whoever

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from marlstone.core.fingerprints import changed_fingerprints, fingerprints
 from marlstone.envs.make import absolute
 from marlstone.envs.names import with_files
 from marlstone.runs.directory import RunDirectory
+from marlstone.tools import FunctionTool, Tool
 
 FILES = "files.json"
 OWN = re.compile(r"(jax:)?([^:?]+\.py)(?=:)")
@@ -114,10 +115,19 @@ def trained_env(run: RunDirectory) -> str | None:
 
 # ---- writing
 def resolved(config: RunConfig) -> RunConfig:
-    """The same configuration for another process on this machine: a user's own environment and opponents by their absolute paths, without
-    `out`."""
+    """The same configuration for another process on this machine: a user's own environment, functions, opponents, account and prices by
+    their absolute paths, without `out`."""
     opponents = {pattern: str(_folder(who) or who) for pattern, who in config.opponents.items()}
-    return dataclasses.replace(config, out=None, env=absolute(config.env), opponents=opponents)
+    place = lambda file: None if file is None else str(Path(file).expanduser().absolute())
+    account, prices, tools = place(config.account), place(config.prices), _with_functions(config, absolute)
+    return dataclasses.replace(config, out=None, env=absolute(config.env), opponents=opponents, tools=tools, account=account, prices=prices)
+
+
+def _with_functions(config: RunConfig, named: Callable[[str], str]) -> tuple[Tool, ...]:
+    """Tools, their functions named otherwise."""
+    return tuple(
+        dataclasses.replace(t, function=named(t.function)) if isinstance(t, FunctionTool) and t.function else t for t in config.tools
+    )
 
 
 def _folder(name: str) -> Path | None:
@@ -133,7 +143,8 @@ def recorded(config: RunConfig, folder: Path) -> str:
         checks = dataclasses.replace(checks, baseline=_relative(run.resolve(), folder))
     config = dataclasses.replace(resolved(config), evaluate=checks)
     opponents = {pattern: _relative(lies, folder) if (lies := _folder(who)) else who for pattern, who in config.opponents.items()}
-    config = dataclasses.replace(config, opponents=opponents)
+    tools = _with_functions(config, lambda name: str(portable(name, folder)))
+    config = dataclasses.replace(config, opponents=opponents, tools=tools)
     return dump(config, lambda name: portable(name, folder))
 
 
@@ -183,6 +194,9 @@ def _users(config: RunConfig) -> Iterator[tuple[str, Path]]:
     for i, stage in enumerate(config.stages):
         if own := OWN.match(str(stage.set.get("env", ""))):
             yield f"stages[{i}].env", Path(own[2]).expanduser().resolve()
+    for i, tool in enumerate(config.tools):
+        if isinstance(tool, FunctionTool) and (own := OWN.match(tool.function)):
+            yield f"tools[{i}].function", Path(own[2]).expanduser().resolve()
     waiting: list[tuple[str, Any]] = [(f.name, getattr(config, f.name)) for f in dataclasses.fields(config)]
     while waiting:
         where, value = waiting.pop(0)

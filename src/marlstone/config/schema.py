@@ -13,6 +13,7 @@ from marlstone.config.stopping import Stop
 from marlstone.core.acting import Acting
 from marlstone.core.machine import cores
 from marlstone.core.seeds import REPORTING, Purpose, purpose_of, seeds_of
+from marlstone.cost.budgets import Budget
 from marlstone.credit import Credit, Individual
 from marlstone.envs.faults import Fault
 from marlstone.envs.guards import Guards
@@ -195,6 +196,9 @@ class RunConfig:
       architecture, credit, learner: the three parts; each has its own fields.
       comms: how agents talk to each other, if they do.
       cost: what play may cost, as a constraint on learning; never a part of the reward.
+      account: the file of the account that the run spends from, whose budgets hold for all who name it; none: the run's own.
+      budgets: limits that are declared in that account: what may be spent, of what, in which periods.
+      prices: a table of prices (TOML) by which spending becomes money; none: the package's, which only gives a scale.
       tools, memory: what agents may call, look up and store beside their actions.
       acting: how policies act when they are judged and deployed.
       rollout, evaluate, guards: how experience is gathered, policies are judged, and faults are met.
@@ -227,6 +231,9 @@ class RunConfig:
     fleet: Fleet = field(default_factory=Fleet)
     comms: Channel = field(default_factory=NoMessages)
     cost: Constraint = field(default_factory=Constraint)
+    account: str | None = None
+    budgets: tuple[Budget, ...] = ()
+    prices: str | None = None
     tools: tuple[Tool, ...] = ()
     memory: ExternalMemory = field(default_factory=ExternalMemory)
     cut_calls: tuple[str, ...] = ()
@@ -261,6 +268,7 @@ class RunConfig:
             raise ValueError("run.env is empty: name an environment, such as jumanji:LevelBasedForaging?task=8x8-2p-2f-coop")
         seeds_of(self.seed, self.seeds)
         _ = self.toolbox
+        self._refuse_budgets()
         if self.stop.plateau is not None and self.seeds < 2:
             raise ValueError(
                 f"stop.plateau is {self.stop.plateau} with one seed, which has no interval: give --seeds 2 or more, or at_return"
@@ -306,6 +314,21 @@ class RunConfig:
             if self.rollout.shards > 1:
                 raise ValueError(
                     f"rollout.shards is {self.rollout.shards}, but a fleet's environments are its actors': use rollout.shards = 1"
+                )
+
+    def _refuse_budgets(self) -> None:
+        """Raises ValueError for budgets that training and evaluation could not keep."""
+        names = [b.name for b in self.budgets]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"budgets names {twice[0]!r} twice: give each budget a name of its own")
+        for b in self.budgets:
+            if b.scope == "account" and self.account is None:
+                raise ValueError(
+                    f"budget {b.name!r} is of a whole account, and the run has only its own: name one, account = 'team.sqlite'"
+                )
+            if b.limit == "hard" and b.fallback != "stop":
+                raise ValueError(
+                    f"budget {b.name!r}: fallback is {b.fallback!r}, but training and evaluation can only stop: fallback = 'stop'"
                 )
 
     def _refuse_measuring(self, credit: str) -> None:

@@ -19,6 +19,10 @@ class Failure(RuntimeError):
     """Something outside failed for good (an environment, say), and the message is enough. The command line prints it and exits 1."""
 
 
+class BudgetUsedUp(Failure):
+    """A hard budget would be passed: what was begun can go on once it renews or is raised. The command line prints it and exits 3."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` where something close exists, else the list of what there is. In the order given. For the end of a sentence."""
     names = list(known)

@@ -83,17 +83,39 @@ class Account:
             self.declare(budgets)
 
     # ---- declarations
-    def declare(self, budgets: Sequence[Budget]) -> None:
-        """Limits that hold from now on, for everybody. Raises ValueError where two have one name."""
+    def declare(self, budgets: Sequence[Budget], replace: bool = True) -> None:
+        """Limits that hold from now on, for everybody; those of a name that is there are replaced, or, without `replace`, left as they are.
+        A new one, or one whose kind, periods or scope change, counts what was spent in its period before. Raises ValueError where two have
+        one name."""
         names = [b.name for b in budgets]
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"budget {twice[0]!r} is declared twice: give each a name of its own")
         with self._file.writing() as db:
             there = dict(db.execute("SELECT name, declared FROM budgets"))
             rows = [(b.name, json.dumps(asdict(b)), b.units) for b in budgets]
-            if new := [row for row in rows if there.get(row[0]) != row[1]]:
+            if new := [row for row in rows if there.get(row[0]) != row[1] and (replace or row[0] not in there)]:
                 db.executemany("INSERT OR REPLACE INTO budgets VALUES (?, ?, ?)", new)
                 db.execute("UPDATE account SET version = version + 1")
+                changed = {name for name, *_ in new}
+                for b in budgets:
+                    before = there.get(b.name)
+                    if b.name in changed and (before is None or _counts(Budget(**json.loads(before))) != _counts(b)):
+                        self._count(db, b)
+
+    def _count(self, db: sqlite3.Connection, budget: Budget) -> None:
+        """Take what was spent so far in the period into a budget's balance; of root requests that is not kept."""
+        now, sums = self.clock(), dict[str, int]()
+        period = budget.at(now)
+        key = {"account": "''", "run": "run", "agent": "agent", "request": "NULL"}[budget.scope]
+        rows = db.execute(f"SELECT {key}, amount FROM spend WHERE kind = ? AND slot >= ?", (budget.of, period.start))
+        for name, amount in rows:
+            if name or budget.scope == "account":
+                sums[name] = sums.get(name, 0) + amount
+        for name, amount in sums.items():
+            db.execute(
+                "INSERT INTO balances VALUES (?1, ?2, ?3, ?4, 0, 0, 0, ?5) ON CONFLICT DO UPDATE SET spent = ?4",
+                (budget.name, name, period.start, amount, now),
+            )
 
     def withdraw(self, name: str) -> None:
         """A limit holds no more; what was spent stays known. Raises `UserError` where there is none of that name."""
@@ -323,6 +345,11 @@ class Account:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _counts(budget: Budget) -> tuple[object, ...]:
+    """What says which spending a budget counts."""
+    return budget.of, budget.scope, budget.period, budget.zone, budget.week_start, budget.fiscal_start
 
 
 def _renew(account: "weakref.ref[Account]", closing: threading.Event, every: float) -> None:

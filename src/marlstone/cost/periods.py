@@ -81,9 +81,7 @@ class Calendar:
     def period(self, at: float) -> Period:
         """The one that holds an instant, in seconds since 1970. Raises ValueError where no calendar reaches."""
         first = self._first(local_date(at, self.tz))
-        while at < start_of(first, self.tz):  # midnight came twice
-            first = self._before(first)
-        while at >= start_of(self._after(first), self.tz):
+        while at >= start_of(self._after(first), self.tz):  # clocks went back past midnight, into the date before
             first = self._after(first)
         return self._made(first)
 

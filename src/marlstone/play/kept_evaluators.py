@@ -30,6 +30,7 @@ class KeptEvaluators:
             play = player.evaluator(episodes, decider=decider, faults=faults)
         else:
             play = self.alone.get(episodes) or self.alone.setdefault(episodes, player.evaluator(episodes))
-        played = play(policies_of(state) if policies is None else policies, keys, act)
-        self.meter.episodes(played.used)
+        with self.meter.admit(episodes):
+            played = play(policies_of(state) if policies is None else policies, keys, act)
+            self.meter.episodes(played.used)
         return played

@@ -1,5 +1,7 @@
 """What playing episodes used: rows, joint steps, decisions, messages and tools, counted agent by agent whoever decides."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm
 from marlstone.comms.learning import sent_in
-from marlstone.core.ledger import Costs
+from marlstone.core.ledger import SHARED, Costs
 from marlstone.core.types import Step, Trajectory
 from marlstone.core.usage import LEAF, USAGE, counted, price_micro, used_in
 
@@ -62,7 +64,7 @@ class Used:
         return cls(plain["rows"], plain["steps"], {**plain["by_agent"]}, {**plain["sent"]})
 
     def agents(self, algorithm: Algorithm) -> dict[str, dict[str, int]]:
-        """By agent and kind of the ledger: whole numbers; of bits, which may be fractions, what rounding leaves is shared (`costs_of`)."""
+        """By agent and kind of the ledger, of what is counted in whole numbers."""
         names = algorithm.spec.agents
         out: dict[str, dict[str, int]] = {a: {} for a in names}
         kinds = [k for k in ("decisions", *USAGE[:-1]) if k in self.by_agent]
@@ -73,23 +75,23 @@ class Used:
         return out
 
     def into(self, costs: Costs, phase: str, algorithm: Algorithm) -> None:
-        """Count steps, decisions, messages, bits and tools of this in `costs`."""
-        costs.add(phase, "shared", "steps", self.steps)
+        """Count steps, decisions, messages, bits and tools in `costs`; of bits, which may be fractions, what is whole of a sender."""
+        costs.add(phase, SHARED, "steps", self.steps)
         for agent, amounts in self.agents(algorithm).items():
             for kind, amount in amounts.items():
                 costs.add(phase, agent, kind, amount)
         for kind, senders in self.sent.items():
-            whole = [int(x) for x in senders]
-            for agent, amount in zip(algorithm.spec.team.agents, whole, strict=True):
-                costs.add(phase, agent, kind, amount)
-            costs.add(phase, "shared", kind, max(0, round(sum(senders)) - sum(whole)))
+            for agent, sent in zip(algorithm.spec.team.agents, senders, strict=True):
+                costs.add(phase, agent, kind, int(sent))
 
 
 @dataclass
 class Meter:
-    """What all that a player played used, per seed, while it lives."""
+    """What all that a player played used, per seed, while it lives. `admit(episodes)`: entered before so many episodes of every seed are
+    played, and left after; it refuses by an exception."""
 
     seeds: list[Used] = field(default_factory=list)
+    admit: Callable[[int], AbstractContextManager[Any]] = nullcontext
 
     def _of(self, i: int) -> Used:
         while len(self.seeds) <= i:

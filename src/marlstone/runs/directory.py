@@ -9,6 +9,7 @@
 - `policies/`: what acted at every checkpoint (`runs.policies`)
 - `policy/`: every seed's final policy as it is deployed, a folder each that acts without JAX (`policy.policy`)
 - `best/`: the best policies so far on validation episodes, where they are kept (`training.validation`)
+- `account.sqlite`: what was spent of its budgets, where they are of no other account (`cost.accounts`)
 - `seconds`: how long all its lives took so far (`runs.lifetime`)
 - `result.json`: the record that `--json` printed
 - `curve.png`: the learning curve
@@ -33,6 +34,7 @@ from marlstone.runs.store import Store
 from marlstone.runs.versions import versions
 
 CONFIG = "config.toml"
+ACCOUNT = "account.sqlite"
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class RunDirectory:
             "metrics.sqlite",
             "metrics.sqlite-wal",
             "metrics.sqlite-shm",
+            *(f"{ACCOUNT}{end}" for end in ("", "-wal", "-shm", "-turn")),
             "seconds",
             ".claim",
         ):

@@ -7,6 +7,7 @@ A call that outlives its deadline has failed, whatever it returns later; one of 
 held to what was declared: finite numbers of the right count, or a symbol in range; anything else is a failure.
 """
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -106,11 +107,11 @@ class Desk:
     _told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        from marlstone.cost.retries import Retrier  # brings packages that processes without real tools need not load
+        from marlstone.cost.retries import Retrier, RetryTokens  # brings packages that processes without real tools need not load
 
         given, tools = self.callers, self.box.tools
         self._callers: dict[int, Any] = {i: tools[i].caller() if given is None else given[tools[i].name] for i in self.box.real}
-        self._retriers = {i: Retrier(self._policy(self.box.tools[i])) for i in self.box.real}
+        self._retriers = {i: Retrier(self._policy(self.box.tools[i]), RetryTokens()) for i in self.box.real}
 
     @staticmethod
     def _policy(tool: Tool) -> "RetryPolicy":
@@ -150,7 +151,8 @@ class Desk:
         if len(self._left) + len(self._pending) > MOST_THREADS:
             mine.error, mine.ended = f"{len(self._left)} calls that were given up still run", True
             return
-        mine.thread = threading.Thread(target=work, name=f"tool {tool.name}", daemon=True)
+        here = contextvars.copy_context()  # the root request's allowance and deadline, where there are any
+        mine.thread = threading.Thread(target=lambda: here.run(work), name=f"tool {tool.name}", daemon=True)
         mine.thread.start()
 
     def outcomes(self) -> Outcomes:

@@ -105,8 +105,8 @@ class Sent:
 
     @property
     def totals(self) -> list[dict[str, int]]:
-        """Per seed, over all links; whole bits."""
-        return [{what: round(float(self.counts[what][i].sum())) for what in SENT} for i in range(len(self.counts[SENT[0]]))]
+        """Per seed, over all senders; of each what is whole, since bits may be fractions."""
+        return [{what: sum(map(int, self.counts[what][i].sum(1))) for what in SENT} for i in range(len(self.counts[SENT[0]]))]
 
 
 @dataclass

@@ -1,8 +1,11 @@
 """A training run from configuration to record: updates in a compiled program, and callbacks whenever it meets the host."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import jax
@@ -11,13 +14,15 @@ import numpy as np
 from marlstone.algorithm import Algorithm
 from marlstone.config import RunConfig
 from marlstone.config.paths import files_of, recorded
+from marlstone.core.errors import BudgetUsedUp
 from marlstone.core.flops import Flops
 from marlstone.core.interruptible import Abandoned
-from marlstone.core.ledger import Ledger
+from marlstone.core.ledger import Costs, Ledger
 from marlstone.core.seeds import purpose_of, seeds_of
 from marlstone.envs.make import is_jax, make
 from marlstone.envs.vectorized import Vectorized
 from marlstone.envs.wrappers import wrap_env
+from marlstone.play.evaluator import longest
 from marlstone.play.judging import choose, judge
 from marlstone.rollout.fault_log import FaultLog, Faults
 from marlstone.rollout.self_play import league_env
@@ -31,6 +36,7 @@ from marlstone.runs.progress import Phase, Progress
 from marlstone.runs.sinks.contract import Ended, check_all
 from marlstone.runs.store import Store
 from marlstone.training.backend import Backend
+from marlstone.training.budgeting import LONGER, Budgeting
 from marlstone.training.callbacks import Callback, Counting, DivergenceCheck, EpisodeLog, FaultWatch, Metrics, Moment, Sent, Watching
 from marlstone.training.checkpoints import Checkpoints, copied
 from marlstone.training.clock import Clock
@@ -120,7 +126,11 @@ def train(
         if training.go_on(watch):
             return training.finish(done, taken, limited)
         ended = "stopped"
-        return run.stopped(config.env, config.all_seeds)
+        return run.stopped(config.env, config.all_seeds) | training.used_up
+    except BudgetUsedUp:
+        assert training is not None
+        ended = "stopped"
+        return run.stopped(config.env, config.all_seeds) | training.used_up
     except Abandoned:
         ended = "stopped"
         return run.stopped(config.env, config.all_seeds)
@@ -128,6 +138,8 @@ def train(
         if training is not None:
             training.sinks.closed(ended)
         lifetime.keep(now=True)
+        if training is not None and training.budget is not None:
+            training.budget.close()
         if training is not None:
             training.stages.close()
         elif made is not None:
@@ -150,6 +162,7 @@ class Training:
     done: int = 0
     stopped_by: str | None = None  # the rule that ended it early
     best: BestPolicies | None = None
+    budget: Budgeting | None = None
     resumed: Checkpoint | None = None
     owed: bool = False  # whether a checkpoint of the schedule was written before it was examined
     sinks: Sinks = field(default_factory=Sinks)
@@ -204,7 +217,34 @@ class Training:
         spending = Spending.of(self.judge.algorithm, rates, clock, self.judge.meter, ledgers, meta.get("spending"))
         self.counting = Counting(ledgers, self.flops, handed, spending, sent=Sent.of(backend, meta.get("sent")))
         self.spent = SpentRows(self.counting)
+        total = lambda: reduce(Costs.plus, self.counting.costs, Costs())
+        self.budget = Budgeting.of(self.config, self.run, total, total() if self.done else Costs(), resume is None)
+        if self.budget is not None:
+            self.judge.meter.admit = lambda episodes: self._judged(episodes)
         return self.step, taken
+
+    def _judged(self, episodes: int) -> AbstractContextManager[None]:
+        """Within which so many episodes of every seed may be played, as far as budgets go."""
+        assert self.budget is not None
+        ledgers, seeds = self.counting.ledgers, len(self.judge.seeds)
+        ended = sum(x.episodes for x in ledgers)
+        length = (
+            LONGER * sum(x.rows for x in ledgers) / ended if ended else longest(self.judge.algorithm.spec, self.config.evaluate.max_steps)
+        )
+        return self.budget.judging(self.counting.spending.rates.acting, math.ceil(length * episodes) * seeds)
+
+    def _affordable(self, n: int, now: Moment) -> int:
+        """Of the next `n` updates those that budgets allow, reserved; halved until they fit."""
+        if self.budget is None:
+            return n
+        measured = now.config.measured_steps
+        return self.budget.segment(n, self.counting.spending.rates, now.per_update - measured, measured, len(self.backend.seeds))
+
+    @property
+    def used_up(self) -> dict[str, Any]:
+        """What a record says of the budget that ended the training; nothing where none did."""
+        refusal = None if self.budget is None else self.budget.refusal
+        return {} if refusal is None else {"stopped_by": "budget", "budget": refusal.record()}
 
     def _enter(self, number: int) -> None:
         """Go on in another stage: in fresh episodes, where its environment is another."""
@@ -251,13 +291,19 @@ class Training:
                     now.config, now.backend, now.state = self.stages.span.config, self.backend, self.state
                 self.report("training", now.step, **metrics.lately)
                 until = min(self.stages.span.until, self.done + checkpoints.every - self.done % checkpoints.every)
-                n = max(1, min(pace, self.most, until - self.done))
+                n = self._affordable(max(1, min(pace, self.most, until - self.done)), now)
+                if not n:
+                    stopped = True
+                    if self.done != checkpoints.saved:
+                        self._checkpoint(callbacks, now, checkpoints, False, stopped)
+                    break
                 if self._advance(now, n, checkpoints):
                     pace = max(1, round(n * HOST_CONTACT / max(now.seconds, 1e-6)))
                     for callback in callbacks:
                         callback.updated(now)
                     self.report("training", now.step, **metrics.lately)
                     stopped = self.stop() or (now.stopped_by is not None and self.done < backend.total)
+                    stopped |= self.budget is not None and not self.budget.spent(n)
                 else:
                     stopped = True
                 due = checkpoints.due(self.done)
@@ -302,7 +348,7 @@ class Training:
         if due:
             try:
                 stopped = self._examine(callbacks, now) or stopped
-            except Abandoned:
+            except (Abandoned, BudgetUsedUp):
                 stopped = True
         self.report("checkpointing", now.step)
         now.store.flush()
@@ -332,6 +378,8 @@ class Training:
         with self.run.store() as store:
             picture = draw(self.run.curve, store.series("return"), title)
             self.spent.tell(store, self.step, backend.seeds)
+        if self.budget is not None:
+            self.budget.spent()
         record = training_record(
             config, self.run, backend, state, clock, steps=self.step, resumed_from=resumed_from, judged=judged, limit=limit,
             flops=self.flops, counting=self.counting,
@@ -340,4 +388,6 @@ class Training:
             stopped_by=self.stopped_by, best=best,
             stages=self.stages.record(self.done) if config.stages else None,
         )  # fmt: skip
+        if self.budget is not None:
+            record["spending"] = self.budget.record()
         return record | {"sinks": self.sinks.closed("finished", record)} if config.sinks else record

@@ -1,23 +1,29 @@
 """What a run left, loaded to be judged: its policies in their own environment, or in another."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from marlstone.algorithm.costs import flops_by_agent
 from marlstone.config import RunConfig
 from marlstone.config.paths import trained_env
 from marlstone.core.acting import Act
 from marlstone.core.errors import UserError
+from marlstone.core.ledger import Costs
 from marlstone.core.records import replace
 from marlstone.envs.guards import return_bounds
 from marlstone.envs.make import same_name
+from marlstone.play.evaluator import longest
 from marlstone.play.judging import judge, resolve, returns_record
 from marlstone.rollout.sides import Sides, opponents_record
+from marlstone.rollout.unroll import trajectory_shapes
 from marlstone.runs.checkpoint import Checkpoint, load, read
 from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import mismatch, rebuild
 from marlstone.runs.policies import carry_policies, read_policies
 from marlstone.training.backend import Backend
+from marlstone.training.budgeting import LONGER, Budgeting
 from marlstone.training.loop import runtime_of
 
 State = Any
@@ -46,9 +52,41 @@ def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend
             if (why := mismatch(mine, fresh.train)) is not None:
                 raise UserError(f"checkpoint {checkpoint.path} is of another configuration: {why}; use the run's own config.toml")
             state = replace(fresh, train=rebuild(mine, fresh.train))
-        yield runtime, runtime.placement.pad(state)
+        with _budgeted(config, checkpoint, runtime, state):
+            yield runtime, runtime.placement.pad(state)
     finally:
         runtime.close()
+
+
+@contextmanager
+def _budgeted(config: RunConfig, checkpoint: Checkpoint, runtime: Backend, state: State) -> Iterator[None]:
+    """What is played within is spent from the run's account, where it has one. Raises `BudgetUsedUp` before anything is played that a
+    budget does not grant."""
+    algorithm, seeds = runtime.algorithm, len(runtime.seeds)
+    trajectory = trajectory_shapes(algorithm, runtime.placement.first(runtime.placement.pad(state).acting), config.rollout.length)
+    acting = flops_by_agent(algorithm, algorithm.flops(trajectory).acting_by)
+
+    def now() -> Costs:
+        costs = Costs()
+        for played in runtime.meter.seeds:
+            played.into(costs, "evaluate", algorithm)
+            for agent, flops in acting.items():
+                costs.add("evaluate", agent, "flops", flops * played.rows)
+        return costs
+
+    budget = Budgeting.of(config, RunDirectory(checkpoint.path.parent.parent), now, Costs(), False)
+    if budget is None:
+        yield
+        return
+    ledgers = [x for x in checkpoint.meta.get("ledgers", ()) if x["episodes"]]
+    rows, ended = (sum(x[k] for x in ledgers) for k in ("rows", "episodes"))
+    length = LONGER * rows / ended if ended else longest(algorithm.spec, config.evaluate.max_steps)
+    runtime.meter.admit = lambda episodes: budget.judging(acting, math.ceil(length * episodes) * seeds)
+    try:
+        yield
+    finally:
+        budget.spent()
+        budget.close()
 
 
 def _same(config: RunConfig, fresh: State, stored: dict[str, Any]) -> bool:

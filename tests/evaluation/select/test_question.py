@@ -9,6 +9,7 @@ from marlstone.cli.arguments import check_cluster
 from marlstone.cli.select import parser
 from marlstone.core.errors import UserError
 from marlstone.core.ledger import Ledger
+from marlstone.cost.prices import PriceTable
 from marlstone.envs.make import make
 from marlstone.evaluation.select.prices import Cost, Prices
 from marlstone.evaluation.select.question import DEFAULTS, QUICK, Budget, Candidate, Question, common_leaf, led, read_candidates
@@ -116,3 +117,16 @@ def test_a_cluster_is_rays_or_none() -> None:
         with pytest.raises(UserError, match=says):
             check_cluster(parser().read(words), "selection")
     check_cluster(parser().read(["--fleet", "ray", "--address", "h:1"]), "selection")
+
+
+def test_after_so_many_decisions_acting_has_cost_more() -> None:
+    """Than all of the candidate's training; never, where a decision costs nothing."""
+    cost = Cost.of(Prices(flop=1.0, step=0.0, byte=0.0), [{"flops": 100}, {"flops": 300}], act_flops=6, agents=3)
+    assert cost.crossover_decisions == 201 and cost.crossover_decisions * cost.per_1k_decisions / 1000 > cost.train
+    assert Cost.of(Prices(flop=0.0), [{"steps": 1}], act_flops=6, agents=3).crossover_decisions is None
+
+
+def test_prices_are_the_packages_unless_they_are_given() -> None:
+    shipped = {x.kind: x.unit for x in PriceTable.shipped().entries}
+    assert (Prices().step, Prices().flop, Prices().byte) == (shipped["steps"], shipped["flops"], shipped["bytes"])
+    assert Prices(flop=1.0).table.sha256 != Prices().table.sha256 == Prices(currency="USD").table.sha256

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from marlstone.core.errors import Failure, UserError
+from marlstone.core.errors import BudgetUsedUp, Failure, UserError
 from marlstone.core.machine import cores, pin_to_core
 from marlstone.evaluation.select.trial import Job, Stopped, work
 from marlstone.fleet.ray_cluster import joined
@@ -27,7 +27,7 @@ LOOK = 0.2  # seconds between looks at whether a person asked to stop
 STOPPING = 15.0  # seconds that jobs may take to write a checkpoint where they are; then their last ones stand
 SEEN_WITHIN = 60.0  # seconds until another node's files are seen here
 JOB, STOP, ENDED, SEEN = b"J", b"S", b"E", b"P"  # a job, a request to stop it; how it ended, how far it is
-KINDS = (UserError, Stopped, Failure)  # what a job may end with; the first that fits
+KINDS = (UserError, BudgetUsedUp, Stopped, Failure)  # what a job may end with; the first that fits
 
 
 @dataclass(frozen=True)

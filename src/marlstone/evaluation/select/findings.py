@@ -128,6 +128,7 @@ class Findings:
             "edge_cases": [] if stressed is None else stressed["cases"],
             "credit_judgement": "" if stressed is None else stressed.get("credit_judgement", ""),
             "cost": asdict(self.costs[s.name]),
+            "crossover_decisions": self.costs[s.name].crossover_decisions,
             "steps": [x["steps"] for x in trial["ledgers"]],
             "steps_per_second": trial["record"].get("steps_per_second"),
             **dict(zip(("messages_per_step", "bits_per_step"), sent_by(trial["record"]), strict=True)),

@@ -4,7 +4,7 @@ import copy
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ class Question:
     soak_seeds: int = 2
     confirm: bool = True
     common: tuple[tuple[str, str], ...] = ()
-    prices: Prices = Prices()
+    prices: Prices = field(default_factory=Prices)
 
     def __post_init__(self) -> None:
         if not self.candidates:

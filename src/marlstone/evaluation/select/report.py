@@ -51,6 +51,7 @@ GLOSSARY = {
     "stopped": "Ended at a quarter of the budget, its whole interval far below the leader's. What it would have reached is not known.",
     "throughput": "Environment steps per second of training, all seeds together, on this machine.",
     "cost": "Counted steps, network operations, bytes and messages, at the prices given.",
+    "crossover": "After how many decisions of an agent acting has cost more than all of this candidate's training did.",
 }
 AXES = {
     "seed_iqr": "spread of final returns over seeds",
@@ -203,7 +204,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # ---- as text
 HEADS = (
     "candidate", "architecture", "credit", "learner", "return IQM [95% CI], worst seed", "acting", "stability",
-    "cost: train, per 1k decisions, per agent", "steps/s", "messages/step", "bits/step", "verdict",
+    "cost: train, per 1k decisions, per agent", "crossover, decisions", "steps/s", "messages/step", "bits/step", "verdict",
 )  # fmt: skip
 NARROW = ("candidate", "return, 95% interval", "acting", "stability", "cost", "verdict")
 SENT = "messages, bits a step"  # a column where any candidate talks
@@ -214,7 +215,7 @@ def cells(row: Mapping[str, Any], axes: bool = True) -> tuple[str, ...]:
     """One candidate's line of the whole table, as text; `axes`: with what stability was rated on."""
     name, parts = row["name"], tuple(row[k] or "-" for k in ("architecture", "credit", "learner"))
     if row["return_iqm"] is None:
-        return (name, *parts, *["-"] * 7, row["verdict"])
+        return (name, *parts, *["-"] * 8, row["verdict"])
     low, high = row["return_ci95"]
     returned = f"{row['return_iqm']:.3g} [{figure(low)}, {figure(high)}], {row['return_worst_seed']:.3g}"
     vector = ", ".join(f"{k} {figure(x['value'])}" for k, x in axes_of(row["stability"]).items() if x["value"] is not None)
@@ -223,7 +224,9 @@ def cells(row: Mapping[str, Any], axes: bool = True) -> tuple[str, ...]:
     cost = f"{c['train']:.2g}, {c['per_1k_decisions']:.2g}, {c['per_agent']:.2g} {c['currency']}"
     sent = tuple(f"{row[k]:.3g}" if row.get(k) else "none" for k in ("messages_per_step", "bits_per_step"))
     speed = row.get("steps_per_second")
-    return (name, *parts, returned, row.get("acting") or "-", stable, cost, f"{speed:,.0f}" if speed else "-", *sent, row["verdict"])
+    over = c.get("crossover_decisions")  # of selections made before it was counted: unknown
+    figures = ("-" if over is None else f"{over:.2g}", f"{speed:,.0f}" if speed else "-", *sent)
+    return (name, *parts, returned, row.get("acting") or "-", stable, cost, *figures, row["verdict"])
 
 
 def talks(rows: Sequence[Mapping[str, Any]]) -> bool:

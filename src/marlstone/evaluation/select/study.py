@@ -296,6 +296,7 @@ class Study:
             "doubt": with_proof(self.found.recommendation.doubt, proof),
             **proof,
             "prices": asdict(self.question.prices),
+            "prices_sha256": self.question.prices.table.sha256,
             "config": str(self.folder / "recommended.toml"),
         }
 

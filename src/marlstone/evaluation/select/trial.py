@@ -14,7 +14,7 @@ import numpy as np
 from marlstone.config.paths import files_of, recorded
 from marlstone.config.schema import RunConfig
 from marlstone.config.sources import parse
-from marlstone.core.errors import Failure
+from marlstone.core.errors import BudgetUsedUp, Failure
 from marlstone.core.interruptible import Abandoned, interruptible
 from marlstone.envs.guards import return_bounds
 from marlstone.play.action_selectors import Chance
@@ -187,6 +187,8 @@ def _train(job: Job, folder: Path, config: RunConfig, report: Report, stop: Call
             record = train(config, run, resume=resume, progress=report, stop=stop, watch=watch, limited=False)
         if job.pause and job.done:
             return
+        if used_up := record.get("budget"):
+            raise BudgetUsedUp(f"{used_up['message']}; then the same command goes on from {folder}")
         if ended := bool(record.get("stopped")):
             at = kept(folder, QUARTER)
             if at is None or not condemned():

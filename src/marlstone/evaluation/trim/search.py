@@ -121,6 +121,7 @@ class Search:
 
 
 def whole_of(found: Sequence[Found]) -> Removals:
+    """All that these candidates take away, together."""
     out = Removals()
     for f in found:
         out = out | f.candidate.gone
