@@ -65,6 +65,18 @@ def write_run(
     """Write the run of `config`, whose policies are those of `state`; its record: that of the training it came from, with the returns of
     the policies that are left, on the episodes that every run's evaluation plays."""
     run = RunDirectory.create(out, recorded(config, out), files_of(config, out))
+    try:
+        return _filled(run, config, source, checkpoint, runtime, state, act, trimmed)
+    except BaseException:
+        run.abandon()  # nothing half-written stays
+        raise
+
+
+def _filled(
+    run: RunDirectory, config: RunConfig, source: RunDirectory, checkpoint: Checkpoint, runtime: Backend, state: State, act: Act,
+    trimmed: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """The record of a new run, after all its files are written."""
     write_spec(run, runtime)
     policies = jax.device_get(runtime.placement.trim(state.train.policy))
     save(run.policies, checkpoint.step, policies, {}, keep=None)
