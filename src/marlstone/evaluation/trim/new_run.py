@@ -68,7 +68,7 @@ def write_run(
     try:
         return _filled(run, config, source, checkpoint, runtime, state, act, trimmed)
     except BaseException:
-        run.abandon()  # nothing half-written stays
+        shutil.rmtree(run.path, ignore_errors=True)  # it is new: nothing half-written stays
         raise
 
 
