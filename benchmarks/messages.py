@@ -20,7 +20,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from messages_config import GROUNDS, HOLD, LOSSY, METHODS, configured, kept_share, named, prices, without_paths
+from messages_config import GROUNDS, HOLD, LOSSY, METHODS, configured, kept_share, named, prices, same, without_paths
 from messages_judge import EPISODES, curve, finished, judged
 from record import RESULTS, stamp, write
 
@@ -123,7 +123,7 @@ def main() -> int:
             path = flags.out / "messages" / f"{name}.json"
             if path.exists() and not flags.again:
                 stands = json.loads(path.read_text())
-                other = "" if stands["config"] == without_paths(tomllib.loads(dump(config))) else ", of ANOTHER CONFIGURATION"
+                other = "" if same(stands["config"], without_paths(tomllib.loads(dump(config)))) else ", of ANOTHER CONFIGURATION"
                 print(f"{name}: stands{other} ({stands['date']}); --again makes it anew", file=sys.stderr)
                 continue
             result = measure(flags.ground, config, name, flags.runs, flags.episodes)

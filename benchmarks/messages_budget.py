@@ -15,7 +15,7 @@ import tomllib
 from typing import Any
 
 from messages import arguments_of_runs, settings_of
-from messages_config import GROUNDS, configured, without_paths
+from messages_config import GROUNDS, configured, same, without_paths
 from messages_judge import finished, judged
 from record import stamp, write
 
@@ -63,7 +63,7 @@ def main() -> int:
         name = "-".join(f"{b:g}" for b in budgets)
         config = configured(flags.ground, "ours", {"budget_bits": list(budgets)}, settings)
         asked = without_paths(tomllib.loads(dump(config)))
-        if not flags.again and policies.get(name, {}).get("config") == asked:
+        if not flags.again and same(policies.get(name, {}).get("config"), asked):
             print(f"{flags.ground} {name}: stands", file=sys.stderr)
             continue
         found = policy(flags.ground, config, f"{flags.ground}-budget-{name}", flags, flags.episodes * len(budgets))

@@ -66,6 +66,12 @@ def named(ground: str, method: str, comms: dict[str, Any]) -> str:
     return "-".join(words)
 
 
+def same(recorded: dict[str, Any] | None, asked: dict[str, Any]) -> bool:
+    """Whether a recorded configuration is what is asked now; fields that came since are at their defaults in it. A user's part, whose path
+    was left out, is found from the repository's root alone."""
+    return recorded is not None and (recorded == asked or built(recorded, {}) == built(asked, {}))
+
+
 def without_paths(value: Any) -> Any:
     """A configuration without this machine's paths."""
     if isinstance(value, dict):

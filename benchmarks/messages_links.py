@@ -15,7 +15,7 @@ import tomllib
 from typing import Any
 
 from messages import arguments_of_runs, settings_of
-from messages_config import GROUNDS, HOLD, LOSSY, METHODS, configured, without_paths
+from messages_config import GROUNDS, HOLD, LOSSY, METHODS, configured, same, without_paths
 from messages_judge import finished, judged
 from record import stamp, write
 
@@ -41,7 +41,7 @@ def main() -> int:
     for link, fields in LINKS.items():
         config = configured(flags.ground, flags.method, {"link": fields, "hold": HOLD}, settings)
         asked = without_paths(tomllib.loads(dump(config)))
-        if not flags.again and result["trained"].get(link, {}).get("config") == asked:
+        if not flags.again and same(result["trained"].get(link, {}).get("config"), asked):
             print(f"{name} {link}: stands", file=sys.stderr)
             continue
         found: dict[str, Any] = {"config": asked, "over": {}}
