@@ -16,6 +16,7 @@ from tests import compile_cache
 gc.set_threshold(20_000, 10, 10)
 SESSION = pytest.StashKey[tuple[Path, Path]]()
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
+MOST = 3 * 2**30  # bytes
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,6 +35,21 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not WORKER:
         passed = {pytest.ExitCode.OK: True, pytest.ExitCode.TESTS_FAILED: False}.get(pytest.ExitCode(exitstatus))
         compile_cache.end(*session.config.stash[SESSION], passed)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_bounded() -> Iterator[None]:
+    """Programs that tests of other modules compiled are let go of once a process holds much: they are kept on disk."""
+    yield
+    if WORKER and resident() > MOST:
+        jax.clear_caches()
+        gc.collect()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,9 @@ def test_verdicts_and_acting_are_in_the_narrow_table_and_everything_in_the_wide_
         and "bits/step" in wide
         and "876" in wide
         and "123,457" in wide
-        and "seed_cvar 0.312" in wide
+        and "crossover" in wide
+        and "seed_cvar" in wide
+        and "0.312" in wide
         and max(map(len, wide.splitlines())) > 80
     )
 

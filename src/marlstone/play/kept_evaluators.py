@@ -32,5 +32,5 @@ class KeptEvaluators:
             play = self.alone.get(episodes) or self.alone.setdefault(episodes, player.evaluator(episodes))
         with self.meter.admit(episodes):
             played = play(policies_of(state) if policies is None else policies, keys, act)
-            self.meter.episodes(played.used)
+            self.meter.episodes(played.used, player.algorithm.spec.agents)
         return played

@@ -1,6 +1,6 @@
 """What playing episodes used: rows, joint steps, decisions, messages and tools, counted agent by agent whoever decides."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,15 +33,16 @@ def used_by(algorithm: Algorithm, before: Step, after: Step) -> dict[str, Array]
 
 @dataclass
 class Used:
-    """Sums of one seed, Python integers and, of messages, float64. `rows`, `steps`; `by_agent`: kind -> `[n]`; `sent`: by sender."""
+    """Sums of one seed, Python integers and, of messages, float64. `rows`, `steps`; `by_agent`: kind -> agent's name -> count, of
+    whatever environments a run had (`[[stages]]` may change who is there); `sent`: by sender."""
 
     rows: int = 0
     steps: int = 0
-    by_agent: dict[str, list[int]] = field(default_factory=dict)
+    by_agent: dict[str, dict[str, int]] = field(default_factory=dict)
     sent: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, counts: dict[str, Any]) -> "Used":
-        """Add counts of one seed, as `used_by` names them, summed over environments and steps."""
+    def add(self, counts: dict[str, Any], agents: Sequence[str]) -> "Used":
+        """Add counts of one seed, as `used_by` names them, summed over environments and steps, of `agents` along their axis."""
         rest = {k: np.asarray(v) for k, v in counts.items()}
         self.rows += int(rest.pop("rows", 0))
         self.steps += int(rest.pop("steps", 0))
@@ -50,8 +51,9 @@ class Used:
                 before = self.sent.get(k) or [0.0] * len(x)
                 self.sent[k] = [a + float(b) for a, b in zip(before, x, strict=True)]
         for k, x in rest.items():
-            known = self.by_agent.get(k) or [0] * len(x)
-            self.by_agent[k] = [a + int(b) for a, b in zip(known, x, strict=True)]
+            known = self.by_agent.setdefault(k, {})
+            for agent, amount in zip(agents, x, strict=True):
+                known[agent] = known.get(agent, 0) + int(amount)
         return self
 
     def plain(self) -> dict[str, Any]:
@@ -61,23 +63,23 @@ class Used:
     @classmethod
     def read(cls, plain: dict[str, Any]) -> "Used":
         """What `plain` gave."""
-        return cls(plain["rows"], plain["steps"], {**plain["by_agent"]}, {**plain["sent"]})
+        return cls(plain["rows"], plain["steps"], {k: {**x} for k, x in plain["by_agent"].items()}, {**plain["sent"]})
 
-    def agents(self, algorithm: Algorithm) -> dict[str, dict[str, int]]:
+    def agents(self) -> dict[str, dict[str, int]]:
         """By agent and kind of the ledger, of what is counted in whole numbers."""
-        names = algorithm.spec.agents
-        out: dict[str, dict[str, int]] = {a: {} for a in names}
+        out: dict[str, dict[str, int]] = {a: {} for amounts in self.by_agent.values() for a in amounts}
         kinds = [k for k in ("decisions", *USAGE[:-1]) if k in self.by_agent]
-        for i, agent in enumerate(names):
-            out[agent] = {k: self.by_agent[k][i] for k in kinds}
+        of = lambda kind, agent: self.by_agent[kind].get(agent, 0)
+        for agent in out:
+            out[agent] = {k: of(k, agent) for k in kinds}
             if "price_low" in self.by_agent:
-                out[agent]["paid_micro"] = price_micro(self.by_agent["price_low"][i], self.by_agent["price_high"][i])
+                out[agent]["paid_micro"] = price_micro(of("price_low", agent), of("price_high", agent))
         return out
 
     def into(self, costs: Costs, phase: str, algorithm: Algorithm) -> None:
         """Count steps, decisions, messages, bits and tools in `costs`; of bits, which may be fractions, what is whole of a sender."""
         costs.add(phase, SHARED, "steps", self.steps)
-        for agent, amounts in self.agents(algorithm).items():
+        for agent, amounts in self.agents().items():
             for kind, amount in amounts.items():
                 costs.add(phase, agent, kind, amount)
         for kind, senders in self.sent.items():
@@ -98,15 +100,15 @@ class Meter:
             self.seeds.append(Used())
         return self.seeds[i]
 
-    def episodes(self, used: dict[str, Any]) -> None:
-        """Add what episodes of all seeds used, `[seeds e ...]` each."""
+    def episodes(self, used: dict[str, Any], agents: Sequence[str]) -> None:
+        """Add what episodes of all seeds used, `[seeds e ...]` each, of `agents`."""
         sums = {k: np.asarray(v, np.float64 if k in SENT else np.int64).sum(1) for k, v in used.items()}
         for i in range(len(sums["rows"]) if sums else 0):
-            self._of(i).add({k: v[i] for k, v in sums.items()})
+            self._of(i).add({k: v[i] for k, v in sums.items()}, agents)
 
     def trajectories(self, i: int, algorithm: Algorithm, played: Trajectory) -> None:
         """Add what trajectories `[b t ...]` of seed number `i` used."""
         counts = used_in(algorithm.spec, played)
         sent = {k: np.asarray(v, np.float64).sum(-1) for k, v in sent_in(algorithm.channel, algorithm.spec, played).items()}
         real = np.asarray(played.real)
-        self._of(i).add({"rows": real.size, "steps": real.sum(), **counts, **sent})
+        self._of(i).add({"rows": real.size, "steps": real.sum(), **counts, **sent}, algorithm.spec.agents)

@@ -143,7 +143,8 @@ class Counting(Callback):
             self.sent.add(now.report.sent)
             self.ledgers = [replace(ledger, **total) for ledger, total in zip(self.ledgers, self.sent.totals, strict=True)]
         for i, s in enumerate(steps):
-            self.spending.add(i, int(s), rows, measured, now.updates, {k: v[i] for k, v in now.report.used.items()})
+            used = {k: v[i] for k, v in now.report.used.items()}
+            self.spending.add(i, int(s), rows, measured, now.updates, used, now.backend.algorithm.spec.agents)
         self.trained += int(steps.sum())
 
     def kept(self) -> dict[str, Any]:

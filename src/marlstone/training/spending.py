@@ -72,8 +72,10 @@ class Spending:
         used = [Used.read(x) for x in kept["used"]]
         return cls(algorithm, rates, clock, meter, [Costs.read(x) for x in kept["trained"]], used, kept["times"])
 
-    def add(self, seed: int, steps: int, rows: int, measured: int, updates: int, used: dict[str, np.ndarray]) -> None:
-        """Count a contact: joint steps, rows and measured steps, updates, and what they used, `[updates n]` each."""
+    def add(
+        self, seed: int, steps: int, rows: int, measured: int, updates: int, used: dict[str, np.ndarray], agents: Sequence[str]
+    ) -> None:
+        """Count a contact: joint steps, rows and measured steps, updates, and what `agents` used in them, `[updates n]` each."""
         costs = self.trained[seed]
         costs.add("train", SHARED, "steps", steps)
         for agent, flops in self.rates.acting.items():
@@ -82,7 +84,7 @@ class Spending:
             costs.add("train", agent, "flops", flops * rows)
         for agent, size in self.rates.handed.items():
             costs.add("train", agent, "bytes", size * updates)
-        self.used[seed].add({k: np.asarray(v, np.int64).sum(0) for k, v in used.items()})
+        self.used[seed].add({k: np.asarray(v, np.int64).sum(0) for k, v in used.items()}, agents)
 
     def costs(self, sent: list[dict[str, Any]] | None) -> list[Costs]:
         """Of every seed, so far; `sent`: messages and bits of training, `[n n]` each (`Sent.plain`)."""
@@ -137,7 +139,7 @@ def inference(algorithm: Algorithm, acting: Amounts, played: Episodes) -> dict[s
     within = lambda v: np.where(ended.reshape(*ended.shape, *(1,) * (v.ndim - 2)), v, 0)
     counts = {k: within(v).astype(np.float64 if k in SENT else np.int64) for k, v in used.items() if k != "rows"}
     steps, costs = counts.pop("steps"), Costs()
-    Used().add({k: v.sum((0, 1)) for k, v in counts.items()}).into(costs, "infer", algorithm)
+    Used().add({k: v.sum((0, 1)) for k, v in counts.items()}, algorithm.spec.agents).into(costs, "infer", algorithm)
     for agent, flops in acting.items():
         costs.add("infer", agent, "flops", flops * int(steps.sum()))
     each = {"flops": steps * sum(acting.values()), **{k: v.sum(-1) for k, v in counts.items()}}
