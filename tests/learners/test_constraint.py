@@ -42,6 +42,7 @@ def worth(i: int) -> float:
 LEARNING = {"cost.opening": "0.1", "learner.entropy": "0.05", "learner.entropy_end": "0.0", "steps": "200000"}
 
 
+@pytest.mark.slow
 def test_with_a_weight_return_less_cost_is_near_its_greatest(tmp_path: Path) -> None:
     """It is greatest where exactly the workers that earn more than they cost speak."""
     weight = (worth(3) + worth(4)) / 2
@@ -73,7 +74,7 @@ def test_what_is_reported_of_agents_does_not_see_costs() -> None:
     assert any(not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, moved), strict=True))
 
 
-@pytest.mark.parametrize("body", ["mlp", "gru"])
+@pytest.mark.parametrize("body", ["mlp", pytest.param("gru", marks=pytest.mark.slow)])
 def test_a_resumed_run_is_one_that_was_never_stopped(tmp_path: Path, body: str) -> None:
     """To the bit: critics of costs with their memory, their scales and the multiplier."""
     hidden = {"architecture.body.hidden": "[16]"} if body == "mlp" else {"architecture.body.hidden": "6", "architecture.body.before": "6"}
