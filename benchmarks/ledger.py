@@ -49,6 +49,7 @@ class Timed:
     def __init__(self, env: str, counts: bool):
         config = load(None, {**FIELDS, **ENVS[env]})
         runtime = runtime_of(config)
+        self.agents = runtime.algorithm.spec.agents
         kept = fused.sent_in, fused.used_in
         if not counts:
             fused.sent_in = fused.used_in = lambda *_: {}
@@ -73,7 +74,8 @@ class Timed:
         if self.spending is not None:
             found = jax.device_get(report)
             rows = self.updates * self.steps
-            self.spending.add(0, int(found.steps.sum()), rows, 0, self.updates, {k: v[0] for k, v in found.used.items()})
+            used = {k: v[0] for k, v in found.used.items()}
+            self.spending.add(0, int(found.steps.sum()), rows, 0, self.updates, used, self.agents)
             if self.sent is not None:
                 self.sent.add(found.sent)
         return self.updates * self.steps / (time.perf_counter() - began)
