@@ -46,11 +46,13 @@ class Answer:
       body: the JSON value.
       headers: with names in lower case.
       bytes: of the body.
+      status: of HTTP, 200 to 299.
     """
 
     body: Any
     headers: dict[str, str]
     bytes: int
+    status: int = 200
 
 
 def address(url: str) -> tuple[str, str, int, str]:
@@ -80,25 +82,26 @@ def post_json(
     `CallRefused` for other statuses, for answers above `most` bytes and for what is no JSON.
     """
     if not propagate:
-        return _post(url, body, attempt, {HEADER: attempt.key, **(headers or {})}, most)[0]
+        return ask_json(url, body, attempt.timeout, {HEADER: attempt.key, **(headers or {})}, most)
     with outgoing(attempt, fan_out) as sent:
         try:
-            answer, received = _post(url, body, attempt, {**sent.headers, **(headers or {})}, most)
+            answer = ask_json(url, body, attempt.timeout, {**sent.headers, **(headers or {})}, most)
         except (CallFailed, CallRefused) as error:
             if (told := getattr(error, "headers", None)) is not None:
                 sent.answered(told)
                 if isinstance(error, CallFailed):
                     error.settled = sent.settled
             raise
-        sent.answered(received)
+        sent.answered(answer.headers)
         return answer
 
 
-def _post(url: str, body: Any, attempt: Attempt, headers: dict[str, str], most: int) -> tuple[Answer, dict[str, str]]:
+def ask_json(url: str, body: Any, timeout: float | None, headers: Mapping[str, str], most: int = MOST) -> Answer:
+    """As `post_json`, of no attempt: within `timeout` seconds (None: no limit), with these `headers` and no others of ours."""
     scheme, host, port, path = address(url)
-    ends = math.inf if attempt.timeout is None else time.monotonic() + attempt.timeout
+    ends = math.inf if timeout is None else time.monotonic() + timeout
     kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-    connection = kind(host, port, timeout=attempt.timeout)
+    connection = kind(host, port, timeout=timeout)
     where = f"{host}:{port}"
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", "Connection": "close", **headers})
@@ -108,7 +111,7 @@ def _post(url: str, body: Any, attempt: Attempt, headers: dict[str, str], most: 
             while chunk:
                 left = ends - time.monotonic()
                 if left <= 0:
-                    raise TimeoutError(f"{where} did not finish its answer in {attempt.timeout} s")
+                    raise TimeoutError(f"{where} did not finish its answer in {timeout} s")
                 if math.isfinite(left) and socket is not None:
                     socket.settimeout(left)
                 chunk = response.read1(min(65536, most + 1 - len(text)))
@@ -132,7 +135,7 @@ def _post(url: str, body: Any, attempt: Attempt, headers: dict[str, str], most: 
         value = json.loads(text)
     except ValueError as error:
         raise CallRefused(f"{where} answered with what is no JSON: {said}", response.status) from error
-    return Answer(value, received, len(text)), received
+    return Answer(value, received, len(text), response.status)
 
 
 def _with_headers(error: Any, headers: dict[str, str]) -> Any:

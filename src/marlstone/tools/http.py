@@ -1,7 +1,5 @@
 """An HTTP endpoint as a tool: JSON in, JSON out, bounded in size and time; redirects are not followed."""
 
-import http.client
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +12,6 @@ from marlstone.tools.contract import Tool
 from marlstone.tools.function import refuse_wait
 
 MOST_BYTES = 1 << 20
-AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses after which another attempt may help
 
 
 @dataclass(frozen=True)
@@ -51,34 +48,17 @@ class HttpTool(Tool):
         return self._call
 
     def _call(self, call: Call) -> Any:
-        from marlstone.cost.retries import CallFailed
+        from marlstone.cost.http_calls import ask_json
+        from marlstone.cost.idempotency import HEADER
 
-        parts = urlsplit(self.url)
-        assert parts.hostname is not None
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         body = {"tool": call.tool, "agent": call.agent, "argument": call.argument, "attempt": call.number}
-        text = json.dumps({**body, "observation": dict(call.observation)}).encode()
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "Idempotency-Key": call.key}
+        headers = {"Accept": "application/json", HEADER: call.key}
         if self.token_env:
             headers["Authorization"] = f"Bearer {os.environ[self.token_env]}"
-        connection = kind(parts.hostname, parts.port, timeout=call.timeout)
-        try:
-            connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), text, headers)
-            with connection.getresponse() as answer:
-                data = answer.read(MOST_BYTES + 1)
-        except http.client.HTTPException as error:
-            raise CallFailed(f"{self.url}: {type(error).__name__}: {error}") from error
-        finally:
-            connection.close()
-        if answer.status in AGAIN:
-            after = answer.headers.get("Retry-After", "")
-            raise CallFailed(f"{self.url} answered {answer.status}", float(after) if after.isdigit() else None)
-        if answer.status != 200 or len(data) > MOST_BYTES:
-            raise WrongResult(f"{self.url} answered {answer.status}, {len(data)} bytes or more: expected 200, and up to {MOST_BYTES}")
-        try:
-            found = json.loads(data)
-        except ValueError as error:
-            raise WrongResult(f"{self.url} answered no JSON: {data[:80]!r}") from error
+        answer = ask_json(self.url, {**body, "observation": dict(call.observation)}, call.timeout, headers, MOST_BYTES)
+        found = answer.body
+        if answer.status != 200:
+            raise WrongResult(f"{self.url} answered {answer.status}: expected 200")
         if not isinstance(found, dict) or "result" not in found:
             raise WrongResult(f"{self.url} answered {str(found)[:80]}: expected an object with a result")
         return found["result"]
