@@ -19,7 +19,7 @@ from marlstone.comms import Channel, NoMessages
 from marlstone.comms.layout import with_shares
 from marlstone.comms.learning import Speech, begin_price
 from marlstone.core.distributions import draw_group_noise, exploration_head
-from marlstone.core.flops import Flops, by_component, by_shape, count_components
+from marlstone.core.flops import Counted, Flops, by_component, by_shape, count_components
 from marlstone.core.normalize import Scales, init_ema_moments
 from marlstone.core.records import replace
 from marlstone.core.types import Spec, Step, Trajectory, Views
@@ -271,15 +271,19 @@ class Algorithm:
         b, t = trajectory.logp.shape[:2]
         train = jax.eval_shape(whole.init, jax.random.key(0), trajectory)
         step = jax.tree.map(lambda x: jax.ShapeDtypeStruct((b, *x.shape[2:]), x.dtype), trajectory.step)
-        spaces, counts = [g.space for g in self.spec.groups], [g.count for g in self.spec.groups]
-        noise = jax.eval_shape(lambda key: draw_group_noise(spaces, counts, key, (b,)), jax.random.key(0))
-        act = count_components(whole.act, train.policy, step, trajectory.memory, noise)
+        act = whole.acting_products(train.policy, step, trajectory.memory)
         learn = count_components(whole.update, train, trajectory, 0.0, jax.random.key(0))
         learn += count_components(whole.remember, train, trajectory, trajectory.memory)
         acting, learning = by_shape(act), by_shape(learn)
         per_step = {shape: (acting[shape] * t + learning[shape]) / (b * t) for shape in acting | learning}
         totals = round(act.total() / b), round(learn.total() / (b * t))
         return Flops(*totals, per_step, by_component(act, totals[0], b), by_component(learn, totals[1], b * t))
+
+    def acting_products(self, policy: Policy, step: Step, memory: Memory) -> Counted:
+        """FLOPs of acting once in `b` environments, by component and shape of the products; shapes are enough."""
+        spaces, counts, b = [g.space for g in self.spec.groups], [g.count for g in self.spec.groups], step.first.shape[0]
+        noise = jax.eval_shape(lambda key: draw_group_noise(spaces, counts, key, (b,)), jax.random.key(0))
+        return count_components(self.act, policy, step, memory, noise)
 
     # ---- what it claims
     @property

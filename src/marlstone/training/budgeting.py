@@ -29,6 +29,12 @@ LONGER = 2.0
 """Times the mean length of episodes so far is reserved for each that is played to judge."""
 
 
+def steps_to_judge(episodes: int, seeds: int, rows: int, ended: int, most: int) -> int:
+    """Joint steps that are reserved for `episodes` of each seed: by the mean length so far, of `ended` episodes in `rows` steps; where
+    none ended, of the longest that is played (`most`)."""
+    return math.ceil((LONGER * rows / ended if ended else most) * episodes) * seeds
+
+
 @dataclass
 class Budgeting:
     """The account of a run. `now`: what was spent so far, over all its lives; `settled`: what of it the account knows. By

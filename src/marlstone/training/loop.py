@@ -1,6 +1,5 @@
 """A training run from configuration to record: updates in a compiled program, and callbacks whenever it meets the host."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -36,7 +35,7 @@ from marlstone.runs.progress import Phase, Progress
 from marlstone.runs.sinks.contract import Ended, check_all
 from marlstone.runs.store import Store
 from marlstone.training.backend import Backend
-from marlstone.training.budgeting import LONGER, Budgeting
+from marlstone.training.budgeting import Budgeting, steps_to_judge
 from marlstone.training.callbacks import Callback, Counting, DivergenceCheck, EpisodeLog, FaultWatch, Metrics, Moment, Sent, Watching
 from marlstone.training.checkpoints import Checkpoints, copied
 from marlstone.training.clock import Clock
@@ -226,12 +225,9 @@ class Training:
     def _judged(self, episodes: int) -> AbstractContextManager[None]:
         """Within which so many episodes of every seed may be played, as far as budgets go."""
         assert self.budget is not None
-        ledgers, seeds = self.counting.ledgers, len(self.judge.seeds)
-        ended = sum(x.episodes for x in ledgers)
-        length = (
-            LONGER * sum(x.rows for x in ledgers) / ended if ended else longest(self.judge.algorithm.spec, self.config.evaluate.max_steps)
-        )
-        return self.budget.judging(self.counting.spending.rates.acting, math.ceil(length * episodes) * seeds)
+        rows, ended = (sum(getattr(x, k) for x in self.counting.ledgers) for k in ("rows", "episodes"))
+        most = longest(self.judge.algorithm.spec, self.config.evaluate.max_steps)
+        return self.budget.judging(self.counting.spending.rates.acting, steps_to_judge(episodes, len(self.judge.seeds), rows, ended, most))
 
     def _affordable(self, n: int, now: Moment) -> int:
         """Of the next `n` updates those that budgets allow, reserved; halved until they fit."""

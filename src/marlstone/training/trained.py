@@ -1,6 +1,5 @@
 """What a run left, loaded to be judged: its policies in their own environment, or in another."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +22,7 @@ from marlstone.runs.directory import RunDirectory
 from marlstone.runs.leaves import mismatch, rebuild
 from marlstone.runs.policies import carry_policies, read_policies
 from marlstone.training.backend import Backend
-from marlstone.training.budgeting import LONGER, Budgeting
+from marlstone.training.budgeting import Budgeting, steps_to_judge
 from marlstone.training.loop import runtime_of
 
 State = Any
@@ -62,9 +61,7 @@ def trained(config: RunConfig, checkpoint: Checkpoint) -> Iterator[tuple[Backend
 def _budgeted(config: RunConfig, checkpoint: Checkpoint, runtime: Backend, state: State) -> Iterator[None]:
     """What is played within is spent from the run's account, where it has one. Raises `BudgetUsedUp` before anything is played that a
     budget does not grant."""
-    algorithm, seeds = runtime.algorithm, len(runtime.seeds)
-    trajectory = trajectory_shapes(algorithm, runtime.placement.first(runtime.placement.pad(state).acting), config.rollout.length)
-    acting = flops_by_agent(algorithm, algorithm.flops(trajectory).acting_by)
+    algorithm, acting = runtime.algorithm, dict[str, int]()
 
     def now() -> Costs:
         costs = Costs()
@@ -78,11 +75,12 @@ def _budgeted(config: RunConfig, checkpoint: Checkpoint, runtime: Backend, state
     if budget is None:
         yield
         return
-    ledgers = [x for x in checkpoint.meta.get("ledgers", ()) if x["episodes"]]
-    rows, ended = (sum(x[k] for x in ledgers) for k in ("rows", "episodes"))
-    length = LONGER * rows / ended if ended else longest(algorithm.spec, config.evaluate.max_steps)
-    runtime.meter.admit = lambda episodes: budget.judging(acting, math.ceil(length * episodes) * seeds)
     try:
+        trajectory = trajectory_shapes(algorithm, runtime.placement.first(runtime.placement.pad(state).acting), config.rollout.length)
+        acting |= flops_by_agent(algorithm, algorithm.flops(trajectory).acting_by)  # traces a whole update: only where it is asked for
+        rows, ended = (sum(x[k] for x in checkpoint.meta.get("ledgers", ()) if x["episodes"]) for k in ("rows", "episodes"))
+        most, seeds = longest(algorithm.spec, config.evaluate.max_steps), len(runtime.seeds)
+        runtime.meter.admit = lambda episodes: budget.judging(acting, steps_to_judge(episodes, seeds, rows, ended, most))
         yield
     finally:
         budget.spent()

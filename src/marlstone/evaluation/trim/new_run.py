@@ -15,9 +15,7 @@ from marlstone.algorithm import Policy
 from marlstone.config import RunConfig
 from marlstone.config.paths import files_of, recorded
 from marlstone.core.acting import Act
-from marlstone.core.distributions import draw_group_noise
 from marlstone.core.errors import UserError
-from marlstone.core.flops import count_products
 from marlstone.core.records import replace
 from marlstone.envs.guards import return_bounds
 from marlstone.play.judging import judge, returns_record
@@ -47,9 +45,7 @@ def acting_flops(runtime: Backend, state: State) -> int:
     """Operations that all networks take to act once, per joint step."""
     algorithm, one = runtime.algorithm, runtime.placement.first(state)
     step, b = one.acting.step, one.acting.step.first.shape[0]
-    spaces, counts = [g.space for g in algorithm.spec.groups], [g.count for g in algorithm.spec.groups]
-    noise = jax.eval_shape(lambda key: draw_group_noise(spaces, counts, key, (b,)), jax.random.key(0))
-    return round(count_products(algorithm.act, one.train.policy, step, algorithm.memory(b), noise).total() / b)
+    return round(algorithm.acting_products(one.train.policy, step, algorithm.memory(b)).total() / b)
 
 
 def refuse_taken(out: Path) -> None:
