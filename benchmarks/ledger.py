@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from credit_speed import FIELDS
 from record import RESULTS, stamp, write
+from turns import in_turn
 
 from marlstone.config import load
 from marlstone.core.ledger import Ledger
@@ -83,11 +84,7 @@ class Timed:
 
 def measure(env: str, rounds: int) -> dict[str, Any]:
     """Rates with and without, in turn, and the share that counting takes."""
-    timed = {counts: Timed(env, counts) for counts in (True, False)}
-    rates: dict[bool, list[float]] = {True: [], False: []}
-    for k in range(rounds):
-        for counts in (True, False) if k % 2 == 0 else (False, True):
-            rates[counts].append(timed[counts].rate())
+    rates = in_turn({counts: Timed(env, counts) for counts in (True, False)}, rounds)
     ratios = np.array(rates[True]) / np.array(rates[False])
     drawn = np.median(np.random.default_rng(0).choice(ratios, (2000, rounds)), axis=1)
     low, high = np.quantile(1 - drawn, [0.025, 0.975])

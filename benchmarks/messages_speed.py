@@ -18,6 +18,7 @@ from typing import Any
 import jax
 from credit_speed import FIELDS, SECONDS
 from record import RESULTS, stamp, write
+from turns import in_turn
 
 from marlstone.config import load
 from marlstone.rollout.placement import prepare
@@ -70,11 +71,7 @@ class Timed:
 
 def measure(env: str, rounds: int) -> dict[str, Any]:
     """Rates of every channel, in turn, and their ratios."""
-    timed = {name: Timed(env, name) for name in TURNS}
-    rates: dict[str, list[float]] = {name: [] for name in timed}
-    for k in range(rounds):
-        for name in TURNS if k % 2 == 0 else TURNS[::-1]:
-            rates[name].append(timed[name].rate())
+    rates = in_turn({name: Timed(env, name) for name in TURNS}, rounds)
     over = lambda a, b: median(x / y for x, y in zip(rates[a], rates[b], strict=True))
     return {
         "env": ENVS[env][0],
