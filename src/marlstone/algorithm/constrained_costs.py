@@ -8,14 +8,16 @@ import jax.numpy as jnp
 
 from marlstone.algorithm.parameter_sets import ParameterSets
 from marlstone.architectures.contract import Architecture
+from marlstone.comms.layout import PER_STEP
 from marlstone.comms.learning import Speech
 from marlstone.core.distributions import concat_agents
 from marlstone.core.errors import suggest
+from marlstone.core.ledger import SENT
 from marlstone.core.multiplier import controlled, excess
 from marlstone.core.records import record, replace
 from marlstone.core.types import Spec, Trajectory
-from marlstone.core.usage import USAGE, records_usage, usage_of
-from marlstone.learners.constraint import SENT, Constraint
+from marlstone.core.usage import METRICS, USAGE, records_usage, usage_of
+from marlstone.learners.constraint import Constraint
 from marlstone.learners.problem import CostSignal
 
 Array = Any
@@ -85,9 +87,9 @@ class ConstrainedCosts:
 
     def of_episodes(self, metrics: Mapping[str, Array], length: Array) -> Array:
         """What whole episodes cost, `[...]`, of their metrics (`play.evaluator.Episodes`); of a budget per step, each of their steps."""
-        total = 0 * length
+        total, names = 0 * length, {**dict(zip(SENT, PER_STEP, strict=True)), **dict(zip(USAGE, METRICS, strict=True))}
         for kind, price in self.constraint.prices.items():
-            name = f"{kind}_per_step" if kind in SENT else "usage_price" if kind == "price" else kind
+            name = names.get(kind, kind)
             amount = metrics[name] * length if self.spec.metrics[name].reduce == "mean" else metrics[name]
             total = total + price * amount
         return total / length if self.constraint.per == "step" else total

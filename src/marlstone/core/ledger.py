@@ -14,6 +14,10 @@ KINDS = (
 )  # fmt: skip
 """The quantities that are counted, in whole numbers. `paid_micro`: what tools charged at the time, in millionths of a unit of currency;
 times in microseconds."""
+SENT = ("messages", "bits")
+"""Those that are counted of every link between two agents."""
+MICRO = 1_000_000
+"""Money is counted in whole millionths of a unit of currency."""
 TIMES = ("wall_us", "cpu_us", "device_us")
 """Those that differ each time the same is done."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from marlstone.core.arrays import Array
+from marlstone.core.ledger import MICRO
 from marlstone.core.types import Spec, Step, Trajectory
 
 USAGE = ("tool_calls", "attempts", "retries", "memory_reads", "memory_writes", "price")
@@ -17,9 +18,9 @@ USAGE = ("tool_calls", "attempts", "retries", "memory_reads", "memory_writes", "
 and the price of it all, in the table's currency at the time."""
 LEAF = "usage"
 CALLS, ATTEMPTS, RETRIES, READS, WRITES, PRICE = range(len(USAGE))
+METRICS = (*USAGE[:PRICE], "usage_price")
+"""The metric that an environment declares of each, a sum over an episode."""
 
-MICRO = 1_000_000
-"""Prices are counted in whole millionths of a unit of currency, each step's rounded by itself, so that their sums are exact."""
 LOW_BITS = 16
 
 

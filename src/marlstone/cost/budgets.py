@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from marlstone.core.ledger import MICRO
 from marlstone.cost.periods import Calendar, Period, Weekday
 
 MONEY = "money"
-MICRO = 1_000_000
 """Units of one unit of currency."""
 LARGEST = 2**62
 """Of what is kept: two of them still fit 64 bits."""

@@ -26,8 +26,9 @@ from fractions import Fraction
 from typing import Any
 
 from marlstone.core.errors import UserError
+from marlstone.core.ledger import MICRO
 from marlstone.cost.accounts import Account, Call
-from marlstone.cost.budgets import MICRO, MONEY
+from marlstone.cost.budgets import MONEY
 from marlstone.cost.http_calls import Answer, CallRefused, address, post_json
 from marlstone.cost.prices import TOKENS, PriceTable
 from marlstone.cost.retries import Retrier, RetryPolicy

@@ -9,8 +9,6 @@ declared true metric such as energy. Credit, audits and checks of reward hacking
 from dataclasses import dataclass, field
 from typing import Literal
 
-SENT = ("messages", "bits")
-
 
 @dataclass(frozen=True)
 class Constraint:

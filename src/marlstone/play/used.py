@@ -10,12 +10,11 @@ import numpy as np
 
 from marlstone.algorithm import Algorithm
 from marlstone.comms.learning import sent_in
-from marlstone.core.ledger import SHARED, Costs
+from marlstone.core.ledger import SENT, SHARED, Costs
 from marlstone.core.types import Step, Trajectory
 from marlstone.core.usage import LEAF, USAGE, counted, price_micro, used_in
 
 Array = Any
-SENT = ("messages", "bits")
 
 
 def used_by(algorithm: Algorithm, before: Step, after: Step) -> dict[str, Array]:

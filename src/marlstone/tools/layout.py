@@ -11,7 +11,7 @@ from marlstone.core.distributions import Box, Composite, Discrete, MultiDiscrete
 from marlstone.core.errors import UserError, suggest
 from marlstone.core.records import replace
 from marlstone.core.types import Group, Leaf, Metric, Spec, Step
-from marlstone.core.usage import ATTEMPTS, CALLS, LEAF, PRICE, READS, RETRIES, USAGE, WRITES
+from marlstone.core.usage import LEAF, METRICS, USAGE
 from marlstone.envs.teams import members
 from marlstone.tools.contract import DelayLine, Tool
 from marlstone.tools.exchange import Draws, Request, ToolState, after, allowed, begin, draw_shapes
@@ -20,9 +20,6 @@ from marlstone.tools.toolbox import Toolbox
 
 ACT, TOOL, CONTENT, KEY = "act", "tool", "content", "key"  # parts of an action
 TOOLS, MEMORY, PRICES = "tools", "memory", "prices"  # observation leaves, beside `usage`
-COUNTS = {
-    "tool_calls": CALLS, "attempts": ATTEMPTS, "retries": RETRIES, "memory_reads": READS, "memory_writes": WRITES, "usage_price": PRICE,
-}  # declared metrics, sums of an episode  # fmt: skip
 STATUS = ("valid", "age", "failed", "pending", "left")  # numbers of a tool in the leaf, after its result
 NO_LEAF = Leaf("image", (0, 0, 0))
 
@@ -136,7 +133,7 @@ class ToolLayout:
     def _counts(self) -> list[str]:
         lacks: tuple[str, ...] = () if self.box.tools else ("tool_calls", "attempts", "retries")
         lacks += () if self.box.memory.slots else ("memory_reads", "memory_writes")
-        return [m for m in COUNTS if m not in lacks]
+        return [m for m in METRICS if m not in lacks]
 
     def _hides(self, g: Group) -> set[str]:
         tools = [t for t in self.box.tools if isinstance(t, DelayLine) and t.hidden]
@@ -277,7 +274,7 @@ class ToolLayout:
             legal.append(xp.concat([own, may[mine], xp.ones((g.count, rest), bool)], axis=-1))
         rest_of = slice(self.groups, None)
         total = xp.sum(state.used, axis=0)
-        counts = {name: total[COUNTS[name]] for name in self._counts}
+        counts = {name: total[METRICS.index(name)] for name in self._counts}
         return replace(step, obs=(*obs, *step.obs[rest_of]), legal=(*legal, *step.legal[rest_of]), metrics={**step.metrics, **counts})
 
     def _shown(self, state: ToolState, xp: Any) -> dict[str, Array]:

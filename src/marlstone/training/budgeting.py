@@ -15,9 +15,9 @@ from typing import Any
 
 from marlstone.config import RunConfig
 from marlstone.core.errors import BudgetUsedUp, UserError, suggest
-from marlstone.core.ledger import KINDS, SHARED, Amounts, Costs
+from marlstone.core.ledger import KINDS, MICRO, SHARED, Amounts, Costs
 from marlstone.cost.accounts import Account, Reservation
-from marlstone.cost.budgets import MICRO, MONEY, Refusal
+from marlstone.cost.budgets import MONEY, Refusal
 from marlstone.cost.prices import PriceTable
 from marlstone.cost.spending import alerts, balances
 from marlstone.runs.directory import ACCOUNT, RunDirectory

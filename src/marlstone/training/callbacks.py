@@ -18,7 +18,7 @@ import numpy as np
 from marlstone.config import RunConfig
 from marlstone.core.errors import Diverging
 from marlstone.core.flops import Flops
-from marlstone.core.ledger import Costs, Ledger
+from marlstone.core.ledger import SENT, Costs, Ledger
 from marlstone.core.records import replace
 from marlstone.play.episodes import how_many, recorder
 from marlstone.rollout.fault_log import Faults
@@ -27,9 +27,6 @@ from marlstone.runs.store import Store
 from marlstone.training.backend import Backend
 from marlstone.training.clock import Clock
 from marlstone.training.spending import Spending
-
-SENT = ("messages", "bits")
-"""What is counted of every link."""
 
 
 @dataclass

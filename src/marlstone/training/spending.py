@@ -15,11 +15,11 @@ import numpy as np
 from marlstone.algorithm import Algorithm
 from marlstone.algorithm.costs import bytes_by_agent, flops_by_agent
 from marlstone.core.flops import Flops
-from marlstone.core.ledger import SHARED, Amounts, Costs, Ledger
+from marlstone.core.ledger import SENT, SHARED, Amounts, Costs, Ledger
 from marlstone.core.types import Trajectory
 from marlstone.core.usage import LOW_BITS
 from marlstone.play.evaluator import Episodes
-from marlstone.play.used import SENT, Meter, Used
+from marlstone.play.used import Meter, Used
 from marlstone.training.clock import Clock
 
 EVALUATING = ("choosing how to act", "evaluating", "validating", "logging", "watching")

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from marlstone.core.ledger import MICRO
+from marlstone.core.usage import METRICS, PRICE
 from marlstone.cost.prices import PriceTable
 from marlstone.evaluation.messages.traffic import per_step
 from marlstone.play.evaluator import Episodes
 
 CALL = 1e-6  # of one call beside what a table says and a tool charges: what nobody needs goes first even where it is free
 KINDS = {"messages": "messages", "bits": "bits", "calls": "tool_calls", "flops": "flops", "bytes": "bytes"}  # in a table's words
-MICRO = 1_000_000
 Amounts = Mapping[str, float]
 """Per joint step: `messages bits calls flops bytes` (of what is observed), and what tools and memory charge, `paid`."""
 
@@ -33,7 +34,7 @@ def spent(played: Episodes, flops: int, observed: int) -> dict[str, float]:
     for name in ("messages", "bits", "calls"):
         if name in played.told:
             out[name] = float(np.sum(per_step(played, name)))
-    if (total := played.metrics.get("usage_price")) is not None:
+    if (total := played.metrics.get(METRICS[PRICE])) is not None:
         pairs = zip(played.per_seed(total), played.per_seed(played.length), strict=True)
         out["paid"] = float(np.mean([np.mean(x / length) for x, length in pairs]))
     return out
